@@ -1,0 +1,178 @@
+"""The contract: a Pandera model for Polars that says what each column of a table means and what its rows promise.
+It is written once and read five times: by the audit, the asset check, the column docs, dbt's source columns and the
+tests' generated rows. How rows are held against it is `audit`'s work.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Literal
+
+import pandera.polars as pa
+import polars as pl
+from pandera.api.polars.container import DataFrameSchema
+
+from data_platform.errors import PlatformError
+
+Instant = Annotated[pl.Datetime, "us", "UTC"]
+"""A point in time, in UTC, to the microsecond: the only kind of timestamp that a contract should need."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The column's values are keys of another staged table: `Reference("reference/airports", "airport")`.
+
+    `orphans` says what becomes of a row whose value is not there: `keep` (counted and shown; the other table may be
+    late or incomplete) or `quarantine` (until it is there: replaying lets the row in).
+    """
+
+    table: str
+    column: str
+    orphans: Literal["keep", "quarantine"] = "keep"
+
+
+class Contract(pa.DataFrameModel):
+    """Base of all contracts. The docstring of a subclass is the description of its table.
+
+    Columns are `name: type = Field(...)`; `Config.metadata = {"owner": "team:operations"}` names who answers for it.
+    """
+
+    class Config:
+        strict = False
+        coerce = False
+
+
+def Field(  # noqa: N802 - reads as Pandera's own, which it extends
+    *,
+    unit: str | None = None,
+    private: bool = False,
+    references: Reference | None = None,
+    **rules: Any,
+) -> Any:
+    """Pandera's Field, with what the platform adds.
+
+    `unit` is the unit of the values (`min`, `USD`), `private` keeps values out of samples, errors and metadata,
+    `references` names the table whose key this is. `rules` are Pandera's own: `nullable`, `unique`, `ge`, `isin`,
+    `str_matches`, `description`...
+    """
+    return pa.Field(metadata={"unit": unit, "private": private, "references": references}, **rules)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a contract, as documentation and checks want it."""
+
+    name: str
+    dtype: pl.DataType
+    nullable: bool
+    unique: bool
+    description: str
+    unit: str | None
+    private: bool
+    references: Reference | None
+    rules: tuple[str, ...]
+
+
+def schema_of(contract: type[Contract]) -> DataFrameSchema:
+    """The contract's schema. It is cached and mutable in Pandera: whoever changes it copies it first."""
+    return contract.to_schema()
+
+
+def columns_of(contract: type[Contract]) -> list[Column]:
+    """The contract's columns in order."""
+    columns = []
+    for name, column in schema_of(contract).columns.items():
+        metadata = column.metadata or {}
+        columns.append(
+            Column(
+                name=name,
+                dtype=column.dtype.type,
+                nullable=column.nullable,
+                unique=column.unique,
+                description=column.description or "",
+                unit=metadata.get("unit"),
+                private=bool(metadata.get("private")),
+                references=metadata.get("references"),
+                rules=tuple(rule(check) for check in column.checks),
+            )
+        )
+    return columns
+
+
+WORDS = {
+    "greater_than_or_equal_to": "at least {min_value}",
+    "greater_than": "more than {min_value}",
+    "less_than_or_equal_to": "at most {max_value}",
+    "less_than": "less than {max_value}",
+    "in_range": "from {min_value} to {max_value}",
+    "isin": "one of {allowed_values}",
+    "notin": "none of {forbidden_values}",
+    "str_matches": "matches {pattern}",
+    "str_contains": "contains {pattern}",
+    "str_length": "length {min_value} to {max_value}",
+    "equal_to": "equal to {value}",
+    "not_equal_to": "not {value}",
+}
+
+
+def rule(check: Any) -> str:
+    """One check in words: `at least 0`. A check of the contract's own is called by its method's name."""
+    words = WORDS.get(str(check.name))
+    if words is None:
+        return str(check.name).replace("_", " ")
+    return words.format(**{key: _shortened(value) for key, value in check.statistics.items()})
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [str(item) for item in value]
+        return ", ".join(items[:8]) + (f" and {len(items) - 8} more" if len(items) > 8 else "")
+    return value
+
+
+def owner_of(contract: type[Contract]) -> str | None:
+    """Who answers for the table: `team:operations` or a person's address."""
+    metadata = getattr(contract.Config, "metadata", None) or {}
+    return metadata.get("owner")
+
+
+def description_of(contract: type[Contract]) -> str:
+    """What the table holds: the contract's own docstring."""
+    own = contract.__dict__.get("__doc__") or ""
+    return " ".join(own.split())
+
+
+def name_of(contract: type[Contract]) -> str:
+    """The dotted path by which YAML and the ledger call the contract."""
+    return f"{contract.__module__}.{contract.__qualname__}"
+
+
+def load_attribute(path: str, what: str) -> Any:
+    """Import `package.module.name`; `what` ("contract", "staging function") names it in the message if that fails.
+
+    Raises PlatformError saying which part of the path is wrong and which names exist instead.
+    """
+    module_name, _, attribute = path.rpartition(".")
+    if not module_name:
+        raise PlatformError(
+            f"The {what} {path!r} must be a dotted path, such as my_platform.defs.shop.contracts.Order."
+        )
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise PlatformError(f"The {what} {path!r} cannot be imported: there is no module {error.name!r}.") from None
+    if not hasattr(module, attribute):
+        names = sorted(
+            name for name, value in vars(module).items() if getattr(value, "__module__", None) == module_name
+        )
+        raise PlatformError(
+            f"The {what} {path!r} does not exist: {module_name} has no {attribute!r}. It defines: {', '.join(names)}."
+        )
+    return getattr(module, attribute)
+
+
+def load_contract(path: str) -> type[Contract]:
+    """The contract at a dotted path. Raises PlatformError if there is none."""
+    contract = load_attribute(path, "contract")
+    if not (isinstance(contract, type) and issubclass(contract, Contract)):
+        raise PlatformError(f"{path!r} is not a contract: it must be a subclass of data_platform.contracts.Contract.")
+    return contract

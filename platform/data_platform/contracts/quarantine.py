@@ -1,0 +1,188 @@
+"""Quarantine: rows that failed, as they were, with every reason, in `quarantine_<source>.<table>`, until they are
+replayed or discarded. Judging rows is `audit`'s work, replaying them `staging.step`'s.
+
+A row has one entry however often it fails: its id names the raw row (`load:row`) or the malformed record's place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from data_platform.contracts.audit import REASON
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.transaction import DataFile, Table, columns_of, ensure_table, write_file
+
+COLUMNS = {
+    "quarantine_id": "VARCHAR",
+    "layer": "VARCHAR",
+    "load_id": "BIGINT",
+    "row": "BIGINT",
+    "file": "VARCHAR",
+    "line": "BIGINT",
+    "record": "VARCHAR",
+    "reasons": 'STRUCT("column" VARCHAR, "check" VARCHAR, "value" VARCHAR)[]',
+    "status": "VARCHAR",
+    "run_id": "VARCHAR",
+    "quarantined_at": "TIMESTAMP WITH TIME ZONE",
+    "resolved_at": "TIMESTAMP WITH TIME ZONE",
+}
+"""`layer` is where the row failed: `raw` (it could not be read: `file`, `line`) or `staged` (it broke its contract:
+`load_id`, `row` name the raw row). `record` is the row as JSON, or the malformed text. `status` is `open`,
+`replayed` or `discarded`."""
+
+FRAME_SCHEMA = {
+    "quarantine_id": pl.String,
+    "layer": pl.String,
+    "load_id": pl.Int64,
+    "row": pl.Int64,
+    "file": pl.String,
+    "line": pl.Int64,
+    "record": pl.String,
+    "reasons": pl.List(REASON),
+}
+
+
+def quarantine_table(source: str, table: str) -> Table:
+    """The quarantine of one table."""
+    return Table(f"quarantine_{source}", table)
+
+
+def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.DataFrame:
+    """Malformed records as quarantine entries.
+
+    `withhold` leaves their text out: a line that cannot be taken apart cannot be masked either, so a table that masks
+    anything keeps only the place (file and line), where the text can still be found.
+    """
+    frame = pl.DataFrame(pl.from_arrow(rejects))
+    record = pl.lit("(withheld: this table masks columns; see file and line)") if withhold else pl.col("record")
+    return frame.select(
+        pl.concat_str(
+            pl.col("_file"),
+            pl.lit(":"),
+            pl.col("_line").cast(pl.String),
+            pl.lit(":"),
+            pl.col("record").hash().cast(pl.String),
+            ignore_nulls=True,
+        ).alias("quarantine_id"),
+        pl.lit("raw").alias("layer"),
+        pl.lit(load_id, dtype=pl.Int64).alias("load_id"),
+        pl.lit(None, dtype=pl.Int64).alias("row"),
+        pl.col("_file").alias("file"),
+        pl.col("_line").alias("line"),
+        record.alias("record"),
+        pl.concat_list(
+            pl.struct(
+                pl.lit("").alias("column"),
+                pl.col("reason").alias("check"),
+                pl.lit(None, dtype=pl.String).alias("value"),
+            ).cast(REASON)
+        ).alias("reasons"),
+    )
+
+
+def write_quarantine(
+    lake: Lakehouse, table: Table, entries: Sequence[pl.DataFrame], run_id: str, at: datetime
+) -> DataFile | None:
+    """Write entries to a file of the quarantine table, leaving out those that are there already.
+
+    `entries` have FRAME_SCHEMA. The caller registers the file in its transaction, after `ensure_quarantine`.
+    """
+    if not any(len(frame) for frame in entries):
+        return None
+    known = ""
+    if columns_of(lake.connection, table):
+        known = f" WHERE quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status = 'open')"
+    stamp = at.isoformat()
+    query = (
+        f"SELECT DISTINCT ON (quarantine_id) *, 'open' AS status, '{run_id}' AS run_id, "
+        f"TIMESTAMPTZ '{stamp}' AS quarantined_at, NULL::TIMESTAMPTZ AS resolved_at FROM incoming{known}"
+    )
+    frame = pl.concat([frame.select(*FRAME_SCHEMA) for frame in entries]).rechunk()
+    arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return write_file(lake, table, iter(arrow.to_batches()), arrow.schema, query)
+
+
+def ensure_quarantine(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Create the quarantine table if it is not there, within the caller's transaction."""
+    if not columns_of(connection, table):
+        ensure_table(connection, table, COLUMNS)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which open entries are meant: all of them, or those with these ids, or those with this reason's column."""
+
+    ids: Sequence[str] = ()
+    column: str | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """The SQL condition and its parameters."""
+        condition, parameters = "status = 'open'", list[Any]()
+        if self.ids:
+            condition += " AND list_contains(?, quarantine_id)"
+            parameters.append(list(self.ids))
+        if self.column is not None:
+            condition += ' AND len(list_filter(reasons, lambda reason: reason."column" = ?)) > 0'
+            parameters.append(self.column)
+        return condition, parameters
+
+
+def quarantine_tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Source and table of every quarantine that exists."""
+    rows = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() "
+        "WHERE database_name = ? AND schema_name LIKE 'quarantine_%' ORDER BY ALL",
+        [CATALOG],
+    ).fetchall()
+    return [(schema.removeprefix("quarantine_"), table) for schema, table in rows]
+
+
+def require_quarantine(connection: duckdb.DuckDBPyConnection, source: str, table: str) -> Table:
+    """The quarantine of a table; PlatformError, listing those that exist, if nothing of it was ever quarantined."""
+    existing = quarantine_tables(connection)
+    if (source, table) not in existing:
+        names = ", ".join(f"{s}/{t}" for s, t in existing) or "none"
+        raise PlatformError(f"{source}/{table} has no quarantine. Tables with one: {names}.")
+    return quarantine_table(source, table)
+
+
+def summary(connection: duckdb.DuckDBPyConnection) -> list[Mapping[str, Any]]:
+    """Open entries by source, table, layer and reason, most frequent first."""
+    result: list[Mapping[str, Any]] = []
+    for source, table in quarantine_tables(connection):
+        rows = connection.execute(
+            f"""SELECT layer, reason."column", reason."check", count(*), any_value(reason.value), min(quarantined_at)
+            FROM (SELECT layer, quarantined_at, unnest(reasons) AS reason FROM {quarantine_table(source, table).sql}
+                  WHERE status = 'open') GROUP BY ALL ORDER BY count(*) DESC, 1, 2, 3"""
+        ).fetchall()
+        result += [
+            {
+                "source": source,
+                "table": table,
+                "layer": r[0],
+                "column": r[1],
+                "check": r[2],
+                "rows": r[3],
+                "example": r[4],
+                "since": r[5],
+            }
+            for r in rows
+        ]
+    return result
+
+
+def close_entries(
+    connection: duckdb.DuckDBPyConnection, table: Table, status: str, at: datetime, selection: Selection
+) -> int:
+    """Mark the selected open entries `replayed` or `discarded`, within the caller's transaction; how many."""
+    condition, parameters = selection.where()
+    row = connection.execute(
+        f"UPDATE {table.sql} SET status = ?, resolved_at = ? WHERE {condition}", [status, at, *parameters]
+    ).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,1 @@
+"""Extract: the Source protocol and one module per kind of interface. Landing what was read is `lakehouse`'s work."""

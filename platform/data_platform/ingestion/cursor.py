@@ -1,0 +1,145 @@
+"""Cursor values: how they become the text of a position and back, without loss, and how a lag is taken off.
+What is done with a position belongs in the sources."""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.dialects.session import Kind
+
+FIRST = datetime(1, 1, 1)
+_INSTANT = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)(?:(?P<gap>[T ])(?P<minute>\d\d:\d\d)(?P<second>:\d\d)?(?P<fraction>\.\d{1,9})?"
+    r"(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?)?"
+)
+
+_PARSERS: dict[Kind, Callable[[str], Any]] = {
+    "integer": int,
+    "decimal": Decimal,
+    "float": float,
+    "date": date.fromisoformat,
+    "timestamp": datetime.fromisoformat,
+    "timestamptz": datetime.fromisoformat,
+    "text": str,
+}
+
+_LOWEST: dict[Kind, Any] = {
+    "integer": -(2**63),
+    "decimal": Decimal("-1e37"),
+    "float": float("-inf"),
+    "date": FIRST.date(),
+    "timestamp": FIRST,
+    "timestamptz": FIRST.replace(tzinfo=UTC),
+    "text": "",
+}
+
+
+def last_position(values: pa.ChunkedArray, kind: Kind) -> str | None:
+    """The text of the last value, in the order of delivery, that a read can go on from; None if there is none.
+
+    Nulls, infinity, not-a-number and instants beyond the year 9999 are none: they would keep all others out for ever.
+    """
+    for chunk in reversed(values.chunks):
+        kept = chunk.filter(_ordinary(chunk, kind))
+        if len(kept):
+            return to_text(kept[-1])
+    return None
+
+
+def _ordinary(chunk: pa.Array, kind: Kind) -> pa.Array:
+    if kind == "float" or pa.types.is_floating(chunk.type):
+        return pc.is_finite(chunk)
+    if kind == "decimal" and pa.types.is_string(chunk.type):
+        return pc.match_substring_regex(chunk, r"^-?\d")
+    if kind == "date":
+        return pc.less_equal(chunk.cast(pa.int32()), 2_932_896)
+    if kind in ("timestamp", "timestamptz"):
+        microseconds = chunk.cast(pa.int64())
+        return pc.and_(
+            pc.less_equal(microseconds, 253_402_300_799_999_999),
+            pc.greater_equal(microseconds, -62_135_596_800_000_000),
+        )
+    return chunk.is_valid()
+
+
+def to_text(value: pa.Scalar) -> str:
+    """A value as the text of a position: ISO 8601 with microseconds, plain digits, or the text itself."""
+    plain = value.as_py()
+    if isinstance(plain, datetime):
+        return plain.isoformat(timespec="microseconds")
+    if isinstance(plain, Decimal):
+        return format(plain, "f")
+    return plain if isinstance(plain, str) else repr(plain) if isinstance(plain, float) else str(plain)
+
+
+def parse(text: str, kind: Kind, where: str) -> Any:
+    """The value that a position's text stands for; the lowest there is for the empty text.
+
+    Raises PlatformError if the text is no value of this kind, as when the type of the column has changed.
+    """
+    if not text:
+        return _LOWEST[kind]
+    try:
+        value = _PARSERS[kind](text)
+    except (ValueError, InvalidOperation):
+        value = None
+    if value is None or (kind in ("timestamp", "timestamptz") and (value.tzinfo is None) == (kind == "timestamptz")):
+        raise PlatformError(
+            f"{where} was read up to {text!r}, which is no {kind}: the type of the cursor column has changed. "
+            "Load the table afresh with --full-refresh."
+        )
+    return value
+
+
+def less(text: str, kind: Kind, lag: timedelta | int | float | None, where: str) -> str:
+    """The text of a position less a lag, in the same shape; empty where there is nothing so low.
+
+    Raises PlatformError if the lag is a duration and the cursor a number, or the reverse.
+    """
+    value = parse(text, kind, where)
+    if not text or not lag:
+        return text
+    if isinstance(lag, timedelta) != (kind in ("date", "timestamp", "timestamptz", "text")):
+        wanted = "a number, such as `lag: 1000`" if isinstance(lag, timedelta) else "a duration, such as `lag: 15m`"
+        raise PlatformError(f"{where} has a cursor of kind {kind}: its lag must be {wanted}.")
+    try:
+        return _less(text, value, kind, lag, where)
+    except OverflowError:
+        return ""
+
+
+def _less(text: str, value: Any, kind: Kind, lag: Any, where: str) -> str:
+    if kind == "text":
+        return _text_less(text, lag, where)
+    if kind == "date":
+        return str((datetime.combine(value, time()) - lag).date())
+    if kind in ("timestamp", "timestamptz"):
+        earlier: datetime = value - lag
+        return earlier.isoformat(timespec="microseconds")
+    if kind == "decimal":
+        return format(value - Decimal(str(lag)), "f")
+    return str(value - lag if kind == "float" else value - math.ceil(lag))
+
+
+def _text_less(text: str, lag: timedelta, where: str) -> str:
+    shape = _INSTANT.fullmatch(text)
+    if shape is None:
+        raise PlatformError(
+            f"{where} has a lag, and its cursor holds the text {text!r}, which is no time such as "
+            "2013-01-31T09:30:00Z. Leave the lag out, or choose another cursor."
+        )
+    fraction = shape["fraction"] or ""
+    seconds = shape["second"] or (":00" if shape["minute"] else "")
+    moment = datetime.fromisoformat(shape["date"] + (f" {shape['minute']}{seconds}" if shape["minute"] else ""))
+    earlier = moment - lag
+    if not shape["minute"]:
+        return earlier.date().isoformat()
+    clock = earlier.strftime("%H:%M" if not shape["second"] else "%H:%M:%S")
+    return f"{earlier.date().isoformat()}{shape['gap']}{clock}{fraction}{shape['zone'] or ''}"

@@ -1,0 +1,220 @@
+"""MySQL and MariaDB, read by DuckDB's scanner with `mysql_query`: the server runs the statement, by its indexes.
+One connection, read-only; the session's time zone is UTC.
+
+Each column is cast by DuckDB, so that types come from the declaration and not from what the driver makes of a result.
+Zero dates (0000-00-00), which MySQL itself treats as null, arrive as null.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import duckdb
+import pyarrow as pa
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.dialects.session import Column, Kind, Session, redacted
+from data_platform.lakehouse.connect import database
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.sql import literal, quote
+
+DRIVER_ROWS = 65_536
+
+INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "year": 16}
+TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext")
+
+
+class MysqlSession(Session):
+    """A connection to a MySQL or MariaDB server, `mysql://user:password@host:port/database`."""
+
+    product = "MySQL"
+
+    def __init__(self, url: str, statement_timeout: timedelta | None = None) -> None:
+        super().__init__(url)
+        parts = urlsplit(url)
+        self.schema = unquote(parts.path.lstrip("/"))
+        if not self.schema:
+            raise PlatformError(f"{redacted(url)} names no database. Write mysql://user@host:port/database.")
+        options = {
+            "host": parts.hostname or "127.0.0.1",
+            "port": str(parts.port or 3306),
+            "database": self.schema,
+            "user": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+        }
+        self._connection = database(settings_from_environment())
+        try:
+            with self._reporting():
+                self._connection.execute("LOAD mysql_scanner")
+                self._connection.execute("SET preserve_insertion_order = true")
+                self._connection.execute("SET mysql_session_time_zone = '+00:00'")
+                self._connection.execute("SET mysql_tinyint1_as_boolean = false")
+                self._connection.execute("SET mysql_bit1_as_boolean = false")
+                self._connection.execute(
+                    f"SET mysql_query_timeout_enabled = {str(statement_timeout is not None).lower()}"
+                )
+                if statement_timeout is not None:
+                    limit = statement_timeout // timedelta(milliseconds=1)
+                    self._connection.execute(f"SET mysql_query_timeout_min_ms = {limit}")
+                    self._connection.execute(f"SET mysql_query_timeout_max_ms = {limit}")
+                secret = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
+                self._connection.execute(f"CREATE SECRET source (TYPE mysql, {secret})")
+                self._connection.execute("ATTACH '' AS source (TYPE mysql, SECRET source, READ_ONLY)")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def tables(self) -> list[str]:
+        rows = self._rows(
+            "select table_schema as s, table_name as n from information_schema.tables where table_schema not in "
+            "('information_schema', 'mysql', 'performance_schema', 'sys') order by 1, 2",
+            pa.schema([("s", pa.string()), ("n", pa.string())]),
+        )
+        inside = [row["n"] for row in rows if row["s"] == self.schema]
+        return inside + [f"{row['s']}.{row['n']}" for row in rows if row["s"] != self.schema]
+
+    def relation(self, table: str) -> str:
+        candidates = [(self.schema, table)] + ([tuple(table.split(".", 1))] if "." in table else [])
+        for schema, name in candidates:
+            found = self.scalar(
+                "select table_name as value from information_schema.tables "
+                f"where table_schema = {text_literal(schema)} and table_name = {text_literal(name)}",
+                pa.string(),
+            )
+            if found is not None:
+                return self.quote(schema, found)
+        raise self.missing_table(table)
+
+    def columns(self, relation: str, cursor: str | None = None) -> list[Column]:  # noqa: ARG002 - types are known
+        schema, table = (part.replace("``", "`") for part in relation[1:-1].split("`.`"))
+        text = pa.string()
+        rows = self._rows(
+            "select column_name as n, column_type as t, data_type as d, is_nullable as o, column_key as k, "
+            "cast(numeric_precision as char) as p, cast(numeric_scale as char) as s from information_schema.columns "
+            f"where table_schema = {text_literal(schema)} and table_name = {text_literal(table)} "
+            "order by ordinal_position",
+            pa.schema([(name, text) for name in "ntdokps"]),
+        )
+        return [_column(row) for row in rows]
+
+    def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        with self._reporting():
+            reader = self._connection.execute(query(statement, schema)).to_arrow_reader(DRIVER_ROWS)
+            for batch in reader:
+                arrays = [array.cast(field.type) for array, field in zip(batch.columns, schema, strict=True)]
+                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def quote(self, *parts: str) -> str:
+        return backquote(*parts)
+
+    def literal(self, kind: Kind, text: str) -> str:
+        if kind in ("integer", "decimal", "float"):
+            return text
+        if kind == "timestamptz":
+            return text_literal(text.removesuffix("+00:00").replace("T", " "))
+        return f"cast({text_literal(text)} as binary)" if kind == "text" else text_literal(text.replace("T", " "))
+
+    def _rows(self, statement: str, schema: pa.Schema) -> list[dict[str, Any]]:
+        return [row for batch in self.stream(statement, schema) for row in batch.to_pylist()]
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turn what DuckDB and the server report into PlatformError."""
+        try:
+            yield
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            reason = self.safe(error)
+        else:
+            return
+        where = f"MySQL at {redacted(self.url)}"
+        if "Failed to connect" in reason or "Access denied for user" in reason or "Unknown database" in reason:
+            raise PlatformError(
+                f"Cannot connect to {where}: {reason}. Check that the server runs, and host, port, user, password and "
+                "database in the URL."
+            )
+        if "command denied" in reason:
+            raise PlatformError(f"{where} forbids it: {reason}. Grant the account SELECT on the table.")
+        if "gone away" in reason or "Lost connection" in reason:
+            raise PlatformError(
+                f"The connection to {where} broke: {reason}. What was committed stays; the next load goes on from it."
+            )
+        raise PlatformError(f"{where} could not answer: {reason}")
+
+
+def backquote(*parts: str) -> str:
+    """Quote a dotted identifier as MySQL does."""
+    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
+
+
+def text_literal(text: str) -> str:
+    """A MySQL string by its bytes: neither quotes nor backslashes mean anything in it, whatever the SQL mode."""
+    return f"_utf8mb4 x'{text.encode().hex()}'" if text else "''"
+
+
+def query(statement: str, schema: pa.Schema) -> str:
+    """The DuckDB statement that runs a MySQL statement and casts what comes to the types of `schema`."""
+    columns = ", ".join(
+        f"CAST({quote(field.name)} AS {_duckdb_type(field.type)}) AS {quote(field.name)}" for field in schema
+    )
+    return f"SELECT {columns} FROM mysql_query('source', {literal(statement)})"
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    if pa.types.is_decimal(kind):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    return {
+        pa.int16(): "SMALLINT",
+        pa.int32(): "INTEGER",
+        pa.int64(): "BIGINT",
+        pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE",
+        pa.date32(): "DATE",
+        pa.timestamp("us"): "TIMESTAMP",
+        pa.timestamp("us", "UTC"): "TIMESTAMPTZ",
+        pa.binary(): "BLOB",
+        pa.string(): "VARCHAR",
+    }[kind]
+
+
+def _column(row: dict[str, Any]) -> Column:
+    name = backquote(row["n"])
+    arrow, select, kind = _reading(name, row)
+    order = f"cast({name} as binary)" if kind == "text" else name
+    return Column(row["n"], row["t"], row["o"] == "YES", row["k"] == "PRI", arrow, select, order, kind)
+
+
+def _reading(name: str, row: dict[str, Any]) -> tuple[pa.DataType, str, Kind | None]:
+    """The Arrow type of a column, the SQL that yields it, and its kind as a cursor."""
+    data = row["d"].lower()
+    if data in INTEGERS or data == "bigint":
+        bits = INTEGERS.get(data, 64) * (2 if "unsigned" in row["t"] else 1)
+        if bits > 64:
+            return pa.decimal128(20, 0), f"cast({name} as char)", "integer"
+        return (pa.int64() if bits > 32 else pa.int32() if bits > 16 else pa.int16()), name, "integer"
+    if data == "bit":
+        return pa.decimal128(20, 0), f"cast({name} + 0 as char)", None
+    if data == "decimal":
+        precision, scale = int(row["p"]), int(row["s"])
+        return (pa.decimal128(precision, scale) if precision <= 38 else pa.string()), f"cast({name} as char)", "decimal"
+    if data in ("float", "double"):
+        return (pa.float32() if data == "float" else pa.float64()), name, "float"
+    if data == "date":
+        return pa.date32(), f"cast(nullif({name}, '0000-00-00') as char)", "date"
+    if data in ("datetime", "timestamp"):
+        zone = "UTC" if data == "timestamp" else None
+        select = f"cast(nullif({name}, '0000-00-00 00:00:00') as char)"
+        return pa.timestamp("us", zone), select, "timestamptz" if zone else "timestamp"
+    if "binary" in data or "blob" in data:
+        return pa.binary(), name, None
+    if data in TEXTS:
+        return pa.string(), f"cast({name} as char)", "text"
+    if data in ("geometry", "point", "linestring", "polygon") or data.startswith(
+        ("multi", "geometrycollection", "geomcollection")
+    ):
+        return pa.string(), f"ST_AsText({name})", None
+    return pa.string(), f"cast({name} as char)", None

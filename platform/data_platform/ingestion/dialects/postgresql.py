@@ -1,0 +1,268 @@
+"""PostgreSQL, streamed by ADBC: one COPY in binary, record batches as they come, memory bounded by a batch.
+One transaction, read-only and repeatable: all statements of a session see one snapshot, and nothing is written.
+
+What Arrow, Parquet or DuckDB have no equal for is cast to text by PostgreSQL itself, since the driver hands it on as
+opaque bytes: intervals (ISO 8601), JSON, UUIDs, enums, ranges, addresses, ...; arrays and composites become JSON.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote as percent_encoded
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.dialects.session import Column, Kind, Session, redacted, valid_text
+from data_platform.lakehouse.sql import literal, quote
+
+CONNECT_TIMEOUT = "10"
+"""Seconds to wait for a server that does not answer."""
+
+SETTINGS = (
+    "set transaction isolation level repeatable read read only",
+    "set local application_name = 'data_platform'",
+    "set local timezone = 'UTC'",
+    "set local datestyle = 'ISO'",
+    "set local intervalstyle = 'iso_8601'",
+    "set local extra_float_digits = 1",
+    "set local standard_conforming_strings = on",
+)
+"""Of the transaction only, so that a pooler between us and the server hands nothing of them to others."""
+
+PLAIN: dict[str, tuple[pa.DataType, Kind | None]] = {
+    "bool": (pa.bool_(), None),
+    "int2": (pa.int16(), "integer"),
+    "int4": (pa.int32(), "integer"),
+    "int8": (pa.int64(), "integer"),
+    "float4": (pa.float32(), "float"),
+    "float8": (pa.float64(), "float"),
+    "date": (pa.date32(), "date"),
+    "time": (pa.time64("us"), None),
+    "timestamp": (pa.timestamp("us"), "timestamp"),
+    "timestamptz": (pa.timestamp("us", "UTC"), "timestamptz"),
+    "bytea": (pa.binary(), None),
+    "text": (pa.string(), "text"),
+    "varchar": (pa.string(), "text"),
+    "bpchar": (pa.string(), "text"),
+}
+"""Types that arrive as they are."""
+
+COLUMNS = """
+select a.attname as name, format_type(a.atttypid, a.atttypmod) as declared, not a.attnotnull as nullable,
+    coalesce(a.attnum = any(p.conkey), false) as primary_key, b.typname::text as base, b.typtype::text as class,
+    (b.typelem <> 0 and b.typlen = -1 and b.typcategory = 'A') as is_array,
+    case when t.typtype = 'd' then t.typtypmod else a.atttypmod end as modifier
+from pg_attribute a join pg_type t on t.oid = a.atttypid
+    join pg_type b on b.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
+    left join pg_constraint p on p.conrelid = a.attrelid and p.contype = 'p'
+where a.attrelid = {relation}::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum
+"""
+
+TABLES = """
+select case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end as name
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('information_schema', 'pg_catalog', 'pg_toast')
+    and n.nspname !~ '^pg_(temp|toast)' and not c.relispartition order by n.nspname <> 'public', 1
+"""
+
+EPOCH = 946_684_800_000_000
+"""Microseconds from 1970 to 2000, where PostgreSQL begins to count; the driver adds it to infinity as to any value."""
+
+INFINITE = {
+    (2**63 - 1 + EPOCH) - 2**64: 2**63 - 1,
+    -(2**63) + EPOCH: -(2**63) + 1,
+}
+"""What the driver makes of `infinity` and `-infinity`, and the value that DuckDB knows them by."""
+INFINITE_DATES = {(2**31 - 1 + 10_957) - 2**32: 2**31 - 1, -(2**31) + 10_957: -(2**31) + 1}
+
+
+LOST = ("server closed", "terminating connection", "no connection to the server", "could not receive data", "SSL")
+"""How libpq says that the server is gone."""
+
+
+class PostgresqlSession(Session):
+    """A transaction on a PostgreSQL server, `postgresql://user:password@host:port/database`."""
+
+    product = "PostgreSQL"
+    nulls_first = " nulls first"
+    LITERALS: ClassVar[dict[Kind, str]] = {
+        "integer": "bigint",
+        "decimal": "numeric",
+        "float": "double precision",
+        "date": "date",
+        "timestamp": "timestamp",
+        "timestamptz": "timestamptz",
+        "text": 'text collate "C"',
+    }
+
+    def __init__(self, url: str, statement_timeout: timedelta | None = None) -> None:
+        super().__init__(url)
+        parts = urlsplit(url)
+        options = {"connect_timeout": CONNECT_TIMEOUT, **dict(parse_qsl(parts.query))}
+        address = urlunsplit(parts._replace(query=urlencode(options, quote_via=percent_encoded)))
+        try:
+            self._connection = adbc_driver_postgresql.dbapi.connect(address)
+        except adbc_driver_manager.Error as error:
+            raise PlatformError(self._unreachable(str(error))) from None
+        try:
+            for setting in SETTINGS:
+                self._run(setting)
+            if statement_timeout is not None:
+                self._run(f"set local statement_timeout = {statement_timeout // timedelta(milliseconds=1)}")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        # A statement in the middle of its rows is given up with the connection; there is nothing to commit.
+        with self._reporting():
+            self._connection.close()
+
+    def tables(self) -> list[str]:
+        return [row["name"] for row in self._rows(TABLES, pa.schema([("name", pa.string())]))]
+
+    def relation(self, table: str) -> str:
+        candidates = [quote(table)] + ([quote(*table.split(".", 1))] if "." in table else [])
+        for candidate in candidates:
+            if self.scalar(f"select to_regclass({literal(candidate)})::text as value", pa.string()) is not None:
+                return candidate
+        raise self.missing_table(table)
+
+    def columns(self, relation: str, cursor: str | None = None) -> list[Column]:  # noqa: ARG002 - types are known
+        text, flag = pa.string(), pa.bool_()
+        shape = {"name": text, "declared": text, "nullable": flag, "primary_key": flag, "base": text, "class": text}
+        schema = pa.schema([*shape.items(), ("is_array", flag), ("modifier", pa.int32())])
+        return [_column(row) for row in self._rows(COLUMNS.format(relation=literal(relation)), schema)]
+
+    def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        with self._reporting(), self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            for batch in cursor.fetch_record_batch():
+                yield _conform(batch, schema)
+
+    def quote(self, *parts: str) -> str:
+        return quote(*parts)
+
+    def literal(self, kind: Kind, text: str) -> str:
+        return f"{literal(text)}::{self.LITERALS[kind]}"
+
+    def finite(self, column: Column) -> str | None:
+        if column.kind in ("date", "timestamp", "timestamptz"):
+            return f"isfinite({column.order})"
+        if column.kind in ("float", "decimal"):
+            return f"{column.order} not in ('NaN', 'Infinity', '-Infinity')"
+        return None
+
+    def _run(self, statement: str) -> None:
+        with self._reporting(), self._connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def _rows(self, statement: str, schema: pa.Schema) -> list[dict[str, Any]]:
+        return [row for batch in self.stream(statement, schema) for row in batch.to_pylist()]
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turn what the driver and the server report into PlatformError."""
+        try:
+            yield
+        except adbc_driver_manager.Error as error:
+            raise PlatformError(self._refused(str(error), error.sqlstate)) from None
+        except (OSError, pa.ArrowException) as error:
+            raise PlatformError(self._refused(str(error), None)) from None
+
+    def _unreachable(self, reason: str) -> str:
+        parts = urlsplit(self.url)
+        where = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
+        reason = self.safe(reason).removeprefix("IO: [libpq] Failed to connect: ")
+        if "password" in reason or "authentication" in reason:
+            advice = "Check the user and the password in the URL, and the server's pg_hba.conf."
+        elif "does not exist" in reason:
+            advice = "Check the name of the database and of the user in the URL."
+        else:
+            advice = "Check that the server runs, that host and port are right, and that no firewall is between."
+        return f"Cannot connect to PostgreSQL at {where} ({redacted(self.url)}): {reason}. {advice}"
+
+    def _refused(self, reason: str, state: str | None) -> str:
+        reason = self.safe(reason)
+        where = f"PostgreSQL at {redacted(self.url)}"
+        if state == "42501" or "permission denied" in reason:
+            return f"{where} forbids it: {reason}. Grant the account SELECT on the table, and USAGE on its schema."
+        if state == "57014" or "statement timeout" in reason:
+            return f"{where} gave up: {reason}. Raise `statement_timeout`, or index the cursor column."
+        if any(sign in reason for sign in LOST):
+            return (
+                f"The connection to {where} broke: {reason}. What was committed stays; the next load goes on from it."
+            )
+        return f"{where} could not answer: {reason}"
+
+
+def _column(row: dict[str, Any]) -> Column:
+    name, base = quote(row["name"]), row["base"]
+    kind: Kind | None
+    if row["class"] == "b" and base in PLAIN:
+        arrow, kind = PLAIN[base]
+        # The cast undoes a domain, which the driver takes for an unknown type.
+        select = f"{name}::{base}"
+    elif base == "numeric":
+        arrow, kind = _decimal(row["modifier"]), "decimal"
+        select = f"{name}::text"
+    elif base in ("oid", "xid"):
+        arrow, kind, select = pa.int64(), "integer", f"{name}::text::bigint"
+    elif base == "money":
+        # Text of money follows the server's locale; the number does not.
+        arrow, kind, select = pa.string(), None, f"{name}::numeric::text"
+    elif row["is_array"] or row["class"] == "c":
+        arrow, kind, select = pa.string(), None, f"to_json({name})::text"
+    else:
+        arrow, kind, select = pa.string(), "text" if base in ("uuid", "citext", "name") else None, f"{name}::text"
+    order = f'{select} collate "C"' if kind == "text" else name
+    return Column(row["name"], row["declared"], row["nullable"], row["primary_key"], arrow, select, order, kind)
+
+
+def _decimal(modifier: int) -> pa.DataType:
+    """The decimal that `numeric(precision, scale)` declares, or text: without a scale there is no bound."""
+    if modifier < 0:
+        return pa.string()
+    precision, scale = (modifier - 4) >> 16 & 0xFFFF, (modifier - 4) & 0x7FF
+    scale = (scale ^ 1024) - 1024
+    return pa.decimal128(precision, scale) if 0 <= scale <= precision <= 38 else pa.string()
+
+
+def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [_array(array, field) for array, field in zip(batch.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(array: pa.Array, field: pa.Field) -> pa.Array:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_string(field.type):
+        return valid_text(array)
+    if pa.types.is_decimal(field.type):
+        try:
+            return array.cast(field.type)
+        except pa.ArrowInvalid as error:
+            raise PlatformError(
+                f"Column {field.name} holds a value that {field.type} has no place for ({error}), NaN for one. "
+                "Leave the column out with `columns`, or cast it to text in a view of the source."
+            ) from None
+    if pa.types.is_timestamp(field.type):
+        return _replaced(array.cast(pa.int64()), INFINITE).cast(field.type)
+    if pa.types.is_date32(field.type):
+        return _replaced(array.cast(pa.int32()), INFINITE_DATES).cast(field.type)
+    return array.cast(field.type)
+
+
+def _replaced(array: pa.Array, values: dict[int, int]) -> pa.Array:
+    lowest = pc.min(array).as_py()
+    if lowest is None or lowest > max(values):
+        return array
+    for wrong, right in values.items():
+        array = pc.if_else(pc.equal(array, pa.scalar(wrong, array.type)), pa.scalar(right, array.type), array)
+    return array

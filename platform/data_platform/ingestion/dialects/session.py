@@ -1,0 +1,167 @@
+"""What every relational database offers here: a read-only session with tables, columns and streamed statements.
+How one database spells it belongs in the module of its name; positions and batches belong in `ingestion.relational`.
+
+Values enter the SQL text as typed literals, not as parameters: COPY (PostgreSQL) and `mysql_query` take none, and with
+one the PostgreSQL driver gathers the whole result in memory (3 M rows: 1 GB instead of 0.2). They come from stored
+positions, are parsed by their type first, and leave `Session.literal` quoted.
+"""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pyarrow as pa
+
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import redact_url
+
+Kind = Literal["integer", "decimal", "float", "date", "timestamp", "timestamptz", "text"]
+"""The kinds of value that a cursor may have."""
+
+RESERVED = ("_load_id", "_loaded_at", "_row")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the source declares it, and how it is read.
+
+    `type` is what arrives in Arrow; `select` the SQL that yields it. `kind` is None if the column cannot be a cursor.
+    `order` is the SQL that sorts and compares it: text by its bytes, as the lakehouse does, whatever the collation.
+    """
+
+    name: str
+    declared: str
+    nullable: bool
+    primary_key: bool
+    type: pa.DataType
+    select: str
+    order: str
+    kind: Kind | None
+
+
+class Session(ABC):
+    """One read-only connection to a source database, for one read. Close it, or use it in a `with` statement."""
+
+    product: str
+    nulls_first = ""
+    """What ORDER BY needs for nulls to come first."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection, whatever state it is in."""
+
+    @abstractmethod
+    def tables(self) -> list[str]:
+        """Names of the tables and views that can be read; qualified by their schema outside the default one."""
+
+    @abstractmethod
+    def relation(self, table: str) -> str:
+        """The quoted SQL name of a table. Raises PlatformError, with the closest names, if there is none."""
+
+    @abstractmethod
+    def columns(self, relation: str, cursor: str | None = None) -> list[Column]:
+        """The columns of a relation in their order; the one named `cursor` is read such that it can be compared."""
+
+    @abstractmethod
+    def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Run one statement and yield its rows as they come, in exactly the types of `schema`."""
+
+    @abstractmethod
+    def quote(self, *parts: str) -> str:
+        """Quote an identifier as this database does."""
+
+    @abstractmethod
+    def literal(self, kind: Kind, text: str) -> str:
+        """The typed SQL literal of a cursor value, comparable with `Column.order`."""
+
+    def finite(self, column: Column) -> str | None:  # noqa: ARG002 - for those that have such values
+        """The SQL condition that a value is an ordinary one, where the type has others (infinity, not a number)."""
+        return None
+
+    def scalar(self, statement: str, kind: pa.DataType) -> Any:
+        """The single value, as a Python value, that a statement yields; None if it yields no row."""
+        for batch in self.stream(statement, pa.schema([("value", kind)])):
+            if batch.num_rows:
+                return batch.column(0)[0].as_py()
+        return None
+
+    def safe(self, text: object) -> str:
+        """A message of the driver without the secrets of the URL."""
+        return without_secrets(str(text), self.url)
+
+    def missing_table(self, table: str) -> PlatformError:
+        """What to raise for a table that is not there."""
+        there = self.tables()
+        return PlatformError(
+            f"There is no table {table} in {self.product} at {redacted(self.url)}. " + known("table", table, there)
+        )
+
+
+def known(what: str, wanted: str, there: Sequence[str]) -> str:
+    """A sentence that lists what exists, what is closest to `wanted` first."""
+    if not there:
+        return f"No {what} can be read there: check the address, and that the account may read."
+    folded = {name.casefold(): name for name in there}
+    close = [folded[name] for name in difflib.get_close_matches(wanted.casefold(), list(folded), n=3, cutoff=0.5)]
+    rest = [name for name in there if name not in close]
+    listed = (close + rest)[:30]
+    more = f" and {len(there) - len(listed)} more" if len(there) > len(listed) else ""
+    guess = f"Did you mean {close[0]}? " if close else ""
+    return f"{guess}There is: {', '.join(listed)}{more}."
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, be it before the host or among the options."""
+    return without_secrets(redact_url(url), url)
+
+
+def without_secrets(text: str, url: str) -> str:
+    """`text` without the password of `url`, in any spelling."""
+    parts = urlsplit(url)
+    secrets = {value for name, value in parse_qsl(parts.query) if "password" in name.lower()}
+    for secret in (parts.password, *secrets):
+        if secret:
+            text = text.replace(secret, "***").replace(unquote(secret), "***")
+    return " ".join(text.split())
+
+
+def checked_names(columns: Sequence[Column], relation: str) -> None:
+    """Raise PlatformError if a column has a name that cannot stand in the lakehouse beside the others."""
+    seen: dict[str, str] = {}
+    for name in (column.name for column in columns):
+        if name.lower() in RESERVED:
+            raise PlatformError(
+                f"{relation} has a column {name}, a name that the platform uses itself. "
+                "Leave it out with `columns`, or rename it in a view of the source."
+            )
+        if name.lower() in seen:
+            raise PlatformError(
+                f"{relation} has the columns {seen[name.lower()]} and {name}, which differ by upper and lower case "
+                "only: the lakehouse takes them for one. Choose one with `columns`, or rename it in a view."
+            )
+        seen[name.lower()] = name
+
+
+def valid_text(array: pa.Array) -> pa.Array:
+    """Text as valid UTF-8: bytes that are none are written as `\\xNN`, since a lake of Parquet files refuses them.
+
+    Databases that do not check (SQLite, a PostgreSQL encoded SQL_ASCII) hand on what somebody once stored.
+    """
+    as_bytes = array.cast(pa.binary())
+    try:
+        return as_bytes.cast(pa.string())
+    except pa.ArrowInvalid:
+        texts = [None if v is None else v.decode("utf-8", "backslashreplace") for v in as_bytes.to_pylist()]
+        return pa.array(texts, pa.string())

@@ -1,0 +1,211 @@
+"""What every text format shares: bytes in any encoding become blocks of whole lines in UTF-8, and what a parser gives
+back for a block. No format is known here, and no file is opened.
+
+Lines end with a line feed (a carriage return before it belongs to the end of the line), as every format here has it.
+Nothing is spooled: a block is decoded while its neighbours are still on disk.
+"""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, BinaryIO
+
+import pyarrow as pa
+from pydantic import AfterValidator
+
+from data_platform.errors import PlatformError
+
+BLOCK = 2 << 20
+"""Bytes read at a time: the unit of parsing, and with the number of threads what bounds memory."""
+
+LONGEST = 16 << 20
+"""Bytes in a line, or in a record of several lines, at most: beyond it the file is not what it was declared to be."""
+
+UNDECODABLE = b"\xff"
+"""Stands in a block before each undecodable sequence, which follows as an escape (`\\x81`). UTF-8 never has it."""
+MARK = UNDECODABLE.decode("utf-8", "surrogateescape")
+"""The same mark in a block decoded with `surrogateescape`."""
+
+OWN_COLUMNS = ("_file", "_line")
+"""Columns that say where a row stands, so no field of a file can bear their names."""
+
+_KEPT = 1000  # bytes of a line that is too long
+_UTF_16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ESCAPES = frozenset(
+    {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "unicode-escape", "raw-unicode-escape"}
+)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that could not be read: the number of its first line, its text (bad bytes escaped), the reason."""
+
+    line: int
+    record: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What one block gave: `rows` has a string column for each field and `_line` (int64), in the order of the file."""
+
+    rows: pa.Table
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        info = codecs.lookup(name)
+        newline = "\n".encode(name)
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"unknown encoding {name!r}; well-known ones are utf-8, cp1252, latin-1, utf-16") from error
+    if info.name in _ESCAPES or newline.decode(name) != "\n":
+        raise ValueError(f"{name!r} is no encoding of text files; well-known ones are utf-8, cp1252, latin-1, utf-16")
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+"""The name of a text encoding that Python knows."""
+
+
+def checked_columns(names: list[str]) -> list[str]:
+    """The names of columns, refused when one is empty, occurs twice (in any case: SQL does not tell `id` from `ID`)
+    or is one of the platform's own. Raises ValueError with the reason."""
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise ValueError(f"column {number} has no name")
+        if name.lower() in OWN_COLUMNS:
+            raise ValueError(f"column {number} is named {name!r}, which the platform gives to every row itself")
+        if name.lower() in seen:
+            raise ValueError(f"column {number} is named {name!r}, as column {seen[name.lower()]} is already")
+        seen[name.lower()] = number
+    return names
+
+
+def utf8_blocks(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
+    """Blocks of whole lines in UTF-8, every line ended by a line feed, the last one too.
+
+    A byte order mark is dropped. Undecodable sequences stay as `UNDECODABLE` and an escape; of a line longer than
+    `LONGEST` two marks and its beginning stay. Raises PlatformError when the file opens with the mark of another
+    encoding.
+    """
+    codec, chunk = _resolve(codecs.lookup(encoding).name, stream.read(BLOCK))
+    newline = "\n".encode(codec)
+    rest = b""
+    beginning = None  # of a line that is too long
+    while chunk:
+        data = rest + chunk if rest else chunk
+        chunk = stream.read(BLOCK)
+        if beginning is None:
+            cut = _after_last(data, newline)
+            rest = data[cut:]
+            if cut:
+                yield _transcoded(data[:cut], codec)
+            if len(rest) > LONGEST:
+                beginning, rest = rest[:_KEPT], b""
+        elif end := _after_first(data, newline):
+            yield UNDECODABLE * 2 + _transcoded(beginning, codec) + b"\n"
+            beginning, chunk, rest = None, data[end:] + chunk, b""
+        else:
+            rest = data[len(data) - len(data) % len(newline) :]
+    if beginning is not None:
+        yield UNDECODABLE * 2 + _transcoded(beginning, codec) + b"\n"
+    elif rest:
+        yield _transcoded(rest, codec) + b"\n"
+
+
+def shown(record: str) -> str:
+    """A record as people read it: without its line end, undecodable bytes as escapes."""
+    return record.replace(MARK, "").removesuffix("\n").removesuffix("\r")
+
+
+def unreadable(record: str, encoding: str) -> str:
+    """The reason given for a record that has a mark in it."""
+    if MARK * 2 in record:
+        return f"a line of more than {LONGEST >> 20} MiB, of which only the beginning is kept"
+    return f"holds bytes that are not {encoding} (shown as escapes)"
+
+
+def good_lines(block: bytes, first: int, encoding: str) -> tuple[list[int] | range, list[str], list[Reject]]:
+    """The lines of a block that hold something and can be decoded, without their line ends, with their numbers; and
+    rejects for those that cannot be decoded. For formats in which a line is a record."""
+    if UNDECODABLE not in block and b"\n\n" not in block and b"\r" not in block and not block.startswith(b"\n"):
+        lines = block.decode().split("\n")
+        lines.pop()
+        return range(first, first + len(lines)), lines, []
+    numbers, good, rejects = [], [], []
+    for number, ended in enumerate(block.decode("utf-8", "surrogateescape").split("\n"), first):
+        line = ended.removesuffix("\r")
+        if MARK in line:
+            rejects.append(Reject(number, shown(line), unreadable(line, encoding)))
+        elif line:
+            numbers.append(number)
+            good.append(line)
+    return numbers, good, rejects
+
+
+def text_table(columns: dict[str, Iterable[str | None]], lines: list[int] | range) -> pa.Table:
+    """A table of text columns and the line numbers of its rows."""
+    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return pa.table(arrays | {"_line": pa.array(lines, pa.int64())})
+
+
+def _resolve(codec: str, head: bytes) -> tuple[str, bytes]:
+    """The codec without a byte order mark of its own, and the head of the file without the mark."""
+    if codec in ("utf-16", "utf-32"):
+        marks = {
+            "utf-16": {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE},
+            "utf-32": {"utf-32-le": codecs.BOM_UTF32_LE, "utf-32-be": codecs.BOM_UTF32_BE},
+        }[codec]
+        for name, mark in marks.items():
+            if head.startswith(mark):
+                return name, head[len(mark) :]
+        if head:
+            raise PlatformError(
+                f"declared {codec}, but it does not start with a byte order mark: say {codec}-le or {codec}-be."
+            )
+        return codec + "-le", head
+    if codec.startswith(("utf-16", "utf-32")):
+        return codec, head.removeprefix("\ufeff".encode(codec))
+    if head.startswith(_UTF_16_OR_32):
+        raise PlatformError(
+            f"declared {codec}, but it starts with the byte order mark of UTF-16 ({head[:2].hex(' ').upper()}): "
+            "set `encoding: utf-16` or have the file sent as declared."
+        )
+    if codec in ("utf-8", "utf-8-sig"):
+        return "utf-8", head.removeprefix(codecs.BOM_UTF8)
+    return codec, head
+
+
+def _after_first(data: bytes, newline: bytes) -> int:
+    """Where the first whole line ends, 0 if none does."""
+    found = data.find(newline)
+    while found > 0 and found % len(newline):
+        found = data.find(newline, found + 1)
+    return found + len(newline) if found >= 0 else 0
+
+
+def _after_last(data: bytes, newline: bytes) -> int:
+    """Where the last whole line ends, 0 if none does; in encodings of several bytes a unit, only on whole units."""
+    found = data.rfind(newline)
+    while found > 0 and found % len(newline):
+        found = data.rfind(newline, 0, found + len(newline) - 1)
+    return found + len(newline) if found >= 0 and not found % len(newline) else 0
+
+
+def _transcoded(data: bytes, codec: str) -> bytes:
+    if codec == "utf-8" and data.isascii():
+        return data
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError:
+        codecs.register_error("data_platform.mark", _mark)
+        return data.decode(codec, "data_platform.mark").encode("utf-8", "surrogateescape")
+    return data if codec == "utf-8" else text.encode("utf-8", "surrogateescape")
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return MARK + "".join(f"\\x{byte:02x}" for byte in error.object[error.start : error.end]), error.end

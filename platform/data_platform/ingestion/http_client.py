@@ -1,0 +1,237 @@
+"""Asking an HTTP API: session, retries, authentication. How its pages follow one another is `http_pages`'s.
+
+Chosen, after reading and measuring: dlt's RESTClient drives the pages and authenticates (its paginators know every
+style the trade uses), on a session of our own. dlt's session was left out: it retries sooner than a long Retry-After
+asks for, without jitter, and without a limit on the time. urllib3's Retry was: it does not cover a body that breaks
+off, since requests reads bodies after it. So tenacity (dlt's own choice) retries round the whole exchange, with
+urllib3's reading of Retry-After. What dlt would do in silence is refused here, before it sees the answer: rows that
+are not where they should be, pages that go round in circles, credentials that follow a link to another host.
+
+Importing dlt takes 0.7 s and 55 MB, so this module is imported when something is read, and nowhere else. dlt starts
+neither telemetry nor configuration files: both belong to its pipelines, and the settings are handed over ready.
+"""
+
+import io
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+import urllib3
+from dlt.common.configuration.specs import RuntimeConfiguration
+from dlt.sources.helpers.rest_client import auth as dlt_auth
+from dlt.sources.helpers.rest_client.client import RESTClient
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential_jitter,
+)
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion import http_options as options
+
+MAX_PAGE_BYTES = 64 * 2**20
+"""A page is held in memory whole; a larger one needs a smaller limit from the API."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
+"""Seconds of back-off: the first, and the most it grows to. Up to as much as the first again is added by chance."""
+
+
+class Pace:
+    """At most so many requests in a second, over all threads of a process."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._interval = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Sleep until it is our turn."""
+        if not self._interval:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        time.sleep(turn - now)
+
+
+class _TransientError(Exception):
+    """What may be gone when the request is sent again."""
+
+    def __init__(self, what: str, retry_after: float | None = None) -> None:
+        super().__init__(what)
+        self.retry_after = retry_after
+
+
+class _Adapter(HTTPAdapter):
+    """Sends a request until it is answered, bounded in tries and time, and only to hosts that were named."""
+
+    def __init__(self, http: options.HttpOptions, pace: Pace) -> None:
+        super().__init__()
+        self._http, self._pace = http, pace
+        token_url = [http.auth.token_url] if isinstance(http.auth, options.OAuth2Auth) else []
+        self._origins = {_origin(url) for url in [http.url, *token_url]}
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **settings: Any) -> requests.Response:
+        where = f"{request.method} {redact(request.url or '')}"
+        if _origin(request.url or "") not in self._origins:
+            raise PlatformError(
+                f"The API sends on to another host: {where}. Its credentials are not sent there. If that is where the "
+                f"API lives, put it into `url` instead of {self._http.url}."
+            )
+        http, settings = self._http, settings | {"stream": True, "timeout": self._http.timeout}
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TransientError),
+            wait=_wait,
+            stop=stop_after_attempt(http.max_retries + 1) | stop_before_delay(http.patience.total_seconds()),
+            reraise=True,
+        )
+        started = time.monotonic()
+        try:
+            return retrying(self._once, request, settings)
+        except _TransientError as error:
+            tries = retrying.statistics["attempt_number"]
+            wanted = f", which asked for a pause of {error.retry_after:.0f} s" if error.retry_after else ""
+            raise PlatformError(
+                f"{where} failed {tries} times in {time.monotonic() - started:.0f} s: "
+                f"{scrub(str(error), http)}{wanted}. "
+                f"Try later, or raise max_retries ({http.max_retries}), patience ({http.patience}) or timeout "
+                f"({http.timeout:g} s); after a 429, lower requests_per_second."
+            ) from None  # the cause carries the URL with its parameters
+
+    def _once(self, request: requests.PreparedRequest, settings: dict[str, Any]) -> requests.Response:
+        self._pace.wait()
+        try:
+            response = super().send(request, **settings)
+            body = bytearray()
+            while len(body) <= MAX_PAGE_BYTES and (part := response.raw.read(2**20, decode_content=True)):
+                body += part
+        except requests.exceptions.SSLError as error:
+            raise PlatformError(
+                f"The certificate of {redact(request.url or '')} was not accepted: {_reason(error)}. "
+                "For an authority of your own, name its file in REQUESTS_CA_BUNDLE."
+            ) from None
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+            raise _TransientError(_reason(error)) from None
+        if len(body) > MAX_PAGE_BYTES:
+            response.close()
+            raise PlatformError(
+                f"A page of {redact(request.url or '')} is larger than {MAX_PAGE_BYTES // 2**20} MB. "
+                "Ask for smaller pages by a parameter of the API."
+            )
+        response.raw = io.BytesIO(body)
+        if response.status_code == 429 or response.status_code >= 500:
+            raise _TransientError(says(response), _retry_after(response))
+        return response
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _TransientError) and error.retry_after is not None:
+        return error.retry_after
+    return wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)(state)
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """RFC 9110, section 10.2.3: seconds, or a date. One that is neither is as good as none."""
+    try:
+        return urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", ""))
+    except urllib3.exceptions.InvalidHeader:
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause: what wraps it repeats the URL."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return f"{type(error).__name__}: {error}"
+
+
+def says(response: requests.Response) -> str:
+    """Status, reason and the beginning of the body; not yet scrubbed of secrets."""
+    text = " ".join(response.content[:800].decode("utf-8", "replace")[:200].split())
+    return f"{response.status_code} {response.reason}" + (f", {text}" if text else "")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def redact(url: str) -> str:
+    """The URL with the names of its parameters but not their values, and without a password."""
+    parts = urlsplit(url)
+    query = "&".join(f"{name}=..." for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
+
+
+def scrub(text: str, http: options.HttpOptions) -> str:
+    """The text without any secret of the source: some servers repeat in an error what they were sent."""
+    for secret in http.secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+class _QuietQueries(logging.Filter):
+    """At level DEBUG urllib3 logs every URL whole, an API key among its parameters too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"\?[^\s\"']*", "?...", record.getMessage()), ()
+        return True
+
+
+@contextmanager
+def connect(http: options.HttpOptions, pace: Pace) -> Iterator[RESTClient]:
+    """A client of one API; leaving the context closes its connections."""
+    logger, quiet = logging.getLogger("urllib3.connectionpool"), _QuietQueries()
+    logger.addFilter(quiet)
+    try:
+        with requests.Session() as session:
+            session.auth = _as_it_is  # or a .netrc of the machine would speak for the source
+            session.headers.update({"Accept": "application/json", "User-Agent": "data-platform"})
+            session.headers.update({name: secret.get_secret_value() for name, secret in http.headers.items()})
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Adapter(http, pace))
+            yield RESTClient(
+                base_url=http.url,
+                auth=_auth(http.auth, session),
+                session=session,
+                config=RuntimeConfiguration(dlthub_telemetry=False),
+            )
+    finally:
+        logger.removeFilter(quiet)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _auth(auth: options.Auth, session: requests.Session) -> AuthBase | None:
+    match auth:
+        case options.NoAuth():
+            return None
+        case options.BearerAuth():
+            return dlt_auth.BearerTokenAuth(auth.token.get_secret_value())
+        case options.BasicAuth():
+            return dlt_auth.HttpBasicAuth(auth.username, auth.password.get_secret_value())
+        case options.ApiKeyAuth():
+            return dlt_auth.APIKeyAuth(auth.name, auth.key.get_secret_value(), auth.location)
+        case options.OAuth2Auth():
+            return dlt_auth.OAuth2ClientCredentials(
+                access_token_url=auth.token_url,
+                client_id=auth.client_id.get_secret_value(),
+                client_secret=auth.client_secret.get_secret_value(),
+                access_token_request_data=dict(auth.parameters),
+                session=session,
+            )

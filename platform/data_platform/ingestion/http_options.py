@@ -1,0 +1,301 @@
+"""What `defs.yaml` says of an HTTP API and of its tables. How they are asked belongs in `http_client`, what is done
+with the rows in `http_rows` and `http`. Secrets are `SecretStr` and reach a message of pydantic in no case: the input
+is hidden from the errors of every model that may hold one.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from data_platform.ingestion.source import Options, Table
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def duration(value: object) -> object:
+    """Read `30s`, `15m` or `1h30m` (units d, h, m, s) as a timedelta; a timedelta stays. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    text = str(value).strip()
+    parts = re.findall(r"(\d+)\s*([dhms])", text)
+    if not parts or re.sub(r"\d+\s*[dhms]\s*", "", text):
+        raise ValueError(f"{text!r} is no duration: write 30s, 15m, 6h, 2d or 1h30m")
+    return sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
+
+
+def _keys(value: object) -> object:
+    return tuple(value.split(".")) if isinstance(value, str) else value
+
+
+def _parameter(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _number_as_text(value: object) -> object:
+    """YAML reads `100` as a number and `2013-01-01` as a date; here both are the text that was meant."""
+    return value if value is None else str(value)
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+Keys = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_keys), Field(min_length=1)]
+"""A place in a JSON document: `result.items`, or a list of keys where a key itself has a dot: `["@odata.nextLink"]`."""
+Parameter = Annotated[str, BeforeValidator(_parameter)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+Text = Annotated[str, BeforeValidator(_number_as_text)]
+
+
+class _Secretive(Options):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
+
+
+class NoAuth(_Secretive):
+    """The API is open."""
+
+    type: Literal["none"] = "none"
+
+
+class BearerAuth(_Secretive):
+    """`Authorization: Bearer <token>`."""
+
+    type: Literal["bearer"]
+    token: Secret
+
+
+class BasicAuth(_Secretive):
+    """A user name and a password."""
+
+    type: Literal["basic"]
+    username: str
+    password: Secret
+
+
+class ApiKeyAuth(_Secretive):
+    """A key under a name of the API's choice, in a header or among the query parameters."""
+
+    type: Literal["api_key"]
+    key: Secret
+    name: str = "X-API-Key"
+    location: Literal["header", "query"] = "header"
+
+
+class OAuth2Auth(_Secretive):
+    """OAuth 2.0 client credentials (RFC 6749, section 4.4); the token is renewed when it has run out."""
+
+    type: Literal["oauth2_client_credentials"]
+    token_url: str
+    client_id: Secret
+    client_secret: Secret
+    parameters: dict[str, str] = Field(
+        default_factory=dict, description="Further fields of the token request, such as scope or audience."
+    )
+
+
+Auth = Annotated[NoAuth | BearerAuth | BasicAuth | ApiKeyAuth | OAuth2Auth, Field(discriminator="type")]
+
+
+class NoPagination(Options):
+    """One answer holds the whole table."""
+
+    type: Literal["none"] = "none"
+
+
+class NextUrlPagination(Options):
+    """The body names the URL of the next page; absent, null or empty on the last one."""
+
+    type: Literal["next_url"]
+    path: Keys = ("next",)
+
+
+class LinkHeaderPagination(Options):
+    """The `Link` header (RFC 8288) names the URL of the next page."""
+
+    type: Literal["link_header"]
+    rel: str = "next"
+
+
+class CursorPagination(Options):
+    """The body holds a cursor that asks for the next page; absent, null or empty on the last one."""
+
+    type: Literal["cursor"]
+    path: Keys = ("next",)
+    param: str = "cursor"
+
+
+class PageNumberPagination(Options):
+    """Pages are numbered. Reading ends after the page that `total` names, else at the first empty one."""
+
+    type: Literal["page_number"]
+    param: str = "page"
+    start: int = Field(default=1, ge=0)
+    total: Keys | None = Field(default=None, description="Where the body says how many pages there are.")
+
+
+class OffsetPagination(Options):
+    """Pages begin at a row number. Reading ends when `total` rows were asked for, else at the first empty page."""
+
+    type: Literal["offset"]
+    limit: int = Field(ge=1, description="Rows to ask for at once; the API may give fewer.")
+    offset_param: str = "offset"
+    limit_param: str = "limit"
+    total: Keys | None = Field(default=None, description="Where the body says how many rows there are.")
+
+
+Pagination = Annotated[
+    NoPagination
+    | NextUrlPagination
+    | LinkHeaderPagination
+    | CursorPagination
+    | PageNumberPagination
+    | OffsetPagination,
+    Field(discriminator="type"),
+]
+
+
+class HttpCursor(Options):
+    """How rows that changed since the last load are asked for. The boundary is inclusive: rows at it come again."""
+
+    column: str = Field(description="Field of a row that grows with every change.")
+    param: str = Field(description="Parameter that asks for rows whose cursor is at least its value.")
+    type: Literal["instant", "number", "text"] = Field(
+        default="instant", description="How values compare: as ISO 8601 instants (UTC if they name no zone), ..."
+    )
+    lag: Text | None = Field(
+        default=None,
+        description="How far back of the stored cursor to ask, because rows arrive late: a duration, or a number.",
+    )
+    initial: Text | None = Field(default=None, description="Where the first load begins; default: no parameter.")
+    ordered: bool = Field(
+        default=False,
+        description="The API gives rows in the order of the cursor: a load may then commit before its end.",
+    )
+    nulls: Literal["include", "refuse"] = Field(default="include", description="What to do with a row without cursor.")
+    format: str = Field(
+        default="%Y-%m-%dT%H:%M:%SZ",
+        description="How an instant is written into the parameter (strftime, UTC). What it leaves out is rounded down.",
+    )
+
+    @field_validator("format")
+    @classmethod
+    def _format_reads_back(cls, value: str) -> str:
+        sample = datetime(2013, 11, 22, 13, 14, 15, tzinfo=UTC)
+        if sample - instant(sample.strftime(value), value) >= timedelta(days=1):
+            raise ValueError(f"{value!r} does not write the day: use for instance %Y-%m-%d or %Y-%m-%dT%H:%M:%SZ")
+        return value
+
+    @model_validator(mode="after")
+    def _values_fit_the_type(self) -> Self:
+        if self.type == "text" and self.lag is not None:
+            raise ValueError("a cursor of type text has no lag: nothing can be subtracted from text")
+        _ = self.lag_value
+        if self.initial is not None:
+            comparable(self, self.initial)
+        return self
+
+    @property
+    def lag_value(self) -> timedelta | Decimal:
+        """The lag in the unit of the cursor. Raises ValueError if it is none."""
+        if self.type == "number":
+            lag = number(self.lag or "0")
+            if lag < 0:
+                raise ValueError(f"a lag of {lag} lies in the future")
+            return lag
+        value = duration(self.lag) if self.lag else timedelta()
+        assert isinstance(value, timedelta)  # noqa: S101  duration() gives nothing else
+        return value
+
+
+def instant(text: str, layout: str | None = None) -> datetime:
+    """An ISO 8601 instant, or one written in `layout`, as UTC; without a zone it is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text) if layout is None else datetime.strptime(text, layout)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def number(text: str) -> Decimal:
+    """A finite number. Raises ValueError."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is no number") from None
+    if not value.is_finite():
+        raise ValueError(f"{text!r} is no number that others compare with")
+    return value
+
+
+def comparable(cursor: HttpCursor, text: str) -> Any:
+    """The value of a cursor in a form that compares: datetime, Decimal or str. Raises ValueError."""
+    if cursor.type == "instant":
+        return instant(text)
+    return number(text) if cursor.type == "number" else text
+
+
+class HttpLook(Options):
+    """One cheap request that tells whether there is anything new, for the sensor."""
+
+    path: str
+    value: Keys = Field(
+        description="Where the answer holds the newest cursor (incremental), or anything that changes with the table."
+    )
+
+
+class HttpTable(Table):
+    """One table of an HTTP API: where it is, how its rows are found, paged through and asked for again."""
+
+    path: str = Field(description="Path below the source's `url`.")
+    params: dict[str, Parameter] = Field(
+        default_factory=dict, description="Query parameters of every request. Secrets belong in the source's `auth`."
+    )
+    method: Literal["GET", "POST"] = Field(
+        default="GET",
+        description="With POST, the parameters of `cursor` and `pagination` go into the body (dots reach inside).",
+    )
+    body: dict[str, Any] | None = Field(default=None, description="JSON body of a POST.")
+    rows: Keys | None = Field(
+        default=None, description="Where the list of rows is; default: the whole body. Null there means no rows."
+    )
+    pagination: Pagination = NoPagination()
+    cursor: HttpCursor | None = Field(default=None, description="Makes the table incremental; default: full refresh.")
+    look: HttpLook | None = None
+
+    @model_validator(mode="after")
+    def _body_is_posted(self) -> Self:
+        if self.body is not None and self.method != "POST":
+            raise ValueError("`body` is only sent by method: POST")
+        return self
+
+
+class HttpOptions(_Secretive):
+    """One HTTP API: what all its tables share."""
+
+    url: str = Field(description="Where the API begins, such as https://api.example.com/v1.")
+    auth: Auth = NoAuth()
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further headers of every request.")
+    timeout: float = Field(default=30, gt=0, description="Seconds to wait for a connection, and for each answer.")
+    max_retries: int = Field(default=5, ge=0, description="How often a request is sent again after 429, 5xx or a loss.")
+    patience: Duration = Field(
+        default=timedelta(minutes=5), description="No retry begins later than this after the first try."
+    )
+    requests_per_second: float | None = Field(default=None, gt=0, description="Our own limit, for each process.")
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_plain(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the url begins with http:// or https:// and names a host")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "the url holds no password and no parameters: use `auth` of the source, `params` of a table"
+            )
+        return value
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every value that must not be shown, longest first."""
+        held = [*self.headers.values(), *(v for v in dict(self.auth).values() if isinstance(v, SecretStr))]
+        return sorted({secret.get_secret_value() for secret in held}, key=len, reverse=True)

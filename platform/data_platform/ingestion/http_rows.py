@@ -1,0 +1,134 @@
+"""From the body of an HTTP answer to rows in Arrow, each value as the JSON wrote it. Asking for it belongs elsewhere.
+
+Raw is never interpreted, so numbers keep their digits (`1.50`, `2e5`) and every column is text: the standard parser
+hands number literals over untouched, and orjson writes nested values back compactly with the same literals in place.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from data_platform.errors import PlatformError
+
+MAX_COLUMNS = 2_000
+"""More different fields than this in one page mean that `rows` points at a map, not at rows."""
+
+
+class NumberLiteral(str):
+    """A number as the JSON wrote it (also NaN and Infinity, which some servers write)."""
+
+    __slots__ = ()
+
+
+def decode(content: bytes, charset: str | None) -> Any:
+    """Parse a body; numbers become `NumberLiteral`. Raises ValueError: not text, not JSON, or nested too deeply."""
+    try:
+        text = content.decode(charset or "utf-8-sig")
+        body = json.loads(text, parse_float=NumberLiteral, parse_int=NumberLiteral, parse_constant=NumberLiteral)
+    except LookupError:
+        raise ValueError(f"its charset {charset!r} is unknown") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not {error.encoding} text from byte {error.start} on") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error.msg} at character {error.pos} of {len(text)}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    # Half an emoji, escaped: what truncation in the source leaves behind. No text can hold it, its escape can.
+    return _whole(body) if re.search(r"\\u[dD][89a-fA-F]", text) else body
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if isinstance(value, NumberLiteral) else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
+def find(body: Any, keys: Sequence[str]) -> Any:
+    """The value at a place in a JSON document. Raises KeyError, whose text says which keys exist instead."""
+    value = body
+    for depth, key in enumerate(keys):
+        if not isinstance(value, dict) or key not in value:
+            where = f"`{'.'.join(keys[:depth])}`" if depth else "the body"
+            raise KeyError(f"there is no {key!r} in {where}, which {describe(value)}")
+        value = value[key]
+    return value
+
+
+def describe(value: Any) -> str:
+    """What a JSON value is, by its shape alone: it may hold what nobody should read in a log."""
+    if isinstance(value, dict):
+        names = ", ".join(list(value)[:20])
+        return f"has the keys {names}" + (", ..." if len(value) > 20 else "") if value else "is an empty object"
+    if isinstance(value, list):
+        return f"is a list of {len(value)}"
+    if value is None:
+        return "is null"
+    if isinstance(value, bool):
+        return "is a boolean"
+    return "is a number" if isinstance(value, NumberLiteral) else "is a string"
+
+
+def rows_of(body: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The rows in a body: a list of objects; null is an empty list, as servers written in Go put it.
+
+    Raises ValueError: nothing there, no list, or something in it that is no object.
+    """
+    try:
+        rows = find(body, keys or ())
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    where = f"`{'.'.join(keys)}`" if keys else "the body"
+    if rows is None:
+        return []
+    if not isinstance(rows, list):
+        raise ValueError(f"{where} should be a list of rows but {describe(rows)}")
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{where} should be a list of objects, but item {index} {describe(row)}")
+        if not row:
+            raise ValueError(f"{where} should be a list of objects with fields, but item {index} has none")
+    return rows
+
+
+def to_arrow(rows: list[dict[str, Any]]) -> pa.Table:
+    """One text column for each field found in any of the rows; null where a row has none. Raises PlatformError."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    if len(names) > MAX_COLUMNS:
+        raise PlatformError(
+            f"A page of {len(rows)} rows has {len(names)} different fields, such as {', '.join(list(names)[:5])}. "
+            "That is a map rather than rows: let `rows` point at a list of objects with the same fields."
+        )
+    return pa.table({name: pa.array([text(row.get(name)) for row in rows], pa.string()) for name in names})
+
+
+def text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _compact(value).decode()
+
+
+def _compact(value: Any, option: int = 0) -> bytes:
+    try:
+        return orjson.dumps(value, default=_verbatim, option=option | orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except orjson.JSONEncodeError as error:  # what came from a parser can only be too deep for a writer
+        raise PlatformError(f"A row cannot be written back as JSON: {error}.") from error
+
+
+def _verbatim(value: Any) -> orjson.Fragment:
+    return orjson.Fragment(str(value))
+
+
+def digest(rows: list[dict[str, Any]]) -> int:
+    """The sum of the rows' SHA-256, modulo 2^256: the same whatever their order, in constant memory, and unlike an
+    exclusive or it counts repeated rows. Digests of pages add up to that of the table."""
+    hashes = (hashlib.sha256(_compact(row, orjson.OPT_SORT_KEYS)).digest() for row in rows)
+    return sum(int.from_bytes(value) for value in hashes) % 2**256

@@ -1,0 +1,299 @@
+"""Tables of a relational database as a source: whole, or what a cursor column says is new, one streamed statement each.
+How a database is spoken to belongs in `dialects`, how cursor values are written in `cursor`; landing is `load`'s work.
+
+A read begins at the last position itself (`>=`), because rows that share its value may have been committed since. What
+landed already is delivered again and dropped on landing: see `Overlap`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import duckdb
+import pyarrow as pa
+from pydantic import BeforeValidator, Field
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.cursor import last_position, less, parse
+from data_platform.ingestion.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
+from data_platform.ingestion.dialects.session import checked_names, known, redacted
+from data_platform.ingestion.http_options import duration
+from data_platform.ingestion.source import BATCH_ROWS, Batch, Options, Overlap, Position, Table
+
+BATCH_BYTES = 64 * 2**20
+"""Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""
+
+NOTHING = ""
+"""The position of a table of which no row with a cursor value was read yet."""
+
+
+def _lag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a lag is a duration, such as 15m, or a number")
+    return value if value is None or isinstance(value, int | float | timedelta) else duration(value)
+
+
+class Cursor(Options):
+    """The column that grows with each change of a row, and how far it may be trusted."""
+
+    column: str = Field(min_length=1, description="Column of the source that is raised whenever a row is written.")
+    lag: Annotated[timedelta | int | float | None, BeforeValidator(_lag)] = Field(
+        default=None,
+        description="How late a row may appear behind its cursor value: 15m for times, a number for numbers. "
+        "That stretch is read again by each load; rows that landed already are dropped.",
+    )
+    nulls: Literal["include", "exclude", "refuse"] = Field(
+        default="include",
+        description="Rows without a cursor value: read them each time, leave them out, or refuse to load.",
+    )
+
+
+class SqlTable(Table):
+    """A table or view of a relational database."""
+
+    table: str | None = Field(
+        default=None, description="Its name in the source, `schema.table` if need be; default: the name it has here."
+    )
+    columns: list[str] | None = Field(default=None, min_length=1, description="The columns to read; default: all.")
+    cursor: Cursor | None = Field(default=None, description="Reads only what is new; without it, each load reads all.")
+
+
+class Relational:
+    """A database as a `Source`. `url` is `postgresql://`, `mysql://`, `sqlite://` or the path of a SQLite file.
+
+    `statement_timeout` is the longest that one statement may run on a server; by default the server's own.
+    Raises PlatformError, from any method, if the database cannot be reached or does not have what is asked for.
+    """
+
+    def __init__(self, url: str, tables: Mapping[str, SqlTable], statement_timeout: timedelta | None = None) -> None:
+        self.url, self.options, self.statement_timeout = url, dict(tables), statement_timeout
+
+    def full_refresh(self, table: str) -> bool:
+        """Whether the table has no cursor."""
+        return self._options(table).cursor is None
+
+    def position(self, table: str) -> Position | None:
+        """The highest cursor value (an index answers that), or the number of rows."""
+        options = self._options(table)
+        with self._session() as session:
+            relation, columns = self._described(session, table)
+            if options.cursor is None:
+                return {"rows": str(session.scalar(f"select count(*) as value from {relation}", pa.int64()))}
+            column = _cursor_column(columns, options.cursor, relation, session)
+            conditions = [f"{column.order} is not null"] + [c for c in [session.finite(column)] if c is not None]
+            statement = (
+                f"select {_selected(session, [column])} from {relation} where {' and '.join(conditions)} "
+                f"order by {column.order} desc limit 1"
+            )
+            for batch in session.stream(statement, _schema([column])):
+                if batch.num_rows:
+                    assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+                    position = last_position(pa.chunked_array([batch.column(0)]), column.kind)
+                    return {} if position is None else {"cursor": position}
+            if options.cursor.nulls == "include" and column.nullable:
+                some = session.scalar(f"select 1 as value from {relation} limit 1", pa.int64())
+                return {} if some is None else {"cursor": NOTHING}
+            return {}
+
+    def overlap(self, table: str, after: Position) -> Overlap | None:
+        """What lies within the lag of the position, and the position's own value. None for a full refresh."""
+        cursor = self._options(table).cursor
+        if cursor is None or "cursor" not in after:
+            return None
+        with self._session() as session:
+            relation, columns = self._described(session, table)
+            column = _cursor_column(columns, cursor, relation, session)
+        assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+        lower = less(after["cursor"], column.kind, cursor.lag, f"Table {table}")
+        since: Any = parse(lower, column.kind, f"Table {table}")
+        # A decimal that is stored as text is compared as text: any row of it may have landed.
+        return Overlap(column.name, "" if pa.types.is_string(column.type) and column.kind != "text" else since)
+
+    def read(self, table: str, after: Position) -> Iterator[Batch]:
+        """Yield what is new in the order of the cursor, or the whole table; at least one batch, be it empty."""
+        options = self._options(table)
+        with self._session() as session:
+            relation, columns = self._described(session, table)
+            if options.cursor is None:
+                yield from _whole(session, relation, columns)
+                return
+            yield from _new(session, relation, columns, options.cursor, table, after.get("cursor", NOTHING))
+
+    def tables(self) -> list[str]:
+        """The tables and views that the database has."""
+        with self._session() as session:
+            return session.tables()
+
+    def describe(self, table: str) -> list[tuple[str, str, bool, bool]]:
+        """Name, declared type, nullability and membership of the primary key, for each column of a source table.
+
+        `table` is a name of the source's, or one of `tables` in `defs.yaml`.
+        """
+        options = self.options.get(table)
+        with self._session() as session:
+            columns = session.columns(session.relation((options.table if options else None) or table))
+            return [(c.name, c.declared, c.nullable, c.primary_key) for c in columns]
+
+    def _options(self, table: str) -> SqlTable:
+        if table not in self.options:
+            raise PlatformError(
+                f"The source has no table {table} in its defs.yaml. " + known("table", table, list(self.options))
+            )
+        return self.options[table]
+
+    def _session(self) -> Session:
+        scheme = self.url.split("://")[0] if "://" in self.url else "sqlite"
+        if scheme in ("postgresql", "postgres"):
+            return PostgresqlSession(self.url, self.statement_timeout)
+        if scheme == "mysql":
+            return MysqlSession(self.url, self.statement_timeout)
+        if scheme == "sqlite":
+            return SqliteSession(self.url)
+        raise PlatformError(
+            f"{redacted(self.url)} begins with {scheme}://, which is no database known here. "
+            "Write postgresql://, mysql://, sqlite:// or the path of a SQLite file."
+        )
+
+    def _described(self, session: Session, table: str) -> tuple[str, list[Column]]:
+        """The relation's quoted name and the columns to read, in the order of the source."""
+        options = self.options[table]
+        relation = session.relation(options.table or table)
+        columns = session.columns(relation, options.cursor.column if options.cursor else None)
+        if options.columns is not None:
+            there = [column.name for column in columns]
+            for name in options.columns:
+                if name not in there:
+                    raise PlatformError(
+                        f"Table {table} has no column {name} in the source. " + known("column", name, there)
+                    )
+            wanted = {*options.columns, *([options.cursor.column] if options.cursor else [])}
+            columns = [column for column in columns if column.name in wanted]
+        checked_names(columns, relation)
+        return relation, columns
+
+
+def _cursor_column(columns: list[Column], cursor: Cursor, relation: str, session: Session) -> Column:
+    for column in columns:
+        if column.name == cursor.column:
+            if column.kind is None:
+                raise PlatformError(
+                    f"Column {column.name} of {relation} has the type {column.declared}, which cannot be a cursor: "
+                    "take a number, a date, a time stamp or text."
+                )
+            return column
+    typed = ", ".join(f"{column.name} ({column.declared or 'no type'})" for column in columns)
+    raise PlatformError(
+        f"{relation} in {session.product} has no column {cursor.column} to be the cursor. It has: {typed}. "
+        "Name one that grows with every change, or leave `cursor` out to read the whole table each time."
+    )
+
+
+def _whole(session: Session, relation: str, columns: list[Column]) -> Iterator[Batch]:
+    """All rows. Only the last batch has a position, which tells whether anything is different at all."""
+    schema = _schema(columns)
+    digest = _Digest(schema)
+    statement = f"select {_selected(session, columns)} from {relation}"
+    held = schema.empty_table()
+    for rows in batches(session.stream(statement, schema), schema):
+        digest.add(rows)
+        if held.num_rows:
+            yield Batch(held, None)
+        held = rows
+    yield Batch(held, digest.position())
+
+
+def _new(
+    session: Session, relation: str, columns: list[Column], cursor: Cursor, table: str, after: str
+) -> Iterator[Batch]:
+    column = _cursor_column(columns, cursor, relation, session)
+    kind = column.kind
+    assert kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+    if cursor.nulls == "refuse" and column.nullable:
+        _refuse_nulls(session, relation, column, table)
+    schema = _schema(columns)
+    statement = _new_rows(session, relation, columns, column, cursor, less(after, kind, cursor.lag, f"Table {table}"))
+    held, position = schema.empty_table(), after
+    for rows in batches(session.stream(statement, schema), schema):
+        if held.num_rows:
+            # Rows without a value come first: until one has a value, there is nothing to go on from.
+            yield Batch(held, {"cursor": position} if position else None)
+        held = rows
+        position = last_position(rows.column(column.name), kind) or position
+    yield Batch(held, {"cursor": position})
+
+
+def _new_rows(
+    session: Session, relation: str, columns: list[Column], column: Column, cursor: Cursor, lower: str
+) -> str:
+    """The statement: rows from `lower` on in the order of the cursor, and those without a value before them."""
+    with_nulls = column.nullable and cursor.nulls == "include"
+    statement = f"select {_selected(session, columns)} from {relation}"
+    if lower:
+        assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+        statement += f" where {column.order} >= {session.literal(column.kind, lower)}"
+        statement += f" or {column.order} is null" if with_nulls else ""
+    elif column.nullable and not with_nulls:
+        statement += f" where {column.order} is not null"
+    return statement + f" order by {column.order}" + (session.nulls_first if with_nulls else "")
+
+
+def _refuse_nulls(session: Session, relation: str, column: Column, table: str) -> None:
+    count = session.scalar(f"select count(*) as value from {relation} where {column.order} is null", pa.int64())
+    if count:
+        raise PlatformError(
+            f"Table {table}: {count:,} rows have no {column.name}, the cursor, and `nulls: refuse` forbids it. "
+            "Nothing was read. Fill the column in the source, or set `nulls` to include or exclude."
+        )
+
+
+def _schema(columns: list[Column]) -> pa.Schema:
+    return pa.schema([(column.name, column.type) for column in columns])
+
+
+def _selected(session: Session, columns: list[Column]) -> str:
+    return ", ".join(f"{column.select} as {session.quote(column.name)}" for column in columns)
+
+
+def batches(
+    stream: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int = BATCH_ROWS, size: int = BATCH_BYTES
+) -> Iterator[pa.Table]:
+    """Gather record batches into tables of at most `rows` rows, and of about `size` bytes at most."""
+    gathered: list[pa.RecordBatch] = []
+    count = width = 0
+    for batch in stream:
+        while batch.num_rows:
+            part = batch.slice(0, rows - count)
+            batch = batch.slice(part.num_rows)
+            gathered.append(part)
+            count, width = count + part.num_rows, width + part.nbytes
+            if count >= rows or width >= size:
+                yield pa.Table.from_batches(gathered, schema)
+                gathered, count, width = [], 0, 0
+    if gathered:
+        yield pa.Table.from_batches(gathered, schema)
+
+
+class _Digest:
+    """What a table holds, in 64 bits: the sum of its rows' hashes, whatever their order and their batches.
+
+    A sum, because with exclusive-or two equal rows would cancel out. Names and types of the columns count as well.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._connection = duckdb.connect()
+        self._names = [f"c{number}" for number in range(len(schema.names))]
+        shape = ";".join(f"{field.name}:{field.type}" for field in schema)
+        self._sum = int.from_bytes(hashlib.sha256(shape.encode()).digest()[:8])
+        self._rows = 0
+
+    def add(self, rows: pa.Table) -> None:
+        relation = self._connection.from_arrow(rows.rename_columns(self._names))
+        total = relation.aggregate(f"sum(hash({', '.join(self._names)})::HUGEINT)::HUGEINT").fetchone()
+        assert total is not None  # noqa: S101 - an aggregate yields one row
+        self._sum += int(total[0] or 0)
+        self._rows += rows.num_rows
+
+    def position(self) -> dict[str, str]:
+        self._connection.close()
+        return {"rows": str(self._rows), "digest": f"{self._sum % 2**64:016x}"}

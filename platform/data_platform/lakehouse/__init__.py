@@ -1,0 +1,2 @@
+"""The ground floor: connect, the write-audit-publish transaction, the ledger, publication, maintenance.
+It knows tables, snapshots and positions; nothing of sources, contracts or Dagster."""

@@ -1,0 +1,160 @@
+"""Opening the lakehouse: extensions offline from their wheels, DuckLake on its catalog, credentials from the
+environment. What is done with the connection belongs in the modules beside this one.
+
+The extension binaries are copied once into the platform's own extension directory, because `LOAD ducklake` by name
+then works alike in this process, in dbt's and in the duckdb shell.
+"""
+
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.sql import literal
+
+CATALOG = "lake"
+"""The name under which the lakehouse is attached, here and in dbt."""
+
+EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
+MEMORY_LIMIT = "600MB"
+"""DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""
+
+
+@dataclass(frozen=True)
+class Lakehouse:
+    """One open lakehouse: the DuckDB connection with the catalog attached as `lake`, and where it all lies."""
+
+    settings: Settings
+    connection: duckdb.DuckDBPyConnection
+
+    def cursor(self) -> "Lakehouse":
+        """A second connection to the same open database, for reading while the first one writes."""
+        cursor = self.connection.cursor()
+        cursor.execute(f"USE {CATALOG}")
+        return Lakehouse(self.settings, cursor)
+
+
+def install_extensions(settings: Settings) -> Path:
+    """Copy the extension binaries from their wheels to the platform's extension directory; return it.
+
+    Copies are atomic, so several processes may start at once. Raises PlatformError if a wheel is missing.
+    """
+    probe = duckdb.connect()
+    row = probe.execute("SELECT version(), (SELECT platform FROM pragma_platform())").fetchone()
+    probe.close()
+    assert row is not None  # noqa: S101 - an aggregate-free SELECT of constants returns one row
+    folder = settings.extensions / row[0] / row[1]
+    if all((folder / f"{name}.duckdb_extension").exists() for name in EXTENSIONS):
+        return settings.extensions
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in EXTENSIONS:
+        target = folder / f"{name}.duckdb_extension"
+        partial = folder / f"{name}.{os.getpid()}.part"
+        shutil.copyfile(_binary(name), partial)
+        partial.replace(target)
+    return settings.extensions
+
+
+def _binary(name: str) -> Path:
+    wheel = f"duckdb-extension-{name.replace('_', '-')}"
+    try:
+        files = importlib.metadata.files(wheel) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise PlatformError(
+            f"The DuckDB extension {name} is missing. Install the package {wheel}=={duckdb.__version__}."
+        ) from None
+    for file in files:
+        if file.name == f"{name}.duckdb_extension":
+            return Path(str(file.locate()))
+    raise PlatformError(f"The package {wheel} holds no binary for this machine: reinstall it.")
+
+
+def database(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB that finds the platform's extensions, spills to its spool and never downloads anything."""
+    settings.spool.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(
+        config={
+            "extension_directory": str(install_extensions(settings)),
+            "autoinstall_known_extensions": "false",
+            "temp_directory": str(settings.spool / "duckdb"),
+            "memory_limit": os.environ.get("LAKEHOUSE_MEMORY") or MEMORY_LIMIT,
+            # Order is carried by `_row`, not by the order of storage: copying may use all threads.
+            "preserve_insertion_order": "false",
+        }
+    )
+    connection.execute("LOAD icu")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+@contextmanager
+def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[Lakehouse]:
+    """Open the lakehouse and close it whatever happens. Created if it is not there, unless `read_only`.
+
+    Raises PlatformError if there is none to read, or if the catalog or the data cannot be reached.
+    """
+    if read_only and settings.catalog_is_sqlite and not Path(settings.catalog).exists():
+        raise PlatformError(
+            f"There is no lakehouse at {settings.catalog} yet. Load something first: `dp run`, or `make demo`."
+        )
+    connection = database(settings)
+    try:
+        _attach(connection, settings, read_only=read_only)
+        yield Lakehouse(settings, connection)
+    finally:
+        connection.close()
+
+
+def attach_url(settings: Settings) -> str:
+    """What DuckLake attaches: the catalog's kind and address."""
+    return f"ducklake:{'sqlite' if settings.catalog_is_sqlite else 'postgres'}:{settings.catalog}"
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool) -> None:
+    connection.execute("LOAD ducklake")
+    connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
+    if settings.data_is_local:
+        Path(settings.data).mkdir(parents=True, exist_ok=True)
+    else:
+        connection.execute("LOAD httpfs")
+        connection.execute(object_store_secret(os.environ))
+    if settings.catalog_is_sqlite:
+        Path(settings.catalog).parent.mkdir(parents=True, exist_ok=True)
+    options = [f"DATA_PATH {literal(settings.data)}"] + (["READ_ONLY"] if read_only else [])
+    try:
+        connection.execute(f"ATTACH {literal(attach_url(settings))} AS {CATALOG} ({', '.join(options)})")
+    except duckdb.Error as error:
+        text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0]
+        raise PlatformError(
+            f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
+            "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA, and that the server answers."
+        ) from None
+    connection.execute(f"USE {CATALOG}")
+    if not settings.catalog_is_sqlite:
+        connection.execute("SET ducklake_max_retry_count = 100")
+
+
+def object_store_secret(environment: Mapping[str, str]) -> str:
+    """The CREATE SECRET statement for `s3://` data, from the usual AWS variables and `S3_ENDPOINT`."""
+    missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not environment.get(name)]
+    if missing:
+        raise PlatformError(f"Data on an object store needs {' and '.join(missing)} in the environment.")
+    options = {
+        "KEY_ID": environment["AWS_ACCESS_KEY_ID"],
+        "SECRET": environment["AWS_SECRET_ACCESS_KEY"],
+        "REGION": environment.get("AWS_REGION") or "us-east-1",
+    }
+    endpoint = environment.get("S3_ENDPOINT")
+    flags = ""
+    if endpoint:
+        options["ENDPOINT"] = endpoint.split("://")[-1]
+        flags = f", URL_STYLE 'path', USE_SSL {'false' if endpoint.startswith('http://') else 'true'}"
+    body = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
+    return f"CREATE OR REPLACE SECRET object_store (TYPE s3, {body}{flags})"

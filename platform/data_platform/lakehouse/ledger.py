@@ -1,0 +1,147 @@
+"""The platform's own memory, in the schema `platform` of the lakehouse: how far each table was loaded and staged,
+what each step did, what was audited and published. Written only within the transaction of the step it describes.
+
+A *head* numbers the steps of one table in one layer; it is kept among the positions, under the partition `STEP`.
+Moving it from n to n+1 is the compare-and-swap that keeps two runs which started from the same position from both
+landing: `advance` finds the head already moved and refuses.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.sql import quote
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit
+
+SCHEMA = "platform"
+
+STEP = "#step"
+"""The partition under which a position keeps the number of the table's last step."""
+
+TABLES = {
+    "positions": (
+        "layer VARCHAR, source VARCHAR, table_name VARCHAR, partition VARCHAR, value VARCHAR, moved_at TIMESTAMPTZ"
+    ),
+    "loads": (
+        "source VARCHAR, table_name VARCHAR, load_id BIGINT, run_id VARCHAR, kind VARCHAR, status VARCHAR, "
+        "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, rows_read BIGINT, rows_landed BIGINT, rows_repeated BIGINT, "
+        "rows_quarantined BIGINT, bytes BIGINT, position VARCHAR, drift VARCHAR, reason VARCHAR"
+    ),
+    "stagings": (
+        "source VARCHAR, table_name VARCHAR, staging_id BIGINT, run_id VARCHAR, kind VARCHAR, status VARCHAR, "
+        "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, load_from BIGINT, load_to BIGINT, rows_read BIGINT, "
+        "rows_inserted BIGINT, rows_updated BIGINT, rows_deleted BIGINT, rows_superseded BIGINT, rows_filtered BIGINT, "
+        "rows_quarantined BIGINT, bytes BIGINT, reason VARCHAR"
+    ),
+    "audits": (
+        "layer VARCHAR, source VARCHAR, table_name VARCHAR, step_id BIGINT, run_id VARCHAR, contract VARCHAR, "
+        "audited_at TIMESTAMPTZ, passed BOOLEAN, rows_checked BIGINT, rows_failed BIGINT, violations VARCHAR"
+    ),
+    "publications": (
+        "publication_id BIGINT, model VARCHAR, snapshot_id BIGINT, run_id VARCHAR, published_at TIMESTAMPTZ, "
+        "rows BIGINT, built_from VARCHAR"
+    ),
+    "pins": "name VARCHAR, snapshot_id BIGINT, reason VARCHAR, pinned_at TIMESTAMPTZ",
+}
+"""The ledger's tables. Figures that one row of `loads` or `stagings` gives add up: what was read is what was landed,
+repeated and quarantined; what was staged from is what was inserted, updated, superseded, filtered and quarantined."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where one table stands in one layer: the number of its last step, and the position that step reached."""
+
+    layer: str
+    source: str
+    table: str
+    number: int
+    position: Mapping[str, str]
+
+
+def name(table: str) -> str:
+    """The quoted name of a ledger table."""
+    return quote(CATALOG, SCHEMA, table)
+
+
+def ensure_ledger(lake: Lakehouse) -> None:
+    """Create the ledger's tables that do not exist yet."""
+    if _existing(lake.connection) >= set(TABLES):
+        return
+
+    def create(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, SCHEMA)}")
+        for table, columns in TABLES.items():
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {name(table)} ({columns})")
+
+    commit(lake, create)
+
+
+def _existing(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    rows = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = ?", [CATALOG, SCHEMA]
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def exists(lake: Lakehouse) -> bool:
+    """Whether anything was ever loaded here."""
+    return _existing(lake.connection) >= set(TABLES)
+
+
+def head(lake: Lakehouse, layer: str, source: str, table: str) -> Head:
+    """Read where a table stands; number 0 and an empty position if it was never loaded. Creates the ledger."""
+    try:
+        return _read_head(lake.connection, layer, source, table)
+    except duckdb.CatalogException:
+        ensure_ledger(lake)
+        return Head(layer, source, table, 0, {})
+
+
+def _read_head(connection: duckdb.DuckDBPyConnection, layer: str, source: str, table: str) -> Head:
+    position = dict(
+        connection.execute(
+            f"SELECT partition, value FROM {name('positions')} WHERE layer = ? AND source = ? AND table_name = ?",
+            [layer, source, table],
+        ).fetchall()
+    )
+    return Head(layer, source, table, int(position.pop(STEP, "0")), position)
+
+
+def advance(connection: duckdb.DuckDBPyConnection, start: Head, position: Mapping[str, str], at: datetime) -> Head:
+    """Move the head by one step and its position's entries to `position`, within the caller's transaction.
+
+    Raises ConcurrentStepError if the head is no longer where `start` found it: another run landed first.
+    """
+    key = [start.layer, start.source, start.table]
+    now = _read_head(connection, *key)
+    if now.number != start.number:
+        raise ConcurrentStepError(
+            f"{start.layer} {start.source}/{start.table} stands at step {now.number}, this run started from "
+            f"{start.number}: another run landed first. Nothing was changed; what is new is taken up by the next run."
+        )
+    moved = {partition: value for partition, value in position.items() if start.position.get(partition) != value}
+    entries = {STEP: str(start.number + 1), **moved}
+    if start.number:
+        connection.execute(
+            f"DELETE FROM {name('positions')} "
+            "WHERE layer = ? AND source = ? AND table_name = ? AND list_contains(?, partition)",
+            [*key, list(entries)],
+        )
+    connection.execute(
+        f"INSERT INTO {name('positions')} SELECT ?, ?, ?, unnest(?), unnest(?), ?",
+        [*key, list(entries), list(entries.values()), at],
+    )
+    return replace(start, number=start.number + 1, position={**start.position, **moved})
+
+
+def record(connection: duckdb.DuckDBPyConnection, table: str, row: Mapping[str, Any]) -> None:
+    """Write one row of the ledger, within the caller's transaction. Dictionaries and lists are stored as JSON text."""
+    values = [json.dumps(value) if isinstance(value, dict | list) else value for value in row.values()]
+    columns = ", ".join(quote(column) for column in row)
+    marks = ", ".join("?" for _ in row)
+    connection.execute(f"INSERT INTO {name(table)} ({columns}) VALUES ({marks})", values)

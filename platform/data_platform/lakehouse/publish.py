@@ -1,0 +1,76 @@
+"""Publication: the views in `modelled` are moved, all at once, to the snapshot at which their tables passed the audit.
+Building and auditing those tables (in the schema `build`) is dbt's work and the contracts'.
+
+A view reads its table `AT (VERSION => n)`, so what is built afterwards is not seen until it is published itself.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import duckdb
+
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.history import row_count
+from data_platform.lakehouse.sql import quote
+from data_platform.lakehouse.transaction import Table, commit
+
+BUILD = "build"
+MODELLED = "modelled"
+
+
+def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: int, *, run_id: str) -> int:
+    """Point the view of each model at its build table as of `snapshot`, in one transaction; return its number.
+
+    `models` maps each model to what it was built from: the staged tables (`source/table`) and the number of the last
+    staging step that it took in. A reader sees all models of one publication together, or none of them.
+    """
+    ledger.ensure_ledger(lake)
+    rows = {model: row_count(lake, Table(BUILD, model)) for model in models}
+
+    def work(connection: duckdb.DuckDBPyConnection) -> int:
+        at = datetime.now(UTC)
+        last = connection.execute(
+            f"SELECT coalesce(max(publication_id), 0) FROM {ledger.name('publications')}"
+        ).fetchone()
+        publication = (int(last[0]) if last is not None else 0) + 1
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, MODELLED)}")
+        for model, built_from in models.items():
+            connection.execute(
+                f"CREATE OR REPLACE VIEW {quote(CATALOG, MODELLED, model)} AS "
+                f"SELECT * FROM {quote(CATALOG, BUILD, model)} AT (VERSION => {int(snapshot)})"
+            )
+            ledger.record(
+                connection,
+                "publications",
+                {
+                    "publication_id": publication,
+                    "model": model,
+                    "snapshot_id": snapshot,
+                    "run_id": run_id,
+                    "published_at": at,
+                    "rows": rows[model],
+                    "built_from": dict(built_from),
+                },
+            )
+        return publication
+
+    return commit(lake, work)
+
+
+def published_snapshots(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """The snapshot that each published model stands at."""
+    return dict(
+        connection.execute(
+            f"SELECT model, arg_max(snapshot_id, publication_id) FROM {ledger.name('publications')} GROUP BY model"
+        ).fetchall()
+    )
+
+
+def built_from(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
+    """What the published version of each model was built from: staging steps by `source/table`."""
+    rows = connection.execute(
+        f"SELECT model, arg_max(built_from, publication_id) FROM {ledger.name('publications')} GROUP BY model"
+    ).fetchall()
+    return {model: json.loads(text) for model, text in rows}

@@ -1,0 +1,104 @@
+"""Newest wins: audited rows against each other and against what is staged. Finds out before the commit, so that the
+commit itself only deletes by key and registers a file.
+
+MERGE would rewrite whole files of the table; deleting the outdated keys and adding a file does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import duckdb
+
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.lakehouse.transaction import DataFile, copy_to, discard, new_path
+from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.staging.recipe import Recipe, StagingResult, order_of
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What replaces what: files to register, and whether the keys in the temporary table `outdated` are deleted."""
+
+    result: StagingResult
+    file: DataFile | None
+    deletes: bool
+    replaces: bool
+
+
+def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: StagingResult, *, replaces: bool) -> Merge:
+    """Keep the newest version of each key, among the new rows and against those that are staged already."""
+    if file is None:
+        return Merge(result, None, deletes=False, replaces=replaces)
+    connection = lake.connection
+    exists = bool(lake_columns(connection, recipe.staged))
+    keys = quote_all(recipe.key)
+    incoming = f"read_parquet({literal(file.path)})"
+    distinct = _scalar(connection, f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {incoming})")
+    winners = incoming
+    if distinct < file.rows:
+        order = ", ".join(f"{quote(c)} DESC NULLS LAST" for c in order_of(recipe))
+        winners = f"(SELECT * FROM {incoming} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1)"
+    matched = outdated = 0
+    if exists and not replaces:
+        matched, outdated = _find_outdated(connection, recipe, winners)
+    if distinct == file.rows and matched == outdated:
+        kept: DataFile | None = file
+    else:
+        anti = f" ANTI JOIN newer USING ({keys})" if matched > outdated else ""
+        kept = copy_to(lake, f"SELECT * FROM {winners}{anti}", new_path(lake, recipe.staged))
+        discard(lake, file.path)
+    rows = kept.rows if kept is not None else 0
+    return Merge(
+        replace(
+            result,
+            rows_inserted=rows - outdated,
+            rows_updated=outdated,
+            rows_superseded=file.rows - rows,
+            bytes=kept.bytes if kept is not None else 0,
+        ),
+        kept,
+        deletes=outdated > 0,
+        replaces=replaces,
+    )
+
+
+def _find_outdated(connection: duckdb.DuckDBPyConnection, recipe: Recipe, winners: str) -> tuple[int, int]:
+    """Compare new rows with the staged rows of the same key: `outdated` are staged keys that a new row replaces,
+    `newer` those whose staged row is newer than the new one. Return how many match, and how many are outdated."""
+    keys = quote_all(recipe.key)
+    columns = quote_all([*recipe.key, *order_of(recipe)])
+    bounds = key_bounds(connection, recipe.key, winners)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE arriving AS SELECT {columns} FROM {winners}")
+    # Compared as rows, nulls last: an unknown version is the oldest.
+    new, old = (
+        ", ".join(f"{alias}.{quote(c)} IS NOT NULL, {alias}.{quote(c)}" for c in order_of(recipe))
+        for alias in ("n", "s")
+    )
+    on = " AND ".join(f"s.{quote(k)} = n.{quote(k)}" for k in recipe.key)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE matched AS SELECT n.*, ({new}) >= ({old}) AS wins "
+        f"FROM (SELECT {columns} FROM {recipe.staged.sql} WHERE {bounds}) AS s JOIN arriving AS n ON {on}"
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE outdated AS SELECT {keys} FROM matched WHERE wins")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE newer AS SELECT {keys} FROM matched WHERE NOT wins")
+    return _scalar(connection, "SELECT count(*) FROM matched"), _scalar(connection, "SELECT count(*) FROM outdated")
+
+
+def key_bounds(connection: duckdb.DuckDBPyConnection, key: Sequence[str], rows: str) -> str:
+    """A condition that holds the keys of `rows` between their least and greatest values, so that files of the table
+    which hold none of them are not even opened."""
+    bounds = []
+    for column in key:
+        name = quote(column)
+        low, high, kind = connection.execute(
+            f"SELECT min({name})::VARCHAR, max({name})::VARCHAR, any_value(typeof({name})) FROM {rows}"
+        ).fetchall()[0]
+        if low is not None:
+            bounds.append(f"{name} BETWEEN {literal(low)}::{kind} AND {literal(high)}::{kind}")
+    return " AND ".join(bounds) or "true"
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row is not None else 0

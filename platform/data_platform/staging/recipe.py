@@ -1,0 +1,93 @@
+"""What staging a table takes and gives: the recipe, resolved from `defs.yaml`, the result, and the names of the
+columns that the platform adds. What is done with them is in `step`, `batches` and `merge`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from data_platform.contracts.contract import Contract, columns_of
+from data_platform.contracts.quarantine import quarantine_table
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.sql import quote
+from data_platform.lakehouse.transaction import Table
+from data_platform.lakehouse.transaction import columns_of as lake_columns
+
+LINEAGE = ("_load_id", "_row")
+"""The raw row that a staged row came from. A staging function keeps these columns."""
+
+VERSION = "_version"
+"""What orders the versions of a row, in the raw column's own type; absent where order of arrival decides."""
+
+ADDED = {"_staging_id": "BIGINT", "_staged_at": "TIMESTAMP WITH TIME ZONE"}
+
+StagingFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one table is staged: what `defs.yaml` says of it, resolved."""
+
+    source: str
+    table: str
+    key: tuple[str, ...]
+    contract: type[Contract]
+    function: StagingFunction | None = None
+    newest_by: str | None = None
+    refuse_above: float = 0.05
+
+    @property
+    def raw(self) -> Table:
+        return Table(f"raw_{self.source}", self.table)
+
+    @property
+    def staged(self) -> Table:
+        return Table(f"staged_{self.source}", self.table)
+
+    @property
+    def quarantine(self) -> Table:
+        return quarantine_table(self.source, self.table)
+
+
+@dataclass(frozen=True)
+class StagingResult:
+    """What a step did. `rows_read` = inserted + updated + superseded + filtered + quarantined, as long as the staging
+    function makes at most one row of each. `violations` are dictionaries of column, check, rows, value and fatal."""
+
+    source: str
+    table: str
+    staging_id: int = 0
+    load_from: int = 0
+    load_to: int = 0
+    rows_read: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_deleted: int = 0
+    rows_superseded: int = 0
+    rows_filtered: int = 0
+    rows_quarantined: int = 0
+    bytes: int = 0
+    violations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+def order_of(recipe: Recipe) -> tuple[str, ...]:
+    """The columns that order the versions of a row, the last one deciding among equals."""
+    return (VERSION, *LINEAGE) if recipe.newest_by else LINEAGE
+
+
+def staged_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
+    """The Arrow schema of audited rows: the contract's columns, the lineage, the version."""
+    columns = {column.name: column.dtype for column in columns_of(recipe.contract)}
+    empty = pl.DataFrame(schema={**columns, "_load_id": pl.Int64, "_row": pl.Int64})
+    schema = empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    return schema if recipe.newest_by is None else schema.append(pa.field(VERSION, _version_type(lake, recipe)))
+
+
+def _version_type(lake: Lakehouse, recipe: Recipe) -> pa.DataType:
+    if recipe.newest_by is None or recipe.newest_by not in lake_columns(lake.connection, recipe.raw):
+        return pa.string()
+    probe = lake.connection.execute(f"SELECT {quote(recipe.newest_by)} FROM {recipe.raw.sql} LIMIT 0").to_arrow_table()
+    return pl.DataFrame(pl.from_arrow(probe)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema.field(0).type

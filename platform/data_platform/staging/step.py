@@ -1,0 +1,356 @@
+"""The staging step: raw rows become staged rows, in one transaction. Stage, audit, keep the newest version of each
+key, and show it all at once; what failed is in quarantine. How values are repaired is in the expressions beside this
+module, how rows are judged in `contracts.audit`, which version wins in `merge`.
+
+Audited batches are written to a file of the staged table that nobody sees. If no key occurs twice and none is staged
+already, that file is registered as it is; else the newest versions are written once more. So memory is bounded
+whatever the size, and the cost of an increment follows the increment.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from data_platform.contracts.audit import ContractError
+from data_platform.contracts.contract import name_of
+from data_platform.contracts.quarantine import Selection, ensure_quarantine, write_quarantine
+from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.sql import quote_all
+from data_platform.lakehouse.transaction import (
+    DataFile,
+    commit,
+    discard,
+    duckdb_types,
+    ensure_table,
+    register,
+    write_file,
+)
+from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.staging.batches import lookup, quarantine_entries, raw_batches, stage_batch
+from data_platform.staging.merge import Merge, key_bounds, merge
+from data_platform.staging.recipe import ADDED, Recipe, StagingResult, staged_schema
+
+
+class StagingRefusedError(PlatformError):
+    """The step was refused: the staged table is as it was, and the rows that failed are in quarantine."""
+
+
+@dataclass(frozen=True)
+class _Input:
+    """Which raw rows a step reads, and whether they replace the staged table."""
+
+    kind: str
+    condition: str
+    load_from: int
+    load_to: int
+    replaces: bool
+    parameters: tuple[object, ...] = ()
+
+
+def stage_table(
+    lake: Lakehouse, recipe: Recipe, *, run_id: str, rebuild: bool = False, loads: tuple[int, int] | None = None
+) -> StagingResult:
+    """Stage what landed since the last step and return what was done; nothing at all if nothing landed.
+
+    `rebuild` stages everything again from raw and replaces the table; `loads` stages an earlier range of load ids
+    again (a backfill: newest still wins). Raises StagingRefusedError, ContractError or ConcurrentStepError; the
+    staged table is then as it was.
+    """
+    head = ledger.head(lake, "staged", recipe.source, recipe.table)
+    chosen = _choose(lake, recipe, head, rebuild=rebuild, loads=loads)
+    if chosen is None:
+        return StagingResult(recipe.source, recipe.table, head.number)
+    return _step(lake, recipe, head, chosen, run_id)
+
+
+def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str) -> StagingResult:
+    """Stage the raw rows of open quarantine entries again; those that pass leave quarantine, the others stay."""
+    head = ledger.head(lake, "staged", recipe.source, recipe.table)
+    where, parameters = selection.where()
+    connection = lake.connection
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE replayed AS SELECT load_id, row FROM {recipe.quarantine.sql} "
+        f"WHERE layer = 'staged' AND {where}",
+        parameters,
+    )
+    bounds = connection.execute("SELECT min(load_id), max(load_id), count(*) FROM replayed").fetchone()
+    if bounds is None or not bounds[2]:
+        return StagingResult(recipe.source, recipe.table, head.number)
+    condition = (
+        f"_load_id BETWEEN {bounds[0]} AND {bounds[1]} AND (_load_id, _row) IN "
+        f"(SELECT (load_id, row) FROM {recipe.quarantine.sql} WHERE layer = 'staged' AND {where})"
+    )
+    chosen = _Input("replay", condition, bounds[0], bounds[1], replaces=False, parameters=tuple(parameters))
+    return _step(lake, recipe, head, chosen, run_id)
+
+
+def _choose(
+    lake: Lakehouse, recipe: Recipe, head: ledger.Head, *, rebuild: bool, loads: tuple[int, int] | None
+) -> _Input | None:
+    """The loads to stage. A full refresh makes earlier loads history: staging starts at the last one."""
+    if not lake_columns(lake.connection, recipe.raw):
+        return None
+    staged_to = int(head.position.get("load_id", "0"))
+    landed = lake.connection.execute(
+        f"SELECT coalesce(max(load_id), 0), coalesce(max(load_id) FILTER (kind = 'snapshot'), 0) "
+        f"FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed'",
+        [recipe.source, recipe.table],
+    ).fetchone()
+    last, snapshot = landed if landed is not None else (0, 0)
+    if loads is not None:
+        first, until = loads
+        if not 1 <= first <= until <= staged_to:
+            raise PlatformError(
+                f"{recipe.source}/{recipe.table}: loads {first} to {until} cannot be staged again; "
+                f"loads 1 to {staged_to} have been staged."
+            )
+        first = max(first, snapshot)
+        return _Input("backfill", _between(first, until), first, until, replaces=False)
+    if rebuild:
+        return _Input("rebuild", _between(snapshot or 1, last), snapshot or 1, last, replaces=True) if last else None
+    if last <= staged_to:
+        return None
+    if snapshot > staged_to:
+        return _Input("snapshot", _between(snapshot, last), snapshot, last, replaces=True)
+    return _Input("additions", _between(staged_to + 1, last), staged_to + 1, last, replaces=False)
+
+
+def _between(first: int, last: int) -> str:
+    return f"_load_id BETWEEN {first} AND {last}"
+
+
+def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> StagingResult:
+    step = _Step(lake, recipe, head, chosen, run_id, datetime.now(UTC))
+    written = _write_audited(step)
+    files = [written.file] if written.file is not None else []
+    try:
+        quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started)
+        files += [quarantine_file] if quarantine_file is not None else []
+        # Rows that failed before may fail again: that is no reason to keep out those that pass now.
+        reason = None if chosen.kind == "replay" else _refusal(recipe, written.result)
+        if reason is None:
+            merged = merge(lake, recipe, written.file, written.result, replaces=chosen.replaces)
+            files += [merged.file] if merged.file is not None else []
+            return _land(step, merged, written.bad, quarantine_file)
+        _land_refusal(step, written.result, quarantine_file, reason)
+    except BaseException:
+        for file in files:
+            discard(lake, file.path)
+        raise
+    if written.file is not None:
+        discard(lake, written.file.path)
+    raise StagingRefusedError(f"{recipe.source}/{recipe.table}: {reason}")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step under way."""
+
+    lake: Lakehouse
+    recipe: Recipe
+    head: ledger.Head
+    chosen: _Input
+    run_id: str
+    started: datetime
+
+
+@dataclass(frozen=True)
+class _Written:
+    file: DataFile | None
+    bad: list[pl.DataFrame]
+    result: StagingResult
+
+
+def _write_audited(step: _Step) -> _Written:
+    """Stage and audit the chosen raw rows batch by batch into one unseen file of the staged table."""
+    lake, recipe, chosen = step.lake, step.recipe, step.chosen
+    known = lookup(lake.cursor())
+    counts = {"read": 0, "staged": 0, "quarantined": 0}
+    bad: list[pl.DataFrame] = []
+    violations: list[pl.DataFrame] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for raw in raw_batches(lake, recipe.raw, chosen.condition, chosen.parameters):
+            audited = stage_batch(raw, recipe, known)
+            counts["read"] += len(raw)
+            counts["staged"] += len(audited.good)
+            violations.append(audited.violations)
+            if not audited.bad.is_empty():
+                bad.append(quarantine_entries(raw, audited.bad))
+                counts["quarantined"] += len(bad[-1])
+            yield from audited.good.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+
+    staging_id = step.head.number + 1
+    query = (
+        f"SELECT *, {staging_id}::BIGINT AS _staging_id, TIMESTAMPTZ '{step.started.isoformat()}' AS _staged_at "
+        "FROM incoming"
+    )
+    file = write_file(lake, recipe.staged, batches(), staged_schema(lake, recipe), query)
+    result = StagingResult(
+        recipe.source,
+        recipe.table,
+        staging_id=staging_id,
+        load_from=chosen.load_from,
+        load_to=chosen.load_to,
+        rows_read=counts["read"],
+        rows_filtered=max(0, counts["read"] - counts["staged"] - counts["quarantined"]),
+        rows_quarantined=counts["quarantined"],
+        violations=_summed(violations),
+    )
+    return _Written(file, bad, result)
+
+
+def _summed(violations: list[pl.DataFrame]) -> list[dict[str, object]]:
+    if not violations:
+        return []
+    grouped = pl.concat(violations).group_by("column", "check", "fatal")
+    summed = grouped.agg(pl.col("rows").sum(), pl.col("value").first())
+    return summed.sort("rows", "column", "check", descending=[True, False, False]).to_dicts()
+
+
+def _refusal(recipe: Recipe, result: StagingResult) -> str | None:
+    if not result.rows_quarantined or result.rows_quarantined <= recipe.refuse_above * result.rows_read:
+        return None
+    worst = [violation for violation in result.violations if violation["fatal"]][:3]
+    reasons = "; ".join(f"{v['column'] or 'row'} {v['check']}: {v['rows']:,} rows, such as {v['value']}" for v in worst)
+    return (
+        f"{result.rows_quarantined:,} of {result.rows_read:,} rows break the contract {name_of(recipe.contract)}, more "
+        f"than the {recipe.refuse_above:.0%} that `refuse_above` allows. The staged table is as it was; the rows are "
+        f"in quarantine (`dp quarantine show {recipe.source}/{recipe.table}`). Most frequent: {reasons}."
+    )
+
+
+def _land(step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: DataFile | None) -> StagingResult:
+    """Rows, position and verdict in one commit."""
+    lake, recipe, chosen = step.lake, step.recipe, step.chosen
+    types = {**duckdb_types(lake.connection, staged_schema(lake, recipe)), **ADDED}
+    stored = lake_columns(lake.connection, recipe.staged)
+    changed = [column for column, kind in types.items() if stored.get(column, kind) != kind]
+    if changed and not merged.replaces:
+        raise ContractError(
+            f"{recipe.staged}: the contract {name_of(recipe.contract)} gives {', '.join(changed)} another type than is "
+            f"stored ({', '.join(f'{c} {stored[c]}' for c in changed)}). Stage the table again from raw: "
+            f"`dp run staged/{recipe.source}/{recipe.table} --rebuild`."
+        )
+    staged_to = int(step.head.position.get("load_id", "0"))
+    position = {"load_id": str(max(staged_to, chosen.load_to))}
+    bounds = key_bounds(lake.connection, recipe.key, "outdated") if merged.deletes else ""
+    keys = quote_all(recipe.key)
+    closed = _closed_entries(step, bad)
+
+    def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
+        at = datetime.now(UTC)
+        ledger.advance(connection, step.head, position, at)
+        result = merged.result
+        if merged.replaces and stored:
+            gone = connection.execute(f"DELETE FROM {recipe.staged.sql}").fetchone()
+            result = replace(result, rows_deleted=int(gone[0]) if gone else 0)
+            if changed:
+                connection.execute(f"DROP TABLE {recipe.staged.sql}")
+        elif merged.deletes:
+            connection.execute(
+                f"DELETE FROM {recipe.staged.sql} WHERE {bounds} AND ({keys}) IN (SELECT ({keys}) FROM outdated)"
+            )
+        ensure_table(connection, recipe.staged, types)
+        if merged.file is not None:
+            register(connection, recipe.staged, [merged.file])
+        for status, ids in closed.items():
+            connection.execute(
+                f"UPDATE {recipe.quarantine.sql} SET status = ?, resolved_at = ? WHERE list_contains(?, quarantine_id)",
+                [status, at, ids],
+            )
+        _record(connection, step, result, at, quarantine_file, None)
+        return result
+
+    return commit(lake, work)
+
+
+def _closed_entries(step: _Step, bad: list[pl.DataFrame]) -> dict[str, list[str]]:
+    """Open entries that this step closes: rows judged again that passed, and rows of a full refresh now replaced."""
+    recipe, chosen = step.recipe, step.chosen
+    connection = step.lake.connection
+    if not lake_columns(connection, recipe.quarantine):
+        return {}
+    judged = (
+        "(load_id, row) IN (SELECT (load_id, row) FROM replayed)"
+        if chosen.kind == "replay"
+        else f"load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
+    )
+    entries = f"SELECT quarantine_id FROM {recipe.quarantine.sql} WHERE status = 'open' AND layer = 'staged'"
+    failed = {entry for frame in bad for entry in frame["quarantine_id"]}
+    ids = [row[0] for row in connection.execute(f"{entries} AND {judged}").fetchall()]
+    closed = {"replayed": [entry for entry in ids if entry not in failed]}
+    if chosen.kind == "snapshot":
+        rows = connection.execute(f"{entries} AND load_id < {chosen.load_from}").fetchall()
+        closed["superseded"] = [row[0] for row in rows]
+    return {status: entries for status, entries in closed.items() if entries}
+
+
+def _land_refusal(step: _Step, result: StagingResult, quarantine_file: DataFile | None, reason: str) -> None:
+    """The verdict and the refused rows in one commit; the table and its position stay."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        at = datetime.now(UTC)
+        ledger.advance(connection, step.head, {}, at)
+        _record(connection, step, result, at, quarantine_file, reason)
+
+    commit(step.lake, work)
+
+
+def _record(
+    connection: duckdb.DuckDBPyConnection,
+    step: _Step,
+    result: StagingResult,
+    at: datetime,
+    quarantine_file: DataFile | None,
+    reason: str | None,
+) -> None:
+    recipe = step.recipe
+    if quarantine_file is not None:
+        ensure_quarantine(connection, recipe.quarantine)
+        register(connection, recipe.quarantine, [quarantine_file])
+    figures = ("rows_inserted", "rows_updated", "rows_deleted", "rows_superseded", "bytes")
+    ledger.record(
+        connection,
+        "stagings",
+        {
+            "source": recipe.source,
+            "table_name": recipe.table,
+            "staging_id": result.staging_id,
+            "run_id": step.run_id,
+            "kind": step.chosen.kind,
+            "status": "refused" if reason else "staged",
+            "started_at": step.started,
+            "ended_at": at,
+            "load_from": result.load_from,
+            "load_to": result.load_to,
+            "rows_read": result.rows_read,
+            "rows_filtered": result.rows_filtered,
+            "rows_quarantined": result.rows_quarantined,
+            "reason": reason,
+            **{figure: 0 if reason else getattr(result, figure) for figure in figures},
+        },
+    )
+    ledger.record(
+        connection,
+        "audits",
+        {
+            "layer": "staged",
+            "source": recipe.source,
+            "table_name": recipe.table,
+            "step_id": result.staging_id,
+            "run_id": step.run_id,
+            "contract": name_of(recipe.contract),
+            "audited_at": at,
+            "passed": reason is None,
+            "rows_checked": result.rows_read,
+            "rows_failed": result.rows_quarantined,
+            "violations": [dict(violation) for violation in result.violations],
+        },
+    )

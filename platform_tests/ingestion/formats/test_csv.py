@@ -1,0 +1,275 @@
+"""CSV: the same rows, line numbers and rejects as Python's csv module in strict mode, whatever the blocks."""
+
+import csv as python_csv
+import io
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.formats import Csv, Parsed, Reject, csv, read, text
+
+Rows = list[tuple[str, ...]]
+
+
+def parse(content: bytes, **options: object) -> tuple[list[str], list[int], Rows, list[Reject]]:
+    blocks = list(read(Csv.model_validate({"type": "csv", **options}), io.BytesIO(content)))
+    rows = pa.concat_tables([block.rows for block in blocks])
+    names = rows.column_names[:-1]
+    values = list(zip(*(rows[name].to_pylist() for name in names), strict=True))
+    return names, rows["_line"].to_pylist(), values, [reject for block in blocks for reject in block.rejects]
+
+
+def oracle(content: str, width: int) -> tuple[list[int], Rows, list[int]]:
+    """Python's csv, record by record; a record with broken quoting is one line, and the next line starts afresh."""
+    lines = [line + "\n" for line in content.split("\n")]
+    if lines[-1] == "\n":
+        lines.pop()
+    numbers, rows, rejected, at = [], [], [], 0
+    while at < len(lines):
+        if lines[at] in ("\n", "\r\n"):
+            at += 1
+            continue
+        reader = python_csv.reader(iter(lines[at:]), strict=True)
+        try:
+            row = next(reader)
+        except python_csv.Error:
+            rejected.append(at + 1)
+            at += 1
+            continue
+        if len(row) == width:
+            numbers.append(at + 1)
+            rows.append(tuple(row))
+        else:
+            rejected.append(at + 1)
+        at += reader.line_num
+    return numbers, rows, rejected
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    return lambda size: monkeypatch.setattr(text, "BLOCK", size)
+
+
+ANY_TEXT = st.text(st.sampled_from('ab",,\n\n\ré '), max_size=120)
+LINES = st.lists(
+    st.sampled_from(
+        ["a,b", '"a","b"', '"a\nb",c', '"x""y",', ",", '5" disk,b', '"open,b', '"shut"junk,b', "a", "a,b,c", "", '""',
+         '"a,"b,c', '"a\n\n,""\n",b', "é,ü", 'a,"', '"","', "a\rb,c", "\ufeffa,b", '"a,b\nc"\r']
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=ANY_TEXT | LINES.map("\n".join) | LINES.map("\r\n".join), block=st.sampled_from([7, 16, 50, 1 << 20]))
+@example(content='"a,"b,c\n"d"\n', block=7)
+@example(content='a,b\n"x\n' + "a,b\n" * 40, block=16)
+@example(content='"a\nb",c\nx,5" disk\n"d\n",e\n', block=16)
+def test_any_text_gives_the_rows_lines_and_rejects_of_pythons_csv(
+    content: str, block: int, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(block)
+    if content.startswith("\ufeff"):
+        content = content[1:]
+    _, lines, rows, rejects = parse(content.encode(), header=False, columns=["x", "y"])
+    assert (lines, rows, [reject.line for reject in rejects]) == oracle(content, 2)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(*[st.text(st.characters(codec="utf-8", exclude_characters="\r\ufeff"), max_size=8)] * 3)),
+    ending=st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_pythons_csv_writes_comes_back_whole_and_by_the_fast_path(
+    rows: Rows, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*_: object) -> None:
+        raise AssertionError("well-formed text should not need the careful path")
+
+    monkeypatch.setattr(csv, "_careful", unexpected)
+    out = io.StringIO(newline="")
+    writer = python_csv.writer(out, lineterminator=ending)
+    writer.writerow(["x", "y", "z"])
+    writer.writerows(rows)
+    names, lines, values, rejects = parse(out.getvalue().encode())
+    assert (names, values, rejects) == (["x", "y", "z"], rows, [])
+    line = 2
+    for number, row in zip(lines, rows, strict=True):
+        assert number == line
+        line += 1 + sum(value.count("\n") for value in row)
+
+
+def test_an_empty_field_is_an_empty_text_quoted_or_not() -> None:
+    assert parse(b'x,y\n,""\n')[2] == [("", "")]
+
+
+def test_nothing_is_interpreted() -> None:
+    assert parse(b"x,y\n NA ,007\nnull,1e5\n")[2] == [(" NA ", "007"), ("null", "1e5")]
+
+
+def test_records_that_break_the_rules_are_set_aside_with_line_text_and_reason_and_the_others_stay() -> None:
+    content = b'x,y\n1,2\n3\n4,5,6\n"a"b,7\n8,9\n\n"open,10\n11,12\n'
+    _, lines, rows, rejects = parse(content)
+    assert lines == [2, 6, 9]
+    assert rows == [("1", "2"), ("8", "9"), ("11", "12")]
+    assert rejects == [
+        Reject(3, "3", "1 field instead of 2"),
+        Reject(4, "4,5,6", "3 fields instead of 2"),
+        Reject(5, '"a"b,7', "',' expected after '\"'"),
+        Reject(8, '"open,10', "a quoted field is never closed"),
+    ]
+
+
+def test_wrong_field_counts_do_not_need_the_careful_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(csv, "_careful")
+    _, lines, rows, rejects = parse(b'x,y\n1,2\n3\n"4\n",5\n"6\n\n",7,8\n9,10\n')
+    assert lines == [2, 4, 9]
+    assert rows == [("1", "2"), ("4\n", "5"), ("9", "10")]
+    assert rejects == [Reject(3, "3", "1 field instead of 2"), Reject(6, '"6\n\n",7,8', "3 fields instead of 2")]
+
+
+def test_undecodable_bytes_cost_one_record_and_are_shown_as_escapes() -> None:
+    _, lines, rows, rejects = parse("x,y\nä,1\n".encode() + b'b\xe9,2\n"c\n\xff\x80",3\nd,4\n')
+    assert (lines, rows) == ([2, 6], [("ä", "1"), ("d", "4")])
+    assert rejects == [
+        Reject(3, "b\\xe9,2", "holds bytes that are not utf-8 (shown as escapes)"),
+        Reject(4, '"c\n\\xff\\x80",3', "holds bytes that are not utf-8 (shown as escapes)"),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-be", "utf-32", "shift_jis", "cp037", "utf-8-sig"])
+@pytest.mark.parametrize("block", [8, 1 << 20])
+def test_other_encodings_are_decoded_block_by_block(
+    encoding: str, block: int, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(block)
+    word = "日本" if encoding == "shift_jis" else "Ā\u0a0a\u0a00" if encoding.startswith("utf") else "é"
+    content = f'x,y\n{word},1\n"{word}\n{word}",2\n'.encode(encoding)
+    assert parse(content, encoding=encoding)[1:] == ([2, 3], [(word, "1"), (f"{word}\n{word}", "2")], [])
+
+
+def test_bytes_that_an_encoding_lacks_are_rejected_even_if_they_would_be_utf_8() -> None:
+    assert parse("x,y\né,1\nz,2\n".encode(), encoding="ascii")[1:] == (
+        [3],
+        [("z", "2")],
+        [Reject(2, "\\xc3\\xa9,1", "holds bytes that are not ascii (shown as escapes)")],
+    )
+    assert parse(b"x,y\n\x81,1\n\x80,2\n", encoding="cp1252")[1:3] == ([3], [("€", "2")])
+
+
+def test_a_file_declared_utf_8_that_starts_like_utf_16_is_refused() -> None:
+    with pytest.raises(PlatformError, match=r"declared utf-8, but .* UTF-16 \(FF FE\).*encoding: utf-16"):
+        parse("x,y\n1,2\n".encode("utf-16"))
+
+
+def test_utf_16_without_a_byte_order_mark_must_say_which() -> None:
+    with pytest.raises(PlatformError, match="say utf-16-le or utf-16-be"):
+        parse("x,y\n".encode("utf-16-le"), encoding="utf-16")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"x,y,x\n", "line 1: in the header, column 3 is named 'x', as column 1 is already"),
+        (b"id,ID\n", "column 2 is named 'ID', as column 1"),
+        (b"x,,y\n", "column 2 has no name"),
+        (b"x,_line\n", "column 2 is named '_line', which the platform gives"),
+        (b"\n\nx,\xff\n", "line 3: the header cannot be read: holds bytes"),
+        (b'x,"y\n1,2\n', "line 1: the header cannot be read: a quoted field is never closed"),
+        (b"x,y\r1,2\r", "line 1: the header cannot be read: a carriage return outside quotes"),
+        (b"\n\r\n", "there is no header"),
+    ],
+)
+def test_a_header_that_cannot_be_trusted_refuses_the_file(content: bytes, message: str) -> None:
+    with pytest.raises(PlatformError, match=message.replace("(", r"\(")):
+        parse(content)
+
+
+def test_a_header_alone_gives_its_columns() -> None:
+    assert parse(b"x,y\n") == (["x", "y"], [], [], [])
+
+
+def test_skipped_lines_comments_and_a_header_of_two_lines_keep_the_numbers_right() -> None:
+    content = b'made by "hand\nx\n# note\n\n"x\ny",z\n1,2\n# 3,4\n5,6\n"7\n# 8",9\n'
+    assert parse(content, skip_rows=2, comment="#") == (
+        ["x\ny", "z"],
+        [7, 9, 10],
+        [("1", "2"), ("5", "6"), ("7\n# 8", "9")],
+        [],
+    )
+
+
+def test_other_delimiters_and_no_quotes_at_all() -> None:
+    assert parse(b"x;y\n'a;b';c\n", delimiter=";", quote="'")[2] == [("a;b", "c")]
+    assert parse(b'x\ty\n"a\tb"\n', delimiter="\t", quote=None)[2] == [('"a', 'b"')]
+
+
+def test_a_stray_quote_that_nothing_closes_costs_its_line_and_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "BLOCK", 1 << 10)
+    monkeypatch.setattr(csv, "LONGEST", 1 << 13)
+    content = b"x,y\n" + b"1,2\n" * 2_000 + b'"stray,3\n' + b"4,5\n" * 20_000
+    _, lines, rows, rejects = parse(content)
+    assert rejects == [Reject(2_002, '"stray,3', "a quoted field is never closed")]
+    assert len(rows) == 22_000
+    assert lines[-1] == 22_002
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n7,8\n"])
+def test_a_line_too_long_to_be_one_is_set_aside_by_its_beginning(
+    ending: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK", 1 << 10)
+    monkeypatch.setattr(text, "LONGEST", 1 << 20)
+    _, lines, rows, rejects = parse(b"x,y\n1,2\n" + b"z" * (3 << 20) + ending)
+    assert (lines, rows) == (([2, 4], [("1", "2"), ("7", "8")]) if ending else ([2], [("1", "2")]))
+    assert [(reject.line, reject.reason) for reject in rejects] == [
+        (3, "a line of more than 1 MiB, of which only the beginning is kept")
+    ]
+    assert rejects[0].record == "z" * 1000
+
+
+def test_a_field_longer_than_pythons_limit_is_read_on_both_paths() -> None:
+    long = "v" * 200_000
+    for broken in ("", '"a"b,1\n'):
+        assert parse(f"x,y\n{broken}{long},2\n".encode())[2] == [(long, "2")]
+
+
+def test_blocks_come_as_they_are_parsed() -> None:
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None
+            assert size > 0
+            return super().read(size)
+
+    content = Watched(b"x,y\n" + b"1,2\n" * 4_000_000)
+    blocks = read(Csv(type="csv"), content)
+    assert next(blocks).rows.num_rows == 0
+    assert isinstance(next(blocks), Parsed)
+    assert content.tell() < 14_000_000
+    blocks.close()  # type: ignore[attr-defined]  # an iterator to the outside, a generator in fact
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoding": "utf-9"}, "unknown encoding 'utf-9'; well-known ones are"),
+        ({"encoding": "base64"}, "encoding"),
+        ({"encoding": "unicode_escape"}, "no encoding of text files"),
+        ({"delimiter": "||"}, "one ASCII character"),
+        ({"delimiter": '"'}, "must differ"),
+        ({"header": False}, "list them under `columns`"),
+        ({"columns": ["x"]}, "set `header: false`"),
+        ({"header": False, "columns": ["x", "X"]}, "column 2 is named 'X', as column 1 is already"),
+        ({"header": False, "columns": []}, "at least 1"),
+        ({"skip_rows": -1}, "greater than or equal to 0"),
+        ({"null_values": ["NA"]}, "not permitted"),
+    ],
+)
+def test_mistakes_in_options_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message.replace("(", r"\(")):
+        TypeAdapter(Csv).validate_python({"type": "csv", **options})

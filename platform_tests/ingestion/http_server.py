@@ -1,0 +1,93 @@
+"""A real HTTP server on loopback whose every answer a test decides, misbehaviour included."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to say: `body` is sent as it is if it is bytes, else as JSON. `lost` bytes are announced but never sent."""
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    lost: int = 0
+
+
+@dataclass
+class Api:
+    """The running server: `answer` may be replaced at any time, `asked` is what was asked so far."""
+
+    url: str
+    answer: Callable[[Asked], Answer]
+    asked: list[Asked] = field(default_factory=list)
+
+    def script(self, *answers: Answer) -> None:
+        """Give these answers one after another, the last one for ever."""
+        waiting = list(answers)
+        self.answer = lambda _: waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    api: Api
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        length = int(self.headers.get("Content-Length") or 0)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        asked = Asked(self.command, parts.path, query, dict(self.headers), self.rfile.read(length))
+        self.api.asked.append(asked)
+        answer = self.api.answer(asked)
+        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        self.send_response(answer.status)
+        for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) + answer.lost))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = answer.lost > 0
+
+    do_POST = do_GET  # noqa: N815  the name is http.server's
+
+    def log_message(self, *_: object) -> None:
+        """Tests are quiet."""
+
+
+@contextmanager
+def running_api(answer: Callable[[Asked], Answer]) -> Iterator[Api]:
+    """Run a server on a free port of loopback until the context is left."""
+    handler = type("Handler", (_Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    api = Api(f"http://127.0.0.1:{server.server_port}", answer)
+    handler.api = api  # type: ignore[attr-defined]  # the class was made for this server alone
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,298 @@
+"""When an HTTP API fails: what is tried again and for how long, what is said, and that no secret is ever shown."""
+
+import gzip
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from platform_tests.ingestion.http_server import Answer, Api, Asked, running_api
+from pydantic import ValidationError
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion import http_client
+from data_platform.ingestion.http import HttpSource
+from data_platform.ingestion.http_options import HttpOptions, HttpTable
+
+SECRET = "s3cret-Val/ue+&?"
+GOOD = Answer([{"id": 1}])
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with running_api(lambda _: GOOD) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Sleep a hundredth of what was meant, and remember what was meant."""
+    slept: list[float] = []
+    sleep = time.sleep
+
+    def nap(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds / 100)
+
+    monkeypatch.setattr("tenacity.nap.time.sleep", nap)
+    return slept
+
+
+def source(url: str, table: dict[str, Any] | None = None, **options: Any) -> HttpSource:
+    told = {"key": ["id"], "contract": "a.B", "path": "things", **(table or {})}
+    return HttpSource(HttpOptions.model_validate({"url": url, **options}), {"things": HttpTable.model_validate(told)})
+
+
+def read(api: Api, table: dict[str, Any] | None = None, **options: Any) -> pa.Table:
+    (batch,) = source(api.url, table, **options).read("things", {})
+    return batch.rows
+
+
+def refused(api: Api, table: dict[str, Any] | None = None, **options: Any) -> str:
+    with pytest.raises(PlatformError) as caught:
+        read(api, table, **options)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__, "the context would print the URL with its parameters"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Answer(status=429),
+        Answer(status=500),
+        Answer(status=503, body=b"<html>busy</html>"),
+        Answer([{"id": 1}], lost=1),
+        Answer(b"", lost=100),
+        Answer(gzip.compress(b'[{"id": 1}]')[:-9], headers={"Content-Encoding": "gzip"}, lost=9),
+        Answer(b"not gzip", headers={"Content-Encoding": "gzip"}),
+    ],
+)
+def test_what_may_pass_is_tried_again_with_growing_pauses(api: Api, naps: list[float], failure: Answer) -> None:
+    api.script(failure, failure, failure, GOOD)
+    assert read(api).to_pylist() == [{"id": "1"}]
+    assert len(api.asked) == 4
+    assert [0.5 * 2**n <= nap <= 0.5 * 2**n + 0.5 for n, nap in enumerate(naps)] == [True] * 3
+
+
+def test_back_off_has_jitter_so_that_clients_do_not_return_together(api: Api, naps: list[float]) -> None:
+    for _ in range(5):
+        api.script(Answer(status=503), GOOD)
+        read(api)
+    assert len(set(naps)) == 5
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_in_seconds_is_honoured_even_when_longer_than_any_back_off(
+    api: Api, naps: list[float], status: int
+) -> None:
+    api.script(Answer(status=status, headers={"Retry-After": "90"}), GOOD)
+    read(api)
+    assert naps == [90]
+
+
+def test_retry_after_as_a_date_is_honoured(api: Api, naps: list[float]) -> None:
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    api.script(Answer(status=429, headers={"Retry-After": until}), GOOD)
+    read(api)
+    assert 38 <= naps[0] <= 40
+
+
+def test_a_retry_after_that_says_nothing_is_as_good_as_none(api: Api, naps: list[float]) -> None:
+    api.script(Answer(status=429, headers={"Retry-After": "soon"}), GOOD)
+    read(api)
+    assert 0.5 <= naps[0] <= 1
+
+
+def test_a_pause_longer_than_our_patience_is_not_waited_for(api: Api, naps: list[float]) -> None:
+    api.script(Answer({"error": "slow down"}, status=429, headers={"Retry-After": "3600"}))
+    said = refused(api, patience="10m")
+    assert naps == []
+    assert said.startswith(f"Table 'things': GET {api.url}/things failed 1 times in 0 s: 429 Too Many Requests, ")
+    assert '{"error": "slow down"}, which asked for a pause of 3600 s.' in said
+    assert "patience (0:10:00)" in said
+    assert "requests_per_second" in said
+
+
+def test_patience_ends_after_the_tries_that_were_allowed(api: Api) -> None:
+    api.script(Answer(b"x" * 1000, status=502))
+    said = refused(api, max_retries=2)
+    assert len(api.asked) == 3
+    assert "failed 3 times" in said
+    assert "502 Bad Gateway, " + "x" * 200 + "." in said
+    assert "x" * 201 not in said
+
+
+def test_a_body_that_breaks_off_every_time_says_so(api: Api) -> None:
+    api.script(Answer([{"id": 1}], lost=5))
+    assert "IncompleteRead" in refused(api, max_retries=1)
+
+
+def test_a_server_that_is_not_there_is_named(api: Api) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    api.url = f"http://127.0.0.1:{port}"
+    assert f"http://127.0.0.1:{port}/things failed 2 times" in (said := refused(api, max_retries=1))
+    assert "Connection refused" in said
+
+
+def test_a_server_that_does_not_answer_is_given_up(api: Api) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        said = refused(api, max_retries=0, timeout=0.05)
+    assert "timed out" in said
+    assert "timeout (0.05 s)" in said
+
+
+def test_a_page_too_large_for_memory_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "MAX_PAGE_BYTES", 2**20)
+    bomb = gzip.compress(b" " * 2**24)
+    api.script(Answer(bomb, headers={"Content-Encoding": "gzip"}))
+    assert "larger than 1 MB. Ask for smaller pages" in refused(api)
+    assert len(api.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (400, "cursor.format"),
+        (401, r"`auth.token` of the source: is the environment variable set, and valid?"),
+        (403, "`auth.token`"),
+        (404, "no such `path` below `url`"),
+        (409, "would not help"),
+    ],
+)
+def test_a_refusal_is_final_and_says_where_to_look(api: Api, status: int, hint: str) -> None:
+    api.script(Answer({"detail": "no"}, status=status))
+    said = refused(api, auth={"type": "bearer", "token": SECRET})
+    assert len(api.asked) == 1
+    assert f"GET {api.url}/things was refused: {status} " in said
+    assert '{"detail": "no"}' in said
+    assert hint in said
+
+
+def token_server(asked: Asked) -> Answer:
+    if asked.path == "/token":
+        sent = asked.body.decode()
+        ok = "client_secret=s3cret-Val" in sent and "grant_type=client_credentials" in sent and "scope=read" in sent
+        return Answer({"access_token": "t0ken", "expires_in": 3600} if ok else None, status=200 if ok else 401)
+    return GOOD if asked.headers.get("Authorization") == "Bearer t0ken" else Answer(status=401)
+
+
+OAUTH = {"type": "oauth2_client_credentials", "client_id": "me", "client_secret": SECRET}
+
+
+def test_each_kind_of_credentials_reaches_the_api(api: Api) -> None:
+    read(api, auth={"type": "bearer", "token": SECRET})
+    assert api.asked[-1].headers["Authorization"] == f"Bearer {SECRET}"
+    read(api, auth={"type": "basic", "username": "me", "password": "pw"})
+    assert api.asked[-1].headers["Authorization"] == "Basic bWU6cHc="
+    read(api, auth={"type": "api_key", "key": SECRET, "name": "X-Key"}, headers={"X-App": "app"})
+    assert (api.asked[-1].headers["X-Key"], api.asked[-1].headers["X-App"]) == (SECRET, "app")
+    read(api, {"params": {"a": 1}}, auth={"type": "api_key", "key": SECRET, "name": "key", "location": "query"})
+    assert api.asked[-1].query == {"a": "1", "key": SECRET}
+
+
+def test_a_token_is_fetched_once_and_used(api: Api) -> None:
+    api.answer = token_server
+    auth = {**OAUTH, "token_url": f"{api.url}/token", "parameters": {"scope": "read"}}
+    assert read(api, auth=auth).num_rows == 1
+    assert [asked.path for asked in api.asked] == ["/token", "/things"]
+
+
+def test_a_token_that_is_refused_says_so_without_the_secret(api: Api) -> None:
+    api.script(Answer({"error": "bad", "sent": SECRET}, status=401))
+    said = refused(api, auth={**OAUTH, "token_url": f"{api.url}/token"})
+    assert f"No token was given by {api.url}/token: 401" in said
+    assert "`auth.client_secret`" in said
+    assert SECRET not in said
+
+
+def test_an_open_api_is_not_sent_what_a_netrc_file_says(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password pw\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    read(api)
+    assert "Authorization" not in api.asked[-1].headers
+
+
+KINDS: list[dict[str, Any]] = [
+    {"auth": {"type": "bearer", "token": SECRET}},
+    {"auth": {"type": "basic", "username": "me", "password": SECRET}},
+    {"auth": {"type": "api_key", "key": SECRET}},
+    {"auth": {"type": "api_key", "key": SECRET, "name": "k", "location": "query"}},
+    {"headers": {"X-Key": SECRET}},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [401, 404, 503, 200])
+def test_no_secret_is_shown_in_an_error_a_log_or_a_repr(
+    api: Api, caplog: pytest.LogCaptureFixture, kind: dict[str, Any], status: int
+) -> None:
+    def parrot(asked: Asked) -> Answer:
+        return Answer(
+            json.dumps([asked.query, asked.headers["X-Key"] if "X-Key" in asked.headers else ""]).encode(), status
+        )
+
+    api.answer = parrot
+    caplog.set_level(logging.DEBUG)
+    said = refused(api, max_retries=1, **kind)
+    shown = said + caplog.text + repr(source(api.url, **kind)) + str(source(api.url, **kind).options)
+    assert "urllib3.connectionpool" in caplog.text, "the log that shows URLs was not looked at"
+    for spelling in (SECRET, "s3cret", "s3cret-Val%2Fue"):
+        assert spelling not in shown
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"auth": {"type": "bearer", "tokn": SECRET}},
+        {"auth": {"type": "bearer", "token": [SECRET]}},
+        {"auth": {"type": "s3cret", "token": SECRET}},
+        {"auth": SECRET},
+        {"headers": SECRET},
+        {"url": f"https://me:{SECRET}@host/"},
+    ],
+)
+def test_no_secret_is_shown_by_a_mistake_in_the_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        HttpOptions.model_validate({"url": "https://host", **options})
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("auth", [{"type": "bearer", "token": ""}, {"type": "api_key", "key": ""}])
+def test_an_empty_secret_is_a_mistake_not_an_open_api(auth: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="at least 1"):
+        HttpOptions.model_validate({"url": "https://host", "auth": auth})
+
+
+@pytest.mark.parametrize("url", ["api.example.com", "ftp://host", "https://", "https://host?key=1"])
+def test_a_url_that_is_no_place_to_begin_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="url"):
+        HttpOptions(url=url)
+
+
+def test_values_of_a_query_are_left_out_of_what_is_said(api: Api) -> None:
+    api.script(Answer(status=404))
+    said = refused(api, {"params": {"signature": "abc", "empty": ""}})
+    assert f"{api.url}/things?signature=...&empty=... was refused" in said
+
+
+def test_our_own_limit_spaces_requests_over_all_reads(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(http_client.time, "sleep", pauses.append)
+    things = source(api.url, requests_per_second=0.1)
+    for _ in range(3):
+        list(things.read("things", {}))
+    assert [round(pause) for pause in pauses] == [0, 10, 20]

