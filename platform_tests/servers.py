@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,6 +119,59 @@ def fresh_database(server: Postgres) -> Iterator[str]:
     finally:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f'drop database "{name}" with (force)')
+
+
+def mariadb_is_installed() -> bool:
+    """Whether Debian's `mariadb-server`, or another MariaDB, is on this machine."""
+    return _mariadbd() is not None
+
+
+def _mariadbd() -> str | None:
+    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+@contextmanager
+def running_mariadb() -> Iterator[str]:
+    """The URL, without a database, of the root of a MariaDB with a row-based binary log (1 s); `MYSQL_URL` if given."""
+    if given := os.environ.get("MYSQL_URL"):
+        yield given.rstrip("/")
+        return
+    program = _mariadbd()
+    if program is None:
+        raise RuntimeError("there is no MariaDB on this machine: apt-get install mariadb-server")
+    folder = Path(tempfile.mkdtemp(prefix="mariadb-"))
+    user = ["--user=nobody"] if os.geteuid() == 0 else []
+    if user:
+        shutil.chown(folder, "nobody")
+    places = ["--no-defaults", f"--datadir={folder}/data"]
+    install = ["mariadb-install-db", *places, *user, "--auth-root-authentication-method=normal", "--skip-test-db"]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"mariadb-install-db failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+    port = free_port()
+    binlog = ["--log-bin", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--server-id=1"]
+    address = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([program, *places, *user, *address, *binlog], stdout=log, stderr=log)
+    try:
+        _wait_for_port(port, server, folder / "log")
+        yield f"mysql://root@127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not come up on port {port}:\n{log.read_text()}")
 
 
 def _package_folder(package: str) -> Path:

@@ -7,7 +7,7 @@ with marts as (
 facts as (
     select count(*) as visits, count(distinct booking_id) filter (where is_confirmation) as confirmed_bookings
     from {{ ref('fct_web_visit') }}
-    where not is_bot and status < 400
+    where status < 400 and is_page and (is_confirmation or not is_bot)
 )
 
 select * from marts cross join facts

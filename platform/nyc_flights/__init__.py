@@ -1,1 +1,1 @@
-"""A whole platform built with data_platform, on the real flights of 2013: what a user copies and replaces."""
+"""A whole platform, on the flights that left New York in 2013: what a company copies and replaces by its own."""

@@ -88,7 +88,7 @@ def test_every_style_of_paging_gives_each_row_once(
 def test_a_cursor_goes_into_a_body_as_the_number_it_was(api: Api) -> None:
     api.answer = paged
     paging = {"type": "cursor", "path": "next", "param": "page_at.cursor"}
-    with pytest.raises(PlatformError, match="twice running|circles"):
+    with pytest.raises(PlatformError, match=r"twice running|circles"):
         read(api, rows="result.items", pagination=paging, method="POST")
     assert api.asked[1].json == {"page_at": {"cursor": 3}}
 
@@ -114,7 +114,7 @@ def test_pages_that_go_round_in_circles_are_noticed(api: Api, pagination: dict[s
 
 
 def test_an_api_that_does_not_know_the_page_parameter_is_noticed(api: Api) -> None:
-    with pytest.raises(PlatformError, match="same page twice running.*`pagination`"):
+    with pytest.raises(PlatformError, match=r"same page twice running.*`pagination`"):
         read(api, pagination={"type": "page_number", "param": "p"})
 
 
@@ -265,7 +265,7 @@ def test_a_look_asks_once_and_tells_the_newest_cursor_or_any_value(api: Api) -> 
     (batch,) = read(api, look=look)
     assert batch.position is not None
     assert batch.position["look"] == "2013-01-01T02:00:00+02:00"
-    with pytest.raises(PlatformError, match="look: .*there is no 'oldest' in the body, which has the keys newest"):
+    with pytest.raises(PlatformError, match=r"look: .*there is no 'oldest' in the body, which has the keys newest"):
         source(api, look={"path": "head", "value": "oldest"}).position("things")
     api.answer = lambda _: Answer(status=503)
     asked_before = len(api.asked)
@@ -284,7 +284,7 @@ def test_closing_a_read_midway_asks_for_no_more(api: Api, monkeypatch: pytest.Mo
 
 
 def test_an_unknown_table_is_named_with_those_that_exist(api: Api) -> None:
-    with pytest.raises(PlatformError, match="no table 'nothing'. It has things"):
+    with pytest.raises(PlatformError, match=r"no table 'nothing'. It has things"):
         source(api).full_refresh("nothing")
 
 

@@ -241,9 +241,7 @@ def test_no_secret_is_shown_in_an_error_a_log_or_a_repr(
     api: Api, caplog: pytest.LogCaptureFixture, kind: dict[str, Any], status: int
 ) -> None:
     def parrot(asked: Asked) -> Answer:
-        return Answer(
-            json.dumps([asked.query, asked.headers["X-Key"] if "X-Key" in asked.headers else ""]).encode(), status
-        )
+        return Answer(json.dumps([asked.query, asked.headers.get("X-Key", "")]).encode(), status)
 
     api.answer = parrot
     caplog.set_level(logging.DEBUG)
@@ -291,7 +289,7 @@ def test_values_of_a_query_are_left_out_of_what_is_said(api: Api) -> None:
 
 def test_our_own_limit_spaces_requests_over_all_reads(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(http_client.time, "sleep", pauses.append)
+    monkeypatch.setattr("data_platform.ingestion.http_client.time.sleep", pauses.append)
     things = source(api.url, requests_per_second=0.1)
     for _ in range(3):
         list(things.read("things", {}))

@@ -75,7 +75,7 @@ class Lake:
 
     def tables(self, names: Sequence[str]) -> dict[str, pl.DataFrame]:
         with self.connect() as connection:
-            return {name: connection.execute(f"select * from {name}").pl() for name in names}
+            return read(connection, names)
 
     def dbt(self, *arguments: str, without: str | None = None) -> dbtRunnerResult:
         """Run dbt in this process (`without` one of the settings). Raises nothing: look at `success` and `result`."""
@@ -187,7 +187,8 @@ def stage(lake: Lake, *, until: date, flights: int | None = None) -> None:
             )
             select
                 'r' || flight_id || '-' || i as request_id, visited_at, md5('ip' || client) as client_ip,
-                case when h % 5 = 0 then '/booking/confirmed' when h % 5 < 3 then '/search' else '/' end as path,
+                case when h % 5 = 0 then '/booking/confirmed' when h % 5 < 3 then '/search'
+                    when h % 5 = 3 then '/' else '/assets/app.css' end as path,
                 null::varchar as origin_airport, null::varchar as destination_airport, null::varchar as search_terms,
                 case when h % 7 < 3 then ['google', 'newsletter', 'partner'][1 + h % 3] end as utm_source,
                 case when h % 7 < 3 then 'cpc' end as utm_medium,
@@ -230,20 +231,28 @@ class Build:
 
 
 def build(lake: Lake, *arguments: str) -> Build:
-    """Build everything as the platform does, unit tests left out."""
-    snapshot = "select max(snapshot_id) from ducklake_snapshots('lake')"
-    before = lake.query(snapshot).item()
-    outcome = statuses(lake.dbt("build", "--exclude-resource-type", "unit_test", *arguments))
-    after = lake.query(snapshot).item()
-    built = lake.tables([f"build.{model}" for model in MODELS])
-    tables = {name.removeprefix("build."): table for name, table in built.items()}
-    return Build(outcome, lake.tables(SOURCES), tables, (before + 1, after))
+    """Build everything as the platform does, unit tests left out. A reader has the lake open all the while."""
+    with lake.connect() as reader:
+        before = latest_snapshot(reader)
+        outcome = statuses(lake.dbt("build", "--exclude-resource-type", "unit_test", *arguments))
+        after = latest_snapshot(reader)
+        staged = read(reader, SOURCES)
+        built = {model: read(reader, [f"build.{model}"])[f"build.{model}"] for model in MODELS}
+    return Build(outcome, staged, built, (before + 1, after))
+
+
+def latest_snapshot(reader: duckdb.DuckDBPyConnection) -> int:
+    return int(reader.execute("select max(snapshot_id) from ducklake_snapshots('lake')").fetchall()[0][0])
+
+
+def read(reader: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[str, pl.DataFrame]:
+    return {name: reader.execute(f"select * from {name}").pl() for name in names}
 
 
 @dataclass(frozen=True)
 class Builds:
-    """Four builds of one lake: from nothing, after updates and deletes, after every staged row was staged again
-    unchanged, and after a staged table got a key twice, which dbt's tests refuse."""
+    """Four builds of one lake: from nothing; after updates and deletes; a full refresh after every staged row was
+    staged again unchanged; and after a staged table got a key twice, which dbt's tests refuse."""
 
     lake: Lake
     first: Build
@@ -307,7 +316,7 @@ def builds(nothing: Nothing) -> Builds:
     )
     changed = build(lake)
     lake.execute(*(RESTAGED.format(table=table, staging=3) for table in SOURCES))
-    restaged = build(lake)
+    restaged = build(lake, "--full-refresh")
     lake.execute(
         """insert into staged_operations.flights select flights.* replace ('twice' as flight_id, 4 as _staging_id)
             from staged_operations.flights as flights cross join range(2) where flight_id = 'new'"""

@@ -52,9 +52,60 @@ def test_a_built_table_keeps_its_contract(model: str, which: str, builds: Any) -
     CONTRACTS[model].validate(getattr(builds, which).built[model], lazy=True)
 
 
-def test_a_contract_refuses_what_it_should(builds: Any) -> None:
-    with pytest.raises(SchemaErrors, match="unique"):
-        CONTRACTS["fct_flight"].validate(builds.refused.built["fct_flight"], lazy=True)
+@pytest.mark.parametrize("model", sorted(CONTRACTS))
+def test_a_null_is_refused_in_every_column_that_may_not_hold_one(model: str, builds: Any) -> None:
+    row = builds.first.built[model].head(1)
+    required = [column.name for column in columns_of(CONTRACTS[model]) if not column.nullable]
+    for name in required:
+        with pytest.raises(SchemaErrors, match=name):
+            CONTRACTS[model].validate(row.with_columns(pl.lit(None).cast(row.schema[name]).alias(name)), lazy=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "column", "value"),
+    [
+        ("dim_airport", "latitude", 91.0),
+        ("dim_airport", "longitude", -181.0),
+        ("dim_airport", "altitude_ft", 30_000),
+        ("dim_airport", "utc_offset_h", 15.0),
+        ("dim_aircraft", "version", 0),
+        ("dim_aircraft", "registered_year", 1900),
+        ("dim_aircraft", "engines", -1),
+        ("dim_aircraft", "seats", 1_001),
+        ("dim_aircraft", "speed_mph", -1.0),
+        ("fct_flight", "flight_number", 0),
+        ("fct_flight", "dep_delay_min", -181.0),
+        ("fct_flight", "arr_delay_min", 2_881.0),
+        ("fct_flight", "air_time_min", -1.0),
+        ("fct_flight", "distance_mi", -1.0),
+        ("fct_flight", "status", "lost"),
+        ("fct_flight", "_staging_id", 0),
+        ("fct_web_visit", "status", 99),
+        ("fct_web_visit", "device", "toaster"),
+        ("fct_web_visit", "response_bytes", -1),
+        ("fct_web_visit", "_staging_id", 0),
+        ("mart_punctuality", "flights", -1),
+        ("mart_punctuality", "departed_on_time_share", 1.01),
+        ("mart_punctuality", "p90_arr_delay_min", 2_881.0),
+        ("mart_weather_delay", "wind_band", "breezy"),
+        ("mart_weather_delay", "visibility_band", "clear"),
+        ("mart_weather_delay", "precipitation_band", "wet"),
+        ("mart_campaign_conversion", "visits", 0),
+        ("mart_campaign_conversion", "conversion_rate", 1.5),
+        ("mart_campaign_conversion", "revenue_usd", -1.0),
+    ],
+)
+def test_a_value_out_of_range_is_refused(model: str, column: str, value: object, builds: Any) -> None:
+    row = builds.first.built[model].head(1)
+    with pytest.raises(SchemaErrors, match=column):
+        CONTRACTS[model].validate(row.with_columns(pl.lit(value).cast(row.schema[column]).alias(column)), lazy=True)
+
+
+@pytest.mark.parametrize("model", sorted(CONTRACTS))
+def test_the_same_row_twice_is_refused(model: str, builds: Any) -> None:
+    row = builds.first.built[model].head(1)
+    with pytest.raises(SchemaErrors, match=r"(?i)unique"):
+        CONTRACTS[model].validate(pl.concat([row, row]), lazy=True)
 
 
 def test_there_is_a_contract_for_every_model_and_a_model_for_every_contract() -> None:

@@ -23,6 +23,7 @@ select
     device,
     bytes as response_bytes,
     device = 'bot' as is_bot,
+    path not like '/assets/%' as is_page,
     path = '/search' as is_search,
     path = '/booking/confirmed' and booking_id is not null as is_confirmation,
     _staging_id

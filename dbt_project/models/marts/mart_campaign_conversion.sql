@@ -1,8 +1,9 @@
 -- Last touch: a visit, and a booking confirmed by it, belongs to the campaign by which the same client last came within
--- the attribution window, itself included. Bots and failed requests are no visits.
+-- the attribution window, itself included. A visit is a page that a person was shown; whoever confirms a booking is a
+-- person, whatever the agent is called.
 with visits as (
     select * from {{ ref('fct_web_visit') }}
-    where not is_bot and status < 400
+    where status < 400 and is_page and (is_confirmation or not is_bot)
 ),
 
 -- One touch for a client and instant: an as-of join must not depend on the order of rows.

@@ -64,12 +64,9 @@ def audit(
     problems = [failures, _broken_rules(typed, contract, tuple(key), failures)]
     problems.append(_null_keys(typed, columns, key))
     orphans = _orphans(typed, columns, known)
-    fatal = pl.concat([*problems, orphans.filter("quarantine").drop("quarantine")])
-    kept = orphans.filter(~pl.col("quarantine")).drop("quarantine")
     private = [column.name for column in columns if column.private]
-    fatal = fatal.with_columns(
-        pl.when(pl.col("column").is_in(private)).then(pl.lit("(private)")).otherwise(pl.col("value")).alias("value")
-    )
+    fatal = _without_values(pl.concat([*problems, orphans.filter("quarantine").drop("quarantine")]), private)
+    kept = _without_values(orphans.filter(~pl.col("quarantine")).drop("quarantine"), private)
     if fatal.is_empty():
         bad = typed.select(lineage).clear().with_columns(pl.lit(None, dtype=pl.List(REASON)).alias("reasons"))
         good = typed
@@ -79,6 +76,11 @@ def audit(
         bad = numbered.join(reasons, on="index", how="inner").drop("index")
         good = typed.with_row_index("index").join(reasons, on="index", how="anti", maintain_order="left").drop("index")
     return Audited(good, bad, pl.concat([_counted(fatal, fatal=True), _counted(kept, fatal=False)]))
+
+
+def _without_values(failures: pl.DataFrame, private: Sequence[str]) -> pl.DataFrame:
+    value = pl.when(pl.col("column").is_in(private)).then(pl.lit("(private)")).otherwise(pl.col("value"))
+    return failures.with_columns(value.alias("value"))
 
 
 def _counted(failures: pl.DataFrame, *, fatal: bool) -> pl.DataFrame:
@@ -196,6 +198,8 @@ def _conform_instant(column: pl.Expr, dtype: pl.DataType, wanted: pl.Datetime) -
 def _schema(contract: type[Contract], key: tuple[str, ...]) -> DataFrameSchema:
     """The schema without the key's uniqueness (see above); a copy, because Pandera's own is shared."""
     schema = copy.deepcopy(schema_of(contract))
+    # The contract's columns have been picked already; those that are left beside them are the lineage.
+    schema.strict = False
     if len(key) == 1 and key[0] in schema.columns:
         schema.columns[key[0]].unique = False
     if schema.unique is not None and set(schema.unique) == set(key):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from data_platform.contracts.audit import REASON
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.transaction import DataFile, Table, columns_of, ensure_table, write_file
 
 COLUMNS = {
@@ -34,7 +35,7 @@ COLUMNS = {
 }
 """`layer` is where the row failed: `raw` (it could not be read: `file`, `line`) or `staged` (it broke its contract:
 `load_id`, `row` name the raw row). `record` is the row as JSON, or the malformed text. `status` is `open`,
-`replayed` or `discarded`."""
+`replayed`, `discarded`, or `superseded` by a later full refresh."""
 
 FRAME_SCHEMA = {
     "quarantine_id": pl.String,
@@ -59,17 +60,13 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
     `withhold` leaves their text out: a line that cannot be taken apart cannot be masked either, so a table that masks
     anything keeps only the place (file and line), where the text can still be found.
     """
-    frame = pl.DataFrame(pl.from_arrow(rejects))
+    frame = pl.DataFrame(pl.from_arrow(rejects)).with_row_index("index")
     record = pl.lit("(withheld: this table masks columns; see file and line)") if withhold else pl.col("record")
+    place = pl.format("{}:{}", "_file", "_line")
+    # What is withheld is not hashed into the id either: a hash lets one test a guess.
+    told = pl.format("{}:{}", place, pl.col("record").hash()) if not withhold else place
     return frame.select(
-        pl.concat_str(
-            pl.col("_file"),
-            pl.lit(":"),
-            pl.col("_line").cast(pl.String),
-            pl.lit(":"),
-            pl.col("record").hash().cast(pl.String),
-            ignore_nulls=True,
-        ).alias("quarantine_id"),
+        pl.coalesce(told, pl.format("{}:reject:{}", pl.lit(load_id), "index")).alias("quarantine_id"),
         pl.lit("raw").alias("layer"),
         pl.lit(load_id, dtype=pl.Int64).alias("load_id"),
         pl.lit(None, dtype=pl.Int64).alias("row"),
@@ -89,7 +86,7 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
 def write_quarantine(
     lake: Lakehouse, table: Table, entries: Sequence[pl.DataFrame], run_id: str, at: datetime
 ) -> DataFile | None:
-    """Write entries to a file of the quarantine table, leaving out those that are there already.
+    """Write entries to a file of the quarantine table, leaving out those that are there already, open or discarded.
 
     `entries` have FRAME_SCHEMA. The caller registers the file in its transaction, after `ensure_quarantine`.
     """
@@ -97,11 +94,10 @@ def write_quarantine(
         return None
     known = ""
     if columns_of(lake.connection, table):
-        known = f" WHERE quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status = 'open')"
-    stamp = at.isoformat()
+        known = f" WHERE quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status <> 'replayed')"
     query = (
-        f"SELECT DISTINCT ON (quarantine_id) *, 'open' AS status, '{run_id}' AS run_id, "
-        f"TIMESTAMPTZ '{stamp}' AS quarantined_at, NULL::TIMESTAMPTZ AS resolved_at FROM incoming{known}"
+        f"SELECT DISTINCT ON (quarantine_id) *, 'open' AS status, {literal(run_id)} AS run_id, "
+        f"TIMESTAMPTZ '{at.isoformat()}' AS quarantined_at, NULL::TIMESTAMPTZ AS resolved_at FROM incoming{known}"
     )
     frame = pl.concat([frame.select(*FRAME_SCHEMA) for frame in entries]).rechunk()
     arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -130,16 +130,23 @@ def _less(text: str, value: Any, kind: Kind, lag: Any, where: str) -> str:
 
 def _text_less(text: str, lag: timedelta, where: str) -> str:
     shape = _INSTANT.fullmatch(text)
-    if shape is None:
+    try:
+        moment = _moment(shape) if shape else None
+    except ValueError:
+        moment = None
+    if shape is None or moment is None:
         raise PlatformError(
             f"{where} has a lag, and its cursor holds the text {text!r}, which is no time such as "
             "2013-01-31T09:30:00Z. Leave the lag out, or choose another cursor."
         )
-    fraction = shape["fraction"] or ""
-    seconds = shape["second"] or (":00" if shape["minute"] else "")
-    moment = datetime.fromisoformat(shape["date"] + (f" {shape['minute']}{seconds}" if shape["minute"] else ""))
     earlier = moment - lag
     if not shape["minute"]:
         return earlier.date().isoformat()
     clock = earlier.strftime("%H:%M" if not shape["second"] else "%H:%M:%S")
-    return f"{earlier.date().isoformat()}{shape['gap']}{clock}{fraction}{shape['zone'] or ''}"
+    return f"{earlier.date().isoformat()}{shape['gap']}{clock}{shape['fraction'] or ''}{shape['zone'] or ''}"
+
+
+def _moment(shape: re.Match[str]) -> datetime:
+    """The instant to the second, which is as fine as a lag is."""
+    clock = f"{shape['minute']}{shape['second'] or ':00'}" if shape["minute"] else "00:00:00"
+    return datetime.fromisoformat(f"{shape['date']} {clock}")

@@ -68,7 +68,8 @@ class Files:
 
     def position(self, table: str) -> Position:
         """Size and time of modification of each file there is, without opening any."""
-        return {delivery.path: delivery.version for delivery in self._find(table)}
+        found = self._find(table)
+        return {delivery.path: delivery.version for delivery in found if not folder.unrecordable(delivery.path)}
 
     def overlap(self, table: str, after: Position) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
         """None: a file is delivered once."""
@@ -96,20 +97,21 @@ class Files:
                         known.update(batch.position)
                     yielded = True
                     yield batch
-            except FileNotFoundError:
-                if yielded:
-                    raise self._error(table, [*broken, f"{delivery.path}: it vanished while it was read"]) from None
-                logger.info("%s vanished before it was read", delivery.path)
             except (PlatformError, OSError) as error:
-                broken.append(f"{delivery.path}: {error}")
+                if isinstance(error, FileNotFoundError) and not yielded and not folder.exists(self._root, delivery):
+                    logger.info("%s vanished before it was read", delivery.path)
+                    continue
+                broken.append(f"{delivery.path.encode(errors='backslashreplace').decode()}: {error}")
                 if yielded:
                     raise self._error(table, broken) from error
         if broken:
             raise self._error(table, broken)
 
     def _deliver(self, options: FileTable, delivery: Delivery, known: Position) -> Iterator[Batch]:
-        if reason := folder.refusal(self._root, delivery):
+        if reason := folder.unrecordable(delivery.path):
             raise PlatformError(reason)
+        if folder.leads_out(self._root, delivery):
+            raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
         if not delivery.size and options.deliveries == "snapshot":
             raise PlatformError(
                 "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "

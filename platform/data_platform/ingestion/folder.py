@@ -65,15 +65,23 @@ def find(root: Path, pattern: str, stable_for: float) -> list[Delivery]:
     return sorted(found, key=lambda delivery: (delivery.mtime_ns, delivery.path))
 
 
-def refusal(root: Path, delivery: Delivery) -> str | None:
-    """Why a file is not even opened: its name cannot be recorded, or it is a link that leads out of the root."""
-    if delivery.path.endswith(CONTENT):
+def unrecordable(path: str) -> str | None:
+    """Why a path cannot stand in a position, or None if it can."""
+    if path.endswith(CONTENT):
         return f"names that end in {CONTENT} are the platform's own; rename it"
-    if not delivery.path.isprintable():  # undecodable bytes in a name are unprintable too
-        return f"its name holds characters that cannot be recorded ({delivery.path!a}); rename it"
-    if not (root / delivery.path).resolve().is_relative_to(root.resolve()):
-        return "it is a link that leads out of the folder; deliver the file itself"
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        return "its name holds bytes that are not UTF-8; rename it"
     return None
+
+
+def leads_out(root: Path, delivery: Delivery) -> bool:
+    """Whether the file is, or lies behind, a link to somewhere outside the root."""
+    return not (root / delivery.path).resolve().is_relative_to(root.resolve())
+
+
+def exists(root: Path, delivery: Delivery) -> bool:
+    """Whether there is a file of that path, changed or not."""
+    return (root / delivery.path).exists()
 
 
 def sha256(root: Path, delivery: Delivery) -> str:
@@ -106,6 +114,8 @@ def unpacked(root: Path, delivery: Delivery, spool: Path | None) -> Iterator[Bin
                 raise PlatformError(f"it is named .gz but does not start like gzip ({start.hex(' ')}, not 1f 8b).")
             yield file
             return
+        if spool:
+            spool.mkdir(parents=True, exist_ok=True)
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY, dir=str(spool) if spool else None) as content:
             try:
                 with gzip.open(file) as stream:

@@ -54,7 +54,7 @@ def _start(cursor: HttpCursor, after: Position) -> Any:
         except ValueError as error:
             raise PlatformError(
                 f"The stored position of column {cursor.column!r} is no {cursor.type}: {error}. Was the cursor's type "
-                "changed? Then load the table anew, from an empty position."
+                "changed? Then load the table afresh with --full-refresh."
             ) from error
         return newest if cursor.type == "text" else newest - cursor.lag_value
     return None if cursor.initial is None else comparable(cursor, cursor.initial)

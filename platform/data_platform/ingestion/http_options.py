@@ -163,7 +163,8 @@ class HttpCursor(Options):
     column: str = Field(description="Field of a row that grows with every change.")
     param: str = Field(description="Parameter that asks for rows whose cursor is at least its value.")
     type: Literal["instant", "number", "text"] = Field(
-        default="instant", description="How values compare: as ISO 8601 instants (UTC if they name no zone), ..."
+        default="instant",
+        description="How values compare: as ISO 8601 instants (UTC where they name no zone), as numbers, or as text.",
     )
     lag: Text | None = Field(
         default=None,

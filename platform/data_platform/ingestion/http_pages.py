@@ -20,7 +20,7 @@ from jsonpath_ng import Child, Fields, JSONPath, Root
 from data_platform.errors import PlatformError
 from data_platform.ingestion import http_options as options
 from data_platform.ingestion.http_client import redact, says, scrub
-from data_platform.ingestion.http_rows import decode, describe, find, rows_of, text
+from data_platform.ingestion.http_rows import decode, describe, find, plain, rows_of, text
 
 _AUTH_FIELDS = {
     "none": "`auth` (there is none)",
@@ -34,12 +34,12 @@ _AUTH_FIELDS = {
 class _Page(requests.Response):
     """An answer that was checked: a response hook puts it in the place of the answer, so dlt sees nothing else."""
 
-    body: Any
     rows: list[dict[str, Any]]
+    plain: Any
 
     def json(self, **_: Any) -> Any:
-        """What the paginators look into. They get numbers as numbers, since a cursor may go back in a body."""
-        return json.loads(self.content.decode("utf-8-sig")) if self.content else {}
+        """What the paginators look into, several times. A cursor is a number there: it may go back in a body."""
+        return self.plain
 
 
 class _OffsetPaginator(dlt_pages.OffsetPaginator):
@@ -142,10 +142,11 @@ def _accept(response: requests.Response, http: options.HttpOptions, table: optio
     _refuse_status(response, http)
     page = _Page()
     try:
-        page.body = _decoded(response)
+        body = _decoded(response)
         page.__dict__.update(response.__dict__)  # its content has been read by now
-        page.rows = [] if page.body is None else rows_of(page.body, table.rows)
-        _check_pagination(page.body, table.pagination)
+        page.rows = [] if body is None else rows_of(body, table.rows)
+        page.plain = {} if body is None else plain(body, page.rows)
+        _check_pagination(body, table.pagination)
     except ValueError as error:
         kind = response.headers.get("Content-Type", "no Content-Type")
         raise PlatformError(

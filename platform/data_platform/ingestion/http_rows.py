@@ -99,16 +99,26 @@ def rows_of(body: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
 
 def to_arrow(rows: list[dict[str, Any]]) -> pa.Table:
     """One text column for each field found in any of the rows; null where a row has none. Raises PlatformError."""
-    names = dict.fromkeys(name for row in rows for name in row)
+    names: dict[str, Any] = {}
+    for row in rows:
+        names.update(row)
     if len(names) > MAX_COLUMNS:
         raise PlatformError(
             f"A page of {len(rows)} rows has {len(names)} different fields, such as {', '.join(list(names)[:5])}. "
             "That is a map rather than rows: let `rows` point at a list of objects with the same fields."
         )
-    return pa.table({name: pa.array([text(row.get(name)) for row in rows], pa.string()) for name in names})
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except pa.ArrowTypeError:  # something that is neither text, nor a number as written, nor null
+        return pa.array([text(value) for value in values], pa.string())
 
 
 def text(value: Any) -> str | None:
+    """A JSON value as text: as it is if it is a string or a number, compact JSON if it is nested; null is None."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -125,6 +135,15 @@ def _compact(value: Any, option: int = 0) -> bytes:
 
 def _verbatim(value: Any) -> orjson.Fragment:
     return orjson.Fragment(str(value))
+
+
+def plain(value: Any, rows: list[Any] | None = None) -> Any:
+    """A JSON document with numbers for `NumberLiteral`, except within `rows`, which stay the very same object."""
+    if isinstance(value, NumberLiteral):
+        return json.loads(value)
+    if isinstance(value, dict):
+        return {key: plain(item, rows) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) and value is not rows else value
 
 
 def digest(rows: list[dict[str, Any]]) -> int:

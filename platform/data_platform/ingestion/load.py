@@ -5,12 +5,12 @@ Rows are written to unseen files as they come, and committed at positions: a lon
 and resumes where it died; a full refresh or a file commits as a whole or not at all.
 """
 
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -18,35 +18,30 @@ import pyarrow as pa
 
 from data_platform.contracts.quarantine import ensure_quarantine, quarantine_table, rejects_frame, write_quarantine
 from data_platform.errors import PlatformError
+from data_platform.ingestion.drift import LINEAGE, Columns, comparable
+from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
+from data_platform.ingestion.prefetch import prefetched
 from data_platform.ingestion.source import Batch, Overlap, Source, Table
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.sql import quote, quote_all
+from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.transaction import (
     DataFile,
     columns_of,
     commit,
     discard,
+    discarded_on_failure,
     duckdb_types,
     ensure_table,
     register,
     write_file,
 )
 from data_platform.lakehouse.transaction import Table as LakeTable
-from data_platform.staging.masking import mask_columns, mask_emails_within, mask_key
+from data_platform.staging.masking import MaskKey, mask_columns, mask_emails_within, mask_key
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BYTES = 128 * 2**20
 """Rows and bytes that are gathered before they are written and, at a position, committed."""
-
-LINEAGE = {"_load_id": "BIGINT", "_loaded_at": "TIMESTAMP WITH TIME ZONE", "_row": "BIGINT"}
-"""What every raw row carries besides what the source said: the load, its time, and the row's number within it."""
-
-WIDER = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
-
-
-class LoadRefusedError(PlatformError):
-    """The load was refused as a whole: the table is as it was, and what was refused is in quarantine."""
 
 
 @dataclass(frozen=True)
@@ -94,65 +89,55 @@ def load_table(
     overlap = None if full_refresh else source.overlap(name, after)
     if overlap is not None:
         landing.remember_landed(overlap)
+    failure: PlatformError | None = None
     try:
         with closing(prefetched(source.read(name, after))) as batches:
-            for batch in batches:
+            while failure is None:
+                try:
+                    batch = next(batches, None)
+                except PlatformError as error:
+                    # What was read up to the last position is whole and lands; the rest is dropped.
+                    failure = error
+                    continue
+                if batch is None:
+                    break
                 landing.take(batch)
                 if progress is not None:
                     progress(landing.rows_read)
                 if batch.position is not None and not full_refresh and (snapshot or landing.is_full()):
                     landing.commit()
-    except PlatformError:
-        # What was read up to the last position is whole and lands; the rest is dropped and the error goes on.
-        if not full_refresh:
+        if failure is None or not full_refresh:
             landing.commit()
-        landing.drop_tail()
-        raise
-    except BaseException:
-        landing.drop_all()
-        raise
-    landing.commit()
-    landing.drop_tail()
+    finally:
+        landing.drop()
+    if failure is not None:
+        raise failure
     return landing.result()
 
 
-def prefetched(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    """Read one batch ahead in a thread, so that reading and writing overlap. Closing it closes `batches`."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
-    stop = threading.Event()
+@dataclass
+class _Rows:
+    """Rows that were read: those in memory, those in files that nobody sees yet, and records that could not be read."""
 
-    def put(item: Batch | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+    tables: list[pa.Table] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
+    rejects: list[pa.Table] = field(default_factory=list)
+    count: int = 0
 
-    def run() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
-            put(error)
-        finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
+    def absorb(self, later: "_Rows") -> None:
+        """Add what was read afterwards."""
+        self.tables += later.tables
+        self.files += later.files
+        self.rejects += later.rejects
+        self.count += later.count
 
-    thread = threading.Thread(target=run, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+    @property
+    def rejected(self) -> int:
+        return sum(table.num_rows for table in self.rejects)
+
+    def fills_memory(self) -> bool:
+        size = sum(table.nbytes for table in self.tables)
+        return bool(size >= CHUNK_BYTES or sum(table.num_rows for table in self.tables) >= CHUNK_ROWS)
 
 
 class _Landing:
@@ -173,26 +158,19 @@ class _Landing:
         self.lake, self.source, self.name, self.table = lake, source, name, table
         self.run_id, self.head, self.snapshot, self.forced = run_id, head, snapshot, forced
         self.raw = raw_table(source, name)
-        self.key = mask_key() if table.mask or table.mask_within else None
+        self.masks = [*table.mask, *table.mask_within]
+        self.key = mask_key() if self.masks else None
         self.started = datetime.now(UTC)
         self.rows_read = 0
         self.overlapping = False
-        self.drift: dict[str, list[str]] = {}
         self.results: list[LoadResult] = []
-        self._new_unit()
+        self._begin(columns_of(lake.connection, self.raw))
 
-    def _new_unit(self) -> None:
-        self.columns = columns_of(self.lake.connection, self.raw)
-        self.exists = bool(self.columns)
-        self.seen: set[str] = set()
-        self.ready: list[pa.Table] = []
-        self.tail: list[pa.Table] = []
-        self.ready_files: list[DataFile] = []
-        self.tail_files: list[DataFile] = []
-        self.rejects: list[pa.Table] = []
-        self.tail_rejects: list[pa.Table] = []
+    def _begin(self, stored: dict[str, str]) -> None:
+        """Begin what the next commit will land."""
+        self.columns = Columns(f"{self.source}/{self.name}", self.table.drift, stored)
+        self.ready, self.tail = _Rows(), _Rows()
         self.position: dict[str, str] | None = None
-        self.ready_rows = self.tail_rows = 0
         self.row = 0
 
     @property
@@ -200,17 +178,19 @@ class _Landing:
         return self.head.number + 1
 
     def is_full(self) -> bool:
-        return self.ready_rows >= CHUNK_ROWS or sum(t.nbytes for t in self.ready) >= CHUNK_BYTES
+        """Whether what is ready is worth a commit of its own."""
+        return self.ready.count >= CHUNK_ROWS or self.ready.fills_memory()
 
     def remember_landed(self, overlap: Overlap) -> None:
         """Note what landed already in the stretch that is delivered again, as hashes of whole rows."""
-        if not self.columns:
+        stored = self.columns.settled
+        if not stored:
             return
         self.overlapping = True
-        columns = [column for column in self.columns if column not in LINEAGE]
+        values = ", ".join(comparable(column, kind) for column, kind in stored.items())
         since = quote(overlap.column)
         self.lake.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE landed AS SELECT DISTINCT hash({quote_all(columns)}) AS row_hash "
+            f"CREATE OR REPLACE TEMP TABLE landed AS SELECT DISTINCT hash({values}) AS row_hash "
             f"FROM {self.raw.sql} WHERE {since} IS NULL OR {since} >= ?",
             [overlap.since],
         )
@@ -220,174 +200,106 @@ class _Landing:
         rows = batch.rows
         self.rows_read += rows.num_rows + batch.rejects.num_rows
         if rows.num_columns:
-            self.tail.append(self._prepared(rows))
-            self.tail_rows += rows.num_rows
+            self.tail.tables.append(self._prepared(rows))
+            self.tail.count += rows.num_rows
         if batch.rejects.num_rows:
-            self.tail_rejects.append(batch.rejects)
+            self.tail.rejects.append(batch.rejects)
         if batch.position is not None:
-            self.ready += self.tail
-            self.ready_files += self.tail_files
-            self.rejects += self.tail_rejects
-            self.ready_rows += self.tail_rows
-            self.position = {**(self.position or {}), **batch.position}
-            self.tail, self.tail_files, self.tail_rejects, self.tail_rows = [], [], [], 0
-        elif sum(t.nbytes for t in self.tail) >= CHUNK_BYTES or sum(t.num_rows for t in self.tail) >= CHUNK_ROWS:
-            self.tail_files += self._write(self.tail)
-            self.tail = []
+            self.ready.absorb(self.tail)
+            self.tail = _Rows()
+            self.position = self.position or {}
+            self.position.update(batch.position)
+        if batch.position is None or self.forced:
+            for part in (self.ready, self.tail):
+                if part.fills_memory():
+                    self._spill(part)
 
     def _prepared(self, rows: pa.Table) -> pa.Table:
         """The rows with private columns masked, drift settled, and numbered within the load."""
-        clash = [column for column in rows.column_names if column in LINEAGE]
-        if clash:
-            raise PlatformError(
-                f"{self.source}/{self.name} has a column {clash[0]}, a name that the platform uses itself. "
-                "Leave it out with `columns`, or rename it in a view of the source."
-            )
+        rows = self.columns.named(rows)
         if self.key is not None:
-            rows = self._masked(rows)
-        rows = self._drifted(rows)
+            self.columns.require_masked(rows, self.masks)
+            rows = self._masked(rows, self.key)
+        rows = self.columns.admit(rows)
         numbers = pl.int_range(self.row, self.row + rows.num_rows, dtype=pl.Int64, eager=True).to_arrow()
         self.row += rows.num_rows
         return rows.append_column("_row", numbers)
 
-    def _masked(self, rows: pa.Table) -> pa.Table:
-        assert self.key is not None  # noqa: S101 - only called with a key
-        wanted = [*self.table.mask, *self.table.mask_within]
-        absent = [column for column in wanted if column not in rows.column_names and column not in self.columns]
-        if absent:
-            raise PlatformError(
-                f"{self.source}/{self.name} is to mask {', '.join(absent)}, which the source does not give. "
-                f"It gives: {', '.join(rows.column_names)}. Nothing was loaded: correct `mask` in defs.yaml."
-            )
-        frame = pl.DataFrame(pl.from_arrow(rows.select([c for c in rows.column_names if c in wanted])))
-        masked = mask_columns(frame, [c for c in self.table.mask if c in frame.columns], self.key)
-        masked = mask_emails_within(masked, [c for c in self.table.mask_within if c in frame.columns], self.key)
+    def _masked(self, rows: pa.Table, key: MaskKey) -> pa.Table:
+        frame = pl.DataFrame(pl.from_arrow(rows.select([c for c in rows.column_names if c in self.masks])))
+        masked = mask_columns(frame, [c for c in self.table.mask if c in frame.columns], key)
+        masked = mask_emails_within(masked, [c for c in self.table.mask_within if c in frame.columns], key)
         for column in masked.columns:
             index = rows.column_names.index(column)
             rows = rows.set_column(index, column, masked[column].to_arrow(compat_level=pl.CompatLevel.oldest()))
         return rows
 
-    def _drifted(self, rows: pa.Table) -> pa.Table:
-        """Settle columns that the raw table does not have, by the table's policy, and note those that are gone."""
-        self.seen |= set(rows.column_names)
-        if not self.exists:
-            return rows
-        added = [column for column in rows.column_names if column not in self.columns]
-        if added and self.table.drift == "refuse":
-            raise LoadRefusedError(
-                f"{self.source}/{self.name} has new column{'s' * (len(added) > 1)} {', '.join(added)}, and its drift "
-                "policy is to refuse. Nothing was loaded. Add them to the contract and set `drift: evolve`, or set "
-                "`drift: ignore`."
-            )
-        if added:
-            policy = "ignored" if self.table.drift == "ignore" else "added"
-            self.drift[policy] = sorted({*self.drift.get(policy, []), *added})
-        return rows.drop_columns(added) if added and self.table.drift == "ignore" else rows
+    def _spill(self, part: _Rows) -> None:
+        """Write the rows in memory to unseen files, one for each run of batches with the same columns."""
+        tables, part.tables = part.tables, []
+        for _, group in groupby(tables, key=lambda table: str(table.schema)):
+            file = self._write(pa.concat_tables(group))
+            part.files += [file] if file is not None else []
 
-    def _write(self, tables: list[pa.Table]) -> list[DataFile]:
-        """Write gathered rows to unseen files, one for each run of batches with the same columns."""
-        files, group = [], list[pa.Table]()
-        for table in [*tables, None]:
-            if group and (table is None or table.schema != group[0].schema):
-                file = self._write_group(pa.concat_tables(group))
-                files += [file] if file is not None else []
-                group = []
-            if table is not None:
-                group.append(table)
-        return files
-
-    def _write_group(self, rows: pa.Table) -> DataFile | None:
-        types = self._settled_types(duckdb_types(self.lake.connection, rows.schema))
-        columns = [f"CAST({quote(c)} AS {kind}) AS {quote(c)}" for c, kind in types.items() if c != "_row"]
+    def _write(self, rows: pa.Table) -> DataFile | None:
+        types = self.columns.settle(duckdb_types(self.lake.connection, rows.drop_columns("_row").schema))
+        columns = [f"CAST({quote(column)} AS {kind}) AS {quote(column)}" for column, kind in types.items()]
         query = (
             f"SELECT {', '.join(columns)}, {self.load_id}::BIGINT AS _load_id, "
             f"TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM incoming"
         )
         # A new column gives rows that landed before a new content: then none of them is a repetition.
-        if self.overlapping and not self.drift.get("added"):
-            compared = [column for column in self.columns if column not in LINEAGE]
+        if self.overlapping and not self.columns.drift.get("added"):
             values = ", ".join(
-                f"CAST({quote(c)} AS {self.columns[c]})" if c in types else f"NULL::{self.columns[c]}" for c in compared
+                comparable(column if column in types else None, kind)
+                for column, kind in self.columns.before.items()
+                if column not in LINEAGE
             )
             query += f" WHERE hash({values}) NOT IN (SELECT row_hash FROM landed)"
-        file = write_file(self.lake, self.raw, iter(rows.to_batches()), rows.schema, query)
-        self.columns |= {column: kind for column, kind in types.items() if column != "_row"}
-        return file
-
-    def _settled_types(self, incoming: dict[str, str]) -> dict[str, str]:
-        """The type that each column is stored in: the raw table's, unless the source's has become wider."""
-        settled = {}
-        for column, kind in incoming.items():
-            stored = self.columns.get(column, kind)
-            if column == "_row" or stored == kind or fits(kind, stored):
-                settled[column] = stored
-            elif kind in WIDER and stored in WIDER:
-                settled[column] = kind
-                self.drift["widened"] = sorted({*self.drift.get("widened", []), column})
-            else:
-                raise LoadRefusedError(
-                    f"{self.source}/{self.name}: column {column} was {stored} and is now {kind}. Nothing was loaded. "
-                    f"Cast it back in the source, or drop {self.raw} and load it afresh with --full-refresh."
-                )
-        return settled
+        return write_file(self.lake, self.raw, iter(rows.to_batches()), rows.schema, query)
 
     def commit(self) -> None:
-        """Land what is ready, its position and its figures in one transaction; nothing to do without a position."""
+        """Land what is ready, its position and its figures in one transaction; nothing to do if nothing is new.
+
+        Raises LoadRefusedError, ConcurrentStepError or CommitError; what is not committed is then dropped.
+        """
         if self.position is None:
             return
-        if self.snapshot and not self.forced and dict(self.head.position) == {**self.head.position, **self.position}:
-            self._discard(self.ready_files)
-            self._keep_tail()
+        unchanged = self.head.position.items() >= self.position.items()
+        empty = not self.ready.count and not self.ready.rejects
+        if unchanged and not self.forced and (self.snapshot or empty):
+            self.drop()
+            self._begin(self.columns.before)
             return
-        files = self.ready_files + self._write(self.ready)
-        at = datetime.now(UTC)
-        landed = sum(file.rows for file in files)
-        rejected = sum(r.num_rows for r in self.rejects)
-        reason = self._refusal(self.ready_rows, rejected)
-        quarantined = quarantine_table(self.source, self.name)
-        withhold = bool(self.table.mask or self.table.mask_within)
-        entries = [rejects_frame(r, self.load_id, withhold=withhold) for r in self.rejects]
-        quarantine_file = write_quarantine(self.lake, quarantined, entries, self.run_id, at)
-        types = {**self.columns, **LINEAGE}
-        row = {
-            "source": self.source,
-            "table_name": self.name,
-            "load_id": self.load_id,
-            "run_id": self.run_id,
-            "kind": "snapshot" if self.snapshot else "additions",
-            "status": "refused" if reason else "landed",
-            "started_at": self.started,
-            "ended_at": at,
-            "rows_read": self.ready_rows + rejected,
-            "rows_landed": 0 if reason else landed,
-            "rows_repeated": 0 if reason else self.ready_rows - landed,
-            "rows_quarantined": rejected,
-            "bytes": 0 if reason else sum(file.bytes for file in files),
-            "position": dict(self.position),
-            "drift": self._full_drift(),
-            "reason": reason,
-        }
+        self._spill(self.ready)
+        ready, self.ready = self.ready, _Rows()
+        files = list(ready.files)
+        with discarded_on_failure(self.lake, files):
+            reason = self._refusal(ready.count, ready.rejected)
+            row = self._figures(ready, reason)
+            quarantined = quarantine_table(self.source, self.name)
+            entries = [rejects_frame(r, self.load_id, withhold=bool(self.masks)) for r in ready.rejects]
+            rejects = write_quarantine(self.lake, quarantined, entries, self.run_id, row["ended_at"])
+            files += [rejects] if rejects is not None else []
+            position = {} if reason else self.position
+            types = self.columns.settled
 
-        def work(connection: duckdb.DuckDBPyConnection) -> ledger.Head:
-            moved = ledger.advance(connection, self.head, {} if reason else self.position or {}, at)
-            if not reason and (files or not columns_of(connection, self.raw)):
-                self._widen(connection)
-                if len(types) > len(LINEAGE):
-                    ensure_table(connection, self.raw, types)
-                register(connection, self.raw, files)
-            if quarantine_file is not None:
-                ensure_quarantine(connection, quarantined)
-                register(connection, quarantined, [quarantine_file])
-            ledger.record(connection, "loads", row)
-            return moved
+            def work(connection: duckdb.DuckDBPyConnection) -> ledger.Head:
+                moved = ledger.advance(connection, self.head, position, row["ended_at"])
+                if not reason and types and (ready.files or not self.columns.before):
+                    self._widen(connection)
+                    ensure_table(connection, self.raw, {**types, **LINEAGE})
+                    register(connection, self.raw, ready.files)
+                if rejects is not None:
+                    ensure_quarantine(connection, quarantined)
+                    register(connection, quarantined, [rejects])
+                ledger.record(connection, "loads", row)
+                return moved
 
-        try:
             self.head = commit(self.lake, work)
-        except BaseException:
-            self._discard(files + ([quarantine_file] if quarantine_file is not None else []))
-            raise
         if reason:
-            self._discard(files)
+            for file in ready.files:
+                discard(self.lake, file.path)
             raise LoadRefusedError(f"{self.source}/{self.name}: {reason}")
         self.results.append(
             LoadResult(
@@ -397,31 +309,41 @@ class _Landing:
                 row["rows_read"],
                 row["rows_landed"],
                 row["rows_repeated"],
-                rejected,
+                row["rows_quarantined"],
                 row["bytes"],
                 self.head.position,
                 row["drift"],
             )
         )
-        self._keep_tail()
+        self._begin({**self.columns.before, **types, **LINEAGE} if types else {})
 
-    def _keep_tail(self) -> None:
-        """Begin the next unit with what was read after the committed position."""
-        if self.tail_files or self.tail:
-            raise AssertionError("a commit happens at a position, and at a position there is no tail")
-        self._new_unit()
-
-    def _full_drift(self) -> dict[str, list[str]]:
-        gone = [c for c in self.columns if c not in LINEAGE and c not in self.seen and self.seen]
-        return {**self.drift, **({"lost": sorted(gone)} if gone else {})}
+    def _figures(self, ready: _Rows, reason: str | None) -> dict[str, Any]:
+        """The row of the ledger that tells of this commit."""
+        landed = sum(file.rows for file in ready.files)
+        return {
+            "source": self.source,
+            "table_name": self.name,
+            "load_id": self.load_id,
+            "run_id": self.run_id,
+            "kind": "snapshot" if self.snapshot else "additions",
+            "status": "refused" if reason else "landed",
+            "started_at": self.started,
+            "ended_at": datetime.now(UTC),
+            "rows_read": ready.count + ready.rejected,
+            "rows_landed": 0 if reason else landed,
+            "rows_repeated": 0 if reason else ready.count - landed,
+            "rows_quarantined": ready.rejected,
+            "bytes": 0 if reason else sum(file.bytes for file in ready.files),
+            "position": self.position,
+            "drift": self.columns.found(),
+            "reason": reason,
+        }
 
     def _widen(self, connection: duckdb.DuckDBPyConnection) -> None:
-        existing = columns_of(connection, self.raw)
-        for column in self.drift.get("widened", []):
-            if existing.get(column) in WIDER and existing[column] != self.columns[column]:
-                connection.execute(
-                    f"ALTER TABLE {self.raw.sql} ALTER COLUMN {quote(column)} SET DATA TYPE {self.columns[column]}"
-                )
+        for column in self.columns.drift.get("widened", []):
+            connection.execute(
+                f"ALTER TABLE {self.raw.sql} ALTER COLUMN {quote(column)} SET DATA TYPE {self.columns.settled[column]}"
+            )
 
     def _refusal(self, rows: int, rejected: int) -> str | None:
         if rejected and rejected > self.table.refuse_above * (rows + rejected):
@@ -446,17 +368,10 @@ class _Landing:
             )
         return None
 
-    def _discard(self, files: list[DataFile]) -> None:
-        for file in files:
+    def drop(self) -> None:
+        """Remove the files of rows that were not committed."""
+        for file in self.ready.files + self.tail.files:
             discard(self.lake, file.path)
-
-    def drop_tail(self) -> None:
-        """Remove the files of rows that reached no position."""
-        self._discard(self.tail_files)
-
-    def drop_all(self) -> None:
-        """Remove every file that was not committed."""
-        self._discard(self.tail_files + self.ready_files)
 
     def result(self) -> LoadResult:
         """The figures of all commits together."""
@@ -476,17 +391,3 @@ class _Landing:
             self.head.position,
             drift,
         )
-
-
-def fits(kind: str, stored: str) -> bool:
-    """Whether every value of type `kind` can be stored as `stored` without loss."""
-    if stored == "VARCHAR":
-        return True
-    if kind in WIDER and stored in WIDER:
-        return WIDER.index(kind) <= WIDER.index(stored)
-    if kind == "FLOAT" and stored == "DOUBLE":
-        return True
-    if kind.startswith("DECIMAL(") and stored.startswith("DECIMAL("):
-        (p1, s1), (p2, s2) = (tuple(map(int, t[8:-1].split(","))) for t in (kind, stored))
-        return s2 >= s1 and p2 - s2 >= p1 - s1
-    return False

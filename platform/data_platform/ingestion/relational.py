@@ -195,7 +195,7 @@ def _whole(session: Session, relation: str, columns: list[Column]) -> Iterator[B
     digest = _Digest(schema)
     statement = f"select {_selected(session, columns)} from {relation}"
     held = schema.empty_table()
-    for rows in batches(session.stream(statement, schema), schema):
+    for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
         digest.add(rows)
         if held.num_rows:
             yield Batch(held, None)
@@ -214,7 +214,7 @@ def _new(
     schema = _schema(columns)
     statement = _new_rows(session, relation, columns, column, cursor, less(after, kind, cursor.lag, f"Table {table}"))
     held, position = schema.empty_table(), after
-    for rows in batches(session.stream(statement, schema), schema):
+    for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
         if held.num_rows:
             # Rows without a value come first: until one has a value, there is nothing to go on from.
             yield Batch(held, {"cursor": position} if position else None)
@@ -255,9 +255,7 @@ def _selected(session: Session, columns: list[Column]) -> str:
     return ", ".join(f"{column.select} as {session.quote(column.name)}" for column in columns)
 
 
-def batches(
-    stream: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int = BATCH_ROWS, size: int = BATCH_BYTES
-) -> Iterator[pa.Table]:
+def batches(stream: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int, size: int) -> Iterator[pa.Table]:
     """Gather record batches into tables of at most `rows` rows, and of about `size` bytes at most."""
     gathered: list[pa.RecordBatch] = []
     count = width = 0

@@ -11,11 +11,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import duckdb
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import Settings, redact_url
 from data_platform.lakehouse.sql import literal
 
@@ -25,6 +27,10 @@ CATALOG = "lake"
 EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
 MEMORY_LIMIT = "600MB"
 """DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""
+
+BUSY_MILLISECONDS = 60_000
+"""How long SQLite waits where even its write-ahead log has to lock for a moment: the first to open it after a crash
+recovers it, the last to close it empties it."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,7 @@ def install_extensions(settings: Settings) -> Path:
 
     Copies are atomic, so several processes may start at once. Raises PlatformError if a wheel is missing.
     """
-    probe = duckdb.connect()
-    row = probe.execute("SELECT version(), (SELECT platform FROM pragma_platform())").fetchone()
-    probe.close()
-    assert row is not None  # noqa: S101 - an aggregate-free SELECT of constants returns one row
-    folder = settings.extensions / row[0] / row[1]
+    folder = settings.extensions / _build()
     if all((folder / f"{name}.duckdb_extension").exists() for name in EXTENSIONS):
         return settings.extensions
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +62,14 @@ def install_extensions(settings: Settings) -> Path:
         shutil.copyfile(_binary(name), partial)
         partial.replace(target)
     return settings.extensions
+
+
+@cache
+def _build() -> Path:
+    """DuckDB's own name for the folder of its extensions: version and machine."""
+    with duckdb.connect() as probe:
+        rows = probe.execute("SELECT version(), platform FROM pragma_platform()").fetchall()
+    return Path(*rows[0])
 
 
 def _binary(name: str) -> Path:
@@ -127,18 +137,40 @@ def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_o
         connection.execute(object_store_secret(os.environ))
     if settings.catalog_is_sqlite:
         Path(settings.catalog).parent.mkdir(parents=True, exist_ok=True)
-    options = [f"DATA_PATH {literal(settings.data)}"] + (["READ_ONLY"] if read_only else [])
     try:
-        connection.execute(f"ATTACH {literal(attach_url(settings))} AS {CATALOG} ({', '.join(options)})")
+        connection.execute(_attach_statement(settings, read_only=read_only, create=False))
     except duckdb.Error as error:
-        text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0]
-        raise PlatformError(
-            f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
-            "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA, and that the server answers."
-        ) from None
+        if read_only:
+            raise _unreachable(settings, error) from None
+        # Two processes that create the same lakehouse at once would meet halfway.
+        with writer_lock(settings):
+            try:
+                connection.execute(_attach_statement(settings, read_only=False, create=True))
+            except duckdb.Error as second:
+                raise _unreachable(settings, second) from None
     connection.execute(f"USE {CATALOG}")
     if not settings.catalog_is_sqlite:
         connection.execute("SET ducklake_max_retry_count = 100")
+
+
+def _attach_statement(settings: Settings, *, read_only: bool, create: bool) -> str:
+    options = [f"DATA_PATH {literal(settings.data)}", f"CREATE_IF_NOT_EXISTS {str(create).lower()}"]
+    if read_only:
+        options.append("READ_ONLY")
+    if settings.catalog_is_sqlite:
+        options.append(f"META_BUSY_TIMEOUT {BUSY_MILLISECONDS}")
+        if not read_only:
+            # With a write-ahead log readers neither wait for a writer nor fail because of one.
+            options.append("META_JOURNAL_MODE 'WAL'")
+    return f"ATTACH {literal(attach_url(settings))} AS {CATALOG} ({', '.join(options)})"
+
+
+def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
+    text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0].rstrip(".")
+    return PlatformError(
+        f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
+        "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA, and that the server answers."
+    )
 
 
 def object_store_secret(environment: Mapping[str, str]) -> str:

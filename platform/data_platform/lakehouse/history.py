@@ -10,7 +10,6 @@ import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.transaction import Table
 
 
@@ -53,7 +52,7 @@ def at_clause(at: str | None) -> str:
     """`AT (...)` for a version number or a time in ISO 8601; empty for now. Raises PlatformError for anything else."""
     if at is None:
         return ""
-    if at.isdigit():
+    if at.isdecimal():
         return f" AT (VERSION => {int(at)})"
     try:
         moment = datetime.fromisoformat(at)
@@ -98,13 +97,13 @@ def snapshots(lake: Lakehouse, limit: int = 50) -> list[Snapshot]:
 
 def current_snapshot(connection: duckdb.DuckDBPyConnection) -> int:
     """The number of the latest snapshot."""
-    row = connection.execute(f"SELECT max(snapshot_id) FROM ducklake_snapshots('{CATALOG}')").fetchone()
-    return int(row[0]) if row is not None and row[0] is not None else 0
+    row = connection.execute(f"SELECT id FROM ducklake_current_snapshot('{CATALOG}')").fetchone()
+    return int(row[0]) if row is not None else 0
 
 
-def row_count(lake: Lakehouse, table: Table) -> int:
-    """How many rows a table has."""
-    row = lake.connection.execute(f"SELECT count(*) FROM {quote(CATALOG, table.schema, table.name)}").fetchone()
+def row_count(lake: Lakehouse, table: Table, at: str = "") -> int:
+    """How many rows a table has, now or at an `at_clause`."""
+    row = lake.connection.execute(f"SELECT count(*) FROM {table.sql}{at}").fetchone()
     return int(row[0]) if row is not None else 0
 
 

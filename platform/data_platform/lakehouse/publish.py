@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import row_count
@@ -27,7 +28,7 @@ def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: 
     staging step that it took in. A reader sees all models of one publication together, or none of them.
     """
     ledger.ensure_ledger(lake)
-    rows = {model: row_count(lake, Table(BUILD, model)) for model in models}
+    rows = {model: _rows(lake, model, snapshot) for model in models}
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
         at = datetime.now(UTC)
@@ -57,6 +58,18 @@ def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: 
         return publication
 
     return commit(lake, work)
+
+
+def _rows(lake: Lakehouse, model: str, snapshot: int) -> int:
+    """How many rows a model's table had at a snapshot."""
+    table = Table(BUILD, model)
+    try:
+        return row_count(lake, table, f" AT (VERSION => {int(snapshot)})")
+    except duckdb.Error as error:
+        raise PlatformError(
+            f"{table} cannot be published at version {snapshot}: {str(error).splitlines()[0]} "
+            "Nothing was published. Build it first (`dbt build`), then publish the snapshot that it was built in."
+        ) from None
 
 
 def published_snapshots(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

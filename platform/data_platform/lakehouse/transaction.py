@@ -5,9 +5,7 @@ Rows go to Parquet files below the table's folder first, outside any transaction
 slow source never holds up another writer, a process killed at any instant leaves at worst a file that no table names
 (maintenance deletes it), and a commit that meets a conflict is repeated in milliseconds.
 
-One writer commits at a time: on SQLite because concurrent commits meet "database is locked", on PostgreSQL because
-every commit moves a row of the ledger, and DuckLake takes that for a conflict (two of three commits, with six
-writers). The lock is the operating system's or the server's, so it ends with the process that held it.
+One writer commits at a time (see `lock`).
 """
 
 import random
@@ -19,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import adbc_driver_postgresql.dbapi
 import duckdb
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.lock import writer_lock as writer_lock
 from data_platform.lakehouse.sql import literal, quote
 
 T = TypeVar("T")
@@ -34,45 +30,14 @@ T = TypeVar("T")
 ATTEMPTS = 20
 """How often a commit is repeated when a writer outside the lock (dbt elsewhere, a person's shell) came between."""
 
-LOCK_SECONDS = 900
-"""How long to wait for another writer; it commits in milliseconds, only a dbt build or maintenance takes longer."""
-
-ADVISORY_LOCK = 7_305_126_417
-"""The key of PostgreSQL's advisory lock: any number, the same in every process."""
-
 
 class ConcurrentStepError(PlatformError):
     """Another run landed first from the same position; this one changed nothing."""
 
 
-@contextmanager
-def writer_lock(settings: Settings) -> Iterator[None]:
-    """Hold the right to commit. Not reentrant. Raises PlatformError if it is not to be had within LOCK_SECONDS."""
-    if settings.catalog_is_sqlite:
-        path = Path(f"{settings.catalog}.writer.lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(path, timeout=LOCK_SECONDS, poll_interval=0.005):
-                yield
-        except Timeout:
-            raise PlatformError(
-                f"Another process has been writing to the lakehouse for {LOCK_SECONDS} s (lock {path}). "
-                "Look for a run that hangs (`dp status`), end it, and start again."
-            ) from None
-        return
-    with adbc_driver_postgresql.dbapi.connect(settings.catalog, autocommit=True) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-            try:
-                cursor.execute(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
-                cursor.fetchall()
-            except adbc_driver_postgresql.dbapi.Error:
-                raise PlatformError(
-                    f"Another process has been writing to the lakehouse at {redact_url(settings.catalog)} for "
-                    f"{LOCK_SECONDS} s. Look for a run that hangs (`dp status`), end it, and start again."
-                ) from None
-        # Closing the connection releases the lock.
-        yield
+class CommitError(PlatformError):
+    """The commit itself failed. Whether it took place may be unknown, so the files that it names must stay: if it did
+    not, nobody sees them, and maintenance deletes them."""
 
 
 def commit(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
@@ -92,30 +57,55 @@ def commit_locked(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T
         connection.execute("BEGIN")
         try:
             result = work(connection)
-            connection.execute("COMMIT")
-        except duckdb.Error as error:
+        except BaseException as error:
             _rollback(connection)
             if attempt == ATTEMPTS or not _is_conflict(error):
                 raise
-            time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - jitter, not a secret
-        except BaseException:
-            _rollback(connection)
-            raise
         else:
-            return result
+            try:
+                connection.execute("COMMIT")
+            except BaseException as error:
+                _rollback(connection)
+                if attempt == ATTEMPTS or not _is_conflict(error):
+                    raise _commit_error(error) from error
+            else:
+                return result
+        time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - jitter, not a secret
     raise AssertionError("unreachable: the loop returns or raises")
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
     try:
         connection.execute("ROLLBACK")
-    except duckdb.TransactionException:
-        return  # a COMMIT that failed has rolled back already
+    except duckdb.Error:
+        return  # a COMMIT that failed has rolled back already, and so has the end of a connection to the catalog
 
 
-def _is_conflict(error: duckdb.Error) -> bool:
+def _is_conflict(error: BaseException) -> bool:
     text = str(error).lower()
-    return "conflict" in text or "database is locked" in text
+    return isinstance(error, duckdb.Error) and ("conflict" in text or "database is locked" in text)
+
+
+def _commit_error(error: BaseException) -> BaseException:
+    if not isinstance(error, duckdb.Error):
+        return error
+    return CommitError(
+        f"The commit failed: {str(error).splitlines()[0]} If the disk is full or the catalog's server is down, mend "
+        "that and run it again: the run takes up where the ledger stands."
+    )
+
+
+@contextmanager
+def discarded_on_failure(lake: Lakehouse, files: list["DataFile"]) -> Iterator[None]:
+    """Remove `files` (which may grow within the block) when the block fails before its commit."""
+    try:
+        yield
+    except CommitError:
+        raise
+    except BaseException:
+        for file in files:
+            discard(lake, file.path)
+        raise
 
 
 @dataclass(frozen=True)
@@ -169,13 +159,9 @@ def write_file(
     lake.connection.register("incoming", reader)
     try:
         return copy_to(lake, query, path)
-    except duckdb.Error as error:
-        discard(lake, path)
+    except PlatformError:
         if failure:
             raise failure[0] from None
-        raise storage_error(error, path) from error
-    except BaseException:
-        discard(lake, path)
         raise
     finally:
         lake.connection.unregister("incoming")
@@ -190,10 +176,16 @@ def new_path(lake: Lakehouse, table: Table) -> str:
 
 
 def copy_to(lake: Lakehouse, query: str, path: str) -> DataFile | None:
-    """Write what `query` gives to `path`; None, and no file, when it gives nothing. Raises duckdb.Error."""
-    row = lake.connection.execute(
-        f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, RETURN_STATS)"
-    ).fetchone()
+    """Write what `query` gives to `path`; None, and no file, when it gives nothing. Raises PlatformError."""
+    try:
+        row = lake.connection.execute(
+            f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, RETURN_STATS)"
+        ).fetchone()
+    except BaseException as error:
+        discard(lake, path)
+        if isinstance(error, duckdb.Error):
+            raise storage_error(error, path) from error
+        raise
     if row is None or row[1] == 0:
         discard(lake, path)
         return None
@@ -209,33 +201,42 @@ def discard(lake: Lakehouse, path: str) -> None:
 def storage_error(error: duckdb.Error, where: str) -> PlatformError:
     """Say what kept rows from being written."""
     text = str(error).splitlines()[0]
-    if "No space left" in text or "not enough space" in text.lower():
-        return PlatformError(f"The disk is full: nothing was loaded, the table is as it was. Free space for {where}.")
-    return PlatformError(f"Writing to {where} failed, nothing was loaded: {text}")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return PlatformError(
+            f"Not enough memory for {where}: the table is as it was. Raise LAKEHOUSE_MEMORY, or free space in the "
+            f"spool folder. ({text})"
+        )
+    if any(sign in text.lower() for sign in ("no space left", "not enough space", "file too large", "disk quota")):
+        return PlatformError(f"The disk is full: the table is as it was. Free space for {where}. ({text})")
+    return PlatformError(f"Writing to {where} failed, the table is as it was: {text}")
 
 
 def register(connection: duckdb.DuckDBPyConnection, table: Table, files: list[DataFile]) -> None:
     """Make files part of `table`, within the caller's transaction."""
-    for file in files:
+    if files:
+        paths = ", ".join(literal(file.path) for file in files)
         connection.execute(
-            f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(table.name)}, {literal(file.path)}, "
+            f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(table.name)}, [{paths}], "
             f"schema => {literal(table.schema)}, allow_missing => true)"
         )
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
     """Column names and DuckDB types of a table; empty if there is no such table."""
-    rows = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() "
-        "WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
-        [CATALOG, table.schema, table.name],
-    ).fetchall()
-    return dict(rows)
+    try:
+        # Bound, not run: half the cost of asking duckdb_columns(), which lists every table there is.
+        relation = connection.sql(f"SELECT * FROM {table.sql}")
+    except duckdb.CatalogException:
+        return {}
+    return _types(relation)
 
 
 def duckdb_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
     """The DuckDB type of each Arrow column."""
-    relation = connection.from_arrow(schema.empty_table())
+    return _types(connection.from_arrow(schema.empty_table()))
+
+
+def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
     return dict(zip(relation.columns, (str(kind) for kind in relation.types), strict=True))
 
 

@@ -10,7 +10,7 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.transaction import Table
 from data_platform.lakehouse.transaction import columns_of as lake_columns
-from data_platform.staging.recipe import LINEAGE, VERSION, Recipe
+from data_platform.staging.recipe import LINEAGE, VERSION, Recipe, carried_columns
 
 BATCH_ROWS = 250_000
 
@@ -27,13 +27,13 @@ def raw_batches(
 
 def stage_batch(raw: pl.DataFrame, recipe: Recipe, known: Known | None) -> Audited:
     """Run the staging function on a frame of raw rows and audit what it gives."""
-    lineage = [*LINEAGE, VERSION] if recipe.newest_by else [*LINEAGE]
+    carried = carried_columns(recipe)
     frame = raw.lazy()
-    if recipe.newest_by:
+    if VERSION in carried and recipe.newest_by is not None:
         if recipe.newest_by not in raw.columns:
             raise ContractError(
-                f"{recipe.source}/{recipe.table}: `newest_by` names the column {recipe.newest_by}, which the raw table "
-                f"does not have. It has: {', '.join(raw.columns)}."
+                f"{recipe.source}/{recipe.table}: `newest_by` names the column {recipe.newest_by}, which neither the "
+                f"contract nor the raw table has. The raw table has: {', '.join(raw.columns)}."
             )
         frame = frame.with_columns(pl.col(recipe.newest_by).alias(VERSION))
     if recipe.function is not None:
@@ -42,11 +42,13 @@ def stage_batch(raw: pl.DataFrame, recipe: Recipe, known: Known | None) -> Audit
         staged = frame.collect()
     except pl.exceptions.PolarsError as error:
         where = getattr(recipe.function, "__qualname__", "the staging function")
+        # What follows `: [` are values of the rows, which may be private.
+        what = str(error).splitlines()[0].split(": [")[0]
         raise ContractError(
-            f"{recipe.source}/{recipe.table}: {where} failed on the raw rows: {str(error).splitlines()[0]} "
+            f"{recipe.source}/{recipe.table}: {where} failed on the raw rows: {what}. "
             f"The raw table has: {', '.join(raw.columns)}."
-        ) from error
-    return audit(staged, recipe.contract, lineage, recipe.key, known)
+        ) from None
+    return audit(staged, recipe.contract, carried, recipe.key, known)
 
 
 def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame) -> pl.DataFrame:

@@ -32,8 +32,9 @@ EMAIL_SIGNS = ["@", "%40", "2540", "u0040", "#64;", "#x40;", "#X40;"]
 
 
 def email_address(match: pl.Expr) -> pl.Expr:
-    """What `EMAIL` matched, without the escape before it: capturing it in each match would cost five times the time."""
-    return only_where(match, lambda it: it.str.contains(r"^[%\\]"), lambda it: it.str.extract(f"^{_BEFORE}({_ADDRESS})$"))
+    """What `EMAIL` matched, without the escape before it. (Capturing it in `EMAIL` would take five times as long.)"""
+    own = f"^{_BEFORE}({_ADDRESS})$"
+    return only_where(match, lambda it: it.str.contains(r"^[%\\]"), lambda it: it.str.extract(own))
 
 
 def email_form(address: pl.Expr) -> pl.Expr:

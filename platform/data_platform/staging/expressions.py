@@ -1,4 +1,4 @@
-"""What every module of expressions here shares: how a column may be given, and how a costly step is kept off clean rows.
+"""What the modules of expressions share: how a column may be given, and how a costly step is kept off clean rows.
 What an expression means belongs in the module named after its subject."""
 
 from collections.abc import Callable
@@ -7,6 +7,9 @@ import polars as pl
 
 IntoText = str | pl.Expr
 """A column of text: its name, or an expression that yields it."""
+
+UNREADABLE = "unreadable: "
+"""Stands before text that a function could not read and that the cast to the contract's type would read its own way."""
 
 _VALUE = pl.col("value")
 

@@ -12,7 +12,6 @@ import duckdb
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.lakehouse.transaction import DataFile, copy_to, discard, new_path
-from data_platform.lakehouse.transaction import columns_of as lake_columns
 from data_platform.staging.recipe import Recipe, StagingResult, order_of
 
 
@@ -23,15 +22,14 @@ class Merge:
     result: StagingResult
     file: DataFile | None
     deletes: bool
-    replaces: bool
 
 
-def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: StagingResult, *, replaces: bool) -> Merge:
-    """Keep the newest version of each key, among the new rows and against those that are staged already."""
+def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: StagingResult, *, exists: bool) -> Merge:
+    """Keep the newest version of each key, among the new rows in `file` and, if the staged table `exists` and stays,
+    against its rows."""
     if file is None:
-        return Merge(result, None, deletes=False, replaces=replaces)
+        return Merge(result, None, deletes=False)
     connection = lake.connection
-    exists = bool(lake_columns(connection, recipe.staged))
     keys = quote_all(recipe.key)
     incoming = f"read_parquet({literal(file.path)})"
     distinct = _scalar(connection, f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {incoming})")
@@ -40,7 +38,7 @@ def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: Stagin
         order = ", ".join(f"{quote(c)} DESC NULLS LAST" for c in order_of(recipe))
         winners = f"(SELECT * FROM {incoming} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1)"
     matched = outdated = 0
-    if exists and not replaces:
+    if exists:
         matched, outdated = _find_outdated(connection, recipe, winners)
     if distinct == file.rows and matched == outdated:
         kept: DataFile | None = file
@@ -59,7 +57,6 @@ def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: Stagin
         ),
         kept,
         deletes=outdated > 0,
-        replaces=replaces,
     )
 
 
@@ -80,23 +77,28 @@ def _find_outdated(connection: duckdb.DuckDBPyConnection, recipe: Recipe, winner
         f"CREATE OR REPLACE TEMP TABLE matched AS SELECT n.*, ({new}) >= ({old}) AS wins "
         f"FROM (SELECT {columns} FROM {recipe.staged.sql} WHERE {bounds}) AS s JOIN arriving AS n ON {on}"
     )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE outdated AS SELECT {keys} FROM matched WHERE wins")
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE newer AS SELECT {keys} FROM matched WHERE NOT wins")
-    return _scalar(connection, "SELECT count(*) FROM matched"), _scalar(connection, "SELECT count(*) FROM outdated")
+    outdated = _count_created(connection, f"outdated AS SELECT {keys} FROM matched WHERE wins")
+    newer = _count_created(connection, f"newer AS SELECT {keys} FROM matched WHERE NOT wins")
+    return outdated + newer, outdated
 
 
 def key_bounds(connection: duckdb.DuckDBPyConnection, key: Sequence[str], rows: str) -> str:
     """A condition that holds the keys of `rows` between their least and greatest values, so that files of the table
     which hold none of them are not even opened."""
-    bounds = []
-    for column in key:
-        name = quote(column)
-        low, high, kind = connection.execute(
-            f"SELECT min({name})::VARCHAR, max({name})::VARCHAR, any_value(typeof({name})) FROM {rows}"
-        ).fetchall()[0]
-        if low is not None:
-            bounds.append(f"{name} BETWEEN {literal(low)}::{kind} AND {literal(high)}::{kind}")
+    selected = ", ".join(
+        f"min({quote(c)})::VARCHAR, max({quote(c)})::VARCHAR, any_value(typeof({quote(c)}))" for c in key
+    )
+    values = connection.execute(f"SELECT {selected} FROM {rows}").fetchall()[0]
+    bounds = [
+        f"{quote(column)} BETWEEN {literal(low)}::{kind} AND {literal(high)}::{kind}"
+        for column, low, high, kind in zip(key, values[::3], values[1::3], values[2::3], strict=True)
+        if low is not None
+    ]
     return " AND ".join(bounds) or "true"
+
+
+def _count_created(connection: duckdb.DuckDBPyConnection, definition: str) -> int:
+    return _scalar(connection, f"CREATE OR REPLACE TEMP TABLE {definition}")
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:

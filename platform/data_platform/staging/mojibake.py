@@ -19,9 +19,7 @@ _SHOWN = {bytes([byte]).decode("cp1252"): byte for byte in range(0x80, 0xA0) if 
 _BYTE = str.maketrans({shown: chr(byte) for shown, byte in _SHOWN.items()})
 _CONTINUATION = "[\x80-\xbf" + "".join(_SHOWN) + "]"
 _LEAD_THEN = f"[\xc2-\xf4]{_CONTINUATION}"
-_SEQUENCE = re.compile(
-    f"[\xc2-\xdf]{_CONTINUATION}|[\xe0-\xef]{_CONTINUATION}{{2}}|[\xf0-\xf4]{_CONTINUATION}{{3}}"
-)
+_SEQUENCE = re.compile(f"[\xc2-\xdf]{_CONTINUATION}|[\xe0-\xef]{_CONTINUATION}{{2}}|[\xf0-\xf4]{_CONTINUATION}{{3}}")
 
 # Signs that correct text never puts straight after a letter: currency comes before or after a number, „ ‚ ¡ ¿
 # open, the spacing accents and mathematical signs stand apart. And C1 controls, which text does not hold at all.
@@ -40,9 +38,9 @@ def repair_mojibake(expr: IntoText) -> pl.Expr:
     """Text with its damage undone where it is certain: `SÃ£o Paulo` is `São Paulo`, `itâ€™s` is `it’s`, `Â£5` is `£5`.
 
     Where one sequence of a text is certain and nothing in it speaks against, the doubtful ones are undone with it;
-    where correct letters stand beside (`é`), only those that are certain by themselves. Text damaged several times is undone
-    until it is whole, so the repair of repaired text changes nothing. Use it before white space is trimmed: a no-break
-    space may be the half of a damaged `à`.
+    where correct letters stand beside (`é`), only those that are certain by themselves. Text damaged several times is
+    undone until it is whole, so the repair of repaired text changes nothing. Use it before white space is trimmed: a
+    no-break space may be the half of a damaged `à`.
     """
     return only_where(
         as_expr(expr),

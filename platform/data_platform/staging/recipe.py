@@ -20,7 +20,8 @@ LINEAGE = ("_load_id", "_row")
 """The raw row that a staged row came from. A staging function keeps these columns."""
 
 VERSION = "_version"
-"""What orders the versions of a row, in the raw column's own type; absent where order of arrival decides."""
+"""What orders the versions of a row where the contract does not have that column: the raw value in its own type, so
+text is compared as text. Absent where the contract has it, or where order of arrival decides."""
 
 ADDED = {"_staging_id": "BIGINT", "_staged_at": "TIMESTAMP WITH TIME ZONE"}
 
@@ -73,17 +74,30 @@ class StagingResult:
     violations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
+def version_of(recipe: Recipe) -> str | None:
+    """The staged column that orders the versions of a row: the contract's own, typed, if it has the column
+    `newest_by`, else the raw value in VERSION; None where order of arrival decides."""
+    names = {column.name for column in columns_of(recipe.contract)}
+    return recipe.newest_by if recipe.newest_by is None or recipe.newest_by in names else VERSION
+
+
 def order_of(recipe: Recipe) -> tuple[str, ...]:
     """The columns that order the versions of a row, the last one deciding among equals."""
-    return (VERSION, *LINEAGE) if recipe.newest_by else LINEAGE
+    version = version_of(recipe)
+    return LINEAGE if version is None else (version, *LINEAGE)
+
+
+def carried_columns(recipe: Recipe) -> tuple[str, ...]:
+    """The columns that pass through the staging function beside the contract's."""
+    return (*LINEAGE, VERSION) if version_of(recipe) == VERSION else LINEAGE
 
 
 def staged_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
-    """The Arrow schema of audited rows: the contract's columns, the lineage, the version."""
+    """The Arrow schema of audited rows: the contract's columns, the lineage, the version if it is carried along."""
     columns = {column.name: column.dtype for column in columns_of(recipe.contract)}
     empty = pl.DataFrame(schema={**columns, "_load_id": pl.Int64, "_row": pl.Int64})
     schema = empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    return schema if recipe.newest_by is None else schema.append(pa.field(VERSION, _version_type(lake, recipe)))
+    return schema.append(pa.field(VERSION, _version_type(lake, recipe))) if version_of(recipe) == VERSION else schema
 
 
 def _version_type(lake: Lakehouse, recipe: Recipe) -> pa.DataType:

@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow as pa
 
 from data_platform.contracts.audit import ContractError
-from data_platform.contracts.contract import name_of
-from data_platform.contracts.quarantine import Selection, ensure_quarantine, write_quarantine
+from data_platform.contracts.contract import columns_of, name_of
+from data_platform.contracts.quarantine import Selection, ensure_quarantine, require_quarantine, write_quarantine
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -26,6 +26,7 @@ from data_platform.lakehouse.transaction import (
     DataFile,
     commit,
     discard,
+    discarded_on_failure,
     duckdb_types,
     ensure_table,
     register,
@@ -70,10 +71,14 @@ def stage_table(
 
 
 def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str) -> StagingResult:
-    """Stage the raw rows of open quarantine entries again; those that pass leave quarantine, the others stay."""
+    """Stage the raw rows of open quarantine entries again; those that pass leave quarantine, the others stay.
+
+    Raises PlatformError if the table has no quarantine, else as `stage_table` does.
+    """
     head = ledger.head(lake, "staged", recipe.source, recipe.table)
     where, parameters = selection.where()
     connection = lake.connection
+    require_quarantine(connection, recipe.source, recipe.table)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE replayed AS SELECT load_id, row FROM {recipe.quarantine.sql} "
         f"WHERE layer = 'staged' AND {where}",
@@ -110,6 +115,11 @@ def _choose(
                 f"{recipe.source}/{recipe.table}: loads {first} to {until} cannot be staged again; "
                 f"loads 1 to {staged_to} have been staged."
             )
+        if until < snapshot:
+            raise PlatformError(
+                f"{recipe.source}/{recipe.table}: loads {first} to {until} were replaced by the full refresh of load "
+                f"{snapshot}. Stage loads {snapshot} to {staged_to} again, or the whole table with --rebuild."
+            )
         first = max(first, snapshot)
         return _Input("backfill", _between(first, until), first, until, replaces=False)
     if rebuild:
@@ -125,32 +135,9 @@ def _between(first: int, last: int) -> str:
     return f"_load_id BETWEEN {first} AND {last}"
 
 
-def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> StagingResult:
-    step = _Step(lake, recipe, head, chosen, run_id, datetime.now(UTC))
-    written = _write_audited(step)
-    files = [written.file] if written.file is not None else []
-    try:
-        quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started)
-        files += [quarantine_file] if quarantine_file is not None else []
-        # Rows that failed before may fail again: that is no reason to keep out those that pass now.
-        reason = None if chosen.kind == "replay" else _refusal(recipe, written.result)
-        if reason is None:
-            merged = merge(lake, recipe, written.file, written.result, replaces=chosen.replaces)
-            files += [merged.file] if merged.file is not None else []
-            return _land(step, merged, written.bad, quarantine_file)
-        _land_refusal(step, written.result, quarantine_file, reason)
-    except BaseException:
-        for file in files:
-            discard(lake, file.path)
-        raise
-    if written.file is not None:
-        discard(lake, written.file.path)
-    raise StagingRefusedError(f"{recipe.source}/{recipe.table}: {reason}")
-
-
 @dataclass(frozen=True)
 class _Step:
-    """One step under way."""
+    """One step under way. `types` are the staged columns as the contract wants them, `stored` as they are."""
 
     lake: Lakehouse
     recipe: Recipe
@@ -158,6 +145,50 @@ class _Step:
     chosen: _Input
     run_id: str
     started: datetime
+    schema: pa.Schema
+    types: dict[str, str]
+    stored: dict[str, str]
+
+
+def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> StagingResult:
+    schema = staged_schema(lake, recipe)
+    types = {**duckdb_types(lake.connection, schema), **ADDED}
+    stored = lake_columns(lake.connection, recipe.staged)
+    if not chosen.replaces:
+        _require_same_contract(recipe, types, stored)
+    step = _Step(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored)
+    written = _write_audited(step)
+    files = [written.file] if written.file is not None else []
+    with discarded_on_failure(lake, files):
+        quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started)
+        files += [quarantine_file] if quarantine_file is not None else []
+        # Rows that failed before may fail again: that is no reason to keep out those that pass now.
+        reason = None if chosen.kind == "replay" else _refusal(recipe, written.result)
+        if reason is None:
+            merged = merge(lake, recipe, written.file, written.result, exists=bool(stored) and not chosen.replaces)
+            files += [merged.file] if merged.file is not None else []
+            return _land(step, merged, written.bad, quarantine_file)
+        _land_refusal(step, written.result, quarantine_file, reason)
+    if written.file is not None:
+        discard(lake, written.file.path)
+    raise StagingRefusedError(f"{recipe.source}/{recipe.table}: {reason}")
+
+
+def _require_same_contract(recipe: Recipe, types: dict[str, str], stored: dict[str, str]) -> None:
+    """Rows staged before a contract changed do not have its new types, nor values in columns that now need them."""
+    if not stored:
+        return
+    nullable = {column.name for column in columns_of(recipe.contract) if column.nullable}
+    changed = [
+        f"{column} is {stored[column]}" for column in types if stored.get(column, types[column]) != types[column]
+    ]
+    changed += [f"{column} is not there" for column in types if column not in stored and column not in nullable]
+    if changed:
+        raise ContractError(
+            f"{recipe.staged} was staged with another contract than {name_of(recipe.contract)} now is: in the table "
+            f"{', '.join(changed)}. Nothing was staged. Stage it again from raw: "
+            f"`dp run staged/{recipe.source}/{recipe.table} --rebuild`."
+        )
 
 
 @dataclass(frozen=True)
@@ -191,7 +222,7 @@ def _write_audited(step: _Step) -> _Written:
         f"SELECT *, {staging_id}::BIGINT AS _staging_id, TIMESTAMPTZ '{step.started.isoformat()}' AS _staged_at "
         "FROM incoming"
     )
-    file = write_file(lake, recipe.staged, batches(), staged_schema(lake, recipe), query)
+    file = write_file(lake, recipe.staged, batches(), step.schema, query)
     result = StagingResult(
         recipe.source,
         recipe.table,
@@ -229,41 +260,35 @@ def _refusal(recipe: Recipe, result: StagingResult) -> str | None:
 def _land(step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: DataFile | None) -> StagingResult:
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = step.lake, step.recipe, step.chosen
-    types = {**duckdb_types(lake.connection, staged_schema(lake, recipe)), **ADDED}
-    stored = lake_columns(lake.connection, recipe.staged)
-    changed = [column for column, kind in types.items() if stored.get(column, kind) != kind]
-    if changed and not merged.replaces:
-        raise ContractError(
-            f"{recipe.staged}: the contract {name_of(recipe.contract)} gives {', '.join(changed)} another type than is "
-            f"stored ({', '.join(f'{c} {stored[c]}' for c in changed)}). Stage the table again from raw: "
-            f"`dp run staged/{recipe.source}/{recipe.table} --rebuild`."
-        )
     staged_to = int(step.head.position.get("load_id", "0"))
     position = {"load_id": str(max(staged_to, chosen.load_to))}
     bounds = key_bounds(lake.connection, recipe.key, "outdated") if merged.deletes else ""
     keys = quote_all(recipe.key)
-    closed = _closed_entries(step, bad)
+    closes = _find_closing(step, bad)
 
     def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
         at = datetime.now(UTC)
         ledger.advance(connection, step.head, position, at)
         result = merged.result
-        if merged.replaces and stored:
-            gone = connection.execute(f"DELETE FROM {recipe.staged.sql}").fetchone()
+        if chosen.replaces and step.stored:
+            gone = connection.execute(f"SELECT count(*) FROM {recipe.staged.sql}").fetchone()
             result = replace(result, rows_deleted=int(gone[0]) if gone else 0)
-            if changed:
+            if step.stored == step.types:
+                connection.execute(f"DELETE FROM {recipe.staged.sql}")
+            else:
                 connection.execute(f"DROP TABLE {recipe.staged.sql}")
         elif merged.deletes:
             connection.execute(
                 f"DELETE FROM {recipe.staged.sql} WHERE {bounds} AND ({keys}) IN (SELECT ({keys}) FROM outdated)"
             )
-        ensure_table(connection, recipe.staged, types)
+        ensure_table(connection, recipe.staged, step.types)
         if merged.file is not None:
             register(connection, recipe.staged, [merged.file])
-        for status, ids in closed.items():
+        for status in closes:
             connection.execute(
-                f"UPDATE {recipe.quarantine.sql} SET status = ?, resolved_at = ? WHERE list_contains(?, quarantine_id)",
-                [status, at, ids],
+                f"UPDATE {recipe.quarantine.sql} SET status = $1, resolved_at = $2 WHERE status = 'open' AND "
+                "quarantine_id IN (SELECT quarantine_id FROM closing WHERE new_status = $1)",
+                [status, at],
             )
         _record(connection, step, result, at, quarantine_file, None)
         return result
@@ -271,25 +296,29 @@ def _land(step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: 
     return commit(lake, work)
 
 
-def _closed_entries(step: _Step, bad: list[pl.DataFrame]) -> dict[str, list[str]]:
-    """Open entries that this step closes: rows judged again that passed, and rows of a full refresh now replaced."""
+def _find_closing(step: _Step, bad: list[pl.DataFrame]) -> list[str]:
+    """Put into the temporary table `closing` the open entries that this step closes, and return their new statuses:
+    `replayed` for rows judged again that passed, `superseded` for rows of an earlier full refresh."""
     recipe, chosen = step.recipe, step.chosen
     connection = step.lake.connection
     if not lake_columns(connection, recipe.quarantine):
-        return {}
+        return []
     judged = (
         "(load_id, row) IN (SELECT (load_id, row) FROM replayed)"
         if chosen.kind == "replay"
         else f"load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
     )
-    entries = f"SELECT quarantine_id FROM {recipe.quarantine.sql} WHERE status = 'open' AND layer = 'staged'"
-    failed = {entry for frame in bad for entry in frame["quarantine_id"]}
-    ids = [row[0] for row in connection.execute(f"{entries} AND {judged}").fetchall()]
-    closed = {"replayed": [entry for entry in ids if entry not in failed]}
-    if chosen.kind == "snapshot":
-        rows = connection.execute(f"{entries} AND load_id < {chosen.load_from}").fetchall()
-        closed["superseded"] = [row[0] for row in rows]
-    return {status: entries for status, entries in closed.items() if entries}
+    older = f"load_id < {chosen.load_from}" if chosen.kind in ("snapshot", "rebuild") else "false"
+    failed = pl.concat([frame.select("quarantine_id") for frame in bad]) if bad else pl.DataFrame({"quarantine_id": []})
+    connection.register("failed", failed.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest()))
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE closing AS SELECT quarantine_id, "
+        f"CASE WHEN {older} THEN 'superseded' ELSE 'replayed' END AS new_status FROM {recipe.quarantine.sql} "
+        f"WHERE status = 'open' AND layer = 'staged' AND ({judged} OR {older}) "
+        "AND quarantine_id NOT IN (SELECT quarantine_id FROM failed)"
+    )
+    connection.unregister("failed")
+    return [row[0] for row in connection.execute("SELECT DISTINCT new_status FROM closing").fetchall()]
 
 
 def _land_refusal(step: _Step, result: StagingResult, quarantine_file: DataFile | None, reason: str) -> None:

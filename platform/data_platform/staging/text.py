@@ -30,7 +30,7 @@ _UNTIDY_SPACE = r"[^\S ]|  |^ | $"
 
 
 def clean_text(expr: IntoText, *, null: Sequence[str] = NULL_LABELS) -> pl.Expr:
-    """All of this module in the order that works: ` Caf\\u00c3\\u00a9\\u200b  du Nord ` is `Café du Nord`, `N/A` is null.
+    """All of this module in the order that works: `  CafÃ©  du Nord ` is `Café du Nord`, `N/A` is null.
 
     The repair of mojibake comes first, since the characters that the other steps remove (no-break space, soft hyphen,
     controls) may be halves of damaged letters.
@@ -51,7 +51,7 @@ def collapse_white_space(expr: IntoText) -> pl.Expr:
 def remove_invisible(expr: IntoText) -> pl.Expr:
     """Remove control and zero-width characters. Tabs and line ends stay: they are white space.
 
-    The zero-width joiners stay where they belong to the spelling: between letters of other scripts than Latin, and in emoji.
+    The zero-width joiners stay where they belong to the spelling: within other scripts than Latin, and in emoji.
     """
     return only_where(
         as_expr(expr),
@@ -83,7 +83,7 @@ def _without(values: pl.Series, labels: Sequence[str]) -> pl.Series:
 
 
 def relabel(expr: IntoText, labels: Mapping[str, Sequence[str]]) -> pl.Expr:
-    """The right label for each known way of writing it: with `{"web": ["wbe", "online"]}`, `WEB ` and `Online` are `web`.
+    """The right label for each known spelling: with `{"web": ["wbe", "online"]}`, `WEB ` and `Online` are `web`.
 
     Compared whatever the case and the white space round it. What is unknown stays as it is, for the contract to
     refuse. Raises PlatformError where one spelling is given to two labels.

@@ -6,6 +6,7 @@ import re
 import idna
 import polars as pl
 
+from data_platform.staging.encodings import utf8_text
 from data_platform.staging.expressions import IntoText, as_expr, changed_where, only_where, staged
 
 _ASCII_ESCAPES = {f"%{code:02X}": chr(code) for code in range(128)}
@@ -25,9 +26,9 @@ _PARTS = pl.Struct(
 def percent_decoded(expr: IntoText, *, plus: bool = False) -> pl.Expr:
     """Percent-escapes decoded once, as UTF-8: `caf%C3%A9%20bar` is `café bar`; with `plus`, `+` is a space first.
 
-    A `%` that begins no escape stays. Text whose escapes are not valid UTF-8 (`%E9`, from a page in Latin-1) stays
-    as it was, escapes and all: a guess would hide it. Escapes of ASCII are replaced in one pass; only rows with
-    others are taken apart.
+    A `%` that begins no escape stays. Where the escaped bytes are not valid UTF-8 (`%E9`, from a page in Latin-1) only
+    the escapes of ASCII are decoded: a guess at the rest would hide it. Rows with no others than ASCII take one pass,
+    the rest are taken apart.
     """
     text = as_expr(expr)
     if plus:
@@ -40,8 +41,12 @@ def _decoded(text: pl.Expr) -> pl.Expr:
     return (
         pl.when(high)
         .then(_decoded_bytes(pl.when(high).then(text)))
-        .otherwise(pl.when(~high).then(text).str.replace_many(_ASCII_ESCAPES, ascii_case_insensitive=True))
+        .otherwise(_decoded_ascii(pl.when(~high).then(text)))
     )
+
+
+def _decoded_ascii(text: pl.Expr) -> pl.Expr:
+    return text.str.replace_many(_ASCII_ESCAPES, ascii_case_insensitive=True)
 
 
 def _decoded_bytes(text: pl.Expr) -> pl.Expr:
@@ -54,7 +59,7 @@ def _decoded_bytes(text: pl.Expr) -> pl.Expr:
         .otherwise("25" + piece.str.encode("hex"))
     )
     encoded = pieces.list.first().str.encode("hex") + pieces.list.slice(1).list.eval(after).list.join("")
-    return pl.coalesce(encoded.str.decode("hex").cast(pl.String, strict=False), text)
+    return pl.coalesce(staged(encoded.str.decode("hex"), utf8_text, pl.String), _decoded_ascii(text))
 
 
 def url_parts(expr: IntoText) -> pl.Expr:

@@ -184,9 +184,10 @@ def spoil(
     rows = clean.with_row_index("_order")
     parts = [rows.filter(pl.col(kind).is_null() | ~pl.col(kind).is_in(list(spoilers)))]
     records = [_done(parts[0].clear(), parts[0].clear(), "", kind, carry)]
+    kinds = rows.partition_by(kind, as_dict=True)
     for name, changes in spoilers.items():
-        before = rows.filter(pl.col(kind) == name)
-        if before.is_empty():
+        before = kinds.get((name,))
+        if before is None:
             continue
         after = before.with_columns(**changes)
         parts.append(after)

@@ -6,6 +6,7 @@ plain unsigned arithmetic, because Polars' own `hash` may change from one releas
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import accumulate
 
 import polars as pl
@@ -15,6 +16,7 @@ _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 
 
+@cache
 def _u64(value: int) -> pl.Expr:
     return pl.lit(value, dtype=pl.UInt64)
 

@@ -94,7 +94,7 @@ def expected_bookings(world: World) -> pl.DataFrame:
         "passenger_name",
         "passenger_email",
         "passenger_phone",
-        (pl.col("cents") / 100).alias("fare_usd"),
+        pl.col("fare").cast(pl.Float64).alias("fare_usd"),
         pl.col("at").alias("booked_at"),
         "channel",
         "campaign",

@@ -2,7 +2,8 @@
 instant. Run it as a process with `python -m nyc_flights.simulator.weather --folder F --port N`.
 
 GET /v1/observations?since=&limit=&cursor= answers {"data": [...], "next": cursor or null}: observations published at
-or after `since`, in the order of publication. Like its kind it refuses who asks too fast (429 with Retry-After), is
+or after `since`, in the order of publication. GET /v1/latest answers {"published_at": ...}, the time of the last one,
+or null. Like its kind it refuses who asks too fast (429 with Retry-After), is
 now and then out of order (503, decided by the seed and the number of the request), and wants a bearer token if
 WEATHER_TOKEN is set in its environment.
 """
@@ -74,6 +75,11 @@ class _State:
             self.allowance -= 1
             return self.requests, 0.0
 
+    def latest(self) -> str | None:
+        """When the last observation was published, as records write it; None before the first."""
+        end = bisect_right(self.published, clock(self.world).now)
+        return str(json.loads(self.records[end - 1])["published_at"]) if end else None
+
     def page(self, query: dict[str, list[str]]) -> tuple[list[str], str | None]:
         """The records of one page and the cursor of the next. Raises _BadRequest."""
         limit = _limit(query)
@@ -132,8 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(429, {"error": "too many requests"}, {"Retry-After": str(max(1, round(wait)))})
         elif draws.scalar(number, self.state.world.seed, "weather unavailable") < UNAVAILABLE:
             self._answer(503, {"error": "temporarily unavailable"})
+        elif url.path == "/v1/latest":
+            self._send(200, json.dumps({"published_at": self.state.latest()}), {})
         elif url.path != "/v1/observations":
-            self._answer(404, {"error": f"there is no {url.path}; try /v1/observations"})
+            self._answer(404, {"error": f"there is no {url.path}; try /v1/observations or /v1/latest"})
         else:
             try:
                 records, following = self.state.page(parse_qs(url.query))
@@ -146,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "")
         return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
-    def _answer(self, status: int, body: dict[str, str], headers: dict[str, str] | None = None) -> None:
+    def _answer(self, status: int, body: dict[str, str | None], headers: dict[str, str] | None = None) -> None:
         self._send(status, json.dumps(body), headers or {})
 
     def _send(self, status: int, body: str, headers: dict[str, str]) -> None:

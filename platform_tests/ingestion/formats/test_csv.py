@@ -120,7 +120,7 @@ def test_records_that_break_the_rules_are_set_aside_with_line_text_and_reason_an
     assert rejects == [
         Reject(3, "3", "1 field instead of 2"),
         Reject(4, "4,5,6", "3 fields instead of 2"),
-        Reject(5, '"a"b,7', "',' expected after '\"'"),
+        Reject(5, '"a"b,7', "text after a closing quote"),
         Reject(8, '"open,10', "a quoted field is never closed"),
     ]
 
@@ -142,7 +142,9 @@ def test_undecodable_bytes_cost_one_record_and_are_shown_as_escapes() -> None:
     ]
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-be", "utf-32", "shift_jis", "cp037", "utf-8-sig"])
+@pytest.mark.parametrize(
+    "encoding", ["cp1252", "latin-1", "utf-16", "utf-16-be", "utf-32", "shift_jis", "cp037", "utf-8-sig"]
+)
 @pytest.mark.parametrize("block", [8, 1 << 20])
 def test_other_encodings_are_decoded_block_by_block(
     encoding: str, block: int, small_blocks: Callable[[int], None]
@@ -207,6 +209,19 @@ def test_skipped_lines_comments_and_a_header_of_two_lines_keep_the_numbers_right
 def test_other_delimiters_and_no_quotes_at_all() -> None:
     assert parse(b"x;y\n'a;b';c\n", delimiter=";", quote="'")[2] == [("a;b", "c")]
     assert parse(b'x\ty\n"a\tb"\n', delimiter="\t", quote=None)[2] == [('"a', 'b"')]
+
+
+@pytest.mark.parametrize("delimiter", list("\t |;:^-]\\.*~x"))
+@pytest.mark.parametrize("quote", list("\"'|^]-\\"))
+def test_no_delimiter_or_quote_means_anything_else_to_the_fast_path(
+    delimiter: str, quote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if delimiter == quote:
+        return
+    monkeypatch.delattr(csv, "_careful")
+    content = f"{quote}a{delimiter}{quote}{quote}\n{quote}{delimiter}b\n".encode()
+    parsed = parse(content, delimiter=delimiter, quote=quote, header=False, columns=["x", "y"])
+    assert parsed[1:] == ([1], [(f"a{delimiter}{quote}\n", "b")], [])
 
 
 def test_a_stray_quote_that_nothing_closes_costs_its_line_and_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,15 +24,14 @@ from data_platform.lakehouse.sql import literal, quote
 CONNECT_TIMEOUT = "10"
 """Seconds to wait for a server that does not answer."""
 
-SETTINGS = (
-    "set transaction isolation level repeatable read read only",
-    "set local application_name = 'data_platform'",
-    "set local timezone = 'UTC'",
-    "set local datestyle = 'ISO'",
-    "set local intervalstyle = 'iso_8601'",
-    "set local extra_float_digits = 1",
-    "set local standard_conforming_strings = on",
-)
+SETTINGS = {
+    "application_name": "data_platform",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "iso_8601",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+}
 """Of the transaction only, so that a pooler between us and the server hands nothing of them to others."""
 
 PLAIN: dict[str, tuple[pa.DataType, Kind | None]] = {
@@ -111,10 +110,12 @@ class PostgresqlSession(Session):
         except adbc_driver_manager.Error as error:
             raise PlatformError(self._unreachable(str(error))) from None
         try:
-            for setting in SETTINGS:
-                self._run(setting)
+            settings = dict(SETTINGS)
             if statement_timeout is not None:
-                self._run(f"set local statement_timeout = {statement_timeout // timedelta(milliseconds=1)}")
+                settings["statement_timeout"] = str(statement_timeout // timedelta(milliseconds=1))
+            self._run("set transaction isolation level repeatable read read only")
+            calls = (f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
+            self.scalar(f"select concat({', '.join(calls)}) as value", pa.string())
         except BaseException:
             self.close()
             raise

@@ -134,7 +134,7 @@ def without_secrets(text: str, url: str) -> str:
     for secret in (parts.password, *secrets):
         if secret:
             text = text.replace(secret, "***").replace(unquote(secret), "***")
-    return " ".join(text.split())
+    return " ".join(text.split()).rstrip(".")
 
 
 def checked_names(columns: Sequence[Column], relation: str) -> None:

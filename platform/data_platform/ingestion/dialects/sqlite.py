@@ -10,6 +10,7 @@ ADBC drained 3 M rows in 2.3 s with the order taken from an index; DuckDB's scan
 memory, and gives up on a mistyped value; its `sqlite_query` makes everything text and rounds numbers to 15 digits.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,8 @@ class SqliteSession(Session):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.path = Path(url.removeprefix("sqlite://"))
+        # Four slashes are as good as three: both name a path from the root.
+        self.path = Path(re.sub(r"^//+", "/", url.removeprefix("sqlite://")))
         if not self.path.is_file():
             what = "is a folder" if self.path.is_dir() else "does not exist"
             raise PlatformError(

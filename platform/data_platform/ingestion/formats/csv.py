@@ -6,7 +6,6 @@ both read it alike: quoting matches the grammar, and records and line feeds add 
 """
 
 import csv
-import os
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -24,19 +23,19 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.formats.text import (
     LONGEST,
     MARK,
+    THREADS,
     UNDECODABLE,
     Encoding,
     Parsed,
     Reject,
     checked_columns,
+    lone_return,
     shown,
     text_table,
     unreadable,
     utf8_blocks,
 )
 from data_platform.ingestion.source import Options
-
-_THREADS = min(4, os.cpu_count() or 1)
 
 
 def _one_character(value: str) -> str:
@@ -89,11 +88,11 @@ def read(options: Csv, stream: BinaryIO) -> Iterator[Parsed]:
     names = options.columns or _header(records, options)
     yield Parsed(text_table({name: [] for name in names}, []))
     in_flight: deque[tuple[_Block, Future[Parsed | None]]] = deque()
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="csv")
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="parse")
     try:
         grow = 0
         while True:
-            while len(in_flight) <= _THREADS and (block := records.take(grow)):
+            while len(in_flight) <= THREADS and (block := records.take(grow)):
                 in_flight.append((block, pool.submit(_fast, block, options, names)))
                 if grow:
                     break
@@ -176,7 +175,7 @@ class _Records:
             return cut
         odd = data.count(self._quote, 0, cut) % 2
         while odd and cut:
-            earlier = data.rfind(b"\n", 0, cut - 1) + 1
+            earlier = data.rfind(b"\n", 0, data.rfind(self._quote, 0, cut)) + 1
             odd = (odd + data.count(self._quote, earlier, cut)) % 2
             cut = earlier
         return cut
@@ -203,7 +202,7 @@ def _header(records: _Records, options: Csv) -> list[str]:
 def _fast(block: _Block, options: Csv, names: list[str]) -> Parsed | None:
     """Parse whole records with Arrow; None unless it is certain that `_careful` would say the same."""
     data = block.data
-    if UNDECODABLE in data or data.startswith(b"\xef\xbb\xbf") or _lone_carriage_return(data):
+    if UNDECODABLE in data or data.startswith(b"\xef\xbb\xbf") or lone_return(data):
         return None
     if options.comment and (data.startswith(options.comment.encode()) or f"\n{options.comment}".encode() in data):
         return None
@@ -239,10 +238,6 @@ def _fast(block: _Block, options: Csv, names: list[str]) -> Parsed | None:
     if not quoted:
         return None
     return _with_line_feeds_inside(rows, invalid, block, names)
-
-
-def _lone_carriage_return(data: bytes) -> bool:
-    return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
 def _with_line_feeds_inside(
@@ -344,7 +339,7 @@ def _strict(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str
         try:
             fields = next(records)
         except csv.Error as error:
-            problem = _NEVER_CLOSED if ran_out else _PROBLEMS.get(str(error).split(" - ")[0], str(error))
+            problem = _NEVER_CLOSED if ran_out else _plainly(error)
             records, position, ran_out = reader(), start + 1, False
             yield start, position, [], problem
         else:
@@ -352,7 +347,13 @@ def _strict(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str
 
 
 _EMPTY = frozenset({"\n", "\r\n"})
-_PROBLEMS = {"new-line character seen in unquoted field": "a carriage return outside quotes"}
+
+
+def _plainly(error: csv.Error) -> str:
+    said = str(error)
+    if "expected after" in said:
+        return "text after a closing quote"
+    return "a carriage return outside quotes" if said.startswith("new-line character") else said
 
 
 def _lines(data: bytes) -> list[str]:

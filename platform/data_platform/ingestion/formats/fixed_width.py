@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Annotated, BinaryIO, Literal
 
 import polars as pl
+import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from data_platform.errors import PlatformError
@@ -18,6 +19,7 @@ from data_platform.ingestion.formats.text import (
     Reject,
     checked_columns,
     good_lines,
+    in_order,
     shown,
     utf8_blocks,
 )
@@ -67,34 +69,31 @@ def read(options: FixedWidth, stream: BinaryIO) -> Iterator[Parsed]:
     beginning = stream.tell()
     trailer_line = _check_trailer(options, stream) if options.trailer else None
     stream.seek(beginning)
-    yield _parse(options, range(0), [], [])
-    first = 1
-    for block in utf8_blocks(stream, options.encoding):
-        numbers, lines, rejects = good_lines(block, first, options.encoding)
-        first += block.count(b"\n")
-        skip = sum(number <= options.header for number in numbers[: options.header])
-        numbers, lines = numbers[skip:], lines[skip:]
-        if numbers and numbers[-1] == trailer_line:
-            numbers, lines = numbers[:-1], lines[:-1]
-        yield _parse(options, numbers, lines, [reject for reject in rejects if reject.line > options.header])
+    yield _parse(options, pl.DataFrame(schema={"text": pl.String, "_line": pl.Int64}), [])
+
+    def parse(block: bytes, first: int) -> Parsed:
+        lines, rejects = good_lines(block, first, options.encoding)
+        lines = lines.filter(pl.col("_line") > options.header, pl.col("_line").ne_missing(trailer_line))
+        return _parse(options, lines, [reject for reject in rejects if reject.line > options.header])
+
+    yield from in_order(parse, utf8_blocks(stream, options.encoding))
 
 
-def _parse(options: FixedWidth, numbers: list[int] | range, lines: list[str], rejects: list[Reject]) -> Parsed:
+def _parse(options: FixedWidth, lines: pl.DataFrame, rejects: list[Reject]) -> Parsed:
     width = sum(column.width for column in options.columns)
-    text = pl.Series("record", lines, pl.String)
     starts = accumulate((column.width for column in options.columns), initial=0)
     fields = [
-        pl.col("record").str.slice(start, column.width).alias(column.name)
+        pl.col("text").str.slice(start, column.width).alias(column.name)
         for start, column in zip(starts, options.columns, strict=False)
     ]
-    frame = pl.DataFrame({"record": text, "_line": pl.Series(numbers, dtype=pl.Int64)})
-    right = frame["record"].str.len_chars() == width
+    right = lines["text"].str.len_chars() == width
     wrong = [
         Reject(line, record, f"{len(record)} characters instead of {width}")
-        for record, line in frame.filter(~right).iter_rows()
+        for record, line in lines.filter(~right).iter_rows()
     ]
-    rows = frame.filter(right).select(*fields, "_line").to_arrow(compat_level=pl.CompatLevel.oldest())
-    return Parsed(rows, sorted([*rejects, *wrong], key=lambda reject: reject.line))
+    rows = lines.filter(right).select(*fields, "_line").to_arrow(compat_level=pl.CompatLevel.oldest())
+    schema = pa.schema([*((column.name, pa.string()) for column in options.columns), ("_line", pa.int64())])
+    return Parsed(rows.cast(schema), sorted([*rejects, *wrong], key=lambda reject: reject.line))
 
 
 def _check_trailer(options: FixedWidth, stream: BinaryIO) -> int | None:

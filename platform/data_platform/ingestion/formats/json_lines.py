@@ -3,9 +3,13 @@
 Strings come without quotes and escapes, numbers and booleans as they are written (`1.10` stays `1.10`), objects and
 arrays as the JSON that the file holds, null as null; so nothing is lost that typing would round or reorder. Of a name
 that occurs twice in an object the last value counts, as in nearly every JSON reader.
+
+Two parsers give the same rows. Lines like the first (flat, same fields in the same order: what one program writes) are
+taken apart by a regular expression of strict JSON, column by column; all others one by one by msgspec.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import BinaryIO, Literal
 
 import msgspec
@@ -13,7 +17,15 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field
 
-from data_platform.ingestion.formats.text import OWN_COLUMNS, Encoding, Parsed, Reject, good_lines, utf8_blocks
+from data_platform.ingestion.formats.text import (
+    OWN_COLUMNS,
+    Encoding,
+    Parsed,
+    Reject,
+    good_lines,
+    in_order,
+    utf8_blocks,
+)
 from data_platform.ingestion.source import Options
 
 
@@ -27,30 +39,104 @@ class JsonLines(Options):
 def read(options: JsonLines, stream: BinaryIO) -> Iterator[Parsed]:
     """Parse a stream block by block; each block has the columns that occur in it. A line that is not an object, or
     has a field without a name or with one of the platform's own, is a reject."""
-    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-    first = 1
-    for block in utf8_blocks(stream, options.encoding):
-        numbers, lines, rejects = good_lines(block, first, options.encoding)
-        first += block.count(b"\n")
-        objects: list[dict[str, msgspec.Raw]] = []
-        kept: list[int] = []
-        for number, line in zip(numbers, lines, strict=True):
-            try:
-                fields = decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
-                if not line.isspace():
-                    rejects.append(Reject(number, line, _reason(error)))
-                continue
-            if not fields.keys().isdisjoint(_FORBIDDEN):
-                rejects.append(Reject(number, line, f"a field is named {min(_FORBIDDEN & fields.keys())!r}"))
-                continue
-            objects.append(fields)
-            kept.append(number)
-        rejects.sort(key=lambda reject: reject.line)
-        yield Parsed(_table(objects, kept), rejects)
+
+    def parse(block: bytes, first: int) -> Parsed:
+        left, rejects = good_lines(block, first, options.encoding)
+        tables = []
+        for _ in range(_SHAPES):
+            names = _names(left)
+            if not names:
+                break
+            rows, left = _of_shape(left, names)
+            if not rows.num_rows:
+                break
+            tables.append(rows)
+        rows, bad = _one_by_one(left)
+        table = pa.concat_tables([*tables, rows], promote_options="default")
+        if len(tables) > 1 or (tables and rows.num_rows):
+            table = table.sort_by("_line")
+        return Parsed(table, sorted([*rejects, *bad], key=lambda reject: reject.line))
+
+    return in_order(parse, utf8_blocks(stream, options.encoding))
 
 
+_SHAPES = 4  # kinds of objects (fields and their order) in a block that are worth a pattern
+_WORTH = 100  # lines left that are worth another one
 _FORBIDDEN = frozenset({"", *OWN_COLUMNS})
+_SPACE = r"[ \t\r]*"
+_HEX = "[0-9a-fA-F]"
+_STRING = (
+    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F]HHH|[dD](?:[0-7]HH|[89abAB]HH\\u[dD][c-fC-F]HH))))*"'
+).replace("H", _HEX)
+_SCALAR = _STRING + r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null"
+_GROUPS = 15  # with one for the remainder what the regex engine captures in a single pass
+
+
+def _names(lines: pl.DataFrame) -> list[str]:
+    """The fields of the first line, if there are lines enough for a pattern to be worth while."""
+    if lines.height < _WORTH:
+        return []
+    objects, _, _ = _decoded(lines.head(1))
+    return list(objects[0]) if objects else []
+
+
+def _of_shape(lines: pl.DataFrame, names: list[str]) -> tuple[pa.Table, pl.DataFrame]:
+    """Rows from the lines that are objects of scalars with just these fields in this order, and the other lines."""
+    fields: list[pl.Series] = []
+    text = lines["text"]
+    for pattern in _patterns(names):
+        fields += text.str.extract_groups(pattern).struct.unnest().get_columns()
+        text = fields.pop()
+    matched = text.is_not_null()
+    raw = pl.DataFrame([field.alias(name) for name, field in zip(names, fields, strict=True)])
+    if matched.all():
+        return _table(raw, lines["_line"]), lines.clear()
+    return _table(raw.filter(matched), lines["_line"].filter(matched)), lines.filter(~matched)
+
+
+@cache
+def _pattern(names: tuple[str, ...], first: bool, last: bool) -> str:
+    fields = [
+        f"{pl.escape_regex(msgspec.json.encode(name).decode())}{_SPACE}:{_SPACE}({_SCALAR}){_SPACE}" for name in names
+    ]
+    start = rf"\A{_SPACE}\{{{_SPACE}" if first else rf"\A,{_SPACE}"
+    return start + f",{_SPACE}".join(fields) + (rf"(\}}{_SPACE})\z" if last else r"(,.*)\z")
+
+
+def _patterns(names: list[str]) -> list[str]:
+    """Patterns for objects of these fields, each for some fields, its last group what the next one is applied to."""
+    starts = range(0, len(names), _GROUPS)
+    return [_pattern(tuple(names[at : at + _GROUPS]), at == 0, at == starts[-1]) for at in starts]
+
+
+def _one_by_one(lines: pl.DataFrame) -> tuple[pa.Table, list[Reject]]:
+    """Rows and rejects of any lines, by a parser of JSON."""
+    objects, numbers, rejects = _decoded(lines)
+    names = [*objects[0], *sorted(set[str]().union(*objects) - objects[0].keys())] if objects else []
+    raw = {
+        name: [bytes(value).decode() if (value := fields.get(name)) else None for fields in objects] for name in names
+    }
+    return _table(pl.DataFrame(raw, dict.fromkeys(names, pl.String)), pl.Series(numbers, dtype=pl.Int64)), rejects
+
+
+def _decoded(lines: pl.DataFrame) -> tuple[list[dict[str, msgspec.Raw]], list[int], list[Reject]]:
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    objects: list[dict[str, msgspec.Raw]] = []
+    numbers: list[int] = []
+    rejects: list[Reject] = []
+    for line, number in lines.iter_rows():
+        try:
+            fields = decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            if not line.isspace():
+                rejects.append(Reject(number, line, _reason(error)))
+            continue
+        if _FORBIDDEN.isdisjoint(fields):
+            objects.append(fields)
+            numbers.append(number)
+        else:
+            rejects.append(Reject(number, line, f"a field is named {min(_FORBIDDEN.intersection(fields))!r}"))
+    return objects, numbers, rejects
 
 
 def _reason(error: msgspec.DecodeError | RecursionError) -> str:
@@ -61,26 +147,17 @@ def _reason(error: msgspec.DecodeError | RecursionError) -> str:
     return f"not JSON: {error}"
 
 
-def _table(objects: list[dict[str, msgspec.Raw]], lines: list[int]) -> pa.Table:
-    """Text columns from objects of raw JSON: those of the first object in its order, then the others by name."""
-    names = [*objects[0], *sorted(set[str]().union(*objects) - objects[0].keys())] if objects else []
+def _table(raw: pl.DataFrame, lines: pl.Series) -> pa.Table:
+    """Text columns from columns of raw JSON: strings without quotes and escapes, null for null, all else as it is."""
+    names = raw.columns
+    string = pl.all().str.strip_prefix('"').str.strip_suffix('"')  # nothing but a string begins or ends with a quote
+    text = raw.select(pl.when(pl.all() != "null").then(string).name.keep()) if names else raw
+    escaped = raw.select(pl.all().str.contains("\\", literal=True) & pl.all().str.starts_with('"')) if names else raw
+    decode = msgspec.json.Decoder(str).decode
     columns = {}
     for name in names:
-        raw = [None if (value := fields.get(name)) is None else bytes(value) for fields in objects]
-        columns[name] = _unquoted(pa.array(raw, pa.binary()).cast(pa.string()))
-    return pa.table(columns | {"_line": pa.array(lines, pa.int64())})
-
-
-def _unquoted(values: pa.Array) -> pa.Array:
-    raw = pl.Series(values)
-    text = pl.select(
-        pl.when(raw.str.starts_with('"'))
-        .then(raw.str.strip_prefix('"').str.strip_suffix('"'))
-        .when(raw != "null")
-        .then(raw)
-    ).to_series()
-    escaped = (raw.str.starts_with('"') & raw.str.contains("\\", literal=True)).arg_true()
-    if len(escaped):
-        decode = msgspec.json.Decoder(str).decode
-        text = text.scatter(escaped, [decode(value) for value in raw.gather(escaped)])
-    return text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+        column = text[name]
+        if len(at := escaped[name].arg_true()):
+            column = column.scatter(at, [decode(value) for value in raw[name].gather(at)])
+        columns[name] = column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+    return pa.table(columns | {"_line": lines.to_arrow()})

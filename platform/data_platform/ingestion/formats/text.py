@@ -6,17 +6,25 @@ Nothing is spooled: a block is decoded while its neighbours are still on disk.
 """
 
 import codecs
-from collections.abc import Iterable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, BinaryIO
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.csv as arrow_csv
 from pydantic import AfterValidator
 
 from data_platform.errors import PlatformError
 
 BLOCK = 2 << 20
 """Bytes read at a time: the unit of parsing, and with the number of threads what bounds memory."""
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Blocks parsed at once; the parsers leave the interpreter's lock while they work."""
 
 LONGEST = 16 << 20
 """Bytes in a line, or in a record of several lines, at most: beyond it the file is not what it was declared to be."""
@@ -127,25 +135,53 @@ def unreadable(record: str, encoding: str) -> str:
     return f"holds bytes that are not {encoding} (shown as escapes)"
 
 
-def good_lines(block: bytes, first: int, encoding: str) -> tuple[list[int] | range, list[str], list[Reject]]:
-    """The lines of a block that hold something and can be decoded, without their line ends, with their numbers; and
+def good_lines(block: bytes, first: int, encoding: str) -> tuple[pl.DataFrame, list[Reject]]:
+    """The lines of a block that hold something and can be decoded, as `text` without line ends and `_line`; and
     rejects for those that cannot be decoded. For formats in which a line is a record."""
-    if UNDECODABLE not in block and b"\n\n" not in block and b"\r" not in block and not block.startswith(b"\n"):
-        lines = block.decode().split("\n")
-        lines.pop()
-        return range(first, first + len(lines)), lines, []
-    numbers, good, rejects = [], [], []
+    if not (UNDECODABLE in block or b"\x01" in block or block.startswith(codecs.BOM_UTF8) or lone_return(block)):
+        lines = arrow_csv.read_csv(  # far faster than splitting in Python: one column, for want of any delimiter
+            pa.BufferReader(block),
+            arrow_csv.ReadOptions(column_names=["text"], use_threads=False, block_size=len(block) + 1),
+            arrow_csv.ParseOptions(delimiter="\x01", quote_char=False),
+            arrow_csv.ConvertOptions(column_types={"text": pa.string()}, check_utf8=False),
+        )
+        if lines.num_rows == block.count(b"\n"):  # else there are empty ones
+            numbers = pl.int_range(first, first + lines.num_rows, eager=True)
+            return pl.DataFrame({"text": pl.Series(lines["text"]), "_line": numbers}), []
+    good: list[tuple[str, int]] = []
+    rejects = []
     for number, ended in enumerate(block.decode("utf-8", "surrogateescape").split("\n"), first):
         line = ended.removesuffix("\r")
         if MARK in line:
             rejects.append(Reject(number, shown(line), unreadable(line, encoding)))
         elif line:
-            numbers.append(number)
-            good.append(line)
-    return numbers, good, rejects
+            good.append((line, number))
+    return pl.DataFrame(good, {"text": pl.String, "_line": pl.Int64}, orient="row"), rejects
 
 
-def text_table(columns: dict[str, Iterable[str | None]], lines: list[int] | range) -> pa.Table:
+def lone_return(data: bytes) -> bool:
+    """Whether a carriage return stands anywhere but before a line feed."""
+    return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
+
+
+def in_order(parse: Callable[[bytes, int], Parsed], blocks: Iterator[bytes]) -> Iterator[Parsed]:
+    """What `parse` makes of each block and the number of its first line, on a few threads, in the blocks' order."""
+    first = 1
+    in_flight: deque[Future[Parsed]] = deque()
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="parse")
+    try:
+        for block in blocks:
+            in_flight.append(pool.submit(parse, block, first))
+            first += block.count(b"\n")
+            if len(in_flight) > THREADS:
+                yield in_flight.popleft().result()
+        while in_flight:
+            yield in_flight.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def text_table(columns: dict[str, Iterable[str | None]], lines: list[int]) -> pa.Table:
     """A table of text columns and the line numbers of its rows."""
     arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
     return pa.table(arrays | {"_line": pa.array(lines, pa.int64())})

@@ -146,6 +146,7 @@ class FctWebVisit(Modelled):
     device: str = Field(isin=DEVICES, description="mobile, desktop, bot or other")
     response_bytes: int = Field(unit="bytes", nullable=True, ge=0, description="size of the response")
     is_bot: bool = Field(description="whether a robot made the request")
+    is_page: bool = Field(description="whether the request is for a page, not for a part of one (below /assets/)")
     is_search: bool = Field(description="whether the request is a search for flights")
     is_confirmation: bool = Field(description="whether the request is the confirmation of a booking")
     staging_id: int = Field(
@@ -215,7 +216,7 @@ class MartCampaignConversion(Modelled):
     month: pl.Date = Field(description="first day of the month of the visits, UTC")
     utm_source: str = Field(description="source of the campaign last come by; (none) without one")
     utm_campaign: str = Field(description="campaign last come by; (none) without one")
-    visits: int = Field(unit="count", ge=1, description="requests by people that did not fail")
+    visits: int = Field(unit="count", ge=1, description="pages shown to people")
     searches: int = count("visits that search for flights")
     confirmed_bookings: int = count("bookings first confirmed by these visits")
     unmatched_bookings: int = count("confirmed bookings that the booking system does not know (yet)")

@@ -1,0 +1,132 @@
+"""`dp run`: materialise assets without the UI, with live progress, a summary and an exit code."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from data_platform.errors import PlatformError
+
+MARKS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]–[/]"}
+
+
+def run(
+    selection: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Sources, tables or layers: operations, web/visits, staged/web/visits, modelled. All if none."
+        ),
+    ] = None,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Read the sources again from the beginning, whatever was loaded.")
+    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Stage everything again from raw.")] = False,
+    loads: Annotated[
+        str | None, typer.Option(help="Stage a range of loads again (a backfill), such as 3-7; see platform.loads.")
+    ] = None,
+    platform: Annotated[str | None, typer.Option(help="The platform, if workspace.yaml names several.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome of each asset as JSON.")] = False,
+) -> None:
+    """Load, stage and model what is selected. The exit code is 1 if anything failed."""
+    import dagster as dg
+    from data_platform.cli.instance import prepare_dagster_home
+
+    from data_platform.components.execution import executable_keys, execute, in_runs, op_name, select
+    from data_platform.components.workspace import load_platform
+    from data_platform.lakehouse.settings import settings_from_environment
+
+    first_load, last_load = load_range(loads)
+    if last_load and (rebuild or full_refresh):
+        raise PlatformError("--loads stages a part again, --rebuild and --full-refresh everything: give one of them.")
+    prepare_dagster_home(settings_from_environment())
+    definitions = load_platform(platform)
+    keys = select(executable_keys(definitions), selection or [])
+    console = Console(stderr=as_json)
+    outcomes = []
+    with dg.DagsterInstance.get() as instance, progress_bar(console) as bar:
+        for name, group in in_runs(keys):
+            task = bar.add_task(name, total=len(group), doing="")
+            config: dict[str, dict[str, Any]] = {}
+            for key in group:
+                if key.path[0] == "raw" and full_refresh:
+                    config[op_name(key)] = {"full_refresh": True}
+                if key.path[0] == "staged" and (rebuild or last_load):
+                    config[op_name(key)] = {"rebuild": rebuild, "first_load": first_load, "last_load": last_load}
+
+            def shown(outcome: Any, task: Any = task) -> None:
+                bar.update(
+                    task,
+                    doing=outcome.name,
+                    advance=outcome.state in ("failed", "done") and outcome.check_passed is None,
+                )
+
+            outcomes += execute(definitions, instance, group, config=config, on_change=shown)
+            bar.update(task, completed=len(group), doing="")
+    if as_json:
+        print(json.dumps([as_record(outcome) for outcome in outcomes], indent=2, default=str))
+    else:
+        console.print(summary_table(outcomes))
+        for outcome in outcomes:
+            if outcome.error:
+                console.print(f"[red]{outcome.name}[/]: {outcome.error}", highlight=False)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def load_range(text: str | None) -> tuple[int, int]:
+    """Read `3-7` or `5` as first and last load; (0, 0) for none. Raises PlatformError for anything else."""
+    if text is None:
+        return 0, 0
+    first, _, last = text.partition("-")
+    if not first.isdigit() or not (last or first).isdigit():
+        raise PlatformError(f"--loads {text!r} is no range of loads: write 3-7, or 5 for one.")
+    return int(first), int(last or first)
+
+
+def progress_bar(console: Console) -> Progress:
+    """One line for each run, with what it is doing."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TextColumn("[dim]{task.fields[doing]}"), console=console)
+
+
+def as_record(outcome: Any) -> dict[str, Any]:
+    """An outcome as plain values."""
+    plain = {name: value for name, value in outcome.figures.items() if isinstance(value, str | int | float | bool)}
+    return {
+        "asset": outcome.name,
+        "state": outcome.state,
+        "seconds": round(outcome.seconds, 3),
+        "check_passed": outcome.check_passed,
+        "verdict": outcome.verdict,
+        "error": outcome.error,
+        "figures": plain,
+    }
+
+
+def summary_table(outcomes: list[Any]) -> Table:
+    """What became of each asset."""
+    table = Table(box=None, header_style="bold")
+    for column, justify in (
+        ("", "left"),
+        ("asset", "left"),
+        ("new", "right"),
+        ("quarantined", "right"),
+        ("rows in all", "right"),
+        ("verdict", "left"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for outcome in outcomes:
+        figures = outcome.figures
+        new = figures.get("rows landed", figures.get("rows inserted", 0) + figures.get("rows updated", 0))
+        table.add_row(
+            MARKS.get(outcome.state, " "),
+            outcome.name,
+            f"{new:,}" if new else "",
+            f"{figures['rows quarantined']:,}" if figures.get("rows quarantined") else "",
+            f"{figures['dagster/row_count']:,}" if "dagster/row_count" in figures else "",
+            outcome.verdict if outcome.check_passed is not False else f"[red]{outcome.verdict}[/]",
+        )
+    return table

@@ -1,0 +1,249 @@
+"""The raw and staged assets of a source, each with its contract check. What they do is `ingestion.load` and
+`staging.step`; here it is put into Dagster's words: events, metadata, failures.
+
+A step that was refused fails its check, gives its reason, and materialises nothing: the table is as it was.
+Rows quarantined within tolerance are no failure: the check passes and shows them.
+"""
+
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from data_platform.components.keys import CHECK, raw_key, staged_key
+from data_platform.components.metadata import (
+    column_lineage,
+    contract_schema,
+    load_metadata,
+    place,
+    sample,
+    staging_metadata,
+    stored_schema,
+    violations_table,
+)
+from data_platform.components.resource import LakehouseResource
+from data_platform.components.sensors import source_sensor
+from data_platform.components.spec import SourceSpec, TableSpec
+from data_platform.contracts.contract import columns_of, description_of, name_of, owner_of
+from data_platform.errors import PlatformError
+from data_platform.ingestion.load import LoadResult, load_table, raw_table
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.staging.step import stage_table
+
+PROGRESS_SECONDS = 5
+
+Event = dg.MaterializeResult[None] | dg.AssetCheckResult
+
+
+class LoadConfig(dg.Config):
+    """How a raw table is loaded, in the launchpad."""
+
+    full_refresh: bool = False
+    """Read everything again, whatever the position; also lifts the truncation guard."""
+
+
+class StagingConfig(dg.Config):
+    """How a staged table is staged, in the launchpad."""
+
+    rebuild: bool = False
+    """Stage everything again from raw, and replace the table."""
+    first_load: int = 0
+    last_load: int = 0
+    """A range of load ids to stage again; 0 for none."""
+
+
+def source_definitions(spec: SourceSpec) -> dg.Definitions:
+    """All definitions of one source."""
+    assets = [make(spec, table) for table in spec.tables.values() for make in (raw_asset, staged_asset)]
+    job = dg.define_asset_job(
+        f"load_{spec.name}",
+        selection=dg.AssetSelection.assets(*assets),
+        description=f"Load and stage all tables of {spec.name}.",
+    )
+    return dg.Definitions(assets=assets, jobs=[job], sensors=[source_sensor(spec)])
+
+
+def _owners(table: TableSpec) -> list[str]:
+    owner = owner_of(table.contract)
+    return [owner] if owner else []
+
+
+def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
+    """The raw table: what the source said, with masked columns masked."""
+    key = raw_key(spec.name, table.name)
+
+    @dg.asset(
+        key=key,
+        group_name=spec.name,
+        kinds={spec.kind, "ducklake"},
+        owners=_owners(table),
+        pool=spec.pool,
+        description=table.table.description or f"`{table.name}` as {spec.name} gives it. {spec.description}".strip(),
+        metadata={
+            "defs": str(spec.where),
+            "masked": ", ".join([*table.table.mask, *table.table.mask_within]) or "nothing",
+        },
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset=key,
+                blocking=True,
+                description="Records are readable, and the source's columns are as before.",
+            )
+        ],
+    )
+    def raw(context: dg.AssetExecutionContext, config: LoadConfig, lakehouse: LakehouseResource) -> Iterator[Event]:
+        started = time.monotonic()
+        said = started
+
+        def progress(rows: int) -> None:
+            nonlocal said
+            if time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                context.log.info(f"{rows:,} rows read, {rows / (said - started):,.0f} a second")
+
+        with lakehouse.open() as lake:
+            try:
+                with spec.open() as source:
+                    result = load_table(
+                        lake,
+                        spec.name,
+                        source,
+                        table.name,
+                        table.table,
+                        run_id=context.run_id,
+                        full_refresh=config.full_refresh,
+                        progress=progress,
+                    )
+            except PlatformError as error:
+                yield failed_check(key, error)
+                raise failure(error) from None
+            yield from raw_results(lake, spec, table, result)
+
+    return raw
+
+
+def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: LoadResult) -> Iterator[Event]:
+    """The events of a load that landed."""
+    key = raw_key(spec.name, table.name)
+    stored = raw_table(spec.name, table.name)
+    shown = sample(lake, stored, table.table.mask)
+    yield dg.MaterializeResult(
+        asset_key=key,
+        metadata={
+            **load_metadata(result),
+            **place(lake, stored),
+            "dagster/column_schema": stored_schema(lake.connection, stored),
+            **({"sample": shown} if shown is not None else {}),
+        },
+    )
+    lost = result.drift.get("lost", [])
+    yield dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECK,
+        passed=True,
+        description=_raw_verdict(result, lost),
+        metadata={
+            "rows read": result.rows_read,
+            "rows quarantined": result.rows_quarantined,
+            "columns added": ", ".join(result.drift.get("added", [])) or "none",
+            "columns gone": ", ".join(lost) or "none",
+        },
+    )
+
+
+def _raw_verdict(result: LoadResult, lost: list[str]) -> str:
+    if lost:
+        return f"The source no longer gives {', '.join(lost)}: null in these rows. The staged contract decides."
+    if result.rows_quarantined:
+        return f"{result.rows_quarantined:,} records could not be read and are in quarantine."
+    return "All records were read."
+
+
+def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
+    """The staged table: typed, repaired, one row per key; it always satisfies its contract."""
+    key = staged_key(spec.name, table.name)
+    # A row whose parent must be there waits for the parent's table, within a run and in the graph.
+    parents = [
+        c.references.table for c in columns_of(table.contract) if c.references and c.references.orphans == "quarantine"
+    ]
+    upstream = [raw_key(spec.name, table.name), *(staged_key(*parent.split("/")) for parent in parents)]
+
+    @dg.asset(
+        key=key,
+        deps=upstream,
+        group_name=spec.name,
+        kinds={"polars", "pandera", "ducklake"},
+        owners=_owners(table),
+        description=description_of(table.contract),
+        metadata={
+            "dagster/column_schema": contract_schema(table.contract),
+            "contract": name_of(table.contract),
+            "key": ", ".join(table.table.key),
+            "defs": str(spec.where),
+        },
+        check_specs=[
+            dg.AssetCheckSpec(CHECK, asset=key, blocking=True, description=f"Rows satisfy {name_of(table.contract)}.")
+        ],
+    )
+    def staged(
+        context: dg.AssetExecutionContext, config: StagingConfig, lakehouse: LakehouseResource
+    ) -> Iterator[Event]:
+        loads = (config.first_load, config.last_load) if config.last_load else None
+        with lakehouse.open() as lake:
+            try:
+                result = stage_table(
+                    lake, table.recipe(spec.name), run_id=context.run_id, rebuild=config.rebuild, loads=loads
+                )
+            except PlatformError as error:
+                yield failed_check(key, error)
+                raise failure(error) from None
+            recipe = table.recipe(spec.name)
+            private = [column.name for column in columns_of(table.contract) if column.private]
+            shown = sample(lake, recipe.staged, private)
+            metadata = {**staging_metadata(result), **place(lake, recipe.staged)}
+            if shown is not None:
+                empty = lake.connection.execute(f"SELECT * FROM {recipe.raw.sql} LIMIT 0").pl()
+                metadata |= {
+                    "sample": shown,
+                    "dagster/column_lineage": column_lineage(spec, table, pl.DataFrame(empty)),
+                }
+        yield dg.MaterializeResult(
+            asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(result.staging_id))
+        )
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=CHECK,
+            passed=True,
+            description=(
+                f"{result.rows_quarantined:,} of {result.rows_read:,} rows are in quarantine, within tolerance "
+                f"({table.table.refuse_above:.0%})."
+                if result.rows_quarantined
+                else f"All {result.rows_read:,} rows satisfy the contract."
+            ),
+            metadata={
+                "rows audited": result.rows_read,
+                "rows quarantined": result.rows_quarantined,
+                "violations": violations_table(result.violations),
+            },
+        )
+
+    return staged
+
+
+def failed_check(key: dg.AssetKey, error: PlatformError) -> dg.AssetCheckResult:
+    """The check of a step that was refused, or that could not be carried out."""
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECK,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(error),
+        metadata={"reason": type(error).__name__},
+    )
+
+
+def failure(error: PlatformError) -> dg.Failure:
+    """A user's mistake or the environment's failure as Dagster shows it: the reason, no traceback."""
+    return dg.Failure(description=str(error), allow_retries=False)

@@ -1,0 +1,158 @@
+"""Running assets without the UI: within this process, one run for each source and one for the models, on the same
+instance as the UI's, so that each run is found there. Used by `dp run` and by the demo; what is shown is theirs.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from data_platform.components.keys import CHECK, MODELLED, RAW, STAGED
+from data_platform.errors import PlatformError
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class Outcome:
+    """What became of one asset in a run. `figures` is its materialisation's metadata by name."""
+
+    key: dg.AssetKey
+    state: str = "waiting"
+    seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+    check_passed: bool | None = None
+    verdict: str = ""
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.key.path)
+
+
+def executable_keys(definitions: dg.Definitions) -> list[dg.AssetKey]:
+    """All assets that can be materialised."""
+    graph = definitions.resolve_asset_graph()
+    return sorted(graph.materializable_asset_keys)
+
+
+def select(keys: Sequence[dg.AssetKey], selections: Sequence[str]) -> list[dg.AssetKey]:
+    """The assets that people mean: `operations` (a source), `operations/flights`, `staged/operations/flights`,
+    `modelled`, `modelled/fct_flight`, or a layer. Nothing selected: all raw, staged and modelled tables.
+
+    Raises PlatformError, listing what exists, for a selection that matches nothing.
+    """
+    tables = [key for key in keys if key.path[0] in (RAW, STAGED, MODELLED)]
+    if not selections:
+        return tables
+    chosen: list[dg.AssetKey] = []
+    for selection in selections:
+        parts = selection.strip("/").split("/")
+        found = [key for key in keys if _matches(list(key.path), parts)]
+        if not found:
+            names = sorted({key.path[1] if key.path[0] in (RAW, STAGED) else "/".join(key.path) for key in keys})
+            raise PlatformError(f"Nothing is called {selection}. There are: {', '.join(names)}.")
+        chosen += [key for key in found if key not in chosen]
+    return chosen
+
+
+def _matches(path: list[str], parts: list[str]) -> bool:
+    return path[: len(parts)] == parts or path[1 : 1 + len(parts)] == parts
+
+
+def in_runs(keys: Sequence[dg.AssetKey]) -> list[tuple[str, list[dg.AssetKey]]]:
+    """Group assets into runs by name: one a source, so that none stops another, then one for the models."""
+    groups: dict[str, list[dg.AssetKey]] = {}
+    for key in keys:
+        groups.setdefault(key.path[1] if key.path[0] in (RAW, STAGED) else key.path[0], []).append(key)
+    return sorted(groups.items(), key=lambda group: group[0] == MODELLED)
+
+
+def execute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    keys: Sequence[dg.AssetKey],
+    *,
+    config: Mapping[str, Mapping[str, Any]] | None = None,
+    tags: Mapping[str, str] | None = None,
+    on_change: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Materialise `keys` in one run; what became of each. `config` is op config by op name. Never raises for a step
+    that failed: its outcome says why."""
+    outcomes = {key: Outcome(key) for key in keys}
+    run_id = str(uuid.uuid4())
+    began = time.monotonic()
+
+    def heard(entry: Any) -> None:
+        event = entry.dagster_event
+        if event is None:
+            return
+        for outcome in _take(event, outcomes):
+            outcome.seconds = time.monotonic() - began
+            if on_change is not None:
+                on_change(outcome)
+
+    instance.add_event_listener(run_id, heard)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    run_config = {**QUIET, **({"ops": {op: {"config": dict(given)} for op, given in config.items()}} if config else {})}
+    result = job.execute_in_process(
+        run_config=run_config,
+        instance=instance,
+        asset_selection=list(keys),
+        tags=dict(tags or {}),
+        run_id=run_id,
+        raise_on_error=False,
+    )
+    for outcome in outcomes.values():
+        if outcome.state in ("waiting", "running"):
+            outcome.state = "skipped" if not result.success else "done"
+    return list(outcomes.values())
+
+
+def _take(event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome]) -> list[Outcome]:
+    """Note what an event says; the outcomes that it changed."""
+    kind = event.event_type
+    if kind == dg.DagsterEventType.STEP_START:
+        return _set(_of_step(event, outcomes), state="running")
+    if (
+        kind == dg.DagsterEventType.ASSET_MATERIALIZATION
+        and event.asset_key is not None
+        and event.asset_key in outcomes
+    ):
+        materialization = event.step_materialization_data.materialization
+        figures = {name: value.value for name, value in materialization.metadata.items()}
+        return _set([outcomes[event.asset_key]], state="done", figures=figures)
+    if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        check = event.asset_check_evaluation_data
+        if check.check_name == CHECK and check.asset_key in outcomes:
+            verdict = check.description or ""
+            return _set([outcomes[check.asset_key]], check_passed=check.passed, verdict=verdict)
+    if kind == dg.DagsterEventType.STEP_FAILURE:
+        data = event.step_failure_data
+        reason = data.user_failure_data.description if data.user_failure_data else None
+        error = reason or (data.error.message.strip() if data.error else "failed")
+        waiting = [outcome for outcome in _of_step(event, outcomes) if outcome.state != "done"]
+        return _set(waiting, state="failed", error=error)
+    return []
+
+
+def _set(outcomes: list[Outcome], **values: Any) -> list[Outcome]:
+    for outcome in outcomes:
+        for name, value in values.items():
+            setattr(outcome, name, value)
+    return outcomes
+
+
+def _of_step(event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome]) -> list[Outcome]:
+    """The assets of the step that an event is about: one of a source, or all models."""
+    step = event.step_key or ""
+    found = [outcome for outcome in outcomes.values() if step == "__".join(outcome.key.path)]
+    return found or [o for o in outcomes.values() if step == "models" and o.key.path[0] == MODELLED]
+
+
+def op_name(key: dg.AssetKey) -> str:
+    """The op that materialises a raw or staged asset."""
+    return "__".join(key.path)

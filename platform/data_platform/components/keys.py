@@ -1,0 +1,24 @@
+"""How assets are called: `raw/<source>/<table>`, `staged/<source>/<table>`, `modelled/<model>`. Spelt only here."""
+
+import dagster as dg
+
+RAW = "raw"
+STAGED = "staged"
+MODELLED = "modelled"
+CHECK = "contract"
+"""The name of the one check that each table has in each layer."""
+
+
+def raw_key(source: str, table: str) -> dg.AssetKey:
+    """The asset of a raw table."""
+    return dg.AssetKey([RAW, source, table])
+
+
+def staged_key(source: str, table: str) -> dg.AssetKey:
+    """The asset of a staged table."""
+    return dg.AssetKey([STAGED, source, table])
+
+
+def model_key(model: str) -> dg.AssetKey:
+    """The asset of a modelled table."""
+    return dg.AssetKey([MODELLED, model])

@@ -1,0 +1,176 @@
+"""What an asset shows of itself in the UI: schema, sample, figures, lineage, place. Never a private value."""
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import duckdb
+import polars as pl
+
+from data_platform.components.keys import raw_key
+from data_platform.components.spec import SourceSpec, TableSpec
+from data_platform.contracts.contract import Column, Contract, columns_of
+from data_platform.ingestion.load import LoadResult
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.transaction import Table
+from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.staging.recipe import StagingResult
+
+SAMPLE_ROWS = 5
+CELL_CHARACTERS = 60
+
+
+def contract_schema(contract: type[Contract]) -> dg.TableSchema:
+    """The contract as Dagster shows a table's columns: type, meaning with unit, rules."""
+    return dg.TableSchema(columns=[_table_column(column) for column in columns_of(contract)])
+
+
+def _table_column(column: Column) -> dg.TableColumn:
+    rules = list(column.rules)
+    if column.references is not None:
+        rules.append(f"in {column.references.table}.{column.references.column}")
+    unit = f" [{column.unit}]" if column.unit else ""
+    return dg.TableColumn(
+        column.name,
+        str(column.dtype),
+        description=f"{column.description}{unit}",
+        constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.unique, other=rules),
+        tags={"private": ""} if column.private else {},
+    )
+
+
+def stored_schema(connection: duckdb.DuckDBPyConnection, table: Table) -> dg.TableSchema:
+    """The columns of a table as they are stored."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name, kind) for name, kind in lake_columns(connection, table).items()]
+    )
+
+
+def sample(lake: Lakehouse, table: Table, private: Sequence[str] = ()) -> dg.TableMetadataValue | None:
+    """A few rows of a table, private columns blanked; None while there is no table."""
+    stored = lake_columns(lake.connection, table)
+    if not stored:
+        return None
+    rows = lake.connection.execute(f"SELECT * FROM {table.sql} LIMIT {SAMPLE_ROWS}").fetchall()
+    names = list(stored)
+    records = [
+        dg.TableRecord(
+            {name: "(private)" if name in private else _cell(value) for name, value in zip(names, row, strict=True)}
+        )
+        for row in rows
+    ]
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in names])
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def _cell(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, int | float | bool):
+        return value
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    text = str(value)
+    return text if len(text) <= CELL_CHARACTERS else f"{text[: CELL_CHARACTERS - 1]}…"
+
+
+def place(lake: Lakehouse, table: Table) -> dict[str, Any]:
+    """Where a table lies, how many rows it has."""
+    count = 0
+    if lake_columns(lake.connection, table):
+        row = lake.connection.execute(f"SELECT count(*) FROM {table.sql}").fetchone()
+        count = int(row[0]) if row is not None else 0
+    return {
+        "dagster/row_count": count,
+        "dagster/table_name": str(table),
+        "dagster/uri": f"{lake.settings.data}/{table.schema}/{table.name}",
+    }
+
+
+def load_metadata(result: LoadResult) -> dict[str, Any]:
+    """The figures of a load."""
+    return {
+        "rows read": result.rows_read,
+        "rows landed": result.rows_landed,
+        "rows repeated": result.rows_repeated,
+        "rows quarantined": result.rows_quarantined,
+        "bytes": result.bytes,
+        "loads": ", ".join(map(str, result.loads)) or "none: nothing new",
+        "position": dg.MetadataValue.json(_shortened(result.position)),
+        **({"schema drift": dg.MetadataValue.json(dict(result.drift))} if result.drift else {}),
+    }
+
+
+def _shortened(position: Mapping[str, str]) -> dict[str, str]:
+    entries = list(position.items())
+    shown = dict(entries[-20:])
+    return {**({"...": f"and {len(entries) - 20} more"} if len(entries) > 20 else {}), **shown}
+
+
+def staging_metadata(result: StagingResult) -> dict[str, Any]:
+    """The figures of a staging step."""
+    names = ("read", "inserted", "updated", "deleted", "superseded", "filtered", "quarantined")
+    return {
+        **{f"rows {name}": getattr(result, f"rows_{name}") for name in names},
+        "bytes": result.bytes,
+        "staging step": result.staging_id,
+        "loads": f"{result.load_from} to {result.load_to}" if result.load_to else "none: nothing new",
+    }
+
+
+def violations_table(violations: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Broken rules with how many rows broke them, for a check's page."""
+    schema = dg.TableSchema(
+        columns=[
+            dg.TableColumn("column"),
+            dg.TableColumn("rule"),
+            dg.TableColumn("rows", "int"),
+            dg.TableColumn("example"),
+            dg.TableColumn("consequence"),
+        ]
+    )
+    records = [
+        dg.TableRecord(
+            {
+                "column": violation["column"] or "(row)",
+                "rule": violation["check"],
+                "rows": violation["rows"],
+                "example": violation["value"],
+                "consequence": "quarantined" if violation["fatal"] else "kept",
+            }
+        )
+        for violation in violations
+    ]
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+PROJECTED = re.compile(r"PROJECT(?:\[([^\]]*)\]| \*/)")
+QUOTED = re.compile(r'"([^"]+)"')
+
+
+def column_lineage(spec: SourceSpec, table: TableSpec, raw: pl.DataFrame) -> dg.TableColumnLineage:
+    """Which raw columns each staged column is made of. `raw` is the raw table without its rows."""
+    upstream = raw_key(spec.name, table.name)
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(upstream, name) for name in names]
+            for column, names in needed_columns(table, raw).items()
+            if names
+        }
+    )
+
+
+def needed_columns(table: TableSpec, raw: pl.DataFrame) -> dict[str, list[str]]:
+    """The raw columns that each contract column needs: what Polars' optimiser would read for that column alone."""
+    frame = raw.lazy()
+    staged = table.function(frame) if table.function is not None else frame
+    available = staged.collect_schema().names()
+    needed = {}
+    for column in columns_of(table.contract):
+        if column.name not in available:
+            continue
+        match = PROJECTED.search(staged.select(column.name).explain())
+        if match is not None:
+            names = raw.columns if match.group(1) is None else QUOTED.findall(match.group(1))
+            needed[column.name] = [name for name in names if not name.startswith("_")]
+    return needed

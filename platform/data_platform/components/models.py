@@ -1,0 +1,203 @@
+"""The modelled layer: dbt's models as assets, built where nobody sees them, audited, and published all at once.
+
+dbt runs within this process, warm: its command line would pay its imports and a `dbt --version` each time. What it
+builds in the schema `build` is published as views at one snapshot only when its own tests and the Pandera contracts
+pass; else every published model stays as it was. Each model has one check, which tells what broke.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
+from pydantic import BaseModel, BeforeValidator, Field
+
+from data_platform.components.assets import failure
+from data_platform.components.keys import CHECK, MODELLED, model_key, staged_key
+from data_platform.components.metadata import contract_schema, place, sample, violations_table
+from data_platform.components.resource import LakehouseResource
+from data_platform.components.sensors import request_once
+from data_platform.components.sources import required
+from data_platform.contracts.contract import Contract, columns_of, owner_of
+from data_platform.errors import PlatformError
+from data_platform.ingestion.http_options import duration
+from data_platform.ingestion.source import Options
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.publish import BUILD, built_from
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.transaction import Table
+from data_platform.modelling import dbt
+from data_platform.modelling.build import ModelResult, build_and_publish
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+
+class DbtModelsOptions(Options):
+    """A dbt project whose models make up the modelled layer."""
+
+    project: str = Field(description="Folder of the dbt project, relative to this file.")
+    contracts: str = Field(description="Module of the models' contracts: `DimAirline` is the contract of dim_airline.")
+    every: Duration = Field(default=timedelta(seconds=5), description="How often to look for newly staged rows.")
+
+
+class ModelledTranslator(DagsterDbtTranslator):
+    """Calls models `modelled/<name>` and finds staged tables by their asset keys."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        if dbt_resource_props["resource_type"] == "source":
+            schema = dbt_resource_props["schema"].removeprefix("staged_")
+            return staged_key(schema, dbt_resource_props["name"])
+        return model_key(dbt_resource_props["name"])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:  # noqa: ARG002
+        return MODELLED
+
+
+class DbtModels(dg.Component):
+    """The models of a dbt project as assets, one check each, and the sensor that follows the staged tables."""
+
+    def __init__(self, options: DbtModelsOptions) -> None:
+        self.options = options
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return DbtModelsOptions
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "DbtModels":  # noqa: ARG003
+        return cls(required(attributes, DbtModelsOptions))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        settings = settings_from_environment()
+        project = dbt.project_at((context.path / self.options.project).resolve(), settings)
+        manifest = dbt.manifest(project, settings)
+        contracts = dbt.contracts_of(self.options.contracts, dbt.models(manifest))
+        assets = modelled_assets(project, manifest, contracts)
+        job = dg.define_asset_job(
+            "build_models", dg.AssetSelection.assets(assets), description="Build, audit and publish all models."
+        )
+        sensor = modelled_sensor(manifest, self.options.every)
+        return dg.Definitions(assets=[assets], jobs=[job], sensors=[sensor])
+
+
+def modelled_assets(
+    project: dbt.Project, manifest: Mapping[str, Any], contracts: Mapping[str, type[Contract]]
+) -> dg.AssetsDefinition:
+    """All models as one asset definition that builds whichever of them are selected."""
+    specs = [
+        _described(spec, contracts.get(spec.key.path[-1]))
+        for spec in build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=ModelledTranslator())
+    ]
+    checks = [
+        dg.AssetCheckSpec(CHECK, asset=spec.key, blocking=True, description="dbt's tests and the contract pass.")
+        for spec in specs
+    ]
+
+    @dg.multi_asset(name="models", specs=specs, check_specs=checks, can_subset=True, pool="dbt")
+    def models(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
+        selected = [key.path[-1] for key in context.selected_asset_keys]
+        with lakehouse.open() as lake:
+            try:
+                results = build_and_publish(
+                    lake, project, manifest, contracts, selected, run_id=context.run_id, log=context.log.info
+                )
+            except PlatformError as error:
+                raise failure(error) from None
+            for result in results:
+                if result.published:
+                    yield _materialized(lake, result, contracts.get(result.model))
+                yield _checked(result)
+        broken = [result.model for result in results if not result.passed]
+        if broken:
+            raise dg.Failure(
+                description=f"Not published, because of {', '.join(broken)}: see their checks. Every published model "
+                "stays as it was.",
+                allow_retries=False,
+            )
+
+    return models
+
+
+def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetSpec:
+    spec = spec.replace_attributes(kinds={"dbt", "ducklake"}, group_name=MODELLED)
+    if contract is None:
+        return spec
+    owner = owner_of(contract)
+    return spec.replace_attributes(owners=[owner] if owner else []).merge_attributes(
+        metadata={"dagster/column_schema": contract_schema(contract)}
+    )
+
+
+def _materialized(lake: Lakehouse, result: ModelResult, contract: type[Contract] | None) -> dg.MaterializeResult[None]:
+    private = [column.name for column in columns_of(contract) if column.private] if contract else []
+    built = Table(BUILD, result.model)
+    shown = sample(lake, built, private)
+    return dg.MaterializeResult(
+        asset_key=model_key(result.model),
+        data_version=dg.DataVersion(str(result.publication)),
+        metadata={
+            **place(lake, built),
+            "dagster/table_name": str(Table(MODELLED, result.model)),
+            "publication": result.publication,
+            "snapshot": result.snapshot,
+            "build seconds": round(result.seconds, 2),
+            **({"sample": shown} if shown is not None else {}),
+        },
+    )
+
+
+def _checked(result: ModelResult) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=model_key(result.model),
+        check_name=CHECK,
+        passed=result.passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=result.verdict,
+        metadata={
+            "rows audited": result.rows_audited,
+            "tests": result.tests,
+            "violations": violations_table(result.violations),
+        },
+    )
+
+
+def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorDefinition:
+    """Asks for the models whose staged tables moved since they were published: lineage decides which."""
+    ancestors = dbt.staged_ancestors(manifest)
+
+    @dg.sensor(
+        name="modelled_sensor",
+        target=dg.AssetSelection.assets(*[model_key(model) for model in ancestors]),
+        minimum_interval_seconds=max(1, int(every.total_seconds())),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Follows the staged tables: asks for the models that were built from older rows.",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        settings = settings_from_environment()
+        try:
+            with open_lakehouse(settings, read_only=True) as lake:
+                stale = stale_models(lake, ancestors)
+        except PlatformError as error:
+            return dg.SkipReason(str(error))
+        if not stale:
+            return dg.SkipReason("Every model is built from the latest staged rows.")
+        return request_once(context.instance, MODELLED, stale, [model_key(model) for model in stale], every)
+
+    return look
+
+
+def stale_models(lake: Lakehouse, ancestors: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+    """Models with newer staged rows than they were published from, and those rows' staging steps. A model of which a
+    staged table does not exist yet is left out."""
+    if not ledger.exists(lake):
+        return {}
+    steps = dbt.staged_steps(lake)
+    published = built_from(lake.connection)
+    stale = {}
+    for model, tables in ancestors.items():
+        now = {table: steps[table] for table in tables if table in steps}
+        if len(now) == len(tables) and now != published.get(model):
+            stale[model] = now
+    return stale

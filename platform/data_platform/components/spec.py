@@ -1,0 +1,110 @@
+"""One source as its assets and its sensor need it: name, tables, and how to reach it when the time comes.
+
+Addresses and secrets are resolved from the environment when the source is opened, not when definitions load: a
+missing variable stops that source's runs with a clear message, and no other source.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from data_platform.contracts.contract import Contract, load_attribute, load_contract
+from data_platform.errors import PlatformError
+from data_platform.ingestion.source import Source, Table
+from data_platform.staging.recipe import Recipe, StagingFunction
+
+VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table of a source with its contract and staging function resolved."""
+
+    name: str
+    table: Table
+    contract: type[Contract]
+    function: StagingFunction | None
+    newest_by: str | None
+
+    def recipe(self, source: str) -> Recipe:
+        """How the table is staged."""
+        return Recipe(
+            source=source,
+            table=self.name,
+            key=tuple(self.table.key),
+            contract=self.contract,
+            function=self.function,
+            newest_by=self.newest_by,
+            refuse_above=self.table.refuse_above,
+        )
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """One source: `open` reaches it, for the time of a block, and raises PlatformError if it cannot."""
+
+    name: str
+    kind: str
+    where: Path
+    pool: str
+    every: timedelta
+    refresh: timedelta
+    description: str
+    tables: Mapping[str, TableSpec]
+    open: Callable[[], AbstractContextManager[Source]]
+
+
+def table_spec(name: str, table: Table, cursor: str | None, where: Path) -> TableSpec:
+    """Resolve what a table of `defs.yaml` names. Raises PlatformError, with the file, for what does not exist."""
+    if not NAME.fullmatch(name):
+        raise PlatformError(
+            f"{where}: the table name {name!r} must be lower case letters, digits and underscores, and begin with a "
+            "letter. Keep the source's own spelling under `table:`."
+        )
+    try:
+        contract = load_contract(table.contract)
+        function = load_attribute(table.stage, "staging function") if table.stage else None
+    except PlatformError as error:
+        raise PlatformError(f"{where}, table {name}: {error}") from None
+    columns = list(contract.to_schema().columns)
+    unknown = [column for column in table.key if column not in columns]
+    if unknown:
+        raise PlatformError(
+            f"{where}, table {name}: the key names {', '.join(unknown)}, which the contract {table.contract} does not "
+            f"have. It has: {', '.join(columns)}."
+        )
+    return TableSpec(name, table, contract, function, table.newest_by or cursor)
+
+
+def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Put the environment's values in place of `{{ env.NAME }}`.
+
+    Raises PlatformError naming the attribute and the variable that is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in environment:
+            raise PlatformError(
+                f"{where} needs the environment variable {name}, which is not set. Set it where Dagster runs "
+                "(see the README, production), or write the value itself if it is no secret."
+            )
+        return environment[name]
+
+    return VARIABLE.sub(value, text)
+
+
+def resolve_all(value: object, where: str) -> object:
+    """`resolve` for every text in a nested structure."""
+    if isinstance(value, str):
+        return resolve(value, where)
+    if isinstance(value, dict):
+        return {key: resolve_all(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolve_all(item, where) for item in value]
+    return value

@@ -1,0 +1,62 @@
+"""The writer lock: one writer commits at a time. On SQLite because concurrent commits meet "database is locked", on
+PostgreSQL because every commit moves a row of the ledger, and DuckLake takes that for a conflict (two of three commits,
+with six writers). The lock is the operating system's or the server's, so it ends with the process that held it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import adbc_driver_postgresql.dbapi
+from filelock import FileLock, Timeout
+
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import Settings, redact_url
+
+LOCK_SECONDS = 900
+"""How long to wait for another writer; it commits in milliseconds, only a dbt build or maintenance takes longer."""
+
+ADVISORY_LOCK = 7_305_126_417
+"""The key of PostgreSQL's advisory lock: any number, the same in every process."""
+
+
+@contextmanager
+def writer_lock(settings: Settings, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the right to commit. Not reentrant. Raises PlatformError if it is not to be had within `seconds`."""
+    if settings.catalog_is_sqlite:
+        path = Path(f"{settings.catalog}.writer.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=seconds, poll_interval=0.005)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise _hanging(settings, seconds) from None
+        try:
+            yield
+        finally:
+            lock.release()
+        return
+    try:
+        connection = adbc_driver_postgresql.dbapi.connect(settings.catalog, autocommit=True)
+    except adbc_driver_postgresql.dbapi.Error as error:
+        raise PlatformError(
+            f"The catalog at {redact_url(settings.catalog)} does not answer ({type(error).__name__}). "
+            "Check LAKEHOUSE_CATALOG, and that the server runs."
+        ) from None
+    # Closing the connection releases the lock.
+    with connection:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
+            try:
+                cursor.execute(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
+                cursor.fetchall()
+            except adbc_driver_postgresql.dbapi.Error:
+                raise _hanging(settings, seconds) from None
+        yield
+
+
+def _hanging(settings: Settings, seconds: float) -> PlatformError:
+    return PlatformError(
+        f"Another process has been writing to the lakehouse {redact_url(settings.catalog)} for {seconds:g} s. "
+        "Look for a run that hangs (`dp status`), end it, and start again."
+    )

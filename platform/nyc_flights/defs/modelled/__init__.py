@@ -1,0 +1,1 @@
+"""The modelled layer: the contracts of what dbt builds."""

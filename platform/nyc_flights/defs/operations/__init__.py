@@ -1,0 +1,1 @@
+"""The operations source: its contracts and how its raw rows are staged."""

@@ -1,0 +1,1 @@
+"""The weather source: its contracts and how its raw rows are staged."""

@@ -1,0 +1,254 @@
+"""`dp demo`: plays the source systems day by day and lets the platform's own sensors pick up what is new.
+What the sources do is in `simulator`; nothing here loads anything by itself.
+
+By default the sensors are evaluated and their runs executed in this process, day by day, and a table at the end says
+what landed, was repaired, quarantined and published. With `--play` only the sources move, slowly: a running UI's
+sensors pick it up.
+"""
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data_platform.errors import PlatformError
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from rich.console import Console
+
+    from data_platform.components.execution import Outcome
+    from data_platform.lakehouse.settings import Settings
+    from nyc_flights.simulator.world import World
+
+WEATHER_PORT = 8713
+OPERATIONS = "operations.sqlite"
+ROUNDS = 6
+"""How often a day's sensors are asked again at most: loads, then models, then whatever was held up."""
+
+
+def demo(
+    days: Annotated[int, typer.Option(min=1, max=365, help="How many days of 2013 to play.")] = 14,
+    play: Annotated[bool, typer.Option("--play", help="Only play the sources, for a running UI to pick up.")] = False,
+    seconds: Annotated[float, typer.Option(help="With --play: seconds that a day takes.")] = 30.0,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget everything and begin on 1 January again.")] = False,
+) -> None:
+    """Play real flights of 2013 through the platform, from the source systems to published marts."""
+    from data_platform.cli.instance import prepare_dagster_home
+    from rich.console import Console
+
+    from data_platform.cli.environment import load_environment, remember
+    from data_platform.lakehouse.settings import settings_from_environment
+    from nyc_flights.simulator.world import World
+
+    settings = settings_from_environment()
+    if reset:
+        forget(settings)
+    remember(settings.home, defaults(settings))
+    load_environment(settings.home)
+    prepare_dagster_home(settings)
+    world = World(settings.home, _variable("OPERATIONS_URL"))
+    console = Console()
+    with sources(world, console):
+        if play:
+            play_slowly(world, days, seconds, console)
+            return
+        outcomes = play_and_load(world, days, console)
+    good = report(settings, world, outcomes, console)
+    raise typer.Exit(0 if good else 1)
+
+
+def defaults(settings: "Settings") -> dict[str, str]:
+    """What the demo's sources need in the environment, with a masking key and a token of this machine's own."""
+    return {
+        "OPERATIONS_URL": f"sqlite://{settings.home / OPERATIONS}",
+        "WEATHER_URL": f"http://127.0.0.1:{WEATHER_PORT}",
+        "WEATHER_TOKEN": secrets.token_hex(16),
+        "DATA_PLATFORM_MASK_KEY": secrets.token_hex(32),
+    }
+
+
+def _variable(name: str) -> str:
+    import os
+
+    return os.environ[name]
+
+
+def forget(settings: "Settings") -> None:
+    """Remove the lakehouse, the sources and Dagster's memory of a demo. Only what lies in the platform's home goes.
+
+    Raises PlatformError where the lakehouse lies elsewhere: that is no demo's.
+    """
+    if not (settings.catalog_is_sqlite and Path(settings.catalog).is_relative_to(settings.home)):
+        raise PlatformError("--reset only forgets a lakehouse in the platform's home; LAKEHOUSE_CATALOG names another.")
+    for name in ("lakehouse", "dagster", "dbt", "landing", "spool", "truth"):
+        shutil.rmtree(settings.home / name, ignore_errors=True)
+    for name in (OPERATIONS, f"{OPERATIONS}-wal", f"{OPERATIONS}-shm", "clock.json"):
+        (settings.home / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def sources(world: "World", console: "Console") -> Iterator[None]:
+    """The source systems: begun if they are not there yet, the weather service answering for the time of the block."""
+    from urllib.parse import urlsplit
+
+    from nyc_flights.simulator.weather import serve_weather
+    from nyc_flights.simulator.world import start
+
+    if not (world.folder / "clock.json").exists():
+        with console.status("Making the source systems of 2013..."):
+            start(world)
+    with serve_weather(world, urlsplit(_variable("WEATHER_URL")).port or WEATHER_PORT):
+        yield
+
+
+def days_left(world: "World", days: int) -> int:
+    """How many of `days` the year still has. Raises PlatformError if it is over."""
+    from nyc_flights.simulator.days import LAST_DAY
+    from nyc_flights.simulator.world import clock
+
+    now = clock(world)
+    if now.finished or now.day >= LAST_DAY:
+        raise PlatformError("The year 2013 has been played to its end. Begin again with `dp demo --reset`.")
+    return min(days, LAST_DAY - now.day)
+
+
+def play_slowly(world: "World", days: int, seconds: float, console: "Console") -> None:
+    """Advance the clock every `seconds`, for the sensors of a running UI."""
+    from nyc_flights.simulator.days import date_of
+    from nyc_flights.simulator.world import advance
+
+    console.print(f"A day every {seconds:g} s. Watch the sensors in the UI (`make ui`); Ctrl-C stops the clock.")
+    for _ in range(days_left(world, days)):
+        now = advance(world)
+        console.print(f"{date_of(now.day)}: flights flown, weather published, files delivered")
+        time.sleep(seconds)
+
+
+def play_and_load(world: "World", days: int, console: "Console") -> list["Outcome"]:
+    """Advance day by day; each day the sensors look, and what they ask for is run. The outcomes of all runs."""
+    import dagster as dg
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from data_platform.components.platform import platform_definitions
+    from nyc_flights.simulator.days import date_of
+    from nyc_flights.simulator.world import advance
+
+    left = days_left(world, days)
+    outcomes: list[Outcome] = []
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
+    columns.append(TextColumn("[dim]{task.fields[doing]}"))
+    with dg.DagsterInstance.get() as instance, Progress(*columns, console=console) as bar:
+        task = bar.add_task("days", total=left, doing="loading definitions")
+        definitions = platform_definitions(Path(__file__).parent)
+        for _ in range(left):
+            now = advance(world)
+            bar.update(task, description=date_of(now.day), doing="the sensors look")
+
+            def shown(outcome: "Outcome") -> None:
+                bar.update(task, doing=outcome.name)
+
+            outcomes += follow_sensors(definitions, instance, shown)
+            bar.advance(task)
+        bar.update(task, doing="")
+    return outcomes
+
+
+def follow_sensors(definitions: "dg.Definitions", instance: "dg.DagsterInstance", shown: Any) -> list["Outcome"]:
+    """Evaluate every sensor and execute what it asks for, until none asks for more."""
+    import dagster as dg
+
+    from data_platform.components.execution import execute
+
+    outcomes = []
+    sensors = [sensor for sensor in definitions.sensors or [] if isinstance(sensor, dg.SensorDefinition)]
+    for _ in range(ROUNDS):
+        requests: list[dg.RunRequest] = []
+        for sensor in sensors:
+            with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
+                try:
+                    requests += sensor.evaluate_tick(context).run_requests or []
+                except dg.Failure:
+                    continue  # the source does not answer just now; the sensor looks again in the next round
+        if not requests:
+            break
+        for request in requests:
+            outcomes += execute(
+                definitions, instance, request.asset_selection or [], tags=request.tags, on_change=shown
+            )
+    return outcomes
+
+
+def report(settings: "Settings", world: "World", outcomes: list["Outcome"], console: "Console") -> bool:
+    """Print what became of the rows; whether every run passed and the quarantine holds what it should."""
+    from rich.table import Table
+
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.connect import open_lakehouse
+    from data_platform.lakehouse.history import row_count
+    from data_platform.lakehouse.publish import MODELLED
+    from data_platform.lakehouse.transaction import Table as LakeTable
+    from nyc_flights.simulator.truth import read_truth
+    from nyc_flights.simulator.world import clock
+
+    spoiled = read_truth(world.folder).group_by("source", "table", "expected").len().rows()
+    known = {(source, table, expected): count for source, table, expected, count in spoiled}
+    with open_lakehouse(settings, read_only=True) as lake:
+        landed = lake.connection.execute(
+            f"SELECT source, table_name, sum(rows_landed), count(*) FROM {ledger.name('loads')} "
+            "WHERE status = 'landed' GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        staged = lake.connection.execute(
+            f"SELECT source, table_name, sum(rows_quarantined) FROM {ledger.name('stagings')} GROUP BY ALL"
+        ).fetchall()
+        rejected = lake.connection.execute(
+            f"SELECT source, table_name, sum(rows_quarantined) FROM {ledger.name('loads')} GROUP BY ALL"
+        ).fetchall()
+        published = lake.connection.execute(
+            f"SELECT model, arg_max(rows, publication_id), count(*), max(publication_id) "
+            f"FROM {ledger.name('publications')} GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        counts = {(source, table): row_count(lake, LakeTable(f"staged_{source}", table)) for source, table, _ in staged}
+    bad = {(source, table): count for source, table, count in staged}
+    unreadable = {(source, table): count for source, table, count in rejected}
+    tables = Table(title=f"From the sources to the staged tables, to day {clock(world).day}", title_justify="left")
+    for name in ("table", "loads", "rows landed", "rows staged", "values spoiled, repaired", "rows quarantined"):
+        tables.add_column(name, justify="left" if name == "table" else "right")
+    for source, table, rows, loads in landed:
+        quarantined = bad.get((source, table), 0) + unreadable.get((source, table), 0)
+        repaired = known.get((source, table, "repaired"), 0)
+        tables.add_row(
+            f"{source}/{table}",
+            f"{loads:,}",
+            f"{rows:,}",
+            f"{counts.get((source, table), 0):,}",
+            f"{repaired:,}",
+            f"{quarantined:,}",
+        )
+    models = Table(title="Published", title_justify="left")
+    for name in ("model", "rows", "publications"):
+        models.add_column(name, justify="left" if name == "model" else "right")
+    for model, rows, times, _ in published:
+        models.add_row(f"{MODELLED}.{model}", f"{rows:,}", f"{times:,}")
+    console.print(tables)
+    console.print(models)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        console.print(f"[red]{outcome.name}[/]: {outcome.error}", highlight=False)
+    console.print(
+        "Look around: `make ui` (assets, checks, runs), `dp status`, `dp quarantine list`, "
+        '`dp sql "from modelled.mart_punctuality limit 10"`. Play on: `dp demo --days 7`.',
+        highlight=False,
+    )
+    return not failed and bool(published)

@@ -1,0 +1,473 @@
+"""Files in a folder: each once, known by content, whole or not at all; a broken one stops only itself."""
+
+import errno
+import gzip
+import logging
+import os
+import threading
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion import files, folder
+from data_platform.ingestion.files import Files, FileTable
+from data_platform.ingestion.formats import text
+from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Batch, Source
+
+CSV = {"type": "csv"}
+JSON = {"type": "json_lines"}
+
+
+def table(path: str = "*.csv", **options: object) -> FileTable:
+    return FileTable.model_validate({"key": ["id"], "contract": "x.Y", "path": path, "format": CSV, **options})
+
+
+def write(root: Path, name: str, content: str | bytes, at: int) -> Path:
+    """A file modified at second `at`, so that order and changes do not hang on the clock."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.utime(path, (at, at))
+    return path
+
+
+class Reader:
+    """Reads a table again and again, as a platform does: lands batches and keeps the position."""
+
+    def __init__(self, root: Path, **options: object) -> None:
+        self.source = Files(root, {"t": table(**options)})  # type: ignore[arg-type]  # options of any table
+        self.position: dict[str, str] = {}
+
+    def batches(self) -> list[Batch]:
+        """One read. What was yielded since the last position does not land if the read fails."""
+        found: list[Batch] = []
+        try:
+            for batch in self.source.read("t", self.position):
+                found.append(batch)
+                self.position |= batch.position or {}
+        except PlatformError as error:
+            self.error = str(error)
+            raise
+        finally:
+            self.landed = found[: max((n + 1 for n, b in enumerate(found) if b.position is not None), default=0)]
+        return found
+
+    def ids(self) -> list[str]:
+        return [row["id"] for batch in self.batches() for row in batch.rows.to_pylist()]
+
+    def landed_ids(self) -> list[str]:
+        return [row["id"] for batch in self.landed for row in batch.rows.to_pylist()]
+
+
+def test_files_are_a_source() -> None:
+    source: Source = Files(Path(), {"t": table(), "s": table(deliveries="snapshot")})
+    assert (source.full_refresh("t"), source.full_refresh("s")) == (False, True)
+    assert source.overlap("t", {}) is None
+
+
+def test_rows_say_where_they_stand(tmp_path: Path) -> None:
+    write(tmp_path, "in/a.csv", 'id,x\n1,"a\nb"\n2,\n', 1)
+    (batch,) = Reader(tmp_path, path="in/*.csv").batches()
+    assert batch.rows.schema == pa.schema(
+        [("id", pa.string()), ("x", pa.string()), ("_file", pa.string()), ("_line", pa.int64())]
+    )
+    assert batch.rows.to_pylist() == [
+        {"id": "1", "x": "a\nb", "_file": "in/a.csv", "_line": 2},
+        {"id": "2", "x": "", "_file": "in/a.csv", "_line": 4},
+    ]
+
+
+def test_rejects_say_where_they_stand(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", b"id,x\n1,2\n3\n\xff,4\n", 1)
+    (batch,) = Reader(tmp_path).batches()
+    assert batch.rejects.schema == REJECTS_SCHEMA
+    assert batch.rejects.to_pylist() == [
+        {"_file": "a.csv", "_line": 3, "record": "3", "reason": "1 field instead of 2"},
+        {
+            "_file": "a.csv",
+            "_line": 4,
+            "record": "\\xff,4",
+            "reason": "holds bytes that are not utf-8 (shown as escapes)",
+        },
+    ]
+
+
+def test_a_file_is_delivered_once_and_the_cheap_look_agrees_with_the_position(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    reader = Reader(tmp_path)
+    look = reader.source.position("t")
+    assert look == {"a.csv": "5:1000000000"}
+    assert reader.ids() == ["1"]
+    assert look.items() <= reader.position.items()
+    assert set(reader.position) == {"a.csv", "a.csv#sha256"}
+    assert reader.batches() == []
+
+
+def test_the_cheap_look_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("opened a file")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert len(Reader(tmp_path).source.position("t") or {}) == 1
+
+
+def test_files_come_oldest_first_then_by_name(tmp_path: Path) -> None:
+    for name, at in [("c.csv", 5), ("b.csv", 7), ("a.csv", 7)]:
+        write(tmp_path, name, f"id\n{name}\n", at)
+    assert Reader(tmp_path).ids() == ["c.csv", "a.csv", "b.csv"]
+
+
+def test_a_touched_file_only_moves_its_position(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    reader = Reader(tmp_path)
+    reader.batches()
+    os.utime(tmp_path / "a.csv", (9, 9))
+    (batch,) = reader.batches()
+    assert batch.rows.num_rows == 0
+    assert reader.position["a.csv"] == "5:9000000000"
+    assert reader.batches() == []
+
+
+def test_a_changed_file_is_read_whole_again(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    reader = Reader(tmp_path)
+    reader.batches()
+    write(tmp_path, "a.csv", "id\n1\n2\n", 2)
+    assert reader.ids() == ["1", "2"]
+
+
+def test_the_same_content_under_another_name_gives_no_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n1\n", 2)
+    reader = Reader(tmp_path)
+    with caplog.at_level(logging.INFO):
+        assert reader.ids() == ["1"]
+    assert "b.csv has the content of a.csv, which is loaded already" in caplog.text
+    write(tmp_path, "c.csv", "id\n1\n", 3)
+    assert reader.ids() == []
+    assert set(reader.source.position("t") or {}) <= set(reader.position)
+
+
+def test_a_snapshot_that_returns_to_older_content_is_delivered(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, deliveries="snapshot")
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n2\n", 2)
+    assert reader.ids() == ["1", "2"]
+    write(tmp_path, "c.csv", "id\n1\n", 3)
+    assert reader.ids() == ["1"]
+    write(tmp_path, "d.csv", "id\n1\n", 4)
+    assert reader.ids() == []
+
+
+def test_each_snapshot_is_a_delivery_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n1\n2\n", 2)
+    batches = Reader(tmp_path, deliveries="snapshot").batches()
+    assert [sorted(batch.position or {}) for batch in batches] == [["a.csv", "a.csv#sha256"], ["b.csv", "b.csv#sha256"]]
+
+
+def test_an_empty_file_moves_the_position_but_is_refused_as_a_snapshot(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "", 1)
+    (batch,) = Reader(tmp_path).batches()
+    assert (batch.rows.num_rows, set(batch.position or {})) == (0, {"a.csv", "a.csv#sha256"})
+    with pytest.raises(PlatformError, match=r"a\.csv: it is empty \(0 bytes\)"):
+        Reader(tmp_path, deliveries="snapshot").batches()
+
+
+def test_gzip_is_known_by_its_bytes_not_its_name(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", gzip.compress(b"id\n1\n") + gzip.compress(b"2\n"), 1)
+    write(tmp_path, "b.csv.gz", gzip.compress(b"id\n3\n"), 2)
+    assert Reader(tmp_path, path="*.csv*").ids() == ["1", "2", "3"]
+
+
+PACKED = gzip.compress(b"id\n" + os.urandom(4_000).hex().encode() + b"\n1\n")
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.integers(2, len(PACKED) - 1))
+def test_a_truncated_gzip_is_reported_with_its_name_and_nothing_of_it_is_delivered(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    root = tmp_path_factory.mktemp("landing")
+    write(root, "a.csv.gz", PACKED[:cut], 1)
+    reader = Reader(root, path="*.gz")
+    with pytest.raises(PlatformError, match=r"a\.csv\.gz: gzip is cut off after [0-9,]+ bytes"):
+        reader.batches()
+    assert (reader.landed, reader.position) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id\n1\n", r"a\.gz: it is named \.gz but does not start like gzip \(69 64, not 1f 8b\)"),
+        (PACKED[:-8] + b"\0" * 8, r"a\.gz: gzip is damaged near byte [0-9,]+: CRC check failed"),
+        (PACKED[:100] + b"\xff" * 50 + PACKED[150:], "gzip is damaged"),
+        (PACKED + b"junk", "gzip is damaged"),
+        (gzip.compress(b"id,id\n"), r"a\.gz: line 1: in the header, column 2 is named 'id'"),
+        ("id\n1\n".encode("utf-16"), "does not start like gzip"),
+        (gzip.compress("id\n1\n".encode("utf-16")), r"a\.gz: declared utf-8, but .* UTF-16"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_reason_the_others_land_and_it_is_tried_again_when_repaired(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    write(tmp_path, "a.gz", content, 1)
+    write(tmp_path, "b.gz", gzip.compress(b"id\n2\n"), 2)
+    reader = Reader(tmp_path, path="*.gz")
+    with pytest.raises(PlatformError, match=message):
+        reader.batches()
+    assert reader.landed_ids() == ["2"]
+    assert set(reader.position) == {"b.gz", "b.gz#sha256"}
+    with pytest.raises(PlatformError, match=message):
+        reader.batches()
+    write(tmp_path, "a.gz", gzip.compress(b"id\n1\n"), 3)
+    assert reader.ids() == ["1"]
+
+
+def test_every_broken_file_is_in_the_error(tmp_path: Path) -> None:
+    for n in range(3):
+        write(tmp_path, f"{n}.csv", "id,id\n", n)
+    reader = Reader(tmp_path)
+    with pytest.raises(PlatformError, match=f"Table t: 3 files below {tmp_path} could not be read"):
+        reader.batches()
+    assert all(f"\n  {n}.csv: line 1: in the header" in reader.error for n in range(3))
+
+
+def test_a_trailer_that_disagrees_refuses_a_file_of_many_batches_before_its_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
+    write(tmp_path, "a.txt", "id001\n" * 95 + "END 96\n", 1)
+    write(tmp_path, "b.txt", "id002\n" * 3 + "END 3\n", 2)
+    form = {"type": "fixed_width", "columns": [{"name": "id", "width": 5}], "trailer": "END ([0-9]+)"}
+    reader = Reader(tmp_path, path="*.txt", format=form)
+    with pytest.raises(PlatformError, match=r"a\.txt: the trailer in line 96 counts 96 records, but there are 95"):
+        reader.batches()
+    assert reader.landed_ids() == ["id002"] * 3
+
+
+def test_only_the_last_batch_of_a_file_has_a_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
+    monkeypatch.setattr(text, "BLOCK", 64)
+    write(tmp_path, "a.csv", "id\n" + "".join(f"{n}\n" for n in range(95)), 1)
+    write(tmp_path, "b.csv", "id\nlast\n", 2)
+    batches = Reader(tmp_path).batches()
+    assert [batch.rows.num_rows for batch in batches] == [10] * 9 + [5, 1]
+    assert [batch.position is not None for batch in batches] == [False] * 9 + [True, True]
+    rows = pa.concat_tables([batch.rows for batch in batches[:-1]]).to_pylist()
+    assert [(row["id"], row["_line"]) for row in rows] == [(str(n), n + 2) for n in range(95)]
+
+
+def test_wide_rows_make_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(text, "BLOCK", 50_000)
+    write(tmp_path, "a.csv", "id\n" + ("v" * 1_000 + "\n") * 1_000, 1)
+    batches = Reader(tmp_path).batches()
+    assert sum(batch.rows.num_rows for batch in batches) == 1_000
+    assert max(batch.rows.nbytes for batch in batches) < 200_000
+
+
+def test_columns_that_appear_later_in_json_are_columns_of_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK", 16)
+    write(tmp_path, "a.jsonl", '{"id": 1}\n{"id": 2, "new": [1, 2]}\n', 1)
+    (batch,) = Reader(tmp_path, path="*.jsonl", format=JSON).batches()
+    assert batch.rows.to_pylist() == [
+        {"id": "1", "new": None, "_file": "a.jsonl", "_line": 1},
+        {"id": "2", "new": "[1, 2]", "_file": "a.jsonl", "_line": 2},
+    ]
+
+
+def test_a_file_that_changes_while_it_is_read_does_not_land_and_is_read_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n9\n", 2)
+    hash_of = folder.sha256
+
+    def hash_then_grow(root: Path, delivery: folder.Delivery) -> str:
+        content = hash_of(root, delivery)
+        if delivery.version == "5:1000000000":
+            write(tmp_path, "a.csv", path.read_text() + "2\n", 3)
+        return content
+
+    monkeypatch.setattr(folder, "sha256", hash_then_grow)
+    reader = Reader(tmp_path)
+    with pytest.raises(PlatformError, match=r"a\.csv: it changed while it was read; it is read next time"):
+        reader.batches()
+    assert reader.landed_ids() == ["9"]
+    assert reader.ids() == ["1", "2"]
+
+
+def test_a_large_file_that_changes_midway_ends_the_read_at_once_so_that_its_rows_do_not_land_with_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
+    monkeypatch.setattr(text, "BLOCK", 64)
+    write(tmp_path, "a.csv", "id\n" + "1\n" * 500, 1)
+    write(tmp_path, "b.csv", "id\n9\n", 2)
+    reading = Files(tmp_path, {"t": table()}).read("t", {})
+    assert next(reading).position is None
+    write(tmp_path, "a.csv", "id\n" + "2\n" * 500, 3)
+    with pytest.raises(PlatformError, match="changed while it was read"):
+        assert not [batch for batch in reading if batch.position]
+    assert Reader(tmp_path).ids() == ["9"] + ["2"] * 500
+
+
+def test_a_file_that_vanishes_before_it_is_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n2\n", 2)
+    found = folder.find
+
+    def find_then_delete(root: Path, pattern: str, stable_for: float) -> list[folder.Delivery]:
+        deliveries = found(root, pattern, stable_for)
+        (tmp_path / "a.csv").unlink()
+        return deliveries
+
+    monkeypatch.setattr(folder, "find", find_then_delete)
+    assert Reader(tmp_path).ids() == ["2"]
+
+
+def test_a_failing_disk_is_a_broken_file_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n2\n", 2)
+    hash_of = folder.sha256
+
+    def failing(root: Path, delivery: folder.Delivery) -> str:
+        if delivery.path == "a.csv":
+            raise OSError(errno.EIO, "Input/output error")
+        return hash_of(root, delivery)
+
+    monkeypatch.setattr(folder, "sha256", failing)
+    reader = Reader(tmp_path)
+    with pytest.raises(PlatformError, match=r"a\.csv: .*Input/output error"):
+        reader.batches()
+    assert reader.landed_ids() == ["2"]
+
+
+def test_a_file_still_growing_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "young.csv").write_text("id\n1\n")
+    write(tmp_path, "old.csv", "id\n2\n", 1)
+    ahead = write(tmp_path, "ahead.csv", "id\n3\n", 1)
+    os.utime(ahead, (4_000_000_000, 4_000_000_000))
+    reader = Reader(tmp_path, stable_for=60)
+    assert set(reader.source.position("t") or {}) == {"old.csv", "ahead.csv"}
+    assert reader.ids() == ["2", "3"]
+    assert sorted(Reader(tmp_path).ids()) == ["1", "2", "3"]
+
+
+def test_hidden_files_and_folders_are_left_alone_unless_asked_for(tmp_path: Path) -> None:
+    for name in (".upload.csv", ".parts/a.csv", "in/b.csv", "c.csv"):
+        write(tmp_path, name, f"id\n{name}\n", 1)
+    assert sorted(Reader(tmp_path, path="**").ids()) == ["c.csv", "in/b.csv"]
+    assert sorted(Reader(tmp_path, path="**/*.csv").ids()) == ["c.csv", "in/b.csv"]
+    assert Reader(tmp_path, path=".parts/*.csv").ids() == [".parts/a.csv"]
+
+
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    secret = write(tmp_path, "secret.csv", "id\nsecret\n", 1)
+    root = tmp_path / "landing"
+    write(root, "a.csv", "id\n1\n", 1)
+    (root / "link.csv").symlink_to(secret)
+    (root / "inside.csv").symlink_to(root / "a.csv")
+    reader = Reader(root)
+    with pytest.raises(PlatformError, match=r"link\.csv: it is a link that leads out of the folder"):
+        reader.batches()
+    assert reader.landed_ids() == ["1"]
+
+
+def test_names_that_a_position_cannot_hold_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a#sha256", "id\n1\n", 1)
+    write(tmp_path, os.fsdecode(b"b\xff"), "id\n1\n", 1)
+    reader = Reader(tmp_path, path="*")
+    with pytest.raises(PlatformError, match="2 files") as raised:
+        reader.batches()
+    assert r"b\udcff: its name holds bytes that are not UTF-8" in str(raised.value)
+    assert reader.source.position("t") == {}
+
+
+def test_a_missing_folder_and_an_unknown_table_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match=f"folder {tmp_path}/nowhere does not exist"):
+        Files(tmp_path / "nowhere", {"t": table()}).position("t")
+    with pytest.raises(PlatformError, match="No table 'u' in this source; there are: t"):
+        Files(tmp_path, {"t": table()}).full_refresh("u")
+
+
+def test_unpacked_files_too_large_for_memory_go_to_the_spool_and_leave_it_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "_SPOOL_MEMORY", 100)
+    root, spool = tmp_path / "landing", tmp_path / "spool"
+    write(root, "a.csv.gz", gzip.compress(b"id\n" + b"1\n" * 500), 1)
+    (batch,) = Files(root, {"t": table("*.gz")}, spool).read("t", {})
+    assert batch.rows.num_rows == 500
+    assert list(spool.iterdir()) == []
+    spool.rmdir()
+    spool.write_text("in the way")
+    with pytest.raises(PlatformError, match=r"a\.csv\.gz: .*File exists"):
+        list(Files(root, {"t": table("*.gz")}, spool).read("t", {}))
+
+
+def test_closing_the_read_lets_go_of_file_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
+    monkeypatch.setattr(text, "BLOCK", 64)
+    write(tmp_path, "a.csv", "id\n" + "1\n" * 500, 1)
+    reading = Files(tmp_path, {"t": table()}).read("t", {})
+    next(reading)
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are all that is wanted)
+    reading.close()  # type: ignore[attr-defined]  # an iterator to the outside, a generator in fact
+    assert len(os.listdir("/proc/self/fd")) < len(before)  # noqa: PTH208
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("parse")]
+
+
+@pytest.mark.parametrize("form", ["csv", "json_lines"])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 5_000)
+    monkeypatch.setattr(text, "BLOCK", 64 << 10)
+    line = '{"id": "%d", "note": "' + "x" * 50 + '"}\n' if form == "json_lines" else "%d," + "x" * 80 + "\n"
+    peaks = []
+    for rows in (20_000, 100_000):
+        write(tmp_path, f"{rows}.x", ("id,note\n" if form == "csv" else "") + "".join(line % n for n in range(rows)), 1)
+        tracemalloc.start()
+        peak, count = 0, 0
+        for batch in Files(tmp_path, {"t": table(f"{rows}.x", format={"type": form})}).read("t", {}):
+            count += batch.rows.num_rows
+            peak = max(peak, pa.total_allocated_bytes())
+        peaks.append(peak + tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert count == rows
+    assert peaks[1] < peaks[0] * 1.5 + 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "/etc/passwd"}, "below the source's folder"),
+        ({"path": "../x.csv"}, "below the source's folder"),
+        ({"path": ""}, "below the source's folder"),
+        ({"path": "a**/x.csv"}, "must stand alone"),
+        ({"format": {"type": "xml"}}, "'csv', 'fixed_width', 'json_lines'"),
+        ({"format": {}}, "type"),
+        ({"format": {"type": "csv", "encoding": "nope"}}, "unknown encoding 'nope'"),
+        ({"stable_for": -1}, "greater than or equal to 0"),
+        ({"deliveries": "some"}, "'additions' or 'snapshot'"),
+        ({"compression": "gzip"}, "not permitted"),
+    ],
+)
+def test_mistakes_in_options_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        table(**options)  # type: ignore[arg-type]  # mistakes are the point
+
+
+def test_batches_hold_what_the_platform_says(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n" + "1\n" * (BATCH_ROWS + 1), 1)
+    assert [batch.rows.num_rows for batch in Reader(tmp_path).batches()] == [BATCH_ROWS, 1]

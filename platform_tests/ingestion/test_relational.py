@@ -1,0 +1,249 @@
+"""What a relational source promises of positions, whatever the database."""
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion import relational
+from data_platform.ingestion.relational import Relational, SqlTable, batches
+from data_platform.ingestion.source import Batch
+
+
+def table(**options: Any) -> SqlTable:
+    return SqlTable(key=["id"], contract="x", **options)
+
+
+class Database:
+    """Either of two databases, written by plain SQL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def run(self, *statements: str) -> None:
+        if self.url.startswith("postgresql://"):
+            with psycopg.connect(self.url) as connection:
+                for statement in statements:
+                    connection.execute(statement)
+        else:
+            with closing(sqlite3.connect(self.url)) as file:
+                for statement in statements:
+                    file.execute(statement)
+                file.commit()
+
+    def source(self, **options: Any) -> Relational:
+        return Relational(self.url, {"t": table(**options)})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        yield Database(str(tmp_path / "source.sqlite"))
+    else:
+        yield Database(request.getfixturevalue("postgres_url"))
+
+
+def ids(read: list[Batch]) -> list[int]:
+    return [int(row["id"]) for batch in read for row in batch.rows.to_pylist()]
+
+
+def test_a_scheme_that_is_not_known_is_answered_with_those_that_are() -> None:
+    with pytest.raises(PlatformError, match=r"oracle://, which is no database known.*postgresql://") as caught:
+        Relational("oracle://me:s3cret@host/db", {"t": table()}).position("t")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_table_that_is_not_in_the_yaml_is_answered_with_those_that_are() -> None:
+    with pytest.raises(PlatformError, match=r"no table flihgts in its defs.yaml. Did you mean flights"):
+        Relational("x.sqlite", {"flights": table()}).full_refresh("flihgts")
+
+
+@pytest.mark.parametrize("lag", ["15 parsecs", "m", True, [1]])
+def test_a_lag_that_is_neither_duration_nor_number_is_refused(lag: object) -> None:
+    with pytest.raises(ValidationError, match="lag"):
+        table(cursor={"column": "c", "lag": lag})
+
+
+@pytest.mark.parametrize(
+    ("lag", "expected"), [("15m", timedelta(minutes=15)), ("1d12h", timedelta(hours=36)), (10, 10)]
+)
+def test_a_lag_is_a_duration_or_a_number(lag: object, expected: object) -> None:
+    cursor = table(cursor={"column": "c", "lag": lag}).cursor
+    assert cursor is not None
+    assert cursor.lag == expected
+
+
+def test_raw_sql_is_not_to_be_had_from_yaml() -> None:
+    with pytest.raises(ValidationError, match="where"):
+        table(where="1 = 1; drop table x")
+
+
+def test_a_lag_of_the_wrong_kind_is_refused_with_an_example(database: Database) -> None:
+    database.run("create table t (id integer primary key)", "insert into t values (5)")
+    source = database.source(cursor={"column": "id", "lag": "15m"})
+    with pytest.raises(PlatformError, match="its lag must be a number"):
+        list(source.read("t", {"cursor": "5"}))
+
+
+def test_a_column_of_the_subset_that_is_not_there_is_answered_with_those_that_are(database: Database) -> None:
+    database.run("create table t (id integer, name text)")
+    with pytest.raises(PlatformError, match=r"no column nane.*Did you mean name\?"):
+        list(database.source(columns=["id", "nane"]).read("t", {}))
+
+
+def test_the_cursor_is_read_even_if_the_subset_leaves_it_out(database: Database) -> None:
+    database.run("create table t (id integer, name text, at text)", "insert into t values (1, 'x', '2013-01-01')")
+    (batch,) = database.source(columns=["id"], cursor={"column": "at"}).read("t", {})
+    assert batch.rows.column_names == ["id", "at"]
+
+
+def test_a_read_goes_on_from_the_position_itself_because_others_may_share_it(database: Database) -> None:
+    database.run(
+        "create table t (id integer, at text not null)", "insert into t values (1, '2013-01-01'), (2, '2013-01-02')"
+    )
+    source = database.source(cursor={"column": "at"})
+    first = list(source.read("t", {}))
+    assert first[-1].position == source.position("t") == {"cursor": "2013-01-02"}
+    database.run("insert into t values (3, '2013-01-02'), (4, '2013-01-03')")
+    assert source.position("t") == {"cursor": "2013-01-03"}
+    assert sorted(ids(list(source.read("t", {"cursor": "2013-01-02"})))) == [2, 3, 4]
+    overlap = source.overlap("t", {"cursor": "2013-01-02"})
+    assert overlap is not None
+    assert (overlap.column, overlap.since) == ("at", "2013-01-02")
+
+
+def test_nothing_overlaps_before_the_first_load_or_in_a_full_refresh(database: Database) -> None:
+    database.run("create table t (id integer)")
+    assert database.source(cursor={"column": "id"}).overlap("t", {}) is None
+    assert database.source().overlap("t", {"rows": "5"}) is None
+
+
+def test_an_empty_table_gives_its_columns_and_no_news(database: Database) -> None:
+    database.run("create table t (id integer, at text)")
+    source = database.source(cursor={"column": "at"})
+    (batch,) = source.read("t", {})
+    assert batch.rows.num_rows == 0
+    assert batch.rows.column_names == ["id", "at"]
+    assert source.position("t") == {}
+    (again,) = source.read("t", dict(batch.position or {}))
+    assert again.rows.num_rows == 0
+
+
+def test_rows_without_a_cursor_value_come_first_each_time(database: Database) -> None:
+    database.run(
+        "create table t (id integer, at text)", "insert into t values (1, '2013-01-01'), (2, null), (3, '2013-01-02')"
+    )
+    source = database.source(cursor={"column": "at"})
+    assert ids(list(source.read("t", {}))) == [2, 1, 3]
+    assert ids(list(source.read("t", {"cursor": "2013-01-02"}))) == [2, 3]
+
+
+def test_rows_without_a_cursor_value_are_left_out_on_request(database: Database) -> None:
+    database.run("create table t (id integer, at text)", "insert into t values (1, '2013-01-01'), (2, null)")
+    source = database.source(cursor={"column": "at", "nulls": "exclude"})
+    assert ids(list(source.read("t", {}))) == [1]
+    assert ids(list(source.read("t", {"cursor": "2013-01-01"}))) == [1]
+
+
+def test_rows_without_a_cursor_value_are_refused_on_request_with_their_number(database: Database) -> None:
+    database.run("create table t (id integer, at text)")
+    database.run("insert into t values (1, '2013-01-01'), (2, null), (3, null)")
+    with pytest.raises(PlatformError, match="Table t: 2 rows have no at, the cursor"):
+        list(database.source(cursor={"column": "at", "nulls": "refuse"}).read("t", {}))
+
+
+def test_a_table_of_nulls_only_is_noticed_read_and_read_again(database: Database) -> None:
+    database.run("create table t (id integer, at text)", "insert into t values (1, null)")
+    source = database.source(cursor={"column": "at"})
+    (batch,) = source.read("t", {})
+    assert batch.position == source.position("t") == {"cursor": ""}
+    database.run("insert into t values (2, '0')")
+    assert source.position("t") == {"cursor": "0"}
+    assert ids(list(source.read("t", {"cursor": ""}))) == [1, 2]
+    overlap = source.overlap("t", {"cursor": ""})
+    assert overlap is not None
+    assert overlap.since == ""
+
+
+def test_a_crash_after_any_batch_loses_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relational, "BATCH_ROWS", 7)
+    chance = random.Random(1)
+    values = [f"2013-01-{chance.randint(1, 9):02d}" if chance.random() < 0.8 else None for _ in range(60)]
+    literals = ", ".join(f"({n}, {'null' if v is None else repr(v)})" for n, v in enumerate(values))
+    database.run("create table t (id integer, at text)", f"insert into t values {literals}")
+    source = database.source(cursor={"column": "at"})
+    total = len(list(source.read("t", {})))
+    assert total > 3
+    for survived in range(total):
+        landed, waiting, position = set[int](), list[int](), dict[str, str]()
+        for number, batch in enumerate(source.read("t", {})):
+            if number == survived:
+                break
+            waiting += ids([batch])
+            if batch.position is not None:
+                landed |= set(waiting)
+                waiting, position = [], {**position, **batch.position}
+        landed |= set(ids(list(source.read("t", position))))
+        assert landed == set(range(60))
+
+
+def test_a_full_refresh_has_one_position_at_its_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relational, "BATCH_ROWS", 10)
+    database.run("create table t (id integer)", f"insert into t values {', '.join(f'({n})' for n in range(25))}")
+    source = database.source()
+    read = list(source.read("t", {}))
+    assert [batch.position is None for batch in read] == [True, True, False]
+    assert (read[-1].position or {})["rows"] == "25"
+    assert source.full_refresh("t")
+    assert source.position("t") == {"rows": "25"}
+
+
+def digest(database: Database) -> str:
+    return dict(list(database.source().read("t", {}))[-1].position or {})["digest"]
+
+
+def test_the_digest_of_a_table_tells_any_difference_and_no_order(database: Database) -> None:
+    seen = []
+    for number, statements in enumerate(
+        [
+            ["create table t (id integer, v text)", "insert into t values (1, 'a'), (2, 'b'), (2, 'b')"],
+            ["insert into t values (2, 'b'), (2, 'b')"],
+            ["update t set v = 'c' where id = 1"],
+            ["update t set v = null where id = 1"],
+            ["alter table t rename column v to w"],
+            ["delete from t"],
+        ]
+    ):
+        database.run(*statements)
+        assert digest(database) not in seen, number
+        seen.append(digest(database))
+    database.run(
+        "drop table t", "create table t (id integer, v text)", "insert into t values (2, 'b'), (2, 'b'), (1, 'a')"
+    )
+    assert digest(database) == seen[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 50), max_size=12),
+    most=st.integers(1, 40),
+    width=st.integers(1, 500),
+)
+def test_gathering_keeps_every_row_in_order_within_the_limits(sizes: list[int], most: int, width: int) -> None:
+    schema = pa.schema([("id", pa.int64())])
+    numbers = iter(range(sum(sizes)))
+    stream = [pa.record_batch([pa.array([next(numbers) for _ in range(size)], pa.int64())], schema) for size in sizes]
+    gathered = list(batches(iter(stream), schema, rows=most, size=width))
+    assert [v for rows in gathered for v in rows["id"].to_pylist()] == list(range(sum(sizes)))
+    assert all(0 < rows.num_rows <= most for rows in gathered)

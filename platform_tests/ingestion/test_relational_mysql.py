@@ -1,0 +1,189 @@
+"""MySQL as a source: its SQL text everywhere, and a real MariaDB where there is one."""
+
+import datetime as dt
+import os
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from platform_tests.servers import free_port, mariadb_is_installed, running_mariadb
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.dialects.mysql import backquote, query, text_literal
+from data_platform.ingestion.relational import Relational, SqlTable
+from data_platform.lakehouse.connect import database
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.sql import literal
+
+real = pytest.mark.skipif(
+    not (mariadb_is_installed() or os.environ.get("MYSQL_URL")),
+    reason="no MariaDB here: apt-get install mariadb-server, or set MYSQL_URL",
+)
+
+
+def table(**options: Any) -> SqlTable:
+    return SqlTable(key=["id"], contract="x", **options)
+
+
+def test_identifiers_are_quoted_by_backticks() -> None:
+    assert backquote("a`b", 'c"d') == '`a``b`.`c"d`'
+
+
+@pytest.mark.parametrize("text", ["it's", "back\\slash", "\\' or 1=1 -- ", "é☂", ""])
+def test_a_text_literal_has_no_character_that_the_server_could_read_otherwise(text: str) -> None:
+    sql = text_literal(text)
+    assert "\\" not in sql
+    assert "or 1=1" not in sql
+    assert bytes.fromhex(sql.removeprefix("_utf8mb4 x").strip("'")).decode() == text
+
+
+def test_the_statement_is_handed_to_the_server_and_its_result_cast_to_the_declared_types() -> None:
+    schema = pa.schema([("i d", pa.int64()), ("d", pa.decimal128(10, 2)), ("at", pa.timestamp("us", "UTC"))])
+    assert query("select `i d` from `t` where n = 'x'", schema) == (
+        'SELECT CAST("i d" AS BIGINT) AS "i d", CAST("d" AS DECIMAL(10, 2)) AS "d", CAST("at" AS TIMESTAMPTZ) AS "at" '
+        "FROM mysql_query('source', 'select `i d` from `t` where n = ''x''')"
+    )
+
+
+def test_a_url_without_a_database_is_refused() -> None:
+    with pytest.raises(PlatformError, match="names no database"):
+        Relational("mysql://me@localhost", {}).tables()
+
+
+def test_an_unreachable_server_is_reported_without_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
+    with pytest.raises(PlatformError, match="Cannot connect to MySQL at") as caught:
+        Relational(f"mysql://me:s3cret@127.0.0.1:{free_port()}/db", {}).tables()
+    assert "s3cret" not in str(caught.value)
+    assert "Check that the server runs" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running_mariadb() as url:
+        yield url
+
+
+@pytest.fixture
+def url(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
+    run(f"{server}/mysql", "drop database if exists shop", "create database shop character set utf8mb4")
+    return f"{server}/shop"
+
+
+def run(url: str, *statements: str) -> None:
+    address, schema = url.removeprefix("mysql://").split("/")
+    user, host = address.split("@")
+    connection: duckdb.DuckDBPyConnection = database(settings_from_environment())
+    connection.execute("LOAD mysql_scanner")
+    connection.execute(
+        f"ATTACH 'host={host.split(':')[0]} port={host.split(':')[1]} user={user} database={schema}' AS db (TYPE mysql)"
+    )
+    for statement in statements:
+        connection.execute(f"CALL mysql_execute('db', {literal(statement)})")
+    connection.close()
+
+
+@real
+def test_each_type_arrives_without_loss(url: str) -> None:
+    run(
+        url,
+        "set sql_mode = ''",
+        "create table t (id bigint unsigned primary key, tiny tinyint(1), d decimal(10,2), big decimal(65,2), "
+        "f double, da date, at datetime(6), ts timestamp(6) null, tm time(3), e enum('a','b'), j json, b blob, "
+        'bits bit(5), `odd ``name"` int, txt text)',
+        "insert into t values (18446744073709551615, 7, 12.34, 1e50, 0.1, '2013-01-01', '2013-01-01 10:00:00.123456', "
+        "'2013-01-01 10:00:00.5', '-100:00:00.5', 'b', '{\"a\":1}', x'ff00', b'10101', 3, 'naïve ☂')",
+    )
+    (batch,) = Relational(url, {"t": table()}).read("t", {})
+    assert batch.rows.to_pylist() == [
+        {
+            "id": Decimal("18446744073709551615"),
+            "tiny": 7,
+            "d": Decimal("12.34"),
+            "big": "1" + "0" * 50 + ".00",
+            "f": 0.1,
+            "da": dt.date(2013, 1, 1),
+            "at": dt.datetime(2013, 1, 1, 10, 0, 0, 123456),
+            "ts": dt.datetime(2013, 1, 1, 10, 0, 0, 500000, dt.UTC),
+            "tm": "-100:00:00.500",
+            "e": "b",
+            "j": '{"a":1}',
+            "b": b"\xff\x00",
+            "bits": Decimal(21),
+            'odd `name"': 3,
+            "txt": "naïve ☂",
+        }
+    ]
+
+
+@real
+def test_a_zero_date_arrives_as_null_as_the_server_itself_treats_it(url: str) -> None:
+    run(url, "create table t (id int, da date, at datetime)")
+    run(url, "insert ignore into t values (1, '0000-00-00', '0000-00-00 00:00:00')")
+    (batch,) = Relational(url, {"t": table()}).read("t", {})
+    assert batch.rows.to_pylist() == [{"id": 1, "da": None, "at": None}]
+
+
+@real
+def test_an_incremental_read_goes_on_from_the_position_less_the_lag(url: str) -> None:
+    run(
+        url,
+        "create table t (id int, at timestamp(6) null, s varchar(9) not null)",
+        "insert into t values (1, '2013-01-01 10:00:00', 'b'), (2, '2013-01-01 11:00:00', 'B'), (3, null, 'it''s')",
+    )
+    reader = Relational(
+        url, {"t": table(cursor={"column": "at", "lag": "15m"}), "s": table(table="t", cursor={"column": "s"})}
+    )
+    (first,) = reader.read("t", {})
+    assert first.rows["id"].to_pylist() == [3, 1, 2]
+    assert first.position == reader.position("t") == {"cursor": "2013-01-01T11:00:00.000000+00:00"}
+    (second,) = reader.read("t", first.position)
+    assert second.rows["id"].to_pylist() == [3, 2]
+    overlap = reader.overlap("t", first.position)
+    assert overlap is not None
+    assert overlap.since == dt.datetime(2013, 1, 1, 10, 45, tzinfo=dt.UTC)
+    assert [row["s"] for batch in reader.read("s", {}) for row in batch.rows.to_pylist()] == ["B", "b", "it's"]
+    assert [row["s"] for batch in reader.read("s", {"cursor": "b"}) for row in batch.rows.to_pylist()] == ["b", "it's"]
+
+
+@real
+def test_a_wrong_password_is_reported_and_not_repeated(url: str) -> None:
+    run(url, "create or replace user reader identified by 'right'")
+    with pytest.raises(PlatformError, match="Access denied") as caught:
+        Relational(url.replace("root@", "reader:s3cret@"), {}).tables()
+    assert "s3cret" not in str(caught.value)
+
+
+@real
+def test_missing_tables_and_rights_are_reported(url: str) -> None:
+    run(
+        url,
+        "create table flights (id int)",
+        "create table secret (id int)",
+        "create or replace user poor",
+        "grant select on shop.flights to poor",
+    )
+    with pytest.raises(PlatformError, match=r"no table flihgts.*Did you mean flights\?"):
+        list(Relational(url, {"flihgts": table()}).read("flihgts", {}))
+    with pytest.raises(PlatformError, match=r"no table secret.*There is: flights\."):
+        list(Relational(url.replace("root@", "poor@"), {"secret": table()}).read("secret", {}))
+
+
+@real
+def test_the_source_is_opened_read_only_and_described(url: str) -> None:
+    run(url, "create table t (id int primary key, s varchar(9) not null, d decimal(5,1))")
+    reader = Relational(url, {"t": table()})
+    assert reader.describe("t") == [
+        ("id", "int(11)", False, True),
+        ("s", "varchar(9)", False, False),
+        ("d", "decimal(5,1)", True, False),
+    ]
+    assert reader.tables() == ["t"]
+    assert reader.position("t") == {"rows": "0"}

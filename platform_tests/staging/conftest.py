@@ -1,0 +1,6 @@
+"""How hypothesis runs here: without a deadline, since the first call of an expression may be slow on a busy machine."""
+
+from hypothesis import settings
+
+settings.register_profile("staging", deadline=None, max_examples=3000)
+settings.load_profile("staging")
