@@ -1,9 +1,13 @@
-"""Fixtures that several folders of tests share: the servers. What only one folder needs stays in that folder."""
+"""Fixtures that several folders of tests share: servers and lakehouses. What only one folder needs stays there."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from platform_tests.servers import Postgres, fresh_database, running_postgres
+
+from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,24 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     """The URL of a fresh, empty PostgreSQL database of this test's own."""
     with fresh_database(postgres) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for all lakehouses of the session, so that the extensions are copied once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Settings:
+    """A lakehouse of this test's own, with either catalog."""
+    if request.param == "sqlite":
+        return Settings(home, str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
+    return Settings(home, request.getfixturevalue("postgres_url"), str(tmp_path / "data"))
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Iterator[Lakehouse]:
+    """That lakehouse, open."""
+    with open_lakehouse(settings) as lake:
+        yield lake

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 WEATHER_PORT = 8713
 OPERATIONS = "operations.sqlite"
-ROUNDS = 6
-"""How often a day's sensors are asked again at most: loads, then models, then whatever was held up."""
 
 
 def demo(
@@ -39,10 +37,10 @@ def demo(
     reset: Annotated[bool, typer.Option("--reset", help="Forget everything and begin on 1 January again.")] = False,
 ) -> None:
     """Play real flights of 2013 through the platform, from the source systems to published marts."""
-    from data_platform.cli.instance import prepare_dagster_home
     from rich.console import Console
 
     from data_platform.cli.environment import load_environment, remember
+    from data_platform.cli.instance import prepare_dagster_home
     from data_platform.lakehouse.settings import settings_from_environment
     from nyc_flights.simulator.world import World
 
@@ -166,23 +164,20 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
 
 
 def follow_sensors(definitions: "dg.Definitions", instance: "dg.DagsterInstance", shown: Any) -> list["Outcome"]:
-    """Evaluate every sensor and execute what it asks for, until none asks for more."""
+    """Evaluate the sources' sensors and execute what they ask for, then that of the models; what became of all."""
     import dagster as dg
 
     from data_platform.components.execution import execute
+    from data_platform.components.models import SENSOR
 
     outcomes = []
     sensors = [sensor for sensor in definitions.sensors or [] if isinstance(sensor, dg.SensorDefinition)]
-    for _ in range(ROUNDS):
-        requests: list[dg.RunRequest] = []
-        for sensor in sensors:
-            with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
-                try:
-                    requests += sensor.evaluate_tick(context).run_requests or []
-                except dg.Failure:
-                    continue  # the source does not answer just now; the sensor looks again in the next round
-        if not requests:
-            break
+    for sensor in sorted(sensors, key=lambda one: one.name == SENSOR):
+        with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
+            try:
+                requests = sensor.evaluate_tick(context).run_requests or []
+            except dg.Failure:
+                continue  # the source does not answer just now; its sensor looks again tomorrow
         for request in requests:
             outcomes += execute(
                 definitions, instance, request.asset_selection or [], tags=request.tags, on_change=shown
@@ -194,6 +189,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     """Print what became of the rows; whether every run passed and the quarantine holds what it should."""
     from rich.table import Table
 
+    from data_platform.components.execution import errors
     from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.history import row_count
@@ -244,8 +240,8 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     console.print(tables)
     console.print(models)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    for outcome in failed:
-        console.print(f"[red]{outcome.name}[/]: {outcome.error}", highlight=False)
+    for error, names in errors(outcomes).items():
+        console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
     console.print(
         "Look around: `make ui` (assets, checks, runs), `dp status`, `dp quarantine list`, "
         '`dp sql "from modelled.mart_punctuality limit 10"`. Play on: `dp demo --days 7`.',

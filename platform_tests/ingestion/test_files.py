@@ -1,6 +1,5 @@
-"""Files in a folder: each once, known by content, whole or not at all; a broken one stops only itself."""
+"""Files in a folder: each once, known by content, whole or not at all."""
 
-import errno
 import gzip
 import logging
 import os
@@ -10,59 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from platform_tests.ingestion.landing import JSON, Reader, table, write
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion import files, folder
-from data_platform.ingestion.files import Files, FileTable
+from data_platform.ingestion.files import Files
 from data_platform.ingestion.formats import text
-from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Batch, Source
-
-CSV = {"type": "csv"}
-JSON = {"type": "json_lines"}
-
-
-def table(path: str = "*.csv", **options: object) -> FileTable:
-    return FileTable.model_validate({"key": ["id"], "contract": "x.Y", "path": path, "format": CSV, **options})
-
-
-def write(root: Path, name: str, content: str | bytes, at: int) -> Path:
-    """A file modified at second `at`, so that order and changes do not hang on the clock."""
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.utime(path, (at, at))
-    return path
-
-
-class Reader:
-    """Reads a table again and again, as a platform does: lands batches and keeps the position."""
-
-    def __init__(self, root: Path, **options: object) -> None:
-        self.source = Files(root, {"t": table(**options)})  # type: ignore[arg-type]  # options of any table
-        self.position: dict[str, str] = {}
-
-    def batches(self) -> list[Batch]:
-        """One read. What was yielded since the last position does not land if the read fails."""
-        found: list[Batch] = []
-        try:
-            for batch in self.source.read("t", self.position):
-                found.append(batch)
-                self.position |= batch.position or {}
-        except PlatformError as error:
-            self.error = str(error)
-            raise
-        finally:
-            self.landed = found[: max((n + 1 for n, b in enumerate(found) if b.position is not None), default=0)]
-        return found
-
-    def ids(self) -> list[str]:
-        return [row["id"] for batch in self.batches() for row in batch.rows.to_pylist()]
-
-    def landed_ids(self) -> list[str]:
-        return [row["id"] for batch in self.landed for row in batch.rows.to_pylist()]
+from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Source
 
 
 def test_files_are_a_source() -> None:
@@ -188,72 +142,6 @@ def test_gzip_is_known_by_its_bytes_not_its_name(tmp_path: Path) -> None:
     assert Reader(tmp_path, path="*.csv*").ids() == ["1", "2", "3"]
 
 
-PACKED = gzip.compress(b"id\n" + os.urandom(4_000).hex().encode() + b"\n1\n")
-
-
-@settings(max_examples=40, deadline=None)
-@given(cut=st.integers(2, len(PACKED) - 1))
-def test_a_truncated_gzip_is_reported_with_its_name_and_nothing_of_it_is_delivered(
-    tmp_path_factory: pytest.TempPathFactory, cut: int
-) -> None:
-    root = tmp_path_factory.mktemp("landing")
-    write(root, "a.csv.gz", PACKED[:cut], 1)
-    reader = Reader(root, path="*.gz")
-    with pytest.raises(PlatformError, match=r"a\.csv\.gz: gzip is cut off after [0-9,]+ bytes"):
-        reader.batches()
-    assert (reader.landed, reader.position) == ([], {})
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"id\n1\n", r"a\.gz: it is named \.gz but does not start like gzip \(69 64, not 1f 8b\)"),
-        (PACKED[:-8] + b"\0" * 8, r"a\.gz: gzip is damaged near byte [0-9,]+: CRC check failed"),
-        (PACKED[:100] + b"\xff" * 50 + PACKED[150:], "gzip is damaged"),
-        (PACKED + b"junk", "gzip is damaged"),
-        (gzip.compress(b"id,id\n"), r"a\.gz: line 1: in the header, column 2 is named 'id'"),
-        ("id\n1\n".encode("utf-16"), "does not start like gzip"),
-        (gzip.compress("id\n1\n".encode("utf-16")), r"a\.gz: declared utf-8, but .* UTF-16"),
-    ],
-)
-def test_a_damaged_file_is_named_with_the_reason_the_others_land_and_it_is_tried_again_when_repaired(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
-    write(tmp_path, "a.gz", content, 1)
-    write(tmp_path, "b.gz", gzip.compress(b"id\n2\n"), 2)
-    reader = Reader(tmp_path, path="*.gz")
-    with pytest.raises(PlatformError, match=message):
-        reader.batches()
-    assert reader.landed_ids() == ["2"]
-    assert set(reader.position) == {"b.gz", "b.gz#sha256"}
-    with pytest.raises(PlatformError, match=message):
-        reader.batches()
-    write(tmp_path, "a.gz", gzip.compress(b"id\n1\n"), 3)
-    assert reader.ids() == ["1"]
-
-
-def test_every_broken_file_is_in_the_error(tmp_path: Path) -> None:
-    for n in range(3):
-        write(tmp_path, f"{n}.csv", "id,id\n", n)
-    reader = Reader(tmp_path)
-    with pytest.raises(PlatformError, match=f"Table t: 3 files below {tmp_path} could not be read"):
-        reader.batches()
-    assert all(f"\n  {n}.csv: line 1: in the header" in reader.error for n in range(3))
-
-
-def test_a_trailer_that_disagrees_refuses_a_file_of_many_batches_before_its_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "BATCH_ROWS", 10)
-    write(tmp_path, "a.txt", "id001\n" * 95 + "END 96\n", 1)
-    write(tmp_path, "b.txt", "id002\n" * 3 + "END 3\n", 2)
-    form = {"type": "fixed_width", "columns": [{"name": "id", "width": 5}], "trailer": "END ([0-9]+)"}
-    reader = Reader(tmp_path, path="*.txt", format=form)
-    with pytest.raises(PlatformError, match=r"a\.txt: the trailer in line 96 counts 96 records, but there are 95"):
-        reader.batches()
-    assert reader.landed_ids() == ["id002"] * 3
-
-
 def test_only_the_last_batch_of_a_file_has_a_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BATCH_ROWS", 10)
     monkeypatch.setattr(text, "BLOCK", 64)
@@ -285,73 +173,6 @@ def test_columns_that_appear_later_in_json_are_columns_of_the_batch(
         {"id": "1", "new": None, "_file": "a.jsonl", "_line": 1},
         {"id": "2", "new": "[1, 2]", "_file": "a.jsonl", "_line": 2},
     ]
-
-
-def test_a_file_that_changes_while_it_is_read_does_not_land_and_is_read_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(tmp_path, "a.csv", "id\n1\n", 1)
-    write(tmp_path, "b.csv", "id\n9\n", 2)
-    hash_of = folder.sha256
-
-    def hash_then_grow(root: Path, delivery: folder.Delivery) -> str:
-        content = hash_of(root, delivery)
-        if delivery.version == "5:1000000000":
-            write(tmp_path, "a.csv", path.read_text() + "2\n", 3)
-        return content
-
-    monkeypatch.setattr(folder, "sha256", hash_then_grow)
-    reader = Reader(tmp_path)
-    with pytest.raises(PlatformError, match=r"a\.csv: it changed while it was read; it is read next time"):
-        reader.batches()
-    assert reader.landed_ids() == ["9"]
-    assert reader.ids() == ["1", "2"]
-
-
-def test_a_large_file_that_changes_midway_ends_the_read_at_once_so_that_its_rows_do_not_land_with_the_next_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "BATCH_ROWS", 10)
-    monkeypatch.setattr(text, "BLOCK", 64)
-    write(tmp_path, "a.csv", "id\n" + "1\n" * 500, 1)
-    write(tmp_path, "b.csv", "id\n9\n", 2)
-    reading = Files(tmp_path, {"t": table()}).read("t", {})
-    assert next(reading).position is None
-    write(tmp_path, "a.csv", "id\n" + "2\n" * 500, 3)
-    with pytest.raises(PlatformError, match="changed while it was read"):
-        assert not [batch for batch in reading if batch.position]
-    assert Reader(tmp_path).ids() == ["9"] + ["2"] * 500
-
-
-def test_a_file_that_vanishes_before_it_is_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "a.csv", "id\n1\n", 1)
-    write(tmp_path, "b.csv", "id\n2\n", 2)
-    found = folder.find
-
-    def find_then_delete(root: Path, pattern: str, stable_for: float) -> list[folder.Delivery]:
-        deliveries = found(root, pattern, stable_for)
-        (tmp_path / "a.csv").unlink()
-        return deliveries
-
-    monkeypatch.setattr(folder, "find", find_then_delete)
-    assert Reader(tmp_path).ids() == ["2"]
-
-
-def test_a_failing_disk_is_a_broken_file_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "a.csv", "id\n1\n", 1)
-    write(tmp_path, "b.csv", "id\n2\n", 2)
-    hash_of = folder.sha256
-
-    def failing(root: Path, delivery: folder.Delivery) -> str:
-        if delivery.path == "a.csv":
-            raise OSError(errno.EIO, "Input/output error")
-        return hash_of(root, delivery)
-
-    monkeypatch.setattr(folder, "sha256", failing)
-    reader = Reader(tmp_path)
-    with pytest.raises(PlatformError, match=r"a\.csv: .*Input/output error"):
-        reader.batches()
-    assert reader.landed_ids() == ["2"]
 
 
 def test_a_file_still_growing_is_left_alone(tmp_path: Path) -> None:

@@ -25,12 +25,12 @@ def expected(value: bytes | None, encoding: str) -> str | None:
         return None
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-8", "cp1252", "latin-1", "utf-16", "shift_jis", "cp500", "utf-7", "iso2022_jp"]
-)
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "latin-1", "utf-16", "shift_jis", "cp500", "iso2022_jp"])
 @given(st.data())
 def test_bytes_are_decoded_as_python_does_and_null_where_it_cannot(encoding: str, data: st.DataObject) -> None:
-    text = st.text(st.characters(codec=encoding), max_size=6).map(lambda it: it.encode(encoding))
+    text = st.text(st.characters(codec=encoding, exclude_characters="\x1b"), max_size=6).map(
+        lambda it: it.encode(encoding)
+    )
     values = data.draw(st.lists(st.none() | st.binary(max_size=6) | text, max_size=6))
     assert decoded(values, encoding) == [expected(value, encoding) for value in values]
 

@@ -32,7 +32,7 @@ def test_cleaning_does_all_of_it_in_the_order_that_works() -> None:
     assert column(clean_text("t"), *dirty) == ["Café du Nord", None, "à la étude", "été", "id", None, None, "naïve"]
 
 
-# Without the letters that damage is made of, and what composes to them: once what stood between is gone, they might touch.
+# Without the letters that damage is made of, and what composes to them: what stood between them may be removed.
 @given(
     st.text(st.characters(exclude_categories=["Mn", "Cs"], exclude_characters=[*map(chr, range(0xC2, 0xF5)), "\u212b"]))
 )

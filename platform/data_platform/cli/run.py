@@ -32,9 +32,9 @@ def run(
 ) -> None:
     """Load, stage and model what is selected. The exit code is 1 if anything failed."""
     import dagster as dg
-    from data_platform.cli.instance import prepare_dagster_home
 
-    from data_platform.components.execution import executable_keys, execute, in_runs, op_name, select
+    from data_platform.cli.instance import prepare_dagster_home
+    from data_platform.components.execution import errors, executable_keys, execute, in_runs, op_name, select
     from data_platform.components.workspace import load_platform
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -69,9 +69,8 @@ def run(
         print(json.dumps([as_record(outcome) for outcome in outcomes], indent=2, default=str))
     else:
         console.print(summary_table(outcomes))
-        for outcome in outcomes:
-            if outcome.error:
-                console.print(f"[red]{outcome.name}[/]: {outcome.error}", highlight=False)
+        for error, names in errors(outcomes).items():
+            console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 

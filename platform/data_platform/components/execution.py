@@ -153,6 +153,16 @@ def _of_step(event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome]) ->
     return found or [o for o in outcomes.values() if step == "models" and o.key.path[0] == MODELLED]
 
 
+def errors(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    """What went wrong, each reason once, with the assets it kept from being made."""
+    found: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.error:
+            names = found.setdefault(outcome.error, [])
+            names += [] if outcome.name in names else [outcome.name]
+    return found
+
+
 def op_name(key: dg.AssetKey) -> str:
     """The op that materialises a raw or staged asset."""
     return "__".join(key.path)

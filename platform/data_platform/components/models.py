@@ -31,6 +31,8 @@ from data_platform.lakehouse.transaction import Table
 from data_platform.modelling import dbt
 from data_platform.modelling.build import ModelResult, build_and_publish
 
+SENSOR = "modelled_sensor"
+
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 
 
@@ -109,15 +111,23 @@ def modelled_assets(
                 if result.published:
                     yield _materialized(lake, result, contracts.get(result.model))
                 yield _checked(result)
-        broken = [result.model for result in results if not result.passed]
+        broken = [f"{result.model}: {_first_reason(result)}" for result in results if not result.passed]
         if broken:
+            reasons = "\n".join(broken)
             raise dg.Failure(
-                description=f"Not published, because of {', '.join(broken)}: see their checks. Every published model "
-                "stays as it was.",
+                description=f"Nothing was published, every published model stays as it was. What broke:\n{reasons}",
                 allow_retries=False,
             )
 
     return models
+
+
+def _first_reason(result: ModelResult) -> str:
+    worst = next((violation for violation in result.violations if violation["fatal"]), None)
+    if worst is None:
+        return result.verdict
+    where = f"{worst['column']} " if worst["column"] else ""
+    return f"{result.verdict} First: {where}{worst['check']}, {worst['rows']:,} rows, such as {worst['value']}"
 
 
 def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetSpec:
@@ -168,7 +178,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorD
     ancestors = dbt.staged_ancestors(manifest)
 
     @dg.sensor(
-        name="modelled_sensor",
+        name=SENSOR,
         target=dg.AssetSelection.assets(*[model_key(model) for model in ancestors]),
         minimum_interval_seconds=max(1, int(every.total_seconds())),
         default_status=dg.DefaultSensorStatus.RUNNING,

@@ -7,14 +7,20 @@ be loaded appears as an asset `broken/<folder>` that says why, and everything el
 
 import os
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
+import yaml
+from dagster._check import CheckError
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from pydantic import ValidationError
 
 from data_platform.components.maintenance import maintenance_definitions
+from data_platform.components.mistakes import reason_of
 from data_platform.components.resource import LakehouseResource
+from data_platform.components.sources import DEFS, FileSource, RestSource, SqlSource
+from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 
 BROKEN = "broken"
@@ -24,9 +30,7 @@ def platform_definitions(package: Path) -> dg.Definitions:
     """The definitions of the platform package in `package`, whose sources lie in `package/defs/<name>/defs.yaml`."""
     # Dagster warns at each load of each component that parts of its own implementation are beta.
     warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
-    tree = ComponentTree.for_project(package.parent)
-    folders = sorted(path.parent for path in (package / "defs").glob("*/defs.yaml"))
-    parts = [_folder_definitions(tree, folder) for folder in folders]
+    parts = [_folder_definitions(folder) for folder in folders(package)]
     executor = dg.multiprocess_executor if os.environ.get("DATA_PLATFORM_EXECUTOR") == "multiprocess" else None
     return dg.Definitions.merge(
         *parts,
@@ -36,29 +40,76 @@ def platform_definitions(package: Path) -> dg.Definitions:
     )
 
 
-def _folder_definitions(tree: ComponentTree, folder: Path) -> dg.Definitions:
+def folders(package: Path) -> list[Path]:
+    """The folders of a platform's sources and models."""
+    return sorted(path.parent for path in (package / "defs").glob(f"*/{DEFS}"))
+
+
+def source_spec(package: Path, source: str) -> SourceSpec:
+    """One source of a platform, without the definitions made of it. Raises PlatformError if there is none, or it is
+    broken."""
+    names = [folder.name for folder in folders(package)]
+    if source not in names:
+        raise PlatformError(f"{package.name} has no source {source}. There are: {', '.join(names) or 'none'}.")
+    folder = package / "defs" / source
     try:
-        return tree.build_defs_at_path(folder)
-    except (ComponentTreeException, dg.DagsterError, PlatformError, ValidationError, ImportError, SyntaxError) as error:
+        component = _tree(folder).load_component(folder)
+        if isinstance(component, SqlSource | RestSource | FileSource):
+            return component.spec(folder)
+    except BROKEN_BY as error:
+        raise PlatformError(reason_of(error, folder / DEFS)) from None
+    raise PlatformError(f"{folder / DEFS} describes no source, but a {type(component).__name__}.")
+
+
+def broken_sources(package: Path) -> dict[str, str]:
+    """The sources and models of a platform that cannot be loaded, and why."""
+    reasons = {}
+    for folder in folders(package):
+        try:
+            _tree(folder).build_defs_at_path(folder)
+        except BROKEN_BY as error:
+            reasons[folder.name] = reason_of(error, folder / DEFS)
+    return reasons
+
+
+BROKEN_BY = (
+    ComponentTreeException,
+    dg.DagsterError,
+    CheckError,
+    PlatformError,
+    ValidationError,
+    ImportError,
+    SyntaxError,
+    yaml.YAMLError,
+    UnicodeDecodeError,
+    OSError,
+)
+"""What a mistake in a folder is raised as; whatever goes wrong while its modules run is a ComponentTreeException."""
+
+
+def _tree(folder: Path) -> ComponentTree:
+    """A tree of one folder alone: Dagster reads every file of a tree before it builds any of it, and one that is no
+    YAML would take all the others with it."""
+    return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
+
+
+def _folder_definitions(folder: Path) -> dg.Definitions:
+    try:
+        return _tree(folder).build_defs_at_path(folder)
+    except BROKEN_BY as error:
+        reason = reason_of(error, folder / DEFS)
         if os.environ.get("DATA_PLATFORM_STRICT") == "1":
-            raise
-        return _broken(folder, reason_of(error))
-
-
-def reason_of(error: BaseException) -> str:
-    """The message at the bottom of a chain of errors: the mistake itself rather than who noticed it."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error)
+            raise PlatformError(reason) from None
+        return _broken(folder, reason)
 
 
 def _broken(folder: Path, reason: str) -> dg.Definitions:
     @dg.asset(
         key=dg.AssetKey([BROKEN, folder.name]),
         group_name=BROKEN,
-        description=f"{folder}/defs.yaml cannot be loaded:\n\n```\n{reason}\n```\n\nCorrect it, reload the location.",
+        description=f"{folder / DEFS} cannot be loaded:\n\n```\n{reason}\n```\n\nCorrect it, reload the location.",
     )
     def broken() -> None:
-        raise dg.Failure(description=f"{folder}/defs.yaml cannot be loaded: {reason}", allow_retries=False)
+        raise dg.Failure(description=f"{folder / DEFS} cannot be loaded: {reason}", allow_retries=False)
 
     return dg.Definitions(assets=[broken])

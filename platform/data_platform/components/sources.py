@@ -23,6 +23,7 @@ from data_platform.ingestion.relational import Relational, SqlTable
 from data_platform.ingestion.source import Options, Source, Table
 from data_platform.lakehouse.settings import settings_from_environment
 
+DEFS = "defs.yaml"
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 
 
@@ -83,8 +84,12 @@ class SqlSource(dg.Component):
         return cls(required(attributes, SqlSourceOptions))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return source_definitions(self.spec(context.path))
+
+    def spec(self, folder: Path) -> SourceSpec:
+        """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for what it names in vain."""
         options = self.options
-        where = _where(context)
+        where = folder / DEFS
 
         @contextmanager
         def opened() -> Iterator[Source]:
@@ -92,7 +97,7 @@ class SqlSource(dg.Component):
 
         kind = options.url.split(":")[0] if "://" in options.url and not VARIABLE.search(options.url) else "sql"
         cursors = {name: table.cursor.column if table.cursor else None for name, table in options.tables.items()}
-        return source_definitions(_spec(context, kind, options, options.tables, cursors, opened))
+        return _spec(folder, kind, options, options.tables, cursors, opened)
 
 
 class RestSource(dg.Component):
@@ -110,8 +115,12 @@ class RestSource(dg.Component):
         return cls(required(attributes, RestSourceOptions))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return source_definitions(self.spec(context.path))
+
+    def spec(self, folder: Path) -> SourceSpec:
+        """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for what it names in vain."""
         options = self.options
-        where = _where(context)
+        where = folder / DEFS
 
         @contextmanager
         def opened() -> Iterator[Source]:
@@ -124,7 +133,7 @@ class RestSource(dg.Component):
             yield HttpSource(api, options.tables)
 
         cursors = {name: table.cursor.column if table.cursor else None for name, table in options.tables.items()}
-        return source_definitions(_spec(context, "rest", options, options.tables, cursors, opened))
+        return _spec(folder, "rest", options, options.tables, cursors, opened)
 
 
 class FileSource(dg.Component):
@@ -142,8 +151,12 @@ class FileSource(dg.Component):
         return cls(required(attributes, FileSourceOptions))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return source_definitions(self.spec(context.path))
+
+    def spec(self, folder: Path) -> SourceSpec:
+        """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for what it names in vain."""
         options = self.options
-        where = _where(context)
+        where = folder / DEFS
 
         @contextmanager
         def opened() -> Iterator[Source]:
@@ -153,7 +166,7 @@ class FileSource(dg.Component):
             yield Files(folder, options.tables, settings.spool)
 
         cursors = dict.fromkeys(options.tables)
-        return source_definitions(_spec(context, "file", options, options.tables, cursors, opened))
+        return _spec(folder, "file", options, options.tables, cursors, opened)
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -168,20 +181,16 @@ def required(attributes: BaseModel | None, model: type[Model]) -> Model:
     return attributes
 
 
-def _where(context: dg.ComponentLoadContext) -> Path:
-    return context.path / "defs.yaml"
-
-
 def _spec(
-    context: dg.ComponentLoadContext,
+    folder: Path,
     kind: str,
     options: SourceOptions,
     tables: Mapping[str, Table],
     cursors: Mapping[str, str | None],
     opened: Any,
 ) -> SourceSpec:
-    where = _where(context)
-    name = context.path.name
+    where = folder / DEFS
+    name = folder.name
     return SourceSpec(
         name=name,
         kind=kind,

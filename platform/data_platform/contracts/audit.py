@@ -2,8 +2,8 @@
 Where the rows come from and where the bad ones go is the step's business (`staging.step`, `contracts.quarantine`).
 
 Types come first: each column is cast to what the contract says, and a value that does not cast is a reason like any
-other. Then Pandera checks the values. Uniqueness of the key is not checked here: a batch may hold several versions of
-one row, and the step keeps the newest good one.
+other. Then Pandera checks the values. Uniqueness is ours to check: a batch may hold several versions of one row, and
+that repeats neither the key nor a value that is unique to it. The step keeps the newest good version.
 """
 
 import copy
@@ -27,6 +27,12 @@ LONG = {"index": pl.UInt32, "column": pl.String, "check": pl.String, "value": pl
 TRUE = ["true", "t", "yes", "y", "1"]
 FALSE = ["false", "f", "no", "n", "0"]
 MAX_VALUE_CHARACTERS = 200
+
+EXACT_IN_FLOAT = 2**53
+"""Below this a float tells one whole number from the next."""
+
+MISSING = "missing"
+"""The reason of a null where none may be."""
 
 Known = Callable[[Column, pl.Series], pl.Series]
 """Given a column that references another table and distinct values of it, the values that exist there."""
@@ -61,8 +67,8 @@ def audit(
     """
     columns = columns_of(contract)
     typed, failures = _typed(frame, columns, lineage, contract)
-    problems = [failures, _broken_rules(typed, contract, tuple(key), failures)]
-    problems.append(_null_keys(typed, columns, key))
+    problems = [failures, _broken_rules(typed, contract, failures)]
+    problems += [_repeated(typed, contract, key), _null_keys(typed, columns, key)]
     orphans = _orphans(typed, columns, known)
     private = [column.name for column in columns if column.private]
     fatal = _without_values(pl.concat([*problems, orphans.filter("quarantine").drop("quarantine")]), private)
@@ -167,7 +173,8 @@ def conform(name: str, dtype: pl.DataType, wanted: pl.DataType) -> pl.Expr:
         text = column.str.strip_chars()
         if wanted.is_integer():
             number = text.cast(pl.Float64, strict=False)
-            whole = pl.when(number == number.floor()).then(number.cast(wanted, strict=False))
+            exact = (number == number.floor()) & (number.abs() < EXACT_IN_FLOAT)
+            whole = pl.when(exact).then(number.cast(wanted, strict=False))
             return pl.coalesce(text.cast(wanted, strict=False), whole).alias(name)
         if wanted == pl.Boolean:
             lower = text.str.to_lowercase()
@@ -195,26 +202,48 @@ def _conform_instant(column: pl.Expr, dtype: pl.DataType, wanted: pl.Datetime) -
 
 
 @lru_cache(maxsize=256)
-def _schema(contract: type[Contract], key: tuple[str, ...]) -> DataFrameSchema:
-    """The schema without the key's uniqueness (see above); a copy, because Pandera's own is shared."""
+def _schema(contract: type[Contract]) -> DataFrameSchema:
+    """The schema as Pandera is to check it; a copy, because Pandera's own is shared."""
     schema = copy.deepcopy(schema_of(contract))
     # The contract's columns have been picked already; those that are left beside them are the lineage.
     schema.strict = False
-    if len(key) == 1 and key[0] in schema.columns:
-        schema.columns[key[0]].unique = False
-    if schema.unique is not None and set(schema.unique) == set(key):
-        schema.unique = None
+    schema.unique = None
+    for column in schema.columns.values():
+        column.unique = False
     return schema
 
 
-def _broken_rules(
-    typed: pl.DataFrame, contract: type[Contract], key: tuple[str, ...], cast_failures: pl.DataFrame
-) -> pl.DataFrame:
-    schema = _schema(contract, key)
+def _repeated(typed: pl.DataFrame, contract: type[Contract], key: Sequence[str]) -> pl.DataFrame:
+    """Values that rows of different keys share though they are to be unique, within this batch. As in SQL, nulls are
+    not equal to each other."""
+    schema = schema_of(contract)
+    unique = [[name] for name, column in schema.columns.items() if column.unique]
+    unique += [list(schema.unique)] if schema.unique else []
+    frames = [pl.DataFrame(schema=LONG)]
+    for names in unique:
+        if set(names) == set(key):
+            continue
+        known = typed.with_row_index("index").drop_nulls(names)
+        owners = pl.struct(key).n_unique() if key else pl.len()
+        broken = known.filter(owners.over(names) > 1)
+        one = len(names) == 1
+        frames.append(
+            broken.select(
+                "index",
+                pl.lit(names[0] if one else "").alias("column"),
+                pl.lit("not unique" if one else f"not unique: {', '.join(names)}").alias("check"),
+                (_as_text(broken[names[0]]) if one else pl.lit(None, dtype=pl.String)).alias("value"),
+            )
+        )
+    return pl.concat(frames)
+
+
+def _broken_rules(typed: pl.DataFrame, contract: type[Contract], cast_failures: pl.DataFrame) -> pl.DataFrame:
+    schema = _schema(contract)
     try:
         schema.validate(typed, lazy=True)
     except pandera.errors.SchemaErrors as error:
-        cases = error.failure_cases
+        cases: pl.DataFrame = error.failure_cases
     else:
         return pl.DataFrame(schema=LONG)
     broken = cases.filter(pl.col("index").is_null())
@@ -235,16 +264,16 @@ def _broken_rules(
         .alias("value"),
     )
     long = long.join(words, on=["column", "check_number"], how="left", nulls_equal=True).select(
-        "index", "column", pl.coalesce("words", pl.col("check").replace(OWN_WORDS)).alias("check"), "value"
+        "index",
+        "column",
+        pl.coalesce("words", pl.col("check").replace({"not_nullable": MISSING})).alias("check"),
+        "value",
     )
     # A value that would not cast has become null: that it may not be null is not a second reason.
-    nulls = pl.col("check") == OWN_WORDS["not_nullable"]
+    nulls = pl.col("check") == MISSING
     casts = cast_failures.select("index", "column", pl.lit(True).alias("cast"))
     long = long.join(casts, on=["index", "column"], how="left")
     return long.filter(~(nulls & pl.col("cast").fill_null(False))).drop("cast")
-
-
-OWN_WORDS = {"not_nullable": "missing", "field_uniqueness": "not unique", "multiple_fields_uniqueness": "not unique"}
 
 
 def _words(schema: DataFrameSchema) -> pl.DataFrame:
@@ -265,7 +294,7 @@ def _null_keys(typed: pl.DataFrame, columns: Sequence[Column], key: Sequence[str
             rows.select(
                 "index",
                 pl.lit(name).alias("column"),
-                pl.lit("missing").alias("check"),
+                pl.lit(MISSING).alias("check"),
                 pl.lit(None, dtype=pl.String).alias("value"),
             )
         )

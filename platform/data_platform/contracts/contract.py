@@ -115,10 +115,11 @@ WORDS = {
 
 
 def rule(check: Any) -> str:
-    """One check in words: `at least 0`. A check of the contract's own is called by its method's name."""
+    """One check in words: `at least 0`. A check of the contract's own is called by its `error`, else by its method's
+    name."""
     words = WORDS.get(str(check.name))
     if words is None:
-        return str(check.name).replace("_", " ")
+        return str(check.error or check.name).replace("_", " ")
     return words.format(**{key: _shortened(value) for key, value in check.statistics.items()})
 
 

@@ -2,7 +2,8 @@
 landing the rows is `load`'s work; what the columns mean is the contract's.
 
 Names are compared as DuckDB does, without regard to case: a source that now says `Email` means the column `email`,
-and is masked as before.
+and is masked as before. Whole numbers are stored as BIGINT from the start, so that a source whose column becomes wider
+needs nothing: DuckLake 1.0 keeps wrong statistics of a column whose type is altered, and reads wrong rows by them.
 """
 
 from dataclasses import dataclass, field
@@ -11,15 +12,15 @@ from typing import Literal
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.sql import quote
 
 LINEAGE = {"_load_id": "BIGINT", "_loaded_at": "TIMESTAMP WITH TIME ZONE", "_row": "BIGINT"}
 """What every raw row carries besides what the source said: the load, its time, and the row's number within it."""
 
-WIDER = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"})
+"""What BIGINT holds."""
 
-UNKNOWN = '"NULL"'
-"""DuckDB's name for the type of a column that holds nothing but nulls."""
+UNKNOWN = "UNKNOWN"
+"""In place of a type, for a column that holds nothing but nulls."""
 
 
 class LoadRefusedError(PlatformError):
@@ -29,8 +30,7 @@ class LoadRefusedError(PlatformError):
 @dataclass
 class Columns:
     """The columns of one raw table during a load: `before` as they are stored (empty if the table is not there yet),
-    `settled` as they will be, `seen` as the source gave them. `drift` names columns that were `added`, `ignored` or
-    `widened`."""
+    `settled` as they will be, `seen` as the source gave them. `drift` names columns that were `added` or `ignored`."""
 
     label: str
     policy: Literal["evolve", "ignore", "refuse"]
@@ -90,25 +90,19 @@ class Columns:
         return rows.drop_columns(added) if self.policy == "ignore" else rows
 
     def settle(self, incoming: dict[str, str]) -> dict[str, str]:
-        """The type that each incoming column is stored in: the raw table's, unless the source's has become wider.
-
-        Raises LoadRefusedError for a type that neither fits nor widens the stored one.
-        """
+        """The type that each incoming column is stored in. Raises LoadRefusedError for one that does not fit the raw
+        table's."""
         types = {}
         for column, given in incoming.items():
             kind = self.settled.get(column, "VARCHAR") if given == UNKNOWN else given
+            kind = "BIGINT" if kind in INTEGERS else kind
             stored = self.settled.get(column, kind)
-            if stored == kind or fits(kind, stored):
-                types[column] = stored
-            elif kind in WIDER and stored in WIDER:
-                types[column] = kind
-                if column in self.before:
-                    self._note("widened", [column])
-            else:
+            if stored != kind and not fits(kind, stored):
                 raise LoadRefusedError(
                     f"{self.label}: column {column} was {stored} and is now {kind}. Nothing was loaded. Cast it back "
                     "in the source, or drop the raw table and load it afresh with --full-refresh."
                 )
+            types[column] = stored
         self.settled |= types
         return types
 
@@ -128,17 +122,9 @@ def fits(kind: str, stored: str) -> bool:
     """Whether every value of type `kind` can be stored as `stored` without loss."""
     if stored == "VARCHAR":
         return True
-    if kind in WIDER and stored in WIDER:
-        return WIDER.index(kind) <= WIDER.index(stored)
     if kind == "FLOAT" and stored == "DOUBLE":
         return True
     if kind.startswith("DECIMAL(") and stored.startswith("DECIMAL("):
         (p1, s1), (p2, s2) = (tuple(map(int, t[8:-1].split(","))) for t in (kind, stored))
         return s2 >= s1 and p2 - s2 >= p1 - s1
     return False
-
-
-def comparable(column: str | None, stored: str) -> str:
-    """The column (None for one that the source no longer gives) as an expression by which incoming and stored rows are
-    compared, whatever the width of their integers."""
-    return f"CAST({'NULL' if column is None else quote(column)} AS {'BIGINT' if stored in WIDER else stored})"

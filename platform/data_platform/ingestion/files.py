@@ -86,15 +86,17 @@ class Files:
         """
         options = self._table(table)
         known = dict(after)
+        contents = _contents(after)
         broken: list[str] = []
         for delivery in self._find(table):
             if known.get(delivery.path) == delivery.version:
                 continue
             yielded = False
             try:
-                for batch in self._deliver(options, delivery, known):
+                for batch in self._deliver(options, delivery, known, contents):
                     if batch.position is not None:
                         known.update(batch.position)
+                        contents.update(_contents(batch.position))
                     yielded = True
                     yield batch
             except (PlatformError, OSError) as error:
@@ -107,7 +109,9 @@ class Files:
         if broken:
             raise self._error(table, broken)
 
-    def _deliver(self, options: FileTable, delivery: Delivery, known: Position) -> Iterator[Batch]:
+    def _deliver(
+        self, options: FileTable, delivery: Delivery, known: Position, contents: Mapping[str, str]
+    ) -> Iterator[Batch]:
         if reason := folder.unrecordable(delivery.path):
             raise PlatformError(reason)
         if folder.leads_out(self._root, delivery):
@@ -119,7 +123,7 @@ class Files:
             )
         content = folder.sha256(self._root, delivery)
         position = {delivery.path: delivery.version, delivery.path + CONTENT: content}
-        same = _loaded_as(options, delivery.path, content, known)
+        same = _loaded_as(options, delivery.path, content, known, contents)
         if same or not delivery.size:
             if folder.changed(self._root, delivery):
                 raise PlatformError(_CHANGED)
@@ -158,21 +162,23 @@ class Files:
 _CHANGED = "it changed while it was read; it is read next time. If that repeats, set `stable_for`"
 
 
-def _loaded_as(options: FileTable, path: str, content: str, known: Position) -> str | None:
+def _contents(position: Position) -> dict[str, str]:
+    """Contents that were loaded, each with the last path that had it."""
+    return {value: entry.removesuffix(CONTENT) for entry, value in position.items() if entry.endswith(CONTENT)}
+
+
+def _loaded_as(options: FileTable, path: str, content: str, known: Position, contents: Mapping[str, str]) -> str | None:
     """The path under which this content was loaded, if it is no news."""
     if known.get(path + CONTENT) == content:
         return path
-    same = [
-        entry.removesuffix(CONTENT) for entry, value in known.items() if entry.endswith(CONTENT) and value == content
-    ]
     if options.deliveries == "additions":
-        return next(iter(same), None)
+        return contents.get(content)
     latest = max(
         (entry for entry in known if not entry.endswith(CONTENT)),
         key=lambda entry: (int(known[entry].partition(":")[2]), entry),
-        default=None,
+        default="",
     )
-    return latest if latest in same else None
+    return latest if known.get(latest + CONTENT) == content else None
 
 
 def _batches(parsed: Iterator[Parsed], path: str) -> Iterator[Batch]:

@@ -18,13 +18,13 @@ import pyarrow as pa
 
 from data_platform.contracts.quarantine import ensure_quarantine, quarantine_table, rejects_frame, write_quarantine
 from data_platform.errors import PlatformError
-from data_platform.ingestion.drift import LINEAGE, Columns, comparable
+from data_platform.ingestion.drift import LINEAGE, UNKNOWN, Columns
 from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.prefetch import prefetched
 from data_platform.ingestion.source import Batch, Overlap, Source, Table
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.sql import quote
+from data_platform.lakehouse.sql import quote, quote_all
 from data_platform.lakehouse.transaction import (
     DataFile,
     columns_of,
@@ -187,10 +187,9 @@ class _Landing:
         if not stored:
             return
         self.overlapping = True
-        values = ", ".join(comparable(column, kind) for column, kind in stored.items())
         since = quote(overlap.column)
         self.lake.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE landed AS SELECT DISTINCT hash({values}) AS row_hash "
+            f"CREATE OR REPLACE TEMP TABLE landed AS SELECT DISTINCT hash({quote_all(stored)}) AS row_hash "
             f"FROM {self.raw.sql} WHERE {since} IS NULL OR {since} >= ?",
             [overlap.since],
         )
@@ -242,7 +241,9 @@ class _Landing:
             part.files += [file] if file is not None else []
 
     def _write(self, rows: pa.Table) -> DataFile | None:
-        types = self.columns.settle(duckdb_types(self.lake.connection, rows.drop_columns("_row").schema))
+        schema = rows.drop_columns("_row").schema
+        unknown = {field.name: UNKNOWN for field in schema if pa.types.is_null(field.type)}
+        types = self.columns.settle({**duckdb_types(self.lake.connection, schema), **unknown})
         columns = [f"CAST({quote(column)} AS {kind}) AS {quote(column)}" for column, kind in types.items()]
         query = (
             f"SELECT {', '.join(columns)}, {self.load_id}::BIGINT AS _load_id, "
@@ -251,7 +252,7 @@ class _Landing:
         # A new column gives rows that landed before a new content: then none of them is a repetition.
         if self.overlapping and not self.columns.drift.get("added"):
             values = ", ".join(
-                comparable(column if column in types else None, kind)
+                f"CAST({quote(column) if column in types else 'NULL'} AS {kind})"
                 for column, kind in self.columns.before.items()
                 if column not in LINEAGE
             )
@@ -287,7 +288,6 @@ class _Landing:
             def work(connection: duckdb.DuckDBPyConnection) -> ledger.Head:
                 moved = ledger.advance(connection, self.head, position, row["ended_at"])
                 if not reason and types and (ready.files or not self.columns.before):
-                    self._widen(connection)
                     ensure_table(connection, self.raw, {**types, **LINEAGE})
                     register(connection, self.raw, ready.files)
                 if rejects is not None:
@@ -315,6 +315,7 @@ class _Landing:
                 row["drift"],
             )
         )
+        self.drop()
         self._begin({**self.columns.before, **types, **LINEAGE} if types else {})
 
     def _figures(self, ready: _Rows, reason: str | None) -> dict[str, Any]:
@@ -338,12 +339,6 @@ class _Landing:
             "drift": self.columns.found(),
             "reason": reason,
         }
-
-    def _widen(self, connection: duckdb.DuckDBPyConnection) -> None:
-        for column in self.columns.drift.get("widened", []):
-            connection.execute(
-                f"ALTER TABLE {self.raw.sql} ALTER COLUMN {quote(column)} SET DATA TYPE {self.columns.settled[column]}"
-            )
 
     def _refusal(self, rows: int, rejected: int) -> str | None:
         if rejected and rejected > self.table.refuse_above * (rows + rejected):

@@ -61,6 +61,7 @@ def build_and_publish(
     Raises PlatformError when nothing could be built: a staged table is missing, dbt cannot run.
     """
     ledger.ensure_ledger(lake)
+    selected = dbt.in_order(manifest, selected)
     ancestors = dbt.staged_ancestors(manifest)
     steps = dbt.staged_steps(lake)
     missing = sorted({table for model in selected for table in ancestors[model] if table not in steps})

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from importlib import import_module
 from inspect import isclass
 from pathlib import Path
@@ -142,6 +143,13 @@ def staged_ancestors(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     return {name: sorted(_sources(manifest, node_id)) for node_id, name in ids.items()}
 
 
+def in_order(manifest: Mapping[str, Any], selected: Sequence[str]) -> list[str]:
+    """Models such that each comes after those it is built from."""
+    ids = {node["name"]: node_id for node_id, node in manifest["nodes"].items() if node["resource_type"] in _BUILT}
+    graph = {name: {other for other in ids if ids[other] in manifest["parent_map"].get(ids[name], [])} for name in ids}
+    return [name for name in TopologicalSorter(graph).static_order() if name in set(selected)]
+
+
 _BUILT = ("model", "snapshot")
 
 
@@ -183,7 +191,9 @@ def contracts_of(module: str, names: Sequence[str]) -> dict[str, type[Contract]]
         loaded = import_module(module)
     except ModuleNotFoundError as error:
         raise PlatformError(f"The contracts {module} cannot be imported: there is no module {error.name!r}.") from None
-    own = [one for one in vars(loaded).values() if isclass(one) and issubclass(one, Contract) and one.__module__ == module]
+    own = [
+        one for one in vars(loaded).values() if isclass(one) and issubclass(one, Contract) and one.__module__ == module
+    ]
     # A contract that others of the module extend is their base, not a table's.
     bases = {base for one in own for base in one.__mro__[1:]}
     contracts = {_snake(one.__name__): one for one in own if one not in bases}

@@ -17,7 +17,7 @@ def newest(frame: Frame, key: str | Sequence[str], by: str | Sequence[str] = ())
 
     `by` may be several columns, the first counting most. A null in it is older than any value. The rows kept stay in
     their order of arrival. Rows with a null in the key are all kept: no two of them are known to be the same thing, and
-    it is for the contract to refuse them. About 10 M rows/s. Raises PlatformError for a column that does not exist.
+    it is for the contract to refuse them. Raises PlatformError for a column that does not exist.
     """
     keys: list[str] = [key] if isinstance(key, str) else list(key)
     order: list[str] = [by] if isinstance(by, str) else list(by)

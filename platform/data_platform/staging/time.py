@@ -209,7 +209,11 @@ def _pattern(given: str) -> _Pattern:
     if not (found & {"%Y", "%y"} and ("%j" in found or (found & {"%m", "%b", "%B"} and "%d" in found))):
         raise PlatformError(f"The format {given!r} is no date: it needs a year, a month and a day, or a year and %j.")
     sample = pl.Series([datetime(2013, 1, 2, 13, 5, tzinfo=UTC)]).dt.strftime(given)
-    if ("%I" in found) != ("%p" in found) or sample.str.to_datetime(given, strict=False).has_nulls():
+    try:
+        complete = ("%I" in found) == ("%p" in found) and not sample.str.to_datetime(given, strict=False).has_nulls()
+    except pl.exceptions.ComputeError:  # hours without minutes
+        complete = False
+    if not complete:
         raise PlatformError(
             f"The format {given!r} makes no instant: %H and %I need %M, %I and %p each other, and %z needs a time."
         )

@@ -180,6 +180,7 @@ def test_utf_16_without_a_byte_order_mark_must_say_which() -> None:
         (b"x,y,x\n", "line 1: in the header, column 3 is named 'x', as column 1 is already"),
         (b"id,ID\n", "column 2 is named 'ID', as column 1"),
         (b"x,,y\n", "column 2 has no name"),
+        (b"x,y\0\n", "the name of column 2 holds a NUL"),
         (b"x,_line\n", "column 2 is named '_line', which the platform gives"),
         (b"\n\nx,\xff\n", "line 3: the header cannot be read: holds bytes"),
         (b'x,"y\n1,2\n', "line 1: the header cannot be read: a quoted field is never closed"),

@@ -25,7 +25,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
-NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).filter(lambda name: name not in ("_file", "_line"))
+NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).filter(
+    lambda name: name not in ("_file", "_line") and "\0" not in name
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -112,7 +114,7 @@ def test_objects_of_any_number_of_fields_go_by_pattern(fields: int, monkeypatch:
 
     monkeypatch.setattr(json_lines, "_one_by_one", counted)
     rows, rejects = parse(f"{line}\n".encode() * 200)
-    assert heights == [1, 0]
+    assert heights == [0]
     assert rejects == []
     expected = {f"f.{n}": str(n) if n % 2 else f"text {n}" for n in range(fields)}
     assert rows == [expected | {"_line": n} for n in range(1, 201)]
@@ -144,16 +146,18 @@ def test_new_fields_are_new_columns_and_missing_ones_null() -> None:
 
 
 def test_malformed_lines_are_set_aside_with_line_text_and_reason() -> None:
-    content = b'{"a": 1}\n{"a": 1,}\n[1]\n{"a": "\xff"}\n{"_line": 1}\n{"": 1}\n{"a"\n  \n{"a": 2}\n{"a": "\\ud800"}\n'
+    content = (
+        b'{"a": 1}\n{"a": 1,}\n[1]\n{"a": "\xff"}\n{"_line": 1}\n{"\\u0000": 1}\n{"a"\n  \n{"a": 2}\n{"a": "\\ud800"}\n'
+    )
     rows, rejects = parse(content)
     assert rows == [{"a": "1", "_line": 1}, {"a": "2", "_line": 9}]
     assert [(reject.line, reject.record) for reject in rejects] == [
-        (2, '{"a": 1,}'), (3, "[1]"), (4, '{"a": "\\xff"}'), (5, '{"_line": 1}'), (6, '{"": 1}'), (7, '{"a"'),
+        (2, '{"a": 1,}'), (3, "[1]"), (4, '{"a": "\\xff"}'), (5, '{"_line": 1}'), (6, '{"\\u0000": 1}'), (7, '{"a"'),
         (10, '{"a": "\\ud800"}'),
     ]  # fmt: skip
     reasons = [
         "not JSON: .*trailing comma in object", "not a JSON object: .*got `array`", "bytes that are not utf-8",
-        "a field is named '_line'", "a field is named ''", "not JSON: .*truncated", "not JSON",
+        "no column can be named '_line'", r"no column can be named '.x00'", "not JSON: .*truncated", "not JSON",
     ]  # fmt: skip
     for reject, reason in zip(rejects, reasons, strict=True):
         assert re.search(reason, reject.reason)

@@ -233,18 +233,3 @@ def test_a_sqlite_file_is_named_by_path_or_url(tmp_path: Path, form: str) -> Non
     path = tmp_path / "operations.sqlite"
     start(World(tmp_path, form.format(path=path), 7))
     assert path.exists()
-
-
-@pytest.mark.year
-def test_after_the_year_every_flight_of_the_package_is_there_and_the_delays_add_up(tmp_path: Path) -> None:
-    world = new_world(tmp_path)
-    start(world)
-    assert advance(world, 365) == Clock(365, 7, finished=True)
-    shown, facts = table(world, "flights"), truth.expected_flights().sort("flight_id")
-    assert shown["flight_id"].to_list() == facts["flight_id"].to_list()
-    assert shown.height == 336_776
-    assert shown["arr_delay_min"].sum() == facts["arr_delay_min"].sum()
-    lost = truth.missing_keys(world, "flights")
-    delay = pl.col("dep_delay_min").sum()
-    kept = ~pl.col("flight_id").is_in(lost.implode())
-    assert shown.filter(kept).select(delay).item() == facts.filter(kept).select(delay).item()

@@ -38,7 +38,7 @@ class JsonLines(Options):
 
 def read(options: JsonLines, stream: BinaryIO) -> Iterator[Parsed]:
     """Parse a stream block by block; each block has the columns that occur in it. A line that is not an object, or
-    has a field without a name or with one of the platform's own, is a reject."""
+    has a field whose name no column can bear (none, with a NUL, one of the platform's own), is a reject."""
 
     def parse(block: bytes, first: int) -> Parsed:
         left, rejects = good_lines(block, first, options.encoding)
@@ -131,11 +131,14 @@ def _decoded(lines: pl.DataFrame) -> tuple[list[dict[str, msgspec.Raw]], list[in
             if not line.isspace():
                 rejects.append(Reject(number, line, _reason(error)))
             continue
-        if _FORBIDDEN.isdisjoint(fields):
+        forbidden = _FORBIDDEN.intersection(fields)
+        if "\\u0000" in line:  # the only way to write one in a name
+            forbidden |= {name for name in fields if "\0" in name}
+        if forbidden:
+            rejects.append(Reject(number, line, f"no column can be named {min(forbidden)!r}"))
+        else:
             objects.append(fields)
             numbers.append(number)
-        else:
-            rejects.append(Reject(number, line, f"a field is named {min(_FORBIDDEN.intersection(fields))!r}"))
     return objects, numbers, rejects
 
 

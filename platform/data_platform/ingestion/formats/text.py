@@ -77,12 +77,12 @@ Encoding = Annotated[str, AfterValidator(_known_encoding)]
 
 
 def checked_columns(names: list[str]) -> list[str]:
-    """The names of columns, refused when one is empty, occurs twice (in any case: SQL does not tell `id` from `ID`)
-    or is one of the platform's own. Raises ValueError with the reason."""
+    """The names of columns, refused when one is empty or holds a NUL, occurs twice (in any case: SQL does not tell
+    `id` from `ID`) or is one of the platform's own. Raises ValueError with the reason."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names, 1):
-        if not name:
-            raise ValueError(f"column {number} has no name")
+        if not name or "\0" in name:
+            raise ValueError(f"column {number} has no name" if not name else f"the name of column {number} holds a NUL")
         if name.lower() in OWN_COLUMNS:
             raise ValueError(f"column {number} is named {name!r}, which the platform gives to every row itself")
         if name.lower() in seen:

@@ -1,6 +1,5 @@
 """The staging of the operations database repairs what can be repaired, and its contracts refuse exactly the rest."""
 
-from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -18,8 +17,8 @@ PRIVATE = ["passenger_name", "passenger_email", "passenger_phone"]
 def raw(world: World, table: str) -> pl.DataFrame:
     """The rows of a table as the platform reads them."""
     options = SqlTable(key=["any"], contract="any")
-    with closing(Relational(world.operations_url, {table: options}).read(table, {})) as batches:
-        return pl.concat([pl.DataFrame(pl.from_arrow(batch.rows)) for batch in batches])
+    batches = Relational(world.operations_url, {table: options}).read(table, {})
+    return pl.concat([pl.DataFrame(pl.from_arrow(batch.rows)) for batch in batches])
 
 
 def due(world: World, table: str) -> pl.DataFrame:

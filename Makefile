@@ -1,0 +1,62 @@
+# Everything a machine with Python, make and a C compiler needs: each target sets up what it uses, in .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+export DATA_PLATFORM_HOME ?= $(CURDIR)/.state
+# Without compiled bytecode every process would compile its imports again, which takes longer than most of its work.
+unexport PYTHONDONTWRITEBYTECODE
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+
+help: ## show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Python 3.11 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	@echo "[1/3] making .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
+	@echo "[2/3] installing the locked packages (about a minute)"
+	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock
+	@echo "[3/3] installing the platform"
+	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(READY)
+
+setup: $(READY) ## make the environment
+
+demo: $(READY) ## play two weeks of real flights through the platform, from the sources to published marts
+	@$(BIN)/dp demo --days 14
+
+ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000
+	@$(BIN)/dp ui
+
+test: $(READY) ## the test suite (minutes)
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope -m "not crash and not year and not browser"
+
+test-crash: $(READY) ## kill processes at random instants, on both catalogs (minutes)
+	@$(BIN)/pytest -q -m crash
+
+test-year: $(READY) ## play all 365 days and reconcile them to the row (minutes)
+	@$(BIN)/pytest -q -m year --timeout 3000
+
+test-browser: $(READY) ## drive the UI in headless Chromium
+	@$(BIN)/pytest -q -m browser --timeout 600
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy platform platform_tests
+
+bench: $(READY) ## measure side by side with DuckDB and dlt, and print the ratios
+	@$(BIN)/python -m platform_tests.benchmarks
+
+lock: ## write requirements.lock anew from pyproject.toml
+	@$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --all-extras --group dev -o requirements.lock pyproject.toml
+
+clean: ## remove the environment; the platform's state stays
+	@rm -rf .venv
+
+.PHONY: help setup demo ui test test-crash test-year test-browser lint bench lock clean

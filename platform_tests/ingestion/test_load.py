@@ -1,0 +1,461 @@
+"""What becomes of rows between the source and the raw table, whatever the source does."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from platform_tests.tables import TABLE, MemorySource, orders, rejects
+
+from data_platform.contracts.quarantine import summary
+from data_platform.errors import PlatformError
+from data_platform.ingestion import load as load_module
+from data_platform.ingestion.load import LoadRefusedError, LoadResult, load_table
+from data_platform.ingestion.source import Batch, Overlap, Table
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.transaction import ConcurrentStepError, columns_of
+from data_platform.staging.masking import MASK_KEY_VARIABLE
+
+DAY = "2020-01-01T00:00:00Z"
+
+
+def load(lake: Lakehouse, source: MemorySource, table: Table = TABLE, **options: Any) -> LoadResult:
+    return load_table(lake, "shop", source, "orders", table, run_id="run-1", **options)
+
+
+def rows(lake: Lakehouse, columns: str = "order_id", table: str = "raw_shop.orders") -> list[Any]:
+    found = lake.connection.execute(f"SELECT {columns} FROM {table} ORDER BY ALL").fetchall()
+    return [row[0] if len(row) == 1 else row for row in found]
+
+
+def position(lake: Lakehouse) -> dict[str, str]:
+    query = "SELECT partition, value FROM platform.positions WHERE layer = 'raw' AND partition <> '#step'"
+    return dict(lake.connection.execute(query).fetchall())
+
+
+def data_files(settings: Settings) -> set[str]:
+    return {str(path) for path in Path(settings.data).rglob("*.parquet")}
+
+
+def known_files(lake: Lakehouse) -> set[str]:
+    """Files that any table names, now."""
+    files = set()
+    for schema, table in lake.connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+    ).fetchall():
+        listed = lake.connection.execute(
+            f"FROM ducklake_list_files('lake', '{table}', schema => '{schema}')"
+        ).fetchall()
+        files |= {name for row in listed for name in (row[0], row[4]) if name}
+    return files
+
+
+def numbered(*numbers: int) -> pa.Table:
+    return orders(*((number, 1, "open", DAY) for number in numbers))
+
+
+def additions(*numbers: int, upto: str) -> MemorySource:
+    return MemorySource([Batch(numbered(*numbers), {"cursor": upto})])
+
+
+def snapshot(*numbers: int, version: str) -> MemorySource:
+    return MemorySource([Batch(numbered(*numbers), {"version": version})], whole=True)
+
+
+def test_a_load_lands_rows_position_and_figures_together(lake: Lakehouse) -> None:
+    result = load(lake, additions(1, 2, 3, upto="3"))
+    assert (result.loads, result.rows_read, result.rows_landed, result.position) == ((1,), 3, 3, {"cursor": "3"})
+    assert result.bytes > 0
+    assert rows(lake, "order_id, _load_id, _row") == [("1", 1, 0), ("2", 1, 1), ("3", 1, 2)]
+    ledger = rows(lake, "load_id, kind, status, rows_read, rows_landed, run_id", "platform.loads")
+    assert ledger == [(1, "additions", "landed", 3, 3, "run-1")]
+
+
+def test_the_next_load_starts_where_the_last_one_ended(lake: Lakehouse) -> None:
+    load(lake, additions(1, upto="1"))
+    source = additions(2, upto="2")
+    load(lake, source)
+    assert source.asked == [{"cursor": "1"}]
+    assert rows(lake) == ["1", "2"]
+    assert position(lake) == {"cursor": "2"}
+
+
+def test_a_batch_moves_only_the_partitions_that_it_names(lake: Lakehouse) -> None:
+    load(lake, MemorySource([Batch(numbered(1), {"a": "1"}), Batch(numbered(2), {"b": "1"})]))
+    load(lake, MemorySource([Batch(numbered(3), {"b": "2"})]))
+    assert position(lake) == {"a": "1", "b": "2"}
+
+
+def test_nothing_new_is_no_step_at_all(lake: Lakehouse) -> None:
+    load(lake, additions(1, upto="1"))
+    result = load(lake, MemorySource([Batch(numbered(), {"cursor": "1"})]))
+    assert (result.loads, result.rows_read, result.position) == ((), 0, {"cursor": "1"})
+    assert load(lake, MemorySource([])).loads == ()
+    assert len(rows(lake, "load_id", "platform.loads")) == 1
+
+
+def test_a_position_can_move_without_rows(lake: Lakehouse) -> None:
+    load(lake, additions(1, upto="1"))
+    assert load(lake, MemorySource([Batch(numbered(), {"cursor": "5"})])).loads == (2,)
+    assert position(lake) == {"cursor": "5"}
+
+
+def test_a_table_without_rows_is_created_with_its_columns(lake: Lakehouse) -> None:
+    load(lake, MemorySource([Batch(numbered(), {"cursor": "0"})]))
+    assert rows(lake) == []
+    columns = columns_of(lake.connection, load_module.raw_table("shop", "orders"))
+    assert list(columns) == ["order_id", "amount", "status", "changed_at", "_load_id", "_loaded_at", "_row"]
+
+
+def test_when_the_source_fails_midway_what_reached_a_position_lands_and_the_rest_is_dropped(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 2)
+    batches = [Batch(numbered(1), {"cursor": "1"}), Batch(numbered(2, 3), None), Batch(numbered(4), None)]
+    with pytest.raises(PlatformError, match="the line went dead"):
+        load(lake, MemorySource(batches, fails=PlatformError("the line went dead")))
+    assert rows(lake) == ["1"]
+    assert position(lake) == {"cursor": "1"}
+    assert data_files(settings) == known_files(lake)
+
+
+def test_when_a_full_refresh_fails_midway_nothing_lands(lake: Lakehouse, settings: Settings) -> None:
+    load(lake, snapshot(1, 2, version="a"))
+    source = MemorySource([Batch(numbered(3), None)], whole=True, fails=PlatformError("timeout"))
+    with pytest.raises(PlatformError, match="timeout"):
+        load(lake, source)
+    assert rows(lake) == ["1", "2"]
+    assert data_files(settings) == known_files(lake)
+
+
+def test_a_bug_in_a_source_lands_nothing_and_leaves_no_file(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 1)
+    with pytest.raises(ZeroDivisionError):
+        load(lake, MemorySource([Batch(numbered(1), None)], fails=ZeroDivisionError("bug")))
+    assert data_files(settings) == known_files(lake)
+    assert position(lake) == {}
+
+
+def test_a_long_load_commits_on_its_way_and_resumes_where_it_died(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 2)
+    batches = [Batch(numbered(n), {"cursor": str(n)}) for n in range(1, 6)]
+    with pytest.raises(ZeroDivisionError):
+        load(lake, MemorySource(batches, fails=ZeroDivisionError("bug")))
+    assert (rows(lake), position(lake)) == (["1", "2", "3", "4"], {"cursor": "4"})
+    assert load(lake, additions(5, 6, upto="6")).loads == (3,)
+    assert rows(lake, "order_id, _load_id, _row") == [
+        ("1", 1, 0),
+        ("2", 1, 1),
+        ("3", 2, 0),
+        ("4", 2, 1),
+        ("5", 3, 0),
+        ("6", 3, 1),
+    ]
+
+
+def test_records_that_cannot_be_read_are_quarantined_with_file_line_and_reason(lake: Lakehouse) -> None:
+    bad = rejects(("a.csv", 7, "x;y;z", "3 fields where 2 are expected"))
+    result = load(lake, MemorySource([Batch(numbered(*range(50)), {"a.csv": "1"}, bad)]))
+    assert (result.rows_read, result.rows_landed, result.rows_quarantined) == (51, 50, 1)
+    columns = 'layer, file, line, record, reasons[1]."check", status, run_id'
+    assert rows(lake, columns, "quarantine_shop.orders") == [
+        ("raw", "a.csv", 7, "x;y;z", "3 fields where 2 are expected", "open", "run-1")
+    ]
+
+
+def test_too_many_unreadable_records_refuse_the_load_and_are_all_kept(lake: Lakehouse, settings: Settings) -> None:
+    load(lake, additions(1, upto="1"))
+    bad = rejects(*(("a.csv", line, "junk", "no") for line in range(10)))
+    source = MemorySource([Batch(numbered(*range(2, 12)), {"cursor": "2"}, bad)])
+    for _ in range(2):
+        with pytest.raises(LoadRefusedError, match=r"10 of 20 records could not be read, more than the 5% that"):
+            load(lake, source)
+    assert (rows(lake), position(lake)) == (["1"], {"cursor": "1"})
+    assert [(entry["rows"], entry["check"]) for entry in summary(lake.connection)] == [(10, "no")]
+    refused = rows(lake, "load_id, status, rows_landed, rows_quarantined, bytes", "platform.loads")[1:]
+    assert refused == [(2, "refused", 0, 10, 0), (3, "refused", 0, 10, 0)]
+    assert data_files(settings) == known_files(lake)
+
+
+def test_a_refused_full_refresh_is_refused_once(lake: Lakehouse) -> None:
+    bad = rejects(("a.csv", 1, "junk", "no"))
+    with pytest.raises(LoadRefusedError):
+        load(lake, MemorySource([Batch(numbered(1), {"version": "a"}, bad)], whole=True))
+    assert rows(lake, "status", "platform.loads") == ["refused"]
+
+
+def test_records_without_a_place_are_each_kept(lake: Lakehouse) -> None:
+    none: Any = None
+    bad = rejects((none, none, "one", "no"), (none, none, "two", "no"))
+    table = TABLE.model_copy(update={"refuse_above": 1.0})
+    load(lake, MemorySource([Batch(numbered(1), {"page": "1"}, bad)]), table)
+    assert rows(lake, "record", "quarantine_shop.orders") == ["one", "two"]
+
+
+def test_a_full_refresh_that_shrank_too_much_is_refused_until_it_is_forced(lake: Lakehouse, settings: Settings) -> None:
+    load(lake, snapshot(*range(10), version="a"))
+    with pytest.raises(LoadRefusedError, match=r"4 rows where the last one held 10: less than the 50%.*--full-refresh"):
+        load(lake, snapshot(*range(4), version="b"))
+    assert position(lake) == {"version": "a"}
+    assert data_files(settings) == known_files(lake)
+    assert load(lake, snapshot(*range(4), version="b"), full_refresh=True).rows_landed == 4
+    assert load(lake, snapshot(*range(2), version="c")).rows_landed == 2
+
+
+def test_an_empty_full_refresh_is_refused_and_can_be_forced(lake: Lakehouse) -> None:
+    load(lake, snapshot(1, version="a"))
+    with pytest.raises(LoadRefusedError, match="0 rows where the last one held 1"):
+        load(lake, snapshot(version="b"))
+    assert load(lake, snapshot(version="b"), full_refresh=True).loads == (3,)
+
+
+def test_an_unchanged_full_refresh_lands_nothing(lake: Lakehouse, settings: Settings) -> None:
+    load(lake, snapshot(1, 2, version="a"))
+    result = load(lake, snapshot(1, 2, version="a"))
+    assert (result.loads, result.rows_landed) == ((), 0)
+    assert rows(lake) == ["1", "2"]
+    assert data_files(settings) == known_files(lake)
+
+
+def test_a_forced_refresh_reads_from_the_beginning_and_counts_as_the_whole_table(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 2)
+    load(lake, additions(1, upto="1"))
+    source = MemorySource([Batch(numbered(n), {"cursor": str(n)}) for n in range(1, 8)])
+    result = load(lake, source, full_refresh=True)
+    assert source.asked == [{}]
+    assert (result.loads, result.rows_landed) == ((2,), 7)
+    assert rows(lake, "kind, rows_landed", "platform.loads") == [("additions", 1), ("snapshot", 7)]
+
+
+def test_a_forced_refresh_that_fails_midway_changes_nothing(lake: Lakehouse, settings: Settings) -> None:
+    load(lake, additions(1, upto="1"))
+    failing = MemorySource([Batch(numbered(1), {"cursor": "0"})], fails=PlatformError("gone"))
+    with pytest.raises(PlatformError, match="gone"):
+        load(lake, failing, full_refresh=True)
+    assert (rows(lake), position(lake)) == (["1"], {"cursor": "1"})
+    assert data_files(settings) == known_files(lake)
+
+
+def test_rows_that_are_delivered_again_are_dropped_if_they_are_equal_in_every_column(lake: Lakehouse) -> None:
+    load(lake, MemorySource([Batch(orders((1, 1, "open", DAY), (2, 2, "open", None)), {"cursor": DAY})]))
+    again = orders((1, 1, "open", DAY), (2, 2, "open", None), (1, 9, "open", DAY), (3, 3, "open", DAY))
+    overlap = Overlap("changed_at", DAY)
+    result = load(lake, MemorySource([Batch(again, {"cursor": "2020-01-02"})], again=overlap))
+    assert (result.rows_read, result.rows_landed, result.rows_repeated) == (4, 2, 2)
+    assert rows(lake, "order_id, amount") == [("1", "1"), ("1", "9"), ("2", "2"), ("3", "3")]
+
+
+def test_when_all_rows_were_there_already_the_position_still_moves(lake: Lakehouse) -> None:
+    load(lake, MemorySource([Batch(numbered(1), {"cursor": DAY})]))
+    again = MemorySource([Batch(numbered(1), {"cursor": "x"})], again=Overlap("changed_at", DAY))
+    assert load(lake, again).rows_repeated == 1
+    assert (rows(lake), position(lake)) == (["1"], {"cursor": "x"})
+
+
+def typed(lake: Lakehouse, upto: int, table: Table = TABLE, **columns: pa.Array) -> LoadResult:
+    return load(lake, MemorySource([Batch(pa.table(columns), {"cursor": str(upto)})]), table)
+
+
+def test_a_new_column_is_landed_left_out_or_refused_as_the_policy_says(lake: Lakehouse) -> None:
+    one = pa.array(["1"])
+    typed(lake, 1, a=one)
+    with pytest.raises(LoadRefusedError, match="has new column b, and its drift policy is to refuse"):
+        typed(lake, 2, TABLE.model_copy(update={"drift": "refuse"}), a=one, b=one)
+    ignored = typed(lake, 2, TABLE.model_copy(update={"drift": "ignore"}), a=one, b=one)
+    assert ignored.drift == {"ignored": ["b"]}
+    assert typed(lake, 3, a=one, b=one).drift == {"added": ["b"]}
+    assert rows(lake, "a, b, _load_id") == [("1", "1", 3), ("1", None, 1), ("1", None, 2)]
+    assert typed(lake, 4, a=one, b=one).drift == {}
+
+
+def test_a_column_that_is_gone_is_null_and_reported(lake: Lakehouse) -> None:
+    one = pa.array(["1"])
+    typed(lake, 1, a=one, b=one)
+    assert typed(lake, 2, a=one).drift == {"lost": ["b"]}
+    assert rows(lake, "a, b") == [("1", "1"), ("1", None)]
+    assert json.loads(rows(lake, "drift", "platform.loads")[0]) in ({}, {"lost": ["b"]})
+
+
+def test_whole_numbers_may_become_wider_and_no_value_is_ever_bent(lake: Lakehouse) -> None:
+    typed(lake, 1, a=pa.array([1], pa.int32()))
+    typed(lake, 2, a=pa.array([2**40], pa.int64()))
+    typed(lake, 3, a=pa.array([3], pa.uint16()))
+    assert rows(lake, "a, typeof(a)") == [(1, "BIGINT"), (3, "BIGINT"), (2**40, "BIGINT")]
+    assert lake.connection.execute("SELECT min(a), max(a) FROM raw_shop.orders WHERE a < 2").fetchone() == (1, 1)
+    with pytest.raises(LoadRefusedError, match="column a was BIGINT and is now UBIGINT"):
+        typed(lake, 4, a=pa.array([2**63], pa.uint64()))
+
+
+def test_a_repeated_row_is_known_although_its_column_became_wider(lake: Lakehouse) -> None:
+    typed(lake, 1, a=pa.array([1, 7], pa.int32()), at=pa.array([5, 5]))
+    wide = pa.table({"a": pa.array([1, 2**40], pa.int64()), "at": pa.array([5, 6])})
+    result = load(lake, MemorySource([Batch(wide, {"cursor": "2"})], again=Overlap("at", 5)))
+    assert (result.rows_landed, result.rows_repeated) == (1, 1)
+    assert rows(lake, "a") == [1, 7, 2**40]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array([1]), pa.array(["x"])),
+        (pa.array([1.5]), pa.array([True])),
+        (pa.array([1], pa.decimal128(5, 2)), pa.array([1], pa.decimal128(9, 4))),
+        (pa.array([1], pa.timestamp("us")), pa.array([1], pa.date32())),
+    ],
+)
+def test_a_column_that_changes_its_type_refuses_the_load(
+    lake: Lakehouse, settings: Settings, first: pa.Array, second: pa.Array
+) -> None:
+    typed(lake, 1, a=first)
+    with pytest.raises(LoadRefusedError, match=r"shop/orders: column a was \S+ and is now \S+. Nothing was loaded"):
+        typed(lake, 2, a=second)
+    assert len(rows(lake, "a")) == 1
+    assert position(lake) == {"cursor": "1"}
+    assert data_files(settings) == known_files(lake)
+
+
+def test_a_text_column_takes_whatever_comes_later(lake: Lakehouse) -> None:
+    typed(lake, 1, a=pa.array(["x"]))
+    typed(lake, 2, a=pa.array([1]))
+    typed(lake, 3, a=pa.nulls(1))
+    assert rows(lake, "a") == ["1", "x", None]
+
+
+def test_a_column_of_nothing_but_nulls_does_not_settle_its_type_for_ever(lake: Lakehouse) -> None:
+    typed(lake, 1, a=pa.nulls(2))
+    typed(lake, 2, a=pa.array(["later"]))
+    assert rows(lake, "a") == ["later", None, None]
+
+
+def test_a_column_spelt_in_another_case_is_the_same_column(lake: Lakehouse) -> None:
+    typed(lake, 1, Name=pa.array(["x"]))
+    assert typed(lake, 2, NAME=pa.array(["y"])).drift == {}
+    assert rows(lake, "Name") == ["x", "y"]
+
+
+@pytest.mark.parametrize("name", ["_row", "_LOAD_ID", "A"])
+def test_a_column_whose_name_clashes_is_refused_before_anything_is_written(
+    lake: Lakehouse, settings: Settings, name: str
+) -> None:
+    with pytest.raises(PlatformError, match=rf"shop/orders has a column {name}"):
+        typed(lake, 1, **{"a": pa.array(["1"]), name: pa.array(["2"])})
+    assert not data_files(settings)
+
+
+MASKED = TABLE.model_copy(update={"mask": ["email"], "mask_within": ["note"]})
+
+
+def people(*emails: str, column: str = "email", note: str = "wrote to {} twice") -> pa.Table:
+    return pa.table({column: list(emails), "note": [note.format(email) for email in emails]})
+
+
+def everything_written(settings: Settings) -> bytes:
+    """Every byte of the lakehouse's data; Parquet dictionaries and statistics are not compressed beyond recognition."""
+    found = b"".join(path.read_bytes() for path in Path(settings.data).rglob("*") if path.is_file())
+    if settings.catalog_is_sqlite:
+        found += b"".join(path.read_bytes() for path in Path(settings.catalog).parent.glob("catalog.sqlite*"))
+    return found
+
+
+def everything_readable(lake: Lakehouse) -> str:
+    """Every value of every table."""
+    tables = lake.connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+    ).fetchall()
+    return "\n".join(str(lake.connection.execute(f'FROM "{s}"."{t}"').fetchall()) for s, t in tables)
+
+
+def test_masked_values_are_nowhere_in_the_clear(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MASK_KEY_VARIABLE, "k" * 32)
+    bad = rejects(("a.csv", 3, "1;zoe@secret.example;;", "too many fields"))
+    rows_ = people(*[f"zoe{i}@secret.example" for i in range(50)])
+    load(lake, MemorySource([Batch(rows_, {"a.csv": "1"}, bad)]), MASKED)
+    with pytest.raises(LoadRefusedError):
+        load(lake, MemorySource([Batch(people("eve@secret.example"), {"b.csv": "1"}, bad)]), MASKED)
+    assert "secret.example" not in everything_readable(lake)
+    assert "zoe" not in everything_readable(lake)
+    assert b"secret.example" not in everything_written(settings)
+    assert b"hmac:" in everything_written(settings)
+    assert rows(lake, "email, note")[0][0].startswith("hmac:")
+    assert rows(lake, "record, quarantine_id", "quarantine_shop.orders") == [
+        ("(withheld: this table masks columns; see file and line)", "a.csv:3")
+    ]
+
+
+def test_without_a_mask_key_nothing_is_read_or_written(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(MASK_KEY_VARIABLE, raising=False)
+    source = MemorySource([Batch(people("a@b.example"), {"cursor": "1"})])
+    with pytest.raises(PlatformError, match=MASK_KEY_VARIABLE):
+        load(lake, source, MASKED)
+    assert source.asked == []
+    assert not data_files(settings)
+
+
+def test_a_misspelt_mask_column_is_an_error_before_anything_is_written(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MASK_KEY_VARIABLE, "k" * 32)
+    table = TABLE.model_copy(update={"mask": ["emial"]})
+    with pytest.raises(PlatformError, match=r"is to mask emial, which the source does not give. It gives: email, note"):
+        load(lake, MemorySource([Batch(people("a@b.example"), {"cursor": "1"})]), table)
+    assert not data_files(settings)
+
+
+def test_a_masked_column_that_may_have_been_renamed_refuses_the_load(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MASK_KEY_VARIABLE, "k" * 32)
+    load(lake, MemorySource([Batch(people("a@b.example"), {"cursor": "1"})]), MASKED)
+    renamed = Batch(people("c@d.example", column="mail"), {"cursor": "2"})
+    with pytest.raises(LoadRefusedError, match="no longer gives email, which is masked, and gives mail instead"):
+        load(lake, MemorySource([renamed]), MASKED)
+    load(lake, MemorySource([renamed]), MASKED.model_copy(update={"drift": "ignore"}))
+    load(lake, MemorySource([Batch(people("e@f.example", column="EMAIL"), {"cursor": "3"})]), MASKED)
+    written = everything_written(settings)
+    assert not any(mail in written for mail in (b"a@b.example", b"c@d.example", b"e@f.example"))
+    assert sum(row is not None for row in rows(lake, "email")) == 2
+
+
+def test_two_loads_from_the_same_position_land_once(lake: Lakehouse, settings: Settings) -> None:
+    load(lake, additions(1, upto="1"))
+
+    class Slow(MemorySource):
+        def read(self, table: str, after: Any) -> Iterator[Batch]:
+            yield from super().read(table, after)
+            other = lake.cursor()
+            load(other, additions(2, upto="2"))
+
+    with pytest.raises(ConcurrentStepError, match="stands at step 2, this run started from 1"):
+        load(lake, Slow([Batch(numbered(2), {"cursor": "2"})]))
+    assert rows(lake) == ["1", "2"]
+    assert rows(lake, "load_id", "platform.loads") == [1, 2]
+    assert data_files(settings) == known_files(lake)
+
+
+def test_progress_tells_the_rows_read_so_far(lake: Lakehouse) -> None:
+    told: list[int] = []
+    batches = [Batch(numbered(1, 2), {"cursor": "2"}), Batch(numbered(3), {"cursor": "3"})]
+    load(lake, MemorySource(batches), progress=told.append)
+    assert told == [2, 3]
+
+
+def test_names_and_values_full_of_quotes_go_through(lake: Lakehouse) -> None:
+    odd = pa.table({'a"b; DROP TABLE x': ["it's"], "select": ['"']})
+    result = load_table(lake, "o'd\"d", MemorySource([Batch(odd, {"p'q": "r's"})]), "t'\"", TABLE, run_id="r'1")
+    assert result.rows_landed == 1
+    assert lake.connection.execute("""SELECT * EXCLUDE (_loaded_at) FROM "raw_o'd""d"."t'""\" """).fetchall() == [
+        ("it's", '"', 1, 0)
+    ]
