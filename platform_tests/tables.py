@@ -67,4 +67,4 @@ class MemorySource:
 
 
 def frame(lake_connection: object, query: str) -> pl.DataFrame:
-    return lake_connection.execute(query).pl()  # type: ignore[attr-defined]
+    return lake_connection.execute(query).pl()  # type: ignore[attr-defined,no-any-return]

@@ -131,7 +131,7 @@ def _loads(lake: "Lakehouse") -> list[Any]:
     from data_platform.lakehouse import ledger
 
     return lake.connection.execute(
-        "SELECT source, table_name, max(ended_at), arg_max(status, load_id), "
+        "SELECT source, table_name, max(ended_at) FILTER (status = 'landed'), arg_max(status, load_id), "
         "CASE arg_max(status, load_id) WHEN 'refused' THEN arg_max(reason, load_id) END, "
         "max(load_id) FILTER (status = 'landed' AND rows_landed > 0) "
         f"FROM {ledger.name('loads')} GROUP BY ALL"
@@ -143,7 +143,7 @@ def _stagings(lake: "Lakehouse") -> list[Any]:
     from data_platform.lakehouse import ledger
 
     return lake.connection.execute(
-        "SELECT source, table_name, max(ended_at), arg_max(status, staging_id), "
+        "SELECT source, table_name, max(ended_at) FILTER (status = 'staged'), arg_max(status, staging_id), "
         "CASE arg_max(status, staging_id) WHEN 'refused' THEN arg_max(reason, staging_id) END "
         f"FROM {ledger.name('stagings')} GROUP BY ALL"
     ).fetchall()

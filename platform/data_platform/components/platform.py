@@ -61,10 +61,12 @@ def source_spec(package: Path, source: str) -> SourceSpec:
     raise PlatformError(f"{folder / DEFS} describes no source, but a {type(component).__name__}.")
 
 
-def broken_sources(package: Path) -> dict[str, str]:
-    """The sources and models of a platform that cannot be loaded, and why."""
+def broken_sources(package: Path, only: str | None = None) -> dict[str, str]:
+    """The sources and models of a platform (or `only` one of them) that cannot be loaded, and why."""
     reasons = {}
     for folder in folders(package):
+        if only not in (None, folder.name):
+            continue
         try:
             _tree(folder).build_defs_at_path(folder)
         except BROKEN_BY as error:
