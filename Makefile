@@ -54,7 +54,7 @@ bench: $(READY) ## measure side by side with DuckDB and dlt, and print the ratio
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-annotate --all-extras --group dev -o requirements.lock pyproject.toml
+	  --no-emit-find-links --no-annotate --no-header --all-extras --group dev -o requirements.lock pyproject.toml
 
 clean: ## remove the environment; the platform's state stays
 	@rm -rf .venv

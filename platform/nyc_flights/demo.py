@@ -6,11 +6,14 @@ what landed, was repaired, quarantined and published. With `--play` only the sou
 sensors pick it up.
 """
 
+import os
 import secrets
 import shutil
+import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,8 +75,6 @@ def defaults(settings: "Settings") -> dict[str, str]:
 
 
 def _variable(name: str) -> str:
-    import os
-
     return os.environ[name]
 
 
@@ -92,17 +93,33 @@ def forget(settings: "Settings") -> None:
 
 @contextmanager
 def sources(world: "World", console: "Console") -> Iterator[None]:
-    """The source systems: begun if they are not there yet, the weather service answering for the time of the block."""
-    from urllib.parse import urlsplit
-
+    """The source systems: begun if they are not there yet, the weather service answering for the time of the block,
+    unless one answers already (beside the UI)."""
     from nyc_flights.simulator.weather import serve_weather
     from nyc_flights.simulator.world import start
 
     if not (world.folder / "clock.json").exists():
         with console.status("Making the source systems of 2013..."):
             start(world)
-    with serve_weather(world, urlsplit(_variable("WEATHER_URL")).port or WEATHER_PORT):
+    with socket.socket() as probe:
+        answers = probe.connect_ex(("127.0.0.1", weather_port())) == 0
+    with nullcontext() if answers else serve_weather(world, weather_port()):
         yield
+
+
+def weather_port() -> int:
+    """The port of the weather service, from WEATHER_URL."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(_variable("WEATHER_URL")).port or WEATHER_PORT
+
+
+def weather_service(settings: "Settings") -> list[str] | None:
+    """The command that serves the weather beside the UI (entry point `data_platform.services`); None without a demo."""
+    if not (settings.home / "clock.json").exists():
+        return None
+    folder, port = str(settings.home), str(weather_port())
+    return [sys.executable, "-m", "nyc_flights.simulator.weather", "--folder", folder, "--port", port]
 
 
 def days_left(world: "World", days: int) -> int:

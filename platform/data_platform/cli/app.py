@@ -30,7 +30,7 @@ class Commands(TyperGroup):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,
+        standalone_mode: bool = True,  # noqa: ARG002 - always: errors become messages here
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:

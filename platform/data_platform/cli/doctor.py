@@ -224,7 +224,9 @@ def _platform_findings(package: Path) -> Iterator[Finding]:
 
     broken = broken_sources(package)
     for name, reason in broken.items():
-        yield Finding(f"{package.name}/{name}", "error", reason, "Until then it shows as the asset broken/" + name + ".")
+        yield Finding(
+            f"{package.name}/{name}", "error", reason, "Until then it shows as the asset broken/" + name + "."
+        )
     good = [folder.name for folder in folders(package) if folder.name not in broken]
     yield Finding(f"platform {package.name}", "ok" if good else "warning", f"loads {', '.join(good) or 'nothing'}")
     for folder in folders(package):

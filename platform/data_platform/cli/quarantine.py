@@ -159,7 +159,9 @@ def discard(
 
     source, name = split(table)
     if everything == bool(id or column):
-        raise PlatformError("Say what is to be discarded: --id ID (several times, if need be), --column NAME, or --all.")
+        raise PlatformError(
+            "Say what is to be discarded: --id ID (several times, if need be), --column NAME, or --all."
+        )
     settings = settings_from_environment()
     with open_lakehouse(settings, read_only=True) as lake:
         stored, selection = chosen(lake, source, name, id, column)
@@ -209,7 +211,7 @@ def chosen(
                 f"Open are {len(everything):,}: {there}{', ...' if len(everything) > LISTED else ''}."
             )
         columns = lake.connection.execute(
-            f"SELECT DISTINCT reason.\"column\" FROM (SELECT unnest(reasons) AS reason FROM {stored.sql} "
+            f'SELECT DISTINCT reason."column" FROM (SELECT unnest(reasons) AS reason FROM {stored.sql} '
             "WHERE status = 'open') ORDER BY 1"
         ).fetchall()
         raise PlatformError(

@@ -22,7 +22,10 @@ def sql(
     output: OutputOption = None,
     limit: LimitOption = None,
 ) -> None:
-    """Run SQL on the lakehouse, read-only. Schemas: raw_<source>, staged_<source>, quarantine_<source>, modelled, platform."""
+    """Run SQL on the lakehouse, read-only.
+
+    Its schemas are raw_<source>, staged_<source>, quarantine_<source>, modelled and platform (the ledger).
+    """
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.history import run_query
     from data_platform.lakehouse.settings import settings_from_environment
@@ -68,4 +71,6 @@ def check_columns(table: str, chosen: list[str], there: list[str]) -> None:
     """Raise PlatformError, listing the columns that exist, for one that does not."""
     missing = [name for name in chosen if name not in there]
     if missing or not chosen:
-        raise PlatformError(f"{table} has no column {', '.join(missing) or '(none named)'}. It has: {', '.join(there)}.")
+        raise PlatformError(
+            f"{table} has no column {', '.join(missing) or '(none named)'}. It has: {', '.join(there)}."
+        )

@@ -1,4 +1,4 @@
-"""How results are shown: times in words, values as text, rows as a table, CSV, JSON or Parquet. Nothing is queried here.
+"""How results are shown: times in words, rows as a table, CSV, JSON or Parquet. Nothing is queried here.
 
 DuckDB writes CSV, JSON and Parquet itself, so the size of a result does not matter; only the table, which a person
 reads, is limited.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from data_platform.lakehouse.connect import Lakehouse
+
 
 class Format(StrEnum):
     """How rows are written."""

@@ -61,7 +61,10 @@ def snapshots(
             f"{WORDS.get(kind, kind.replace('_', ' '))} {', '.join(what)}"
             for kind, what in named(one.changes, names).items()
         )
-        shown = [changes, *([f"published: {', '.join(published[one.snapshot_id])}"] if one.snapshot_id in published else [])]
+        shown = [
+            changes,
+            *([f"published: {', '.join(published[one.snapshot_id])}"] if one.snapshot_id in published else []),
+        ]
         stamp = one.committed_at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(str(one.snapshot_id), stamp, ago(one.committed_at), "; ".join(text for text in shown if text))
     console().print(table)

@@ -256,7 +256,9 @@ def _verdict(one: TableStatus) -> str:
         return "[dim]not staged[/]"
     if not one.passed:
         return "[red]failed[/]"
-    return f"[green]passed[/], {one.rows_failed:,} of {one.rows_checked:,} bad" if one.rows_failed else "[green]passed[/]"
+    return (
+        f"[green]passed[/], {one.rows_failed:,} of {one.rows_checked:,} bad" if one.rows_failed else "[green]passed[/]"
+    )
 
 
 def _figure(value: int | None) -> str:

@@ -1,10 +1,20 @@
-"""`dp ui`: the Dagster UI with its daemon, on this machine alone."""
+"""`dp ui`: the Dagster UI with its daemon, on this machine alone, and what a platform's packages want to run beside it.
+
+A package declares such a service by an entry point in the group `data_platform.services`: a function from settings to
+the command to run, or None if there is nothing to serve. A service ends with the UI.
+"""
 
 import os
+import signal
+import subprocess
 import sys
+from importlib.metadata import entry_points
+from types import FrameType
 from typing import Annotated
 
 import typer
+
+SERVICES = "data_platform.services"
 
 
 def ui(
@@ -14,11 +24,25 @@ def ui(
     from data_platform.cli.instance import prepare_dagster_home
     from data_platform.lakehouse.settings import REPOSITORY, settings_from_environment
 
-    prepare_dagster_home(settings_from_environment())
+    settings = settings_from_environment()
+    prepare_dagster_home(settings)
     workspace = REPOSITORY / "workspace.yaml"
-    # `working_directory` in workspace.yaml counts from the folder in which the server starts.
-    os.chdir(REPOSITORY)
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
+    services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
     print(f"http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    # In the place of this process, so that signals reach the server.
-    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+    # `working_directory` in workspace.yaml counts from the folder in which the server starts.
+    beside = [subprocess.Popen(service, cwd=REPOSITORY, stdout=subprocess.DEVNULL) for service in services]
+    server = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's form
+        server.send_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, stop)
+    # Ctrl-C in a terminal reaches the server by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        raise typer.Exit(server.wait())
+    finally:
+        for service in beside:
+            service.terminate()
+            service.wait()

@@ -22,6 +22,7 @@ from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
 
 LOOK_TAG = "data_platform/look"
+SOURCE_TAG = "data_platform/source"
 MAX_WAIT = timedelta(hours=1)
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -140,15 +141,17 @@ def request_once(
     keys: Sequence[dg.AssetKey],
     every: timedelta,
 ) -> dg.RunRequest | dg.SkipReason:
-    """One request for `keys`, unless a run for the same `what` is under way or ended just now.
+    """One request for `keys`, unless a run that this sensor asked for is under way, or one for the same `what` ended
+    just now.
 
-    `what` is anything JSON can hold that changes once a run has done its work.
+    One run at a time for each source: what arrives meanwhile is taken in by the next, all of it at once. `what` is
+    anything JSON can hold that changes once a run has done its work.
     """
     digest = hashlib.sha256(json.dumps([name, what], sort_keys=True, default=str).encode()).hexdigest()[:16]
     tag = f"{name}-{digest}"
+    if instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: name}, statuses=UNDER_WAY), limit=1):
+        return dg.SkipReason(f"A run of {name} is under way; what is new meanwhile is taken in by the next.")
     records = instance.get_run_records(dg.RunsFilter(tags={LOOK_TAG: tag}), limit=20)
-    if any(record.dagster_run.status in UNDER_WAY for record in records):
-        return dg.SkipReason("A run for this is under way.")
     attempt = len(records)
     if attempt:
         ended = max(record.update_timestamp.replace(tzinfo=UTC) for record in records)
@@ -158,4 +161,4 @@ def request_once(
                 f"{attempt} run{'s' * (attempt > 1)} for the same news did not take it in (see the runs tagged "
                 f"{LOOK_TAG}={tag}); asking again in {int(wait.total_seconds())} s, or as soon as something moves."
             )
-    return dg.RunRequest(run_key=f"{tag}-{attempt}", asset_selection=list(keys), tags={LOOK_TAG: tag, "source": name})
+    return dg.RunRequest(run_key=f"{tag}-{attempt}", asset_selection=list(keys), tags={LOOK_TAG: tag, SOURCE_TAG: name})

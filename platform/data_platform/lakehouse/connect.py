@@ -67,7 +67,7 @@ def install_extensions(settings: Settings) -> Path:
 
 
 def _verify(binary: Path, name: str) -> None:
-    """Have DuckDB check the signature of a binary before it is copied, once: each later LOAD would hash 60 MB to check it again,
+    """Have DuckDB check the signature of a binary before it is copied, once: each LOAD would hash 60 MB for it again,
     which takes longer than opening the lakehouse. Raises PlatformError if it is not DuckDB's own."""
     with duckdb.connect() as probe:
         try:

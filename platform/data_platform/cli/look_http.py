@@ -1,0 +1,169 @@
+"""A look at an HTTP API for `dp add source`: where its rows are and how its pages follow one another.
+
+Only what was seen to work is drafted: a parameter for the next page counts once it has brought other rows.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from data_platform.cli.look import Found, slug
+from data_platform.errors import PlatformError
+
+NEXT = (
+    "next",
+    "next_url",
+    "next_page",
+    "next_link",
+    "nextLink",
+    "@odata.nextLink",
+    "next_cursor",
+    "nextCursor",
+    "next_page_token",
+    "nextPageToken",
+    "continuation",
+    "href",
+)
+"""What APIs call the next page, or the cursor that leads to it."""
+
+AROUND = ("meta", "metadata", "paging", "pagination", "links", "_links", "page", "next")
+"""Objects in which it may lie."""
+
+PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "next", "continuation")
+"""What APIs call the parameter for such a cursor."""
+
+TOTALS = ("total", "total_count", "totalCount", "count", "total_pages", "totalPages")
+
+
+def split_url(url: str) -> tuple[str, str, dict[str, str]]:
+    """Where the API begins, the path of the table, and the parameters, of the URL of a first page."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PlatformError(
+            f"{url!r} is no address of an API: give the URL of its first page, with http:// or https://."
+        )
+    if parts.username or parts.password:
+        raise PlatformError("The URL holds a password. Give a token by --token-env NAME, the variable that holds it.")
+    return f"{parts.scheme}://{parts.netloc}", parts.path or "/", dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def look_at_api(url: str, table: str | None, token: str | None) -> tuple[str, Found]:
+    """Where the API begins, and the one table behind a URL. Raises PlatformError if it does not answer with rows."""
+    from data_platform.ingestion.http_client import Pace, connect, redact
+    from data_platform.ingestion.http_options import HttpOptions
+    from data_platform.ingestion.http_rows import decode, to_arrow
+
+    base, path, params = split_url(url)
+    auth = {"auth": {"type": "bearer", "token": token}} if token else {}
+    options = HttpOptions.model_validate({"url": base, "max_retries": 1, **auth})
+    with connect(options, Pace(None)) as client:
+
+        def ask(more: Mapping[str, str]) -> tuple[Any, Mapping[str, str]]:
+            answer = client.get(path, params={**params, **more})
+            where = redact(answer.url)
+            if answer.status_code in (401, 403):
+                raise PlatformError(
+                    f"{where} answered {answer.status_code}. Give the variable that holds its token: --token-env NAME."
+                )
+            if answer.status_code >= 400:
+                raise PlatformError(f"{where} answered {answer.status_code}. Is this the address of a list of rows?")
+            try:
+                return decode(answer.content, None), answer.headers
+            except ValueError as error:
+                raise PlatformError(f"{where} answered, but {error}.") from None
+
+        body, headers = ask({})
+        keys = rows_at(body)
+        rows = _at(body, keys)
+        place: dict[str, Any] = {"path": path, **({"params": params} if params else {})}
+        if keys:
+            place["rows"] = ".".join(keys) if not any("." in key for key in keys) else list(keys)
+        notes = []
+        if 'rel="next"' in headers.get("Link", "") or "rel=next" in headers.get("Link", ""):
+            place["pagination"] = {"type": "link_header"}
+        elif (following := next_page(body)) is not None:
+            where, value = following
+            dotted = ".".join(where) if not any("." in key for key in where) else list(where)
+            if value.startswith(("http://", "https://", "/")):
+                place["pagination"] = {"type": "next_url", "path": dotted}
+            else:
+                place["pagination"] = {
+                    "type": "cursor",
+                    "path": dotted,
+                    "param": _parameter(ask, rows, keys, value, where),
+                }
+        else:
+            notes += _counted(body, len(rows))
+    whole = "pagination" not in place and not notes
+    return base, Found(
+        slug(table or path.rstrip("/").split("/")[-1] or "rows"), place, to_arrow(rows), whole, notes=notes
+    )
+
+
+def _parameter(ask: Any, rows: list[Any], keys: tuple[str, ...], value: str, where: tuple[str, ...]) -> str:
+    """The parameter that the cursor goes into: the first one that brings other rows."""
+    for name in (where[-1], *PARAMETERS):
+        try:
+            body, _ = ask({name: value})
+        except PlatformError:
+            continue
+        other = _at(body, keys) if _has(body, keys) else None
+        if isinstance(other, list) and other != rows:
+            return str(name)
+    raise PlatformError(
+        f"The answer names a next page by `{'.'.join(where)}`, but none of the usual parameters "
+        f"({', '.join(PARAMETERS)}) leads there. Write the source's defs.yaml by hand: "
+        "`pagination: {type: cursor, path: ..., param: ...}`."
+    )
+
+
+def rows_at(body: Any) -> tuple[str, ...]:
+    """Where the list of rows is: the longest list of objects, at the top or at most two levels down."""
+    from data_platform.ingestion.http_rows import describe
+
+    lists = {keys: value for keys, value in _walk(body, 2) if isinstance(value, list) and _objects(value)}
+    if not lists:
+        raise PlatformError(f"The answer holds no list of objects that could be rows: it {describe(body)}.")
+    return max(lists, key=lambda keys: len(lists[keys]))
+
+
+def _objects(value: list[Any]) -> bool:
+    return bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _walk(value: Any, depth: int, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield keys, value
+    if isinstance(value, dict) and depth:
+        for key, child in value.items():
+            yield from _walk(child, depth - 1, (*keys, key))
+
+
+def _at(body: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        body = body[key]
+    return body
+
+
+def _has(body: Any, keys: tuple[str, ...]) -> bool:
+    for key in keys:
+        if not isinstance(body, dict) or key not in body:
+            return False
+        body = body[key]
+    return True
+
+
+def next_page(body: Any) -> tuple[tuple[str, ...], str] | None:
+    """Where an answer names the next page, and what it says there."""
+    for keys, value in _walk(body, 3):
+        if keys and keys[-1] in NEXT and isinstance(value, str) and value and set(keys[:-1]) <= set(AROUND):
+            return keys, str(value)
+    return None
+
+
+def _counted(body: Any, rows: int) -> list[str]:
+    """A warning if the answer says that there is more than it gives."""
+    for keys, value in _walk(body, 2):
+        if keys and keys[-1] in TOTALS and str(value).isdigit() and int(value) > max(rows, 1):
+            where = f"`{'.'.join(keys)}` is {value}, but one answer holds {rows:,} rows"
+            return [f"{where}: write `pagination` (page_number, offset) into defs.yaml, or only that page is loaded"]
+    return []

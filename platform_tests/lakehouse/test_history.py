@@ -1,0 +1,186 @@
+"""Tables as they were, publications that stand still, and maintenance that loses neither."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from platform_tests import workers
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.load import load_table
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table, run_query, snapshots
+from data_platform.lakehouse.maintenance import maintain
+from data_platform.lakehouse.publish import built_from, publish, published_snapshots
+from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.transaction import Table, commit, copy_to, new_path
+from data_platform.staging.step import stage_table
+
+NOW = timedelta(0)
+LATER = timedelta(days=1)
+
+
+def step(lake: Lakehouse) -> int:
+    """Load 20 bookings, stage them, and return the version after it."""
+    load_table(lake, "growing", workers.Growing(batches=1), "entries", workers.TABLE, run_id="r")
+    stage_table(lake, workers.RECIPE, run_id="r")
+    return current_snapshot(lake.connection)
+
+
+def count(lake: Lakehouse, name: str, at: str | None = None) -> int:
+    row = read_table(lake, name, at).aggregate("count(*)").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def build(lake: Lakehouse, sql: str, model: str = "totals") -> int:
+    def work(connection: object) -> None:
+        lake.connection.execute("CREATE SCHEMA IF NOT EXISTS build")
+        lake.connection.execute(f"CREATE OR REPLACE TABLE build.{model} AS {sql}")
+
+    commit(lake, work)
+    return current_snapshot(lake.connection)
+
+
+def files(settings: Settings) -> set[Path]:
+    return set(Path(settings.data).rglob("*.parquet"))
+
+
+def test_a_table_is_read_as_it_was_at_a_version_or_a_time(lake: Lakehouse) -> None:
+    first = step(lake)
+    between = datetime.now(UTC)
+    step(lake)
+    assert count(lake, "raw/growing/entries") == 80
+    assert count(lake, "raw_growing.entries", str(first)) == 40
+    assert count(lake, "raw/growing/entries", between.isoformat()) == 40
+    assert count(lake, "staged/growing/entries", str(first)) < count(lake, "staged/growing/entries")
+    listed = snapshots(lake)
+    assert [s.snapshot_id for s in listed] == sorted((s.snapshot_id for s in listed), reverse=True)
+    assert listed[0].snapshot_id == current_snapshot(lake.connection)
+
+
+def test_reading_what_is_not_there_says_what_is(lake: Lakehouse) -> None:
+    with pytest.raises(PlatformError, match=r"There is no table raw/growing/x\. The closest: none: the lakehouse is"):
+        find_table(lake, "raw/growing/x")
+    version = step(lake)
+    with pytest.raises(PlatformError, match=r"There is no table raw/growing/entry\. The closest: raw_growing\.entries"):
+        read_table(lake, "raw/growing/entry")
+    with pytest.raises(PlatformError, match=r"raw_growing\.entries cannot be read at 0"):
+        read_table(lake, "raw/growing/entries", "0")
+    with pytest.raises(PlatformError, match=rf"cannot be read at {version + 99}"):
+        read_table(lake, "raw/growing/entries", str(version + 99))
+    with pytest.raises(PlatformError, match="'yesterday' is neither a version nor a time"):
+        at_clause("yesterday")
+    with pytest.raises(PlatformError, match="'²' is neither"):
+        at_clause("²")
+    with pytest.raises(PlatformError, match="nonsense"):
+        run_query(lake, "nonsense")
+
+
+def test_reading_needs_a_lakehouse(settings: Settings) -> None:
+    message = "There is no lakehouse" if settings.catalog_is_sqlite else "Cannot open the lakehouse"
+    with pytest.raises(PlatformError, match=message), open_lakehouse(settings, read_only=True):
+        pass
+
+
+def test_a_publication_stands_still_while_its_table_is_built_again(lake: Lakehouse) -> None:
+    first = build(lake, "SELECT 1 AS a")
+    assert publish(lake, {"totals": {"growing/entries": 7}}, first, run_id="r") == 1
+    second = build(lake, "SELECT 2 AS a, 3 AS b UNION ALL SELECT 4, 5")
+    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(1,)]
+    assert publish(lake, {"totals": {"growing/entries": 8}}, second, run_id="r") == 2
+    assert sorted(lake.connection.execute("SELECT * FROM modelled.totals").fetchall()) == [(2, 3), (4, 5)]
+    assert published_snapshots(lake.connection) == {"totals": second}
+    assert built_from(lake.connection) == {"totals": {"growing/entries": 8}}
+    assert lake.connection.execute("SELECT rows FROM platform.publications ORDER BY ALL").fetchall() == [(1,), (2,)]
+
+
+def test_what_was_published_is_counted_as_it_was_at_its_snapshot(lake: Lakehouse) -> None:
+    first = build(lake, "SELECT 1 AS a")
+    build(lake, "SELECT 1 AS a UNION ALL SELECT 2")
+    publish(lake, {"totals": {}}, first, run_id="r")
+    assert lake.connection.execute("SELECT rows FROM platform.publications").fetchall() == [(1,)]
+
+
+def test_models_are_published_together_or_not_at_all(lake: Lakehouse) -> None:
+    first = build(lake, "SELECT 1 AS a")
+    publish(lake, {"totals": {}}, first, run_id="r")
+    second = build(lake, "SELECT 2 AS a")
+    with pytest.raises(PlatformError, match=rf"build\.missing cannot be published at version {second}"):
+        publish(lake, {"totals": {}, "missing": {}}, second, run_id="r")
+    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(1,)]
+
+
+def test_maintenance_merges_small_files_and_loses_no_row_and_no_version(lake: Lakehouse, settings: Settings) -> None:
+    versions = [step(lake) for _ in range(4)]
+    before = {name: count(lake, name) for name in ("raw/growing/entries", "staged/growing/entries")}
+    past = [count(lake, "raw/growing/entries", str(version)) for version in versions]
+    done = maintain(lake, keep_files=NOW)
+    assert done.files_merged >= 6
+    assert done.files_deleted >= 6
+    for table in ("raw_growing", "staged_growing"):
+        listed = lake.connection.execute(f"FROM ducklake_list_files('lake', 'entries', schema => '{table}')").fetchall()
+        assert len(listed) == 1
+    assert {name: count(lake, name) for name in before} == before
+    assert [count(lake, "raw/growing/entries", str(version)) for version in versions] == past
+    step(lake)
+    upto = 100
+    found = lake.connection.execute("SELECT key, side, number FROM staged_growing.entries ORDER BY ALL").fetchall()
+    assert found == workers.expected_staged(upto)
+
+
+def test_a_query_that_began_before_the_merge_reads_to_its_end(lake: Lakehouse, settings: Settings) -> None:
+    for _ in range(3):
+        step(lake)
+    reader = lake.cursor().connection
+    reader.execute("BEGIN")
+    before = reader.execute("SELECT count(*) FROM raw_growing.entries").fetchone()
+    assert maintain(lake).files_merged > 0
+    assert reader.execute("SELECT count(DISTINCT (number, side)) FROM raw_growing.entries").fetchone() == before
+    reader.execute("ROLLBACK")
+
+
+def test_expired_versions_are_gone_with_a_clear_error_and_the_present_stays(lake: Lakehouse) -> None:
+    first = step(lake)
+    step(lake)
+    assert maintain(lake, keep_snapshots=NOW, keep_files=NOW).snapshots_expired > 0
+    assert count(lake, "raw/growing/entries") == 80
+    with pytest.raises(PlatformError, match=rf"raw_growing\.entries cannot be read at {first}"):
+        read_table(lake, "raw/growing/entries", str(first))
+
+
+def test_published_and_pinned_versions_outlive_their_time(lake: Lakehouse) -> None:
+    published = build(lake, "SELECT 1 AS a")
+    publish(lake, {"totals": {}}, published, run_id="r")
+    pinned = step(lake)
+    pin = [pinned, datetime.now(UTC)]
+    commit(lake, lambda c: c.execute(f"INSERT INTO {ledger.name('pins')} VALUES ('training', ?, 'model 1', ?)", pin))
+    doomed = step(lake)
+    build(lake, "SELECT 2 AS a")
+    maintain(lake, keep_snapshots=NOW, keep_files=NOW)
+    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(1,)]
+    assert count(lake, "raw/growing/entries", str(pinned)) == 40
+    with pytest.raises(PlatformError, match="cannot be read"):
+        read_table(lake, "raw/growing/entries", str(doomed))
+
+
+def test_a_file_of_a_step_under_way_survives_and_an_old_orphan_does_not(lake: Lakehouse, settings: Settings) -> None:
+    step(lake)
+    table = Table("raw_growing", "entries")
+    under_way, forgotten = new_path(lake, table), new_path(lake, table)
+    for path in (under_way, forgotten):
+        copy_to(lake, "SELECT 1 AS a", path)
+    old = time.time() - timedelta(days=2).total_seconds()
+    os.utime(forgotten, (old, old))
+    assert maintain(lake).orphans_deleted == 1
+    assert Path(under_way).exists()
+    assert not Path(forgotten).exists()
+    assert count(lake, "raw/growing/entries") == 40
+
+
+def test_maintenance_of_an_empty_lakehouse_does_nothing(lake: Lakehouse) -> None:
+    done = maintain(lake, keep_snapshots=LATER)
+    assert (done.files_merged, done.snapshots_expired, done.files_deleted, done.orphans_deleted) == (0, 0, 0, 0)

@@ -1,0 +1,206 @@
+"""What other processes do to a lakehouse while a test watches: `python -m platform_tests.workers TASK ARGUMENT...`,
+with the lakehouse named by the environment as for anybody. Each prints one line of JSON when it ends."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import duckdb
+import pyarrow as pa
+
+from data_platform.contracts import Contract, Field
+from data_platform.ingestion.load import load_table
+from data_platform.ingestion.source import Batch, Overlap, Position, Table
+from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.publish import BUILD, publish
+from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit
+from data_platform.staging.recipe import Recipe
+from data_platform.staging.step import stage_table
+
+ROOT = Path(__file__).parents[1]
+TABLE = Table(key=["key"], contract="platform_tests.workers.Entry")
+KEYS = 40
+
+
+class Entry(Contract):
+    """One side of a booking: the sides of each booking come together and add up to nothing."""
+
+    key: int = Field(ge=0, lt=KEYS)
+    side: int = Field(isin=[-1, 1])
+    amount: int = Field(ge=0)
+    number: int
+
+
+RECIPE = Recipe("growing", "entries", ("key", "side"), Entry, newest_by="number", refuse_above=0.5)
+
+
+def entries(first: int, last: int) -> pa.Table:
+    """Rows of the bookings from `first` up to but without `last`; every eleventh is a bad one on both sides."""
+    numbers = [number for number in range(first, last) for _ in (0, 1)]
+    return pa.table(
+        {
+            "key": pa.array([number * 7 % KEYS for number in numbers], pa.int64()),
+            "side": pa.array([(-1, 1)[i % 2] for i in range(len(numbers))], pa.int64()),
+            "amount": pa.array([-1 if number % 11 == 0 else number % 100 for number in numbers], pa.int64()),
+            "number": pa.array(numbers, pa.int64()),
+        }
+    )
+
+
+def expected_staged(upto: int) -> list[tuple[int, int, int]]:
+    """Key, side and number of the newest good version of each key among the bookings before `upto`."""
+    newest = {number * 7 % KEYS: number for number in range(upto) if number % 11}
+    return sorted((key, side, number) for key, number in newest.items() for side in (-1, 1))
+
+
+class Growing:
+    """A source that has always some bookings more, a few batches at a time, each batch with its position."""
+
+    def __init__(self, batches: int = 3, size: int = 20) -> None:
+        self.batches, self.size = batches, size
+
+    def full_refresh(self, table: str) -> bool:
+        return False
+
+    def position(self, table: str) -> Position | None:
+        return None
+
+    def overlap(self, table: str, after: Position) -> Overlap | None:
+        return None
+
+    def read(self, table: str, after: Position) -> Iterator[Batch]:
+        start = int(after.get("number", "0"))
+        for _ in range(self.batches):
+            yield Batch(entries(start, start + self.size), {"number": str(start + self.size)})
+            start += self.size
+
+
+class Waiting(Growing):
+    """A source that says when it was asked, and answers when it is told to: so two loads start from one position."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(batches=1)
+        self.folder = folder
+
+    def read(self, table: str, after: Position) -> Iterator[Batch]:
+        (self.folder / f"asked-{os.getpid()}").touch()
+        while not (self.folder / "go").exists():
+            time.sleep(0.01)
+        yield from super().read(table, after)
+
+
+def race(lake: Lakehouse, folder: str) -> dict[str, Any]:
+    """Load once, starting when `folder` has a file `go`."""
+    try:
+        result = load_table(lake, "growing", Waiting(Path(folder)), "entries", TABLE, run_id="race")
+    except ConcurrentStepError as error:
+        return {"refused": str(error)}
+    return {"landed": result.rows_landed}
+
+
+def load(lake: Lakehouse, name: str, seconds: str) -> dict[str, Any]:
+    """Load table `name` again and again; how many rows landed."""
+    landed = 0
+    until = time.monotonic() + float(seconds)
+    while time.monotonic() < until:
+        landed += load_table(lake, "growing", Growing(), name, TABLE, run_id="load").rows_landed
+    return {"landed": landed}
+
+
+def work(lake: Lakehouse, _: str = "") -> dict[str, Any]:
+    """Load, stage, build and publish until somebody ends this process."""
+    while True:
+        load_table(lake, "growing", Growing(), "entries", TABLE, run_id="work")
+        staged = stage_table(lake, RECIPE, run_id="work")
+        commit(lake, _build)
+        snapshot = current_snapshot(lake.connection)
+        publish(lake, {"totals": {"growing/entries": staged.staging_id}}, snapshot, run_id="work")
+
+
+def _build(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {BUILD}")
+    connection.execute(
+        f"CREATE OR REPLACE TABLE {BUILD}.totals AS SELECT key, sum(side * amount) AS total, max(number) AS number "
+        "FROM staged_growing.entries GROUP BY key"
+    )
+
+
+def read(lake: Lakehouse, folder: str) -> dict[str, Any]:
+    """Open the lakehouse and look, over and over, until `folder` has a file `stop`: how often, and what was wrong."""
+    looks, wrong = 0, list[str]()
+    while not (Path(folder) / "stop").exists():
+        with open_lakehouse(lake.settings, read_only=True) as reader:
+            for _ in range(5):
+                wrong += look(reader)
+                looks += 1
+    return {"looks": looks, "wrong": wrong}
+
+
+def look(lake: Lakehouse) -> list[str]:
+    """What a reader sees that ought never to be seen."""
+    connection = lake.connection
+    tables = {
+        f"{schema}.{table}"
+        for schema, table in connection.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake' UNION ALL "
+            "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = 'lake'"
+        ).fetchall()
+    }
+    wrong = [
+        f"{table}: half a booking"
+        for table in sorted(tables)
+        if table.startswith("raw_growing.")
+        and connection.execute(
+            f"SELECT count(*) FROM (SELECT number FROM {table} GROUP BY number HAVING count(*) <> 2)"
+        ).fetchone()
+        != (0,)
+    ]
+    if "staged_growing.entries" in tables:
+        bad = connection.execute(
+            "SELECT count(*) FILTER (amount < 0 OR key < 0 OR side NOT IN (-1, 1)), coalesce(sum(side * amount), 0), "
+            "count(*) - count(DISTINCT (key, side)) FROM staged_growing.entries"
+        ).fetchone()
+        wrong += [f"staged: {bad}"] if bad != (0, 0, 0) else []
+    if "modelled.totals" in tables:
+        totals = connection.execute("SELECT coalesce(sum(total), 0), count(*) > 0 FROM modelled.totals").fetchone()
+        wrong += [f"published: {totals}"] if totals != (0, True) else []
+    return wrong
+
+
+def start(settings: Settings, *arguments: object, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start a worker on the lakehouse of `settings`."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
+        "DATA_PLATFORM_HOME": str(settings.home),
+        "LAKEHOUSE_CATALOG": settings.catalog,
+        "LAKEHOUSE_DATA": settings.data,
+    }
+    command = [sys.executable, "-m", "platform_tests.workers", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output or subprocess.PIPE)
+
+
+def outcome(worker: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """What a worker printed when it ended; an AssertionError if it failed."""
+    printed, _ = worker.communicate(timeout=240)
+    assert worker.returncode == 0, printed.decode()
+    result: dict[str, Any] = json.loads(printed.decode().splitlines()[-1])
+    return result
+
+
+def main(arguments: Sequence[str]) -> None:
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {"race": race, "load": load, "work": work, "read": read}
+    task = tasks[arguments[0]]
+    with open_lakehouse(settings_from_environment()) as lake:
+        print(json.dumps(task(lake, *arguments[1:])))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
