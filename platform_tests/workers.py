@@ -3,6 +3,7 @@ with the lakehouse named by the environment as for anybody. Each prints one line
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from data_platform.contracts import Contract, Field
+from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.source import Batch, Overlap, Position, Table
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
@@ -132,6 +134,23 @@ def _build(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def fill(lake: Lakehouse, megabytes: str) -> dict[str, Any]:
+    """Load and stage a million rows where no file may grow beyond some megabytes, as if the disk were full: what each
+    of the two said."""
+    limit = int(float(megabytes) * 2**20)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    said = {}
+    try:
+        load_table(lake, "growing", Growing(1, 500_000), "entries", TABLE, run_id="fill")
+    except PlatformError as error:
+        said["load"] = str(error)
+    try:
+        stage_table(lake, RECIPE, run_id="fill")
+    except PlatformError as error:
+        said["stage"] = str(error)
+    return said
+
+
 def read(lake: Lakehouse, folder: str) -> dict[str, Any]:
     """Open the lakehouse and look, over and over, until `folder` has a file `stop`: how often, and what was wrong."""
     looks, wrong = 0, list[str]()
@@ -196,7 +215,13 @@ def outcome(worker: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    tasks: dict[str, Callable[..., dict[str, Any]]] = {"race": race, "load": load, "work": work, "read": read}
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {
+        "race": race,
+        "load": load,
+        "work": work,
+        "read": read,
+        "fill": fill,
+    }
     task = tasks[arguments[0]]
     with open_lakehouse(settings_from_environment()) as lake:
         print(json.dumps(task(lake, *arguments[1:])))

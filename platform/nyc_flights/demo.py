@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WEATHER_PORT = 8713
 OPERATIONS = "operations.sqlite"
+LOOKS = 3
 
 
 def demo(
@@ -182,23 +183,40 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
 
 def follow_sensors(definitions: "dg.Definitions", instance: "dg.DagsterInstance", shown: Any) -> list["Outcome"]:
     """Evaluate the sources' sensors and execute what they ask for, then that of the models; what became of all."""
+    return [o for sensor in sensors(definitions) for o in follow_sensor(sensor, definitions, instance, shown)]
+
+
+def sensors(definitions: "dg.Definitions") -> list["dg.SensorDefinition"]:
+    """The sensors of the sources, and after them that of the models."""
+    import dagster as dg
+
+    from data_platform.components.models import SENSOR
+
+    found = [sensor for sensor in definitions.sensors or [] if isinstance(sensor, dg.SensorDefinition)]
+    return sorted(found, key=lambda sensor: sensor.name == SENSOR)
+
+
+def follow_sensor(
+    sensor: "dg.SensorDefinition", definitions: "dg.Definitions", instance: "dg.DagsterInstance", shown: Any
+) -> list["Outcome"]:
+    """Evaluate one sensor and execute what it asks for. A source that does not answer is asked LOOKS times: the day
+    would be over before a sensor that ticks by the clock looked again."""
     import dagster as dg
 
     from data_platform.components.execution import execute
-    from data_platform.components.models import SENSOR
 
-    outcomes = []
-    sensors = [sensor for sensor in definitions.sensors or [] if isinstance(sensor, dg.SensorDefinition)]
-    for sensor in sorted(sensors, key=lambda one: one.name == SENSOR):
+    outcomes: list[Outcome] = []
+    for _ in range(LOOKS):
         with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
             try:
                 requests = sensor.evaluate_tick(context).run_requests or []
             except dg.Failure:
-                continue  # the source does not answer just now; its sensor looks again tomorrow
+                continue
         for request in requests:
             outcomes += execute(
                 definitions, instance, request.asset_selection or [], tags=request.tags, on_change=shown
             )
+        break
     return outcomes
 
 

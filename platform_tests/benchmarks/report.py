@@ -16,12 +16,13 @@ PEAK_AIM = 1024.0
 class Row:
     """One comparison. `aim` bounds the ratio to `reference`, or, without one, the seconds; None: shown, not judged.
 
-    `ours` and `reference` move the same rows; rows that stand for a rate or a distance say so in `what`.
+    `ours` and `reference` do the same work unless `what` says otherwise; `beside` names the reference.
     """
 
     benchmark: str
     what: str
     ours: Measured
+    beside: str = ""
     reference: Measured | None = None
     aim: float | None = None
 
@@ -47,10 +48,13 @@ class Row:
 def table(rows: list[Row], scale: str) -> Table:
     """The rows as one table for the terminal."""
     shown = Table(title=f"Benchmarks, scale {scale}: medians of runs in turns", title_justify="left")
-    shown.add_column("what", ratio=1, min_width=30)
-    for name in ("ours \\[s]", "CPU \\[s]", "reference \\[s]", "CPU \\[s]", "ratio", "CPU ratio", "aim"):
+    shown.add_column("what")
+    shown.add_column("ours \\[s]", justify="right")
+    shown.add_column("CPU \\[s]", justify="right")
+    shown.add_column("beside")
+    for name in ("reference \\[s]", "CPU \\[s]", "ratio", "CPU ratio", "aim"):
         shown.add_column(name, justify="right")
-    shown.add_column("peak memory \\[MiB]", justify="right")
+    shown.add_column("peak \\[MiB]", justify="right")
     shown.add_column("verdict")
     benchmark = ""
     for row in rows:
@@ -60,7 +64,8 @@ def table(rows: list[Row], scale: str) -> Table:
         shown.add_row(
             row.what,
             _number(row.ours.seconds),
-            _number(row.ours.cpu),
+            _number(row.ours.cpu or None),
+            row.beside,
             _number(row.reference.seconds if row.reference else None),
             _number(row.reference.cpu if row.reference else None),
             _number(row.ratio),
@@ -83,10 +88,10 @@ def as_json(rows: list[Row], scale: str) -> dict[str, Any]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if value < 1 else f"{value:.2f}"
+    return "" if value is None else f"{value:.2f}"
 
 
 def _aim(row: Row) -> str:
     if row.aim is None:
         return ""
-    return f"{row.aim:g} s" if row.reference is None else f"{row.aim:g} x"
+    return f"≤ {row.aim:g} s" if row.reference is None else f"≤ {row.aim:g}"

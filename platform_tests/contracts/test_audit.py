@@ -39,12 +39,14 @@ class Person(Contract):
         unique = ("town", "street")
 
     @pa.check("nickname", error="is not a palindrome")
-    def palindrome(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - Pandera's own convention
+    @classmethod
+    def palindrome(cls, data: pa.PolarsData) -> pl.LazyFrame:
         column = pl.col(data.key or "")
         return data.lazyframe.select(column == column.str.reverse())
 
     @pa.dataframe_check
-    def children_have_no_grade_b(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+    @classmethod
+    def children_have_no_grade_b(cls, data: pa.PolarsData) -> pl.LazyFrame:
         return data.lazyframe.select((pl.col("age") > 17) | (pl.col("grade") != "b"))
 
 
@@ -159,7 +161,8 @@ def test_private_values_are_in_no_reason_and_no_violation() -> None:
         area: str = Field(private=True, references=Reference("geo/areas", "name", orphans="quarantine"))
 
         @pa.dataframe_check
-        def never(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+        @classmethod
+        def never(cls, data: pa.PolarsData) -> pl.LazyFrame:
             return data.lazyframe.select(pl.col("name") == "x")
 
     row = {"name": secret, "born": secret, "town": secret, "area": secret, "_load_id": 1, "_row": 1}
@@ -217,7 +220,8 @@ def test_a_rule_for_the_table_as_a_whole_that_fails_is_an_error() -> None:
         number: int
 
         @pa.dataframe_check
-        def only_one(cls, data: pa.PolarsData) -> bool:  # noqa: N805
+        @classmethod
+        def only_one(cls, data: pa.PolarsData) -> bool:
             return bool(data.lazyframe.select(pl.len()).collect().item() == 1)
 
     with pytest.raises(ContractError, match="only_one"):
@@ -229,7 +233,8 @@ def test_a_rule_that_raises_is_an_error_and_not_a_pass() -> None:
         number: int
 
         @pa.check("number")
-        def broken(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+        @classmethod
+        def broken(cls, data: pa.PolarsData) -> pl.LazyFrame:
             return data.lazyframe.select(pl.col("no_such_column") > 1)
 
     with pytest.raises(ContractError, match="no_such_column"):

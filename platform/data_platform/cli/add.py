@@ -298,7 +298,7 @@ def report(
                 *(["e-mail addresses within are masked"] if column.within else []),
                 *([f"was {column.raw!r}"] if column.raw != column.name else []),
                 *([f"null for {', '.join(repr(label) for label in column.labels)}"] if column.labels else []),
-                *(["taken as UTC: it names no zone"] if column.zoneless else []),
+                *column.notes,
             ]
             table.add_row(column.name, column.annotation, "yes" if column.nullable else "", ", ".join(marks))
         looked_at = f"{draft.found.rows.num_rows:,} rows looked at"
@@ -307,7 +307,7 @@ def report(
         for note in draft.found.notes:
             print(f"  {note}")
         likely = [column.raw for column in draft.columns if column.name in CURSORS and column.annotation == "Instant"]
-        if likely and draft.cursor is None and draft.found.declared:
+        if likely and draft.cursor is None and "path" not in draft.found.place:
             print(f"  loads read the whole table; if {likely[0]} grows with every change, write into defs.yaml:")
             print(f"      cursor: {{column: {likely[0]}, lag: 15m}}")
     print(f"\nWritten: {target}")

@@ -22,6 +22,7 @@ from data_platform.staging.time import parse_instant
 LABELS = ("", "na", "n/a", "null", "none", "nan", "-")
 INTEGER = r"^-?(0|[1-9]\d{0,17})$"
 NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?$"
+NOTATION = r"^\(?[-+]?\s?\D{0,3}\s?\d[\d.,' ]*[.,]\d+\s?\D{0,3}\)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}$"
 INSTANT = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}(:?\d{2})?)?$"
 ZONE = r"(Z|[+-]\d{2}(:?\d{2})?)$"
@@ -32,6 +33,21 @@ PERSONAL = re.compile(
 )
 CURSORS = ("updated_at", "modified_at", "changed_at", "last_modified", "last_updated", "updated", "modified", "mtime")
 UNITS = {"usd": "USD", "eur": "EUR", "gbp": "GBP", "min": "min", "km": "km", "mi": "mi", "kg": "kg", "pct": "%"}
+ABBREVIATED = {
+    "addr": "address",
+    "amt": "amount",
+    "desc": "description",
+    "dob": "date of birth",
+    "dt": "date",
+    "email": "e-mail address",
+    "ip": "IP address",
+    "num": "number",
+    "qty": "quantity",
+    "sku": "stock keeping unit",
+    "tz": "time zone",
+    "url": "URL",
+    "zip": "postal code",
+}
 OWN = ("_file", "_line", "_load_id", "_loaded_at", "_row")
 CERTAIN_RANGES = {"latitude": (-90, 90), "longitude": (-180, 180)}
 TYPES = {"int": pl.Int64(), "float": pl.Float64(), "bool": pl.Boolean(), "pl.Date": pl.Date(), "str": pl.String()}
@@ -48,7 +64,7 @@ class Column:
     private: bool = False
     within: bool = False
     labels: tuple[str, ...] = ()
-    zoneless: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,12 +96,14 @@ def draft_table(found: Found, key: Sequence[str], cursor: str | None) -> Draft:
     names = column_names([name for name in rows.columns if name not in OWN])
     if not names:
         raise PlatformError(f"{found.name} has no columns to draft a contract from: let it have some rows first.")
+    blanks = found.place.get("format", {}).get("type") == "csv"
+    schema = found.rows.schema
     columns = [
         draft_column(
-            raw, name, rows[raw], found.rows.schema.field(raw).type, found.declared.get(raw), whole=found.whole
+            raw, name, rows[raw], schema.field(raw).type, found.declared.get(raw), whole=found.whole, blanks=blanks
         )
         for raw, name in names.items()
-        if not pa.types.is_binary(found.rows.schema.field(raw).type)
+        if not pa.types.is_binary(schema.field(raw).type)
     ]
     chosen = _key(found, rows, names, key)
     columns = [_not_null(column) if column.name in chosen else column for column in columns]
@@ -132,9 +150,17 @@ def column_names(raw: Sequence[str]) -> dict[str, str]:
 
 
 def draft_column(
-    raw: str, name: str, values: pl.Series, kind: pa.DataType, declared: Declared | None, *, whole: bool
+    raw: str,
+    name: str,
+    values: pl.Series,
+    kind: pa.DataType,
+    declared: Declared | None,
+    *,
+    whole: bool,
+    blanks: bool,
 ) -> Column:
-    """Draft one column from its values, and what the source says of it."""
+    """Draft one column from its values, and what the source says of it. `whole`: no other values are to be expected;
+    `blanks`: an empty field is how the source writes null."""
     present = values.drop_nulls()
     labels: tuple[str, ...] = ()
     if values.dtype == pl.String:
@@ -146,12 +172,18 @@ def draft_column(
         nullable = declared.nullable or bool(labels)
     else:
         nullable = not whole or bool(labels) or values.null_count() > 0
+    if blanks and nullable and annotation != "str" and "" not in labels:
+        labels = ("", *labels)
     texts = present if present.dtype == pl.String else pl.Series([], dtype=pl.String)
     addresses = int(texts.str.contains(f"^\\s*{EMAIL}\\s*$").sum())
     private = bool(PERSONAL.search(name)) or (addresses > 0 and addresses > len(texts) / 2)
     within = not private and bool(texts.str.contains(EMAIL).any())
-    zoneless = annotation == "Instant" and bool((~texts.str.contains(ZONE)).any())
-    return Column(raw, name, "str" if private else annotation, nullable, private, within, labels, zoneless)
+    notes = []
+    if annotation == "Instant" and bool((~texts.str.contains(ZONE)).any()):
+        notes.append("taken as UTC: it names no zone")
+    if annotation == "str" and not private and len(texts) and texts.str.contains(NOTATION).all():
+        notes.append("numbers in a notation of their own? number_text in staging.py reads them")
+    return Column(raw, name, "str" if private else annotation, nullable, private, within, labels, tuple(notes))
 
 
 def _annotation(present: pl.Series, kind: pa.DataType, declared: Declared | None) -> str:
@@ -204,12 +236,20 @@ def class_name(table: str) -> str:
     return f"{name}Row" if name in ("Contract", "Field", "Instant", "Reference", "Annotated", "ClassVar") else name
 
 
+def in_words(name: str) -> str:
+    """A column's name in words, without its unit: `unit_price_usd` is `unit price`."""
+    return " ".join(ABBREVIATED.get(word, word) for word in _words(name))
+
+
+def _words(name: str) -> list[str]:
+    words = name.strip("_").split("_")
+    return words[:-1] if len(words) > 1 and words[-1] in UNITS else words
+
+
 def describe(name: str) -> str:
     """What a column means, as far as its name tells: `created_at` is `When it was created.`"""
-    words = name.strip("_").split("_")
-    unit = UNITS.get(words[-1]) if len(words) > 1 else None
-    words = words[:-1] if unit else words
-    last, rest = words[-1], " ".join(words[:-1])
+    words = _words(name)
+    last, rest = words[-1], " ".join(ABBREVIATED.get(word, word) for word in words[:-1])
     if last in ("id", "key", "number", "no", "code") and rest:
         noun = {"id": "Identifier", "key": "Key", "code": "Code"}.get(last, "Number")
         return f"{noun} of the {rest}."
@@ -223,7 +263,8 @@ def describe(name: str) -> str:
         return f"{'Number of' if last == 'count' else 'Total'} {rest}."
     if words[0] in ("is", "has", "was") and len(words) > 1:
         return f"Whether it {' '.join(words)}."
-    return f"{' '.join(words).capitalize()}."
+    text = in_words(name)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def contracts_text(source: str, drafts: Sequence[Draft]) -> str:
@@ -254,7 +295,7 @@ def _class_text(draft: Draft) -> str:
         unit = UNITS.get(column.name.split("_")[-1]) if "_" in column.name else None
         if unit and column.annotation in ("int", "float"):
             rules["unit"] = f'"{unit}"'
-        meaning = f"Keyed hash: {describe(column.name).lower()}" if column.private else describe(column.name)
+        meaning = f"Keyed hash of the {in_words(column.name)}." if column.private else describe(column.name)
         rules["description"] = f'"{meaning}"'
         line = f"    {column.name}: {column.annotation} = Field({', '.join(f'{k}={v}' for k, v in rules.items())})"
         if len(line) > 120:

@@ -6,7 +6,6 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Batch, Source
+from data_platform.ingestion.source import Source
 
 SAMPLE_ROWS = 20_000
 SNIFFED_BYTES = 64 * 1024
@@ -59,27 +58,18 @@ def first_rows(source: Source, table: str) -> tuple[pa.Table, bool]:
     count, whole = 0, True
     reading = source.read(table, {})
     close = getattr(reading, "close", None)
-    with closing(reading) if close else _nothing():  # type: ignore[type-var]
+    try:
         for batch in reading:
-            gathered.append(_rows(batch))
+            gathered.append(batch.rows.slice(0, SAMPLE_ROWS))
             count += batch.rows.num_rows
             if count >= SAMPLE_ROWS:
                 whole = False
                 break
+    finally:
+        if close is not None:
+            close()
     kept = [rows for rows in gathered if rows.num_columns]
     return (pa.concat_tables(kept, promote_options="default") if kept else pa.table({})), whole
-
-
-class _nothing:  # noqa: N801 - stands in for `closing`
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-def _rows(batch: Batch) -> pa.Table:
-    return batch.rows.slice(0, SAMPLE_ROWS)
 
 
 def look_at_database(url: str, wanted: Sequence[str]) -> list[Found]:
@@ -131,7 +121,7 @@ def look_at_files(folder: Path, wanted: Sequence[str], spool: Path) -> list[Foun
         several = "*" in pattern
         # A file that always has the same name is a full picture, one with a date in its name an instalment.
         place = {"path": pattern, "format": form, **({} if several else {"deliveries": "snapshot"})}
-        table = FileTable.model_validate({**UNUSED, "path": newest.name, "format": form})
+        table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
         rows, whole = first_rows(Files(folder, {name: table}, spool), name)
         note = (
             f"every file {pattern} adds rows"
@@ -185,13 +175,25 @@ def file_format(path: Path) -> dict[str, Any]:
                 f"{path} is neither JSON lines nor delimited text. For fixed width, write the source's defs.yaml by "
                 "hand: `format: {type: fixed_width, columns: [...]}`."
             ) from None
-    header = next(csv.reader(lines[:1], delimiter=delimiter))
-    if any(re.fullmatch(r"-?\d+(\.\d+)?|", cell.strip()) for cell in header) or len(set(header)) < len(header):
+    header, *following = [*csv.reader(lines[:2], delimiter=delimiter)]
+    if not _is_header(header, following[0] if following else []):
         raise PlatformError(
-            f"The first line of {path} is no header ({', '.join(header[:6])}): names that are numbers, empty or occur "
+            f"The first line of {path} is no header ({', '.join(header[:6])}): its names are values, empty or occur "
             "twice. Write the source's defs.yaml by hand, with `format: {type: csv, header: false, columns: [...]}`."
         )
     return {"type": "csv", **({} if delimiter == "," else {"delimiter": delimiter}), **encoding}
+
+
+def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether a line names columns: all of them, each differently, and not by numbers where the next line has some."""
+    if not all(cell.strip() for cell in first) or len(set(first)) < len(first):
+        return False
+    numbers = _numbers(first)
+    return not numbers or bool(_numbers(second) - numbers)
+
+
+def _numbers(cells: Sequence[str]) -> set[int]:
+    return {place for place, cell in enumerate(cells) if re.fullmatch(r"-?\d+([.,]\d+)?", cell.strip())}
 
 
 def _is_utf8(start: bytes) -> bool:

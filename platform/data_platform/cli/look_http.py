@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from data_platform.cli.look import Found, slug
+from data_platform.cli.look import Declared, Found, slug
 from data_platform.errors import PlatformError
 
 NEXT = (
@@ -95,9 +95,21 @@ def look_at_api(url: str, table: str | None, token: str | None) -> tuple[str, Fo
         else:
             notes += _counted(body, len(rows))
     whole = "pagination" not in place and not notes
-    return base, Found(
-        slug(table or path.rstrip("/").split("/")[-1] or "rows"), place, to_arrow(rows), whole, notes=notes
-    )
+    name = slug(table or path.rstrip("/").split("/")[-1] or "rows")
+    return base, Found(name, place, to_arrow(rows), whole, _texts(rows, whole=whole), notes=notes)
+
+
+def _texts(rows: list[dict[str, Any]], *, whole: bool) -> dict[str, Declared]:
+    """The columns whose values are all strings in the JSON: digits in them are text, such as a postal code."""
+    from data_platform.ingestion.http_rows import NumberLiteral
+
+    texts = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        present = [value for value in values if value is not None]
+        if present and all(isinstance(value, str) and not isinstance(value, NumberLiteral) for value in present):
+            texts[name] = Declared("text", nullable=not whole or len(present) < len(values))
+    return texts
 
 
 def _parameter(ask: Any, rows: list[Any], keys: tuple[str, ...], value: str, where: tuple[str, ...]) -> str:

@@ -30,12 +30,15 @@ def ui(
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
     services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
     print(f"http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    # A shell that starts us in the background has SIGINT ignored, which Dagster's processes would inherit; it is by
+    # SIGINT that they stop each other.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # `working_directory` in workspace.yaml counts from the folder in which the server starts.
     beside = [subprocess.Popen(service, cwd=REPOSITORY, stdout=subprocess.DEVNULL) for service in services]
     server = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONWARNINGS": "ignore"})
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's form
-        server.send_signal(signal.SIGINT)
+        server.terminate()
 
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C in a terminal reaches the server by itself.

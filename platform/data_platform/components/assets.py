@@ -7,16 +7,20 @@ Rows quarantined within tolerance are no failure: the check passes and shows the
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
-import polars as pl
 
-from data_platform.components.keys import CHECK, raw_key, staged_key
+from data_platform.components.keys import CHECK, RAW, STAGED, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
     contract_schema,
+    empty_frame,
+    last_load,
     load_metadata,
     place,
+    private_raw_columns,
+    recent_loads,
     sample,
     staging_metadata,
     stored_schema,
@@ -29,6 +33,8 @@ from data_platform.contracts.contract import columns_of, description_of, name_of
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import LoadResult, load_table, raw_table
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.observability.views import ensure_views
+from data_platform.staging.recipe import StagingResult
 from data_platform.staging.step import stage_table
 
 PROGRESS_SECONDS = 5
@@ -75,7 +81,7 @@ def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        group_name=spec.name,
+        group_name=f"{RAW}_{spec.name}",
         kinds={spec.kind, "ducklake"},
         owners=_owners(table),
         pool=spec.pool,
@@ -103,54 +109,59 @@ def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
                 said = time.monotonic()
                 context.log.info(f"{rows:,} rows read, {rows / (said - started):,.0f} a second")
 
-        with lakehouse.open() as lake:
-            try:
-                with spec.open() as source:
-                    result = load_table(
-                        lake,
-                        spec.name,
-                        source,
-                        table.name,
-                        table.table,
-                        run_id=context.run_id,
-                        full_refresh=config.full_refresh,
-                        progress=progress,
-                    )
-            except PlatformError as error:
-                yield failed_check(key, error)
-                raise failure(error) from None
-            yield from raw_results(lake, spec, table, result)
+        try:
+            with lakehouse.open() as lake, spec.open() as source:
+                result = load_table(
+                    lake,
+                    spec.name,
+                    source,
+                    table.name,
+                    table.table,
+                    run_id=context.run.run_id,
+                    full_refresh=config.full_refresh,
+                    progress=progress,
+                )
+                ensure_views(lake)
+                events = raw_results(lake, spec, table, result)
+        except PlatformError as error:
+            yield failed_check(key, error)
+            raise failure(error) from None
+        yield from events
 
     return raw
 
 
-def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: LoadResult) -> Iterator[Event]:
-    """The events of a load that landed."""
+def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: LoadResult) -> list[Event]:
+    """The events of a load. One that found nothing new is a materialisation too, or else rows that still wait to be
+    staged would wait on; its data version is that of the load before."""
     key = raw_key(spec.name, table.name)
     stored = raw_table(spec.name, table.name)
-    shown = sample(lake, stored, table.table.mask)
-    yield dg.MaterializeResult(
-        asset_key=key,
-        metadata={
-            **load_metadata(result),
-            **place(lake, stored),
-            "dagster/column_schema": stored_schema(lake.connection, stored),
-            **({"sample": shown} if shown is not None else {}),
-        },
-    )
+    shown = sample(lake, stored, private_raw_columns(lake, spec, table))
     lost = result.drift.get("lost", [])
-    yield dg.AssetCheckResult(
-        asset_key=key,
-        check_name=CHECK,
-        passed=True,
-        description=_raw_verdict(result, lost),
-        metadata={
-            "rows read": result.rows_read,
-            "rows quarantined": result.rows_quarantined,
-            "columns added": ", ".join(result.drift.get("added", [])) or "none",
-            "columns gone": ", ".join(lost) or "none",
-        },
-    )
+    return [
+        dg.MaterializeResult(
+            asset_key=key,
+            metadata={
+                **load_metadata(result),
+                **place(lake, stored),
+                "dagster/column_schema": stored_schema(lake.connection, stored),
+                **({"sample": shown} if shown is not None else {}),
+            },
+            data_version=dg.DataVersion(str(last_load(lake, spec.name, table.name))),
+        ),
+        dg.AssetCheckResult(
+            asset_key=key,
+            check_name=CHECK,
+            passed=True,
+            description=_raw_verdict(result, lost),
+            metadata={
+                "rows read": result.rows_read,
+                "rows quarantined": result.rows_quarantined,
+                "columns added": ", ".join(result.drift.get("added", [])) or "none",
+                "columns gone": ", ".join(lost) or "none",
+            },
+        ),
+    ]
 
 
 def _raw_verdict(result: LoadResult, lost: list[str]) -> str:
@@ -158,7 +169,7 @@ def _raw_verdict(result: LoadResult, lost: list[str]) -> str:
         return f"The source no longer gives {', '.join(lost)}: null in these rows. The staged contract decides."
     if result.rows_quarantined:
         return f"{result.rows_quarantined:,} records could not be read and are in quarantine."
-    return "All records were read."
+    return f"All {result.rows_read:,} records were read." if result.rows_landed else "Nothing new."
 
 
 def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
@@ -173,10 +184,11 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         deps=upstream,
-        group_name=spec.name,
+        group_name=f"{STAGED}_{spec.name}",
         kinds={"polars", "pandera", "ducklake"},
         owners=_owners(table),
         description=description_of(table.contract),
+        freshness_policy=freshness(table.table.fresh_within),
         metadata={
             "dagster/column_schema": contract_schema(table.contract),
             "contract": name_of(table.contract),
@@ -190,46 +202,72 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
     def staged(
         context: dg.AssetExecutionContext, config: StagingConfig, lakehouse: LakehouseResource
     ) -> Iterator[Event]:
-        loads = (config.first_load, config.last_load) if config.last_load else None
-        with lakehouse.open() as lake:
-            try:
-                result = stage_table(
-                    lake, table.recipe(spec.name), run_id=context.run_id, rebuild=config.rebuild, loads=loads
-                )
-            except PlatformError as error:
-                yield failed_check(key, error)
-                raise failure(error) from None
-            recipe = table.recipe(spec.name)
-            private = [column.name for column in columns_of(table.contract) if column.private]
-            shown = sample(lake, recipe.staged, private)
-            metadata = {**staging_metadata(result), **place(lake, recipe.staged)}
-            if shown is not None:
-                empty = lake.connection.execute(f"SELECT * FROM {recipe.raw.sql} LIMIT 0").pl()
-                metadata |= {
-                    "sample": shown,
-                    "dagster/column_lineage": column_lineage(spec, table, pl.DataFrame(empty)),
-                }
-        yield dg.MaterializeResult(
-            asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(result.staging_id))
+        recipe = table.recipe(spec.name)
+        try:
+            loads = chosen_loads(config)
+            with lakehouse.open() as lake:
+                result = stage_table(lake, recipe, run_id=context.run.run_id, rebuild=config.rebuild, loads=loads)
+                events = staged_results(lake, spec, table, result)
+        except PlatformError as error:
+            yield failed_check(key, error)
+            raise failure(error) from None
+        yield from events
+
+    return staged
+
+
+def chosen_loads(config: StagingConfig) -> tuple[int, int] | None:
+    """The loads to stage again. Raises PlatformError for settings that contradict each other."""
+    if not (config.first_load or config.last_load):
+        return None
+    if config.rebuild:
+        raise PlatformError("Give either `rebuild` or a range of loads, not both: rebuilding stages all loads again.")
+    return config.first_load, config.last_load
+
+
+def staged_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: StagingResult) -> list[Event]:
+    """The events of a staging step. Without new rows the table is as it was: same data version, and the check repeats
+    no verdict of its own."""
+    key = staged_key(spec.name, table.name)
+    recipe = table.recipe(spec.name)
+    shown = sample(lake, recipe.staged, [column.name for column in columns_of(table.contract) if column.private])
+    metadata = {**staging_metadata(result), **place(lake, recipe.staged)}
+    if shown is not None:
+        metadata |= {
+            "sample": shown,
+            "dagster/column_lineage": column_lineage(spec, table, empty_frame(lake, recipe.raw)),
+        }
+    bars = recent_loads(lake, spec.name, table.name)
+    if bars is not None:
+        metadata["recent loads"] = bars
+    if not result.rows_read:
+        verdict = "Nothing new was staged: the table is as it was when it last passed."
+    elif result.rows_quarantined:
+        verdict = (
+            f"{result.rows_quarantined:,} of {result.rows_read:,} rows are in quarantine, within tolerance "
+            f"({table.table.refuse_above:.0%})."
         )
-        yield dg.AssetCheckResult(
+    else:
+        verdict = f"All {result.rows_read:,} rows satisfy the contract."
+    return [
+        dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(result.staging_id))),
+        dg.AssetCheckResult(
             asset_key=key,
             check_name=CHECK,
             passed=True,
-            description=(
-                f"{result.rows_quarantined:,} of {result.rows_read:,} rows are in quarantine, within tolerance "
-                f"({table.table.refuse_above:.0%})."
-                if result.rows_quarantined
-                else f"All {result.rows_read:,} rows satisfy the contract."
-            ),
+            description=verdict,
             metadata={
                 "rows audited": result.rows_read,
                 "rows quarantined": result.rows_quarantined,
                 "violations": violations_table(result.violations),
             },
-        )
+        ),
+    ]
 
-    return staged
+
+def freshness(within: timedelta | None) -> dg.FreshnessPolicy | None:
+    """Late after `within`, shown as a warning from three quarters of it on."""
+    return None if within is None else dg.FreshnessPolicy.time_window(within, within * 0.75)
 
 
 def failed_check(key: dg.AssetKey, error: PlatformError) -> dg.AssetCheckResult:

@@ -1,5 +1,5 @@
-"""What the platform does for itself, as scheduled assets: a full audit of every staged table, and keeping the
-lakehouse and Dagster's own storage small. How it is done is in `lakehouse.maintenance` and `observability`.
+"""What the platform does for itself, as scheduled assets: keeping the lakehouse and Dagster's own storage small. How
+it is done to the lakehouse is in `lakehouse.maintenance`; the nightly audit is in `audits`.
 """
 
 import shutil
@@ -8,12 +8,13 @@ from typing import Any
 
 import dagster as dg
 
+from data_platform.components.keys import CHECK
 from data_platform.components.resource import LakehouseResource
+from data_platform.errors import PlatformError
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import settings_from_environment
 
 KEEP_RUNS = timedelta(days=30)
-RUNS_AT_ONCE = 500
 
 LAKEHOUSE_KEY = dg.AssetKey(["platform", "lakehouse_maintenance"])
 RUNS_KEY = dg.AssetKey(["platform", "run_history"])
@@ -24,8 +25,11 @@ def lakehouse_maintenance(lakehouse: LakehouseResource) -> dg.MaterializeResult[
     """Merges small files, expires snapshots older than 30 days that nothing stands on, deletes files without a table,
     and clears what dbt and interrupted steps left behind."""
     settings = settings_from_environment()
-    with lakehouse.open() as lake:
-        done = maintain(lake)
+    try:
+        with lakehouse.open() as lake:
+            done = maintain(lake)
+    except PlatformError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
     cleared = 0
     for leftover in (settings.spool, settings.home / "dbt" / "run"):
         for path in leftover.glob("*") if leftover.exists() else ():
@@ -45,15 +49,35 @@ def lakehouse_maintenance(lakehouse: LakehouseResource) -> dg.MaterializeResult[
 
 @dg.asset(key=RUNS_KEY, group_name="platform", kinds={"dagster"}, owners=["team:platform"])
 def run_history(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-    """Deletes Dagster's own runs and their events once they are 30 days old; the ledger keeps what they did."""
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-    before = dg.RunsFilter(statuses=ended, created_before=datetime.now(UTC) - KEEP_RUNS)
-    deleted = 0
-    while records := context.instance.get_run_records(before, limit=RUNS_AT_ONCE):
-        for record in records:
-            context.instance.delete_run(record.dagster_run.run_id)
-        deleted += len(records)
+    """Deletes Dagster's own runs and their events once they are 30 days old; the ledger keeps what they did. The latest
+    run of each asset stays."""
+    deleted = delete_runs(context.instance, datetime.now(UTC) - KEEP_RUNS)
     return dg.MaterializeResult(metadata={"runs deleted": deleted})
+
+
+def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
+    """Delete the runs that ended and were made before a time, with their events; how many.
+
+    A run that tells of the latest materialisation or check of an asset stays: without it the asset would look as if
+    it had never been made.
+    """
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    old = instance.get_run_ids(dg.RunsFilter(statuses=ended, created_before=before))
+    kept = latest_runs(instance) if old else set()
+    gone = [run_id for run_id in old if run_id not in kept]
+    for run_id in gone:
+        instance.delete_run(run_id)
+    return len(gone)
+
+
+def latest_runs(instance: dg.DagsterInstance) -> set[str]:
+    """The runs that tell of the latest materialisation of an asset, or of the latest verdict of its check."""
+    records = instance.get_asset_records()
+    latest = [record.asset_entry.last_materialization_record for record in records]
+    runs = {record.run_id for record in latest if record is not None}
+    checks = [dg.AssetCheckKey(record.asset_entry.asset_key, CHECK) for record in records]
+    evaluated = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    return runs | {record.run_id for record in evaluated.values()}
 
 
 def maintenance_definitions() -> dg.Definitions:

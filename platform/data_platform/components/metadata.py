@@ -12,7 +12,8 @@ import polars as pl
 from data_platform.components.keys import raw_key
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import Column, Contract, columns_of
-from data_platform.ingestion.load import LoadResult
+from data_platform.ingestion.load import LoadResult, raw_table
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.transaction import Table
 from data_platform.lakehouse.transaction import columns_of as lake_columns
@@ -20,6 +21,8 @@ from data_platform.staging.recipe import StagingResult
 
 SAMPLE_ROWS = 5
 CELL_CHARACTERS = 60
+BARS = 30
+BAR_CHARACTERS = 30
 
 
 def contract_schema(contract: type[Contract]) -> dg.TableSchema:
@@ -63,6 +66,57 @@ def sample(lake: Lakehouse, table: Table, private: Sequence[str] = ()) -> dg.Tab
     ]
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in names])
     return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def private_raw_columns(lake: Lakehouse, spec: SourceSpec, table: TableSpec) -> list[str]:
+    """The raw columns whose values are not shown: those that are masked, and those that a private column of the
+    contract has the name of or is made of."""
+    private = {column.name for column in columns_of(table.contract) if column.private}
+    raw = empty_frame(lake, raw_table(spec.name, table.name))
+    made_of = {name for column, names in needed_columns(table, raw).items() if column in private for name in names}
+    return sorted({*table.table.mask, *table.table.mask_within, *private, *made_of})
+
+
+def empty_frame(lake: Lakehouse, table: Table) -> pl.DataFrame:
+    """A table without its rows; without columns while there is no table."""
+    if not lake_columns(lake.connection, table):
+        return pl.DataFrame()
+    return lake.connection.execute(f"SELECT * FROM {table.sql} LIMIT 0").pl()
+
+
+def last_load(lake: Lakehouse, source: str, table: str) -> int:
+    """The number of the last load that changed a raw table; 0 if none did."""
+    row = lake.connection.execute(
+        f"SELECT max(load_id) FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed' "
+        "AND (rows_landed > 0 OR kind = 'snapshot')",
+        [source, table],
+    ).fetchone()
+    return int(row[0] or 0) if row is not None else 0
+
+
+def recent_loads(lake: Lakehouse, source: str, table: str) -> dg.MarkdownMetadataValue | None:
+    """The rows that the last loads of a table brought, as bars, the latest first; None before the first."""
+    rows = lake.connection.execute(
+        "SELECT strftime(ended_at, '%Y-%m-%d %H:%M'), rows_landed, rows_quarantined, status "
+        f"FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? ORDER BY load_id DESC LIMIT {BARS}",
+        [source, table],
+    ).fetchall()
+    if not rows:
+        return None
+    most = max(1, *(landed for _, landed, _, _ in rows))
+    lines = [
+        f"{at}  {_bar(landed, most)} {landed:,}"
+        + (f", {quarantined:,} quarantined" if quarantined else "")
+        + (" (refused)" if status == "refused" else "")
+        for at, landed, quarantined, status in rows
+    ]
+    return dg.MetadataValue.md("\n".join(["```", *lines, "```"]))
+
+
+def _bar(rows: int, most: int) -> str:
+    """A bar in eighths of a character, as long as `rows` is to `most`; never nothing for something."""
+    whole, part = divmod(max(1, round(8 * BAR_CHARACTERS * rows / most)) if rows else 0, 8)
+    return "█" * whole + " ▏▎▍▌▋▊▉"[part].strip()
 
 
 def _cell(value: object) -> str | int | float | bool | None:
@@ -161,16 +215,20 @@ def column_lineage(spec: SourceSpec, table: TableSpec, raw: pl.DataFrame) -> dg.
 
 
 def needed_columns(table: TableSpec, raw: pl.DataFrame) -> dict[str, list[str]]:
-    """The raw columns that each contract column needs: what Polars' optimiser would read for that column alone."""
+    """The raw columns that each contract column needs: what Polars' optimiser would read for that column alone. Nothing
+    for a staging function that does not run without rows."""
     frame = raw.lazy()
-    staged = table.function(frame) if table.function is not None else frame
-    available = staged.collect_schema().names()
-    needed = {}
-    for column in columns_of(table.contract):
-        if column.name not in available:
-            continue
-        match = PROJECTED.search(staged.select(column.name).explain())
-        if match is not None:
-            names = raw.columns if match.group(1) is None else QUOTED.findall(match.group(1))
-            needed[column.name] = [name for name in names if not name.startswith("_")]
+    try:
+        staged = table.function(frame) if table.function is not None else frame
+        available = staged.collect_schema().names()
+        wanted = [column.name for column in columns_of(table.contract) if column.name in available]
+        plans = {name: staged.select(name).explain() for name in wanted}
+    except (pl.exceptions.PolarsError, LookupError, ValueError):
+        return {}
+    needed: dict[str, list[str]] = {}
+    for name, plan in plans.items():
+        read: list[str] = []
+        for match in PROJECTED.finditer(plan):
+            read += raw.columns if match.group(1) is None else QUOTED.findall(match.group(1))
+        needed[name] = [column for column in raw.columns if column in read and not column.startswith("_")]
     return needed

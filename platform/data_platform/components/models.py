@@ -5,24 +5,23 @@ builds in the schema `build` is published as views at one snapshot only when its
 pass; else every published model stays as it was. Each model has one check, which tells what broke.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from data_platform.components.assets import failure
 from data_platform.components.keys import CHECK, MODELLED, model_key, staged_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import request_once
+from data_platform.components.sensors import Asked, request_once
 from data_platform.components.sources import required
-from data_platform.contracts.contract import Contract, columns_of, owner_of
+from data_platform.contracts.contract import Contract, columns_of, name_of, owner_of
 from data_platform.errors import PlatformError
-from data_platform.ingestion.http_options import duration
-from data_platform.ingestion.source import Options
+from data_platform.ingestion.source import Duration, Options
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.publish import BUILD, built_from
@@ -33,8 +32,6 @@ from data_platform.modelling.build import ModelResult, build_and_publish
 
 SENSOR = "modelled_sensor"
 
-Duration = Annotated[timedelta, BeforeValidator(duration)]
-
 
 class DbtModelsOptions(Options):
     """A dbt project whose models make up the modelled layer."""
@@ -44,14 +41,24 @@ class DbtModelsOptions(Options):
     every: Duration = Field(default=timedelta(seconds=5), description="How often to look for newly staged rows.")
 
 
+class ModelsConfig(dg.Config):
+    """How models are built, in the launchpad."""
+
+    full_refresh: bool = False
+    """Build incremental models from nothing, as is needed when their SQL changed."""
+
+
 class ModelledTranslator(DagsterDbtTranslator):
     """Calls models `modelled/<name>` and finds staged tables by their asset keys."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        if dbt_resource_props["resource_type"] == "source":
-            schema = dbt_resource_props["schema"].removeprefix("staged_")
-            return staged_key(schema, dbt_resource_props["name"])
-        return model_key(dbt_resource_props["name"])
+        name = dbt_resource_props["name"]
+        if dbt_resource_props["resource_type"] != "source":
+            return model_key(name)
+        schema = dbt_resource_props["schema"]
+        # What is not staged, such as the ledger, is no asset of ours; the key says where it lies.
+        own = schema.startswith(dbt.STAGED)
+        return staged_key(schema.removeprefix(dbt.STAGED), name) if own else dg.AssetKey([schema, name])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:  # noqa: ARG002
         return MODELLED
@@ -98,19 +105,27 @@ def modelled_assets(
     ]
 
     @dg.multi_asset(name="models", specs=specs, check_specs=checks, can_subset=True, pool="dbt")
-    def models(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
+    def models(context: dg.AssetExecutionContext, config: ModelsConfig, lakehouse: LakehouseResource) -> Iterator[Any]:
         selected = [key.path[-1] for key in context.selected_asset_keys]
-        with lakehouse.open() as lake:
-            try:
+        try:
+            with lakehouse.open() as lake:
                 results = build_and_publish(
-                    lake, project, manifest, contracts, selected, run_id=context.run_id, log=context.log.info
+                    lake,
+                    project,
+                    manifest,
+                    contracts,
+                    selected,
+                    run_id=context.run.run_id,
+                    full_refresh=config.full_refresh,
+                    log=context.log.info,
                 )
-            except PlatformError as error:
-                raise failure(error) from None
-            for result in results:
-                if result.published:
-                    yield _materialized(lake, result, contracts.get(result.model))
-                yield _checked(result)
+                published = [
+                    _materialized(lake, result, contracts.get(result.model)) for result in results if result.published
+                ]
+        except PlatformError as error:
+            raise failure(error) from None
+        yield from published
+        yield from (_checked(result) for result in results)
         broken = [f"{result.model}: {_first_reason(result)}" for result in results if not result.passed]
         if broken:
             reasons = "\n".join(broken)
@@ -127,7 +142,8 @@ def _first_reason(result: ModelResult) -> str:
     if worst is None:
         return result.verdict
     where = f"{worst['column']} " if worst["column"] else ""
-    return f"{result.verdict} First: {where}{worst['check']}, {worst['rows']:,} rows, such as {worst['value']}"
+    example = f", such as {worst['value']}" if worst["value"] is not None else ""
+    return f"{result.verdict} First: {where}{worst['check']}, {worst['rows']:,} rows{example}"
 
 
 def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetSpec:
@@ -136,7 +152,7 @@ def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetS
         return spec
     owner = owner_of(contract)
     return spec.replace_attributes(owners=[owner] if owner else []).merge_attributes(
-        metadata={"dagster/column_schema": contract_schema(contract)}
+        metadata={"dagster/column_schema": contract_schema(contract), "contract": name_of(contract)}
     )
 
 
@@ -176,6 +192,7 @@ def _checked(result: ModelResult) -> dg.AssetCheckResult:
 def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorDefinition:
     """Asks for the models whose staged tables moved since they were published: lineage decides which."""
     ancestors = dbt.staged_ancestors(manifest)
+    direct = dbt.parents(manifest)
 
     @dg.sensor(
         name=SENSOR,
@@ -185,17 +202,28 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorD
         description="Follows the staged tables: asks for the models that were built from older rows.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        settings = settings_from_environment()
         try:
-            with open_lakehouse(settings, read_only=True) as lake:
+            with open_lakehouse(settings_from_environment()) as lake:
                 stale = stale_models(lake, ancestors)
         except PlatformError as error:
-            return dg.SkipReason(str(error))
+            raise dg.Failure(description=str(error)) from None
         if not stale:
             return dg.SkipReason("Every model is built from the latest staged rows.")
-        return request_once(context.instance, MODELLED, stale, [model_key(model) for model in stale], every)
+        asked = {
+            model: Asked([model_key(one) for one in with_stale_parents(model, stale, direct)], now)
+            for model, now in stale.items()
+        }
+        return request_once(context.instance, MODELLED, asked, every)
 
     return look
+
+
+def with_stale_parents(model: str, stale: Collection[str], direct: Mapping[str, dbt.Parents]) -> list[str]:
+    """A model and what it is built from that is stale as well: built by itself it would be behind at once."""
+    found = [model]
+    for one in found:
+        found += sorted(parent for parent in direct[one].models if parent in stale and parent not in found)
+    return found
 
 
 def stale_models(lake: Lakehouse, ancestors: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:

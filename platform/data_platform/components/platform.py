@@ -16,6 +16,7 @@ from dagster._check import CheckError
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from pydantic import ValidationError
 
+from data_platform.components.audits import audit_definitions
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
 from data_platform.components.resource import LakehouseResource
@@ -28,13 +29,12 @@ BROKEN = "broken"
 
 def platform_definitions(package: Path) -> dg.Definitions:
     """The definitions of the platform package in `package`, whose sources lie in `package/defs/<name>/defs.yaml`."""
-    # Dagster warns at each load of each component that parts of its own implementation are beta.
-    warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
     parts = [_folder_definitions(folder) for folder in folders(package)]
     executor = dg.multiprocess_executor if os.environ.get("DATA_PLATFORM_EXECUTOR") == "multiprocess" else None
     return dg.Definitions.merge(
         *parts,
         maintenance_definitions(),
+        audit_definitions(parts),
         # Starting a process for each step costs more than most steps: in-process unless told otherwise.
         dg.Definitions(resources={"lakehouse": LakehouseResource()}, executor=executor or dg.in_process_executor),
     )
@@ -92,6 +92,8 @@ BROKEN_BY = (
 def _tree(folder: Path) -> ComponentTree:
     """A tree of one folder alone: Dagster reads every file of a tree before it builds any of it, and one that is no
     YAML would take all the others with it."""
+    # Dagster warns at each load of each component that parts of its own implementation are beta.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
     return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
 
 

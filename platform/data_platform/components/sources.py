@@ -9,22 +9,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from data_platform.components.assets import source_definitions
 from data_platform.components.spec import VARIABLE, SourceSpec, resolve, resolve_all, table_spec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import Files, FileTable
-from data_platform.ingestion.http_options import HttpOptions, HttpTable, duration
+from data_platform.ingestion.http_options import HttpOptions, HttpTable
 from data_platform.ingestion.relational import Relational, SqlTable
-from data_platform.ingestion.source import Options, Source, Table
+from data_platform.ingestion.source import Duration, Options, Source, Table
 from data_platform.lakehouse.settings import settings_from_environment
 
 DEFS = "defs.yaml"
-Duration = Annotated[timedelta, BeforeValidator(duration)]
 
 
 class SourceOptions(Options):

@@ -84,8 +84,10 @@ def table_spec(name: str, table: Table, cursor: str | None, where: Path) -> Tabl
 def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
     """Put the environment's values in place of `{{ env.NAME }}`.
 
-    Raises PlatformError naming the attribute and the variable that is not set.
+    Raises PlatformError naming the attribute and the variable that is not set, or for braces of any other kind.
     """
+    if "{{" in VARIABLE.sub("", text):
+        raise PlatformError(f"{where} holds braces that mean nothing here: write {{{{ env.NAME }}}} and nothing else.")
 
     def value(match: re.Match[str]) -> str:
         name = match.group(1)

@@ -3,7 +3,6 @@ with the rows in `http_rows` and `http`. Secrets are `SecretStr` and reach a mes
 is hidden from the errors of every model that may hold one.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
@@ -12,19 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from data_platform.ingestion.source import Options, Table
-
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-
-
-def duration(value: object) -> object:
-    """Read `30s`, `15m` or `1h30m` (units d, h, m, s) as a timedelta; a timedelta stays. Raises ValueError."""
-    if isinstance(value, timedelta):
-        return value
-    text = str(value).strip()
-    parts = re.findall(r"(\d+)\s*([dhms])", text)
-    if not parts or re.sub(r"\d+\s*[dhms]\s*", "", text):
-        raise ValueError(f"{text!r} is no duration: write 30s, 15m, 6h, 2d or 1h30m")
-    return sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
+from data_platform.ingestion.source import duration as duration
 
 
 def _keys(value: object) -> object:

@@ -286,7 +286,9 @@ class _Landing:
             types = self.columns.settled
 
             def work(connection: duckdb.DuckDBPyConnection) -> ledger.Head:
-                moved = ledger.advance(connection, self.head, position, row["ended_at"])
+                moved = ledger.advance(
+                    connection, self.head, position, row["ended_at"], relies_on_reads=self.overlapping
+                )
                 if not reason and types and (ready.files or not self.columns.before):
                     ensure_table(connection, self.raw, {**types, **LINEAGE})
                     register(connection, self.raw, ready.files)

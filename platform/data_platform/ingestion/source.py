@@ -6,8 +6,10 @@ a cursor, one for each file of a folder, one for each partition of a topic. A ba
 moves, so the cost of a commit does not grow with what was read before.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol
 
 import pyarrow as pa
@@ -54,6 +56,21 @@ def percentage(value: object) -> object:
     return value
 
 
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def duration(value: object) -> object:
+    """Read `30s`, `15m` or `1h30m` (units d, h, m, s) as a timedelta; a timedelta stays. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    text = str(value).strip()
+    parts = re.findall(r"(\d+)\s*([dhms])", text)
+    if not parts or re.sub(r"\d+\s*[dhms]\s*", "", text):
+        raise ValueError(f"{text!r} is no duration: write 30s, 15m, 6h, 2d or 1h30m")
+    return sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
 Share = Annotated[float, BeforeValidator(percentage), Field(ge=0, le=1)]
 
 
@@ -93,6 +110,10 @@ class Table(Options):
     shrink_limit: Share = Field(
         default=0.5,
         description="A full refresh is refused when it holds less than this share of the rows it replaces.",
+    )
+    fresh_within: Duration | None = Field(
+        default=None,
+        description="The staged table is shown as late when nothing was staged for this long: 6h, 1d.",
     )
     description: str | None = Field(default=None, description="What the raw table holds.")
 

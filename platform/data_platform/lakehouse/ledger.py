@@ -9,7 +9,7 @@ landing: `advance` finds the head already moved and refuses.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -40,7 +40,8 @@ TABLES = {
     ),
     "audits": (
         "layer VARCHAR, source VARCHAR, table_name VARCHAR, step_id BIGINT, run_id VARCHAR, contract VARCHAR, "
-        "audited_at TIMESTAMPTZ, passed BOOLEAN, rows_checked BIGINT, rows_failed BIGINT, violations VARCHAR"
+        "audited_at TIMESTAMPTZ, passed BOOLEAN, rows_checked BIGINT, rows_failed BIGINT, violations VARCHAR, "
+        "kind VARCHAR"
     ),
     "publications": (
         "publication_id BIGINT, model VARCHAR, snapshot_id BIGINT, run_id VARCHAR, published_at TIMESTAMPTZ, "
@@ -57,15 +58,25 @@ OF_TABLE = "(layer, source, table_name) = (?, ?, ?)"
 reading a ledger of this size."""
 
 
+MAINTENANCE = ("platform", "maintenance", "files")
+"""The positions' key of the maintenance counter: see `Head.maintained`."""
+
+
 @dataclass(frozen=True)
 class Head:
-    """Where one table stands in one layer: the number of its last step, and the position that step reached."""
+    """Where one table stands in one layer: the number of its last step, and the position that step reached.
+
+    `maintained` counts how often maintenance touched the files of a SQLite catalog. DuckDB reads SQLite without
+    isolation, so a query that runs at the moment in which maintenance replaces files may miss rows: what a step
+    read across it cannot be relied on (PostgreSQL isolates; there it stays 0).
+    """
 
     layer: str
     source: str
     table: str
     number: int
     position: Mapping[str, str]
+    maintained: int = 0
 
 
 def name(table: str) -> str:
@@ -110,18 +121,28 @@ def head(lake: Lakehouse, layer: str, source: str, table: str) -> Head:
 
 
 def _read_head(connection: duckdb.DuckDBPyConnection, layer: str, source: str, table: str) -> Head:
-    position = dict(
-        connection.execute(
-            f"SELECT partition, value FROM {name('positions')} WHERE {OF_TABLE}", [layer, source, table]
-        ).fetchall()
-    )
-    return Head(layer, source, table, int(position.pop(STEP, "0")), position)
+    rows = connection.execute(
+        f"SELECT layer, partition, value FROM {name('positions')} "
+        "WHERE (layer, source, table_name) IN ((?, ?, ?), (?, ?, ?))",
+        [layer, source, table, *MAINTENANCE],
+    ).fetchall()
+    position = {partition: value for of, partition, value in rows if of == layer}
+    maintained = next((int(value) for of, _, value in rows if of == MAINTENANCE[0]), 0)
+    return Head(layer, source, table, int(position.pop(STEP, "0")), position, maintained)
 
 
-def advance(connection: duckdb.DuckDBPyConnection, start: Head, position: Mapping[str, str], at: datetime) -> Head:
+def advance(
+    connection: duckdb.DuckDBPyConnection,
+    start: Head,
+    position: Mapping[str, str],
+    at: datetime,
+    *,
+    relies_on_reads: bool = True,
+) -> Head:
     """Move the head by one step and its position's entries to `position`, within the caller's transaction.
 
-    Raises ConcurrentStepError if the head is no longer where `start` found it: another run landed first.
+    Raises ConcurrentStepError if the head is no longer where `start` found it: another run landed first. So it does
+    if the step relies on what it read from the lakehouse, and maintenance replaced files meanwhile.
     """
     key = [start.layer, start.source, start.table]
     now = _read_head(connection, *key)
@@ -129,6 +150,11 @@ def advance(connection: duckdb.DuckDBPyConnection, start: Head, position: Mappin
         raise ConcurrentStepError(
             f"{start.layer} {start.source}/{start.table} stands at step {now.number}, this run started from "
             f"{start.number}: another run landed first. Nothing was changed; what is new is taken up by the next run."
+        )
+    if relies_on_reads and now.maintained != start.maintained:
+        raise ConcurrentStepError(
+            f"Maintenance replaced files while {start.layer} {start.source}/{start.table} was reading them. "
+            "Nothing was changed: run it again."
         )
     moved = {partition: value for partition, value in position.items() if start.position.get(partition) != value}
     entries = {STEP: str(start.number + 1), **moved}
@@ -141,7 +167,19 @@ def advance(connection: duckdb.DuckDBPyConnection, start: Head, position: Mappin
         f"INSERT INTO {name('positions')} SELECT ?, ?, ?, unnest(?), unnest(?), ?",
         [*key, list(entries), list(entries.values()), at],
     )
-    return replace(start, number=start.number + 1, position={**start.position, **moved})
+    return replace(now, number=now.number + 1, position={**start.position, **moved})
+
+
+def count_maintenance(connection: duckdb.DuckDBPyConnection) -> None:
+    """Count one more replacement of files, within the caller's transaction."""
+    last = connection.execute(
+        f"SELECT coalesce(max(value::BIGINT), 0) FROM {name('positions')} WHERE {OF_TABLE}", list(MAINTENANCE)
+    ).fetchone()
+    connection.execute(f"DELETE FROM {name('positions')} WHERE {OF_TABLE}", list(MAINTENANCE))
+    connection.execute(
+        f"INSERT INTO {name('positions')} VALUES (?, ?, ?, ?, ?, ?)",
+        [*MAINTENANCE, STEP, str((last[0] if last else 0) + 1), datetime.now(UTC)],
+    )
 
 
 def record(connection: duckdb.DuckDBPyConnection, table: str, row: Mapping[str, Any]) -> None:

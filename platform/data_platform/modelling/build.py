@@ -9,25 +9,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
-import polars as pl
 
-from data_platform.contracts.audit import audit
-from data_platform.contracts.contract import Contract, columns_of, name_of, schema_of
+from data_platform.contracts.contract import Contract, name_of
+from data_platform.contracts.relation import audit_relation
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.publish import BUILD, publish, published_snapshots
+from data_platform.lakehouse.publish import BUILD, built_from, publish, published_snapshots
 from data_platform.lakehouse.sql import literal, quote_all
 from data_platform.lakehouse.transaction import Table, commit, writer_lock
 from data_platform.lakehouse.transaction import columns_of as lake_columns
 from data_platform.modelling import dbt
 
-BATCH_ROWS = 250_000
 BUILD_COMMAND = ("build", "--exclude-resource-type", "unit_test")
 """Unit tests are about the SQL, not about the data: they are the developers' and CI's."""
 
 FAILED = ("error", "fail", "runtime error")
+BUILT = ("model", "snapshot")
+NOT_BUILT = "Not built"
+MESSAGE_CHARACTERS = 200
+
+BUILT_BY = "dbt"
+"""What the ledger gives as the source of the verdicts on a build, next to those of the nightly audit."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,34 @@ def build_and_publish(
     selected: Sequence[str],
     *,
     run_id: str,
+    full_refresh: bool = False,
     log: Callable[[str], object] | None = None,
 ) -> list[ModelResult]:
     """Build the selected models, audit them, and publish all of them if all passed, none otherwise.
 
-    Raises PlatformError when nothing could be built: a staged table is missing, dbt cannot run.
+    `full_refresh` builds incremental models from nothing. Raises PlatformError when nothing could be built: a staged
+    table is missing, a model that the selected ones read is not fit to be read, dbt cannot run.
     """
     ledger.ensure_ledger(lake)
     selected = dbt.in_order(manifest, selected)
+    _require_staged(lake, manifest, selected)
+    _require_sound(lake, manifest, selected)
+    flags = ["--full-refresh"] if full_refresh else []
+    # dbt commits once for each model and cannot take turns with our writers by itself.
+    with writer_lock(lake.settings):
+        steps = dbt.staged_steps(lake)
+        nodes = dbt.invoke(project, lake.settings, [*BUILD_COMMAND, *flags, "--select", *selected], log)
+        snapshot = current_snapshot(lake.connection)
+    results = [_tested(model, manifest, nodes, selected) for model in selected]
+    results = [_audited(lake, manifest, result, contracts.get(result.model), snapshot) for result in results]
+    _record(lake, results, contracts, run_id)
+    if not all(result.passed for result in results):
+        return results
+    publication = publish(lake, taken_in(lake, manifest, selected, steps), snapshot, run_id=run_id)
+    return [replace(result, published=True, publication=publication, snapshot=snapshot) for result in results]
+
+
+def _require_staged(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
     ancestors = dbt.staged_ancestors(manifest)
     steps = dbt.staged_steps(lake)
     missing = sorted({table for model in selected for table in ancestors[model] if table not in steps})
@@ -70,30 +94,65 @@ def build_and_publish(
             f"The models need staged tables that do not exist yet: {', '.join(missing)}. Load them first "
             f"(`dp run {missing[0].split('/')[0]}`), or select models that do not need them."
         )
-    # dbt commits once for each model and cannot take turns with our writers by itself.
-    with writer_lock(lake.settings):
-        nodes = dbt.invoke(project, lake.settings, [*BUILD_COMMAND, "--select", *selected], log)
-        snapshot = current_snapshot(lake.connection)
-    results = [_tested(model, manifest, nodes) for model in selected]
-    results = [_audited(lake, manifest, result, contracts.get(result.model)) for result in results]
-    _record(lake, results, contracts, run_id)
-    if not all(result.passed for result in results):
-        return results
-    taken = {model: {table: steps[table] for table in ancestors[model]} for model in selected}
-    publication = publish(lake, taken, snapshot, run_id=run_id)
-    return [replace(result, published=True, publication=publication, snapshot=snapshot) for result in results]
 
 
-def _tested(model: str, manifest: Mapping[str, Any], nodes: Sequence[dbt.NodeResult]) -> ModelResult:
+def _require_sound(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
+    """Models that are read but not built again lie in `build` as they were last built: that must have passed."""
+    direct = dbt.parents(manifest)
+    published = published_snapshots(lake.connection)
+    verdicts = last_verdicts(lake)
+    for model in selected:
+        for parent in sorted(direct[model].models - set(selected)):
+            if parent in published and verdicts.get(parent, True):
+                continue
+            why = (
+                "broke its contract or its tests when it was last built" if parent in published else "is not built yet"
+            )
+            raise PlatformError(
+                f"{model} is built from {parent}, which {why}. Build both: `dp run modelled/{parent} modelled/{model}`."
+            )
+
+
+def last_verdicts(lake: Lakehouse) -> dict[str, bool]:
+    """Whether each model passed when it was last built."""
+    return dict(
+        lake.connection.execute(
+            f"SELECT table_name, arg_max(passed, audited_at) FROM {ledger.name('audits')} "
+            "WHERE layer = 'modelled' AND source = ? GROUP BY table_name",
+            [BUILT_BY],
+        ).fetchall()
+    )
+
+
+def taken_in(
+    lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    """The last staging step that each of the selected models, just built, took in of each staged table. A table that
+    it reads through a model which was not built again is as old as that model."""
+    direct = dbt.parents(manifest)
+    published = built_from(lake.connection)
+    taken: dict[str, dict[str, int]] = {}
+    for model in dbt.in_order(manifest, selected):
+        own = {table: steps[table] for table in direct[model].staged}
+        for parent in direct[model].models:
+            for table, step in (taken[parent] if parent in taken else published[parent]).items():
+                own[table] = min(step, own.get(table, step))
+        taken[model] = own
+    return taken
+
+
+def _tested(
+    model: str, manifest: Mapping[str, Any], nodes: Sequence[dbt.NodeResult], selected: Sequence[str]
+) -> ModelResult:
     """What dbt says of a model: whether it was built, and which of its tests failed."""
-    built = [node for node in nodes if node.unique_id.endswith(f".{model}") and node.unique_id.startswith("model.")]
-    tests = [node for node in nodes if model in dbt.tested_models(manifest, node.unique_id) and node not in built]
+    built = [node for node in nodes if node.unique_id.split(".")[0] in BUILT and node.unique_id.split(".")[2] == model]
+    tests = [node for node in nodes if model in dbt.tested_models(manifest, node.unique_id, selected)]
     violations = [
         {
             "column": "",
             "check": f"dbt test {node.unique_id.split('.')[2]}",
             "rows": node.failures,
-            "value": node.message[:200],
+            "value": node.message[:MESSAGE_CHARACTERS],
             "fatal": node.status in FAILED,
         }
         for node in tests
@@ -102,86 +161,61 @@ def _tested(model: str, manifest: Mapping[str, Any], nodes: Sequence[dbt.NodeRes
     seconds = sum(node.seconds for node in (*built, *tests))
     if not built or built[0].status != "success":
         why = built[0].message if built and built[0].message else "skipped: something that it needs failed"
-        return ModelResult(model, False, f"Not built: {why}", tests=len(tests), seconds=seconds, violations=violations)
+        return ModelResult(
+            model, False, f"{NOT_BUILT}: {why}", tests=len(tests), seconds=seconds, violations=violations
+        )
     broken = [violation for violation in violations if violation["fatal"]]
     verdict = f"{len(broken)} of {len(tests)} dbt tests failed." if broken else f"All {len(tests)} dbt tests passed."
     return ModelResult(model, not broken, verdict, tests=len(tests), seconds=seconds, violations=violations)
 
 
 def _audited(
-    lake: Lakehouse, manifest: Mapping[str, Any], result: ModelResult, contract: type[Contract] | None
+    lake: Lakehouse,
+    manifest: Mapping[str, Any],
+    result: ModelResult,
+    contract: type[Contract] | None,
+    snapshot: int,
 ) -> ModelResult:
-    if contract is None or result.verdict.startswith("Not built"):
+    if contract is None or result.verdict.startswith(NOT_BUILT):
         return result
-    rows = changed_rows(lake, manifest, result.model)
-    checked, violations = audit_relation(lake, Table(BUILD, result.model), rows, contract)
-    broken = [violation for violation in violations if violation["fatal"]]
-    verdict = f"{result.verdict} {checked:,} rows " + (
-        f"audited, {sum(v['rows'] for v in broken):,} violations of {name_of(contract)}."
-        if broken
-        else f"satisfy {name_of(contract)}."
+    # What is audited is what will be published, whatever another build makes of the table meanwhile.
+    relation = f"{Table(BUILD, result.model).sql} AT (VERSION => {snapshot})"
+    try:
+        verdict = audit_relation(lake, relation, contract, rows=changed_rows(lake, manifest, result.model, snapshot))
+    except PlatformError as error:
+        return replace(result, passed=False, verdict=f"{result.verdict} {error}")
+    told = f"{result.verdict} {verdict.rows:,} rows " + (
+        f"satisfy {name_of(contract)}."
+        if verdict.passed
+        else f"audited, {sum(v['rows'] for v in verdict.broken):,} violations of {name_of(contract)}."
     )
     return replace(
         result,
-        passed=result.passed and not broken,
-        verdict=verdict,
-        rows_audited=checked,
-        violations=[*result.violations, *violations],
+        passed=result.passed and verdict.passed,
+        verdict=told,
+        rows_audited=verdict.rows,
+        violations=[*result.violations, *verdict.violations],
     )
 
 
-def changed_rows(lake: Lakehouse, manifest: Mapping[str, Any], model: str) -> str:
-    """SQL for the rows that were not audited before: of an incremental model those inserted since it was published,
-    so that the audit's cost follows the increment; else all."""
+def changed_rows(lake: Lakehouse, manifest: Mapping[str, Any], model: str, snapshot: int) -> str:
+    """SQL for the rows of a model, as of a snapshot, that were not audited before: of an incremental model those
+    inserted since it was published, so that the audit's cost follows the increment; else all.
+
+    Rows that came after the publication and are gone again by `snapshot` (a build that was refused, then repaired)
+    are left out: only the newest version of each row that is still there counts.
+    """
     table = Table(BUILD, model)
+    now = f"{table.sql} AT (VERSION => {snapshot})"
     since = published_snapshots(lake.connection).get(model)
     if since is None or dbt.materialization(manifest, model) != "incremental":
-        return f"SELECT * FROM {table.sql}"
+        return f"SELECT * FROM {now}"
     columns = quote_all(lake_columns(lake.connection, table))
-    now = current_snapshot(lake.connection)
     return (
         f"SELECT {columns} FROM ducklake_table_insertions({literal(CATALOG)}, {literal(BUILD)}, {literal(model)}, "
-        f"{since + 1}, {now})"
+        f"{since + 1}, {snapshot}) WHERE rowid IN (SELECT rowid FROM {now}) "
+        "QUALIFY row_number() OVER (PARTITION BY rowid ORDER BY snapshot_id DESC) = 1"
     )
-
-
-def audit_relation(
-    lake: Lakehouse, table: Table, query: str, contract: type[Contract]
-) -> tuple[int, list[dict[str, Any]]]:
-    """Hold the rows of a query against a contract, batch by batch, and the whole table against its uniqueness rules.
-    Returns the rows checked and the violations."""
-    unique = [[column.name] for column in columns_of(contract) if column.unique]
-    together = schema_of(contract).unique
-    unique += [list(together)] if together else []
-    found = []
-    checked = 0
-    key = unique[0] if unique else []
-    try:
-        reader = lake.cursor().connection.execute(query).to_arrow_reader(BATCH_ROWS)
-    except duckdb.Error as error:
-        raise PlatformError(f"{table} cannot be audited: {str(error).splitlines()[0]}") from error
-    for batch in reader:
-        frame = pl.DataFrame(pl.from_arrow(batch))
-        checked += len(frame)
-        found.append(audit(frame, contract, lineage=[], key=key).violations)
-    violations = (
-        pl.concat(found)
-        .group_by("column", "check", "fatal")
-        .agg(pl.col("rows").sum(), pl.col("value").first())
-        .sort("rows", descending=True)
-        .to_dicts()
-        if found
-        else []
-    )
-    for columns in unique:
-        names = quote_all(columns)
-        row = lake.connection.execute(
-            f"SELECT count(*) FROM (SELECT {names} FROM {table.sql} GROUP BY ALL HAVING count(*) > 1)"
-        ).fetchone()
-        if row is not None and row[0]:
-            label = ", ".join(columns)
-            violations.append({"column": label, "check": "not unique", "rows": row[0], "value": None, "fatal": True})
-    return checked, violations
 
 
 def _record(
@@ -197,7 +231,7 @@ def _record(
                 "audits",
                 {
                     "layer": "modelled",
-                    "source": "dbt",
+                    "source": BUILT_BY,
                     "table_name": result.model,
                     "run_id": run_id,
                     "contract": name_of(contracts[result.model]) if result.model in contracts else None,

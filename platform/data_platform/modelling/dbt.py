@@ -3,22 +3,31 @@
 All that dbt writes (target, logs, partial parse) lies below the platform's home, never in the project's folder.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from importlib import import_module
+from importlib.metadata import version
 from inspect import isclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from data_platform.contracts.contract import Contract
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, attach_url, install_extensions
-from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.settings import Settings, redact_url
+
+STAGED = "staged_"
+"""How the schemas of staged tables begin."""
+
+PUBLISHABLE = ("table", "incremental", "snapshot")
 
 
 @dataclass(frozen=True)
@@ -52,20 +61,50 @@ def project_at(folder: Path, settings: Settings) -> Project:
 
 
 def manifest(project: Project, settings: Settings) -> Mapping[str, Any]:
-    """The project's manifest, parsed again only if a file of the project is newer.
+    """The project's manifest, parsed again only if the content of a file of the project changed.
 
-    Raises PlatformError with dbt's own message if the project cannot be parsed.
+    Each content has a file of its own, put in place whole: a build that rewrites dbt's own manifest, or a second
+    process that parses the same project, is never met halfway. Raises PlatformError with dbt's own message if the
+    project cannot be parsed, or has a model that could not be published.
     """
-    newest = max(file.stat().st_mtime for file in _files(project.folder))
-    if not project.manifest.exists() or project.manifest.stat().st_mtime < newest:
-        invoke(project, settings, ["parse"])
-    loaded: Mapping[str, Any] = json.loads(project.manifest.read_text())
+    parsed = project.target / f"manifest-{fingerprint(project)}.json"
+    if not parsed.exists():
+        parse = Project(project.folder, project.target / "parse")
+        parse.target.mkdir(parents=True, exist_ok=True)
+        with FileLock(parse.target / "lock"):
+            if not parsed.exists():
+                invoke(parse, settings, ["parse"])
+                for older in project.target.glob("manifest-*.json"):
+                    older.unlink(missing_ok=True)
+                parse.manifest.replace(parsed)
+    loaded: Mapping[str, Any] = json.loads(parsed.read_text(encoding="utf-8"))
+    _require_tables(loaded)
     return loaded
+
+
+def fingerprint(project: Project) -> str:
+    """What the project's files hold, and which dbt reads them, in a few letters. Times of modification would miss a
+    file that was removed, and one that an image brought along with its old date."""
+    digest = hashlib.sha256(version("dbt-core").encode())
+    for file in sorted(_files(project.folder)):
+        digest.update(f"{file.relative_to(project.folder)}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _files(folder: Path) -> Iterator[Path]:
     for pattern in ("*.yml", "models/**/*", "macros/**/*", "tests/**/*", "seeds/**/*", "snapshots/**/*"):
         yield from (path for path in folder.glob(pattern) if path.is_file())
+
+
+def _require_tables(manifest: Mapping[str, Any]) -> None:
+    views = {name: kind for name in models(manifest) if (kind := materialization(manifest, name)) not in PUBLISHABLE}
+    if views:
+        named = ", ".join(f"{name} ({kind})" for name, kind in views.items())
+        raise PlatformError(
+            f"A published model stands at one snapshot, which only a table can: {named}. Materialize as "
+            f"{', '.join(PUBLISHABLE)}, or as ephemeral, which is no table of its own."
+        )
 
 
 def invoke(
@@ -87,13 +126,14 @@ def invoke(
     with _environment(dbt_environment(settings)):
         done = dbtRunner(callbacks=[heard]).invoke([*arguments, *folders, *places, *quiet])
     if done.exception is not None:
-        raise PlatformError(f"dbt could not {arguments[0]} {project.folder}: {done.exception}") from done.exception
+        why = str(done.exception).replace(settings.catalog, redact_url(settings.catalog))
+        raise PlatformError(f"dbt could not {arguments[0]} {project.folder}: {why}") from None
     results = getattr(done.result, "results", [])
     return [
         NodeResult(
             result.node.unique_id,
             str(getattr(result.status, "value", result.status)),
-            result.message or "",
+            (result.message or "").replace(settings.catalog, redact_url(settings.catalog)),
             result.failures or 0,
             result.execution_time,
         )
@@ -125,51 +165,90 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _built(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The id and name of each model that is a table of its own."""
+    return {
+        node_id: node["name"]
+        for node_id, node in manifest["nodes"].items()
+        if node["resource_type"] in ("model", "snapshot") and node["config"]["materialized"] != "ephemeral"
+    }
+
+
 def models(manifest: Mapping[str, Any]) -> list[str]:
-    """The names of the project's models."""
-    return [node["name"] for node in manifest["nodes"].values() if node["resource_type"] in ("model", "snapshot")]
+    """The names of the project's models. An ephemeral one is part of those that read it."""
+    return list(_built(manifest).values())
 
 
 def materialization(manifest: Mapping[str, Any], model: str) -> str:
     """How a model is built: `table`, `incremental`, `snapshot`..."""
-    node = next(n for n in manifest["nodes"].values() if n["name"] == model and n["resource_type"] != "test")
-    kind: str = node["config"]["materialized"]
+    node_id = next(node_id for node_id, name in _built(manifest).items() if name == model)
+    kind: str = manifest["nodes"][node_id]["config"]["materialized"]
     return kind
+
+
+@dataclass(frozen=True)
+class Parents:
+    """What a model reads itself: other models, and staged tables (`source/table`)."""
+
+    models: frozenset[str]
+    staged: frozenset[str]
+
+
+def parents(manifest: Mapping[str, Any]) -> dict[str, Parents]:
+    """What each model reads itself. Ephemeral models are looked through, sources that are not staged left out."""
+    built = _built(manifest)
+
+    def read(node_id: str) -> tuple[set[str], set[str]]:
+        above: set[str] = set()
+        staged: set[str] = set()
+        for parent in manifest["parent_map"].get(node_id, []):
+            if parent in built:
+                above.add(built[parent])
+            elif parent in manifest["sources"]:
+                source = manifest["sources"][parent]
+                if source["schema"].startswith(STAGED):
+                    staged.add(f"{source['schema'].removeprefix(STAGED)}/{source['name']}")
+            else:
+                through = read(parent)
+                above |= through[0]
+                staged |= through[1]
+        return above, staged
+
+    found = {}
+    for node_id, name in built.items():
+        above, staged = read(node_id)
+        found[name] = Parents(frozenset(above), frozenset(staged))
+    return found
 
 
 def staged_ancestors(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     """The staged tables (`source/table`) that each model is built from, through other models too."""
-    ids = {node_id: node["name"] for node_id, node in manifest["nodes"].items() if node["resource_type"] in _BUILT}
-    return {name: sorted(_sources(manifest, node_id)) for node_id, name in ids.items()}
+    direct = parents(manifest)
+    found: dict[str, set[str]] = {}
+    for model in _ordered(direct):
+        found[model] = set(direct[model].staged).union(*(found[parent] for parent in direct[model].models))
+    return {model: sorted(found[model]) for model in direct}
 
 
 def in_order(manifest: Mapping[str, Any], selected: Sequence[str]) -> list[str]:
     """Models such that each comes after those it is built from."""
-    ids = {node["name"]: node_id for node_id, node in manifest["nodes"].items() if node["resource_type"] in _BUILT}
-    graph = {name: {other for other in ids if ids[other] in manifest["parent_map"].get(ids[name], [])} for name in ids}
-    return [name for name in TopologicalSorter(graph).static_order() if name in set(selected)]
+    return [name for name in _ordered(parents(manifest)) if name in set(selected)]
 
 
-_BUILT = ("model", "snapshot")
+def _ordered(direct: Mapping[str, Parents]) -> Iterable[str]:
+    return TopologicalSorter({model: read.models for model, read in direct.items()}).static_order()
 
 
-def _sources(manifest: Mapping[str, Any], node_id: str) -> set[str]:
-    found: set[str] = set()
-    for parent in manifest["parent_map"].get(node_id, []):
-        if parent in manifest["sources"]:
-            source = manifest["sources"][parent]
-            found.add(f"{source['schema'].removeprefix('staged_')}/{source['name']}")
-        else:
-            found |= _sources(manifest, parent)
-    return found
-
-
-def tested_models(manifest: Mapping[str, Any], unique_id: str) -> list[str]:
-    """The models that a test is about: the one it is attached to, or all it reads."""
-    node = manifest["nodes"].get(unique_id) or manifest.get("unit_tests", {}).get(unique_id) or {}
+def tested_models(manifest: Mapping[str, Any], unique_id: str, selected: Sequence[str]) -> list[str]:
+    """The models that a test is about: the one it is attached to, or all it reads. A test of a model that is not
+    among the selected ones ran because it reads one of them, and is then about that."""
+    node = manifest["nodes"].get(unique_id)
+    if node is None or node["resource_type"] != "test":
+        return []
     attached = node.get("attached_node")
-    ids = [attached] if attached else node.get("depends_on", {}).get("nodes", [])
-    return [manifest["nodes"][one]["name"] for one in ids if one in manifest["nodes"]]
+    names = _built(manifest)
+    read = [names[one] for one in node["depends_on"]["nodes"] if one in names]
+    return [names[attached]] if names.get(attached) in selected else read
 
 
 def staged_steps(lake: Lakehouse) -> dict[str, int]:

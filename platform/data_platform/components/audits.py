@@ -1,0 +1,211 @@
+"""The nightly audit: every whole staged table and every published model held against its contract once more, as a
+scheduled asset whose check lists what is broken. Each step audits only the rows that it brings; this finds what no
+step can see: a key that two steps brought, a parent that has gone since, a contract that became stricter, a table
+that someone changed by hand. How a table is held against a contract is in `contracts.relation`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from data_platform.components.keys import CHECK, MODELLED, STAGED
+from data_platform.components.resource import LakehouseResource
+from data_platform.contracts.contract import load_contract
+from data_platform.contracts.relation import Verdict, audit_relation
+from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.transaction import Table, commit, ensure_table
+from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.staging.batches import lookup
+
+AUDIT_KEY = dg.AssetKey(["platform", "full_audit"])
+KIND = "full"
+"""What the ledger calls the kind of these audits; those of steps and builds have none."""
+
+PUBLISHED = "published"
+"""What the ledger gives as the source of the verdicts on published models."""
+
+
+@dataclass(frozen=True)
+class AuditedTable:
+    """A staged table or published model, the dotted path of its contract, and its key where it has one."""
+
+    layer: str
+    source: str
+    name: str
+    contract: str
+    key: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        return Table(f"staged_{self.source}" if self.layer == STAGED else MODELLED, self.name)
+
+
+@dataclass(frozen=True)
+class TableVerdict:
+    """What became of one table; `error` says why it could not be audited at all."""
+
+    audited: AuditedTable
+    verdict: Verdict
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.passed and not self.error
+
+
+def audited_tables(parts: Sequence[dg.Definitions]) -> list[AuditedTable]:
+    """The tables with a contract among the assets of a platform."""
+    found = []
+    for part in parts:
+        for asset in part.assets or ():
+            for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else ():
+                layer, *rest = spec.key.path
+                if layer in (STAGED, MODELLED) and "contract" in spec.metadata:
+                    source = rest[0] if layer == STAGED else PUBLISHED
+                    key = tuple(str(spec.metadata["key"]).split(", ")) if "key" in spec.metadata else ()
+                    found.append(AuditedTable(layer, source, rest[-1], str(spec.metadata["contract"]), key))
+    return found
+
+
+def audit_definitions(parts: Sequence[dg.Definitions]) -> dg.Definitions:
+    """The audit of all tables of a platform, given the definitions of its sources and models, and its schedule."""
+    asset = full_audit(audited_tables(parts))
+    job = dg.define_asset_job("full_audit", dg.AssetSelection.assets(asset), description="Hold all tables to contract.")
+    schedule = dg.ScheduleDefinition(
+        name="daily_full_audit",
+        job=job,
+        cron_schedule="30 2 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night at 02:30 UTC, before maintenance.",
+    )
+    return dg.Definitions(assets=[asset], jobs=[job], schedules=[schedule])
+
+
+def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
+    """The asset that audits `tables`."""
+
+    @dg.asset(
+        key=AUDIT_KEY,
+        group_name="platform",
+        kinds={"pandera", "ducklake"},
+        owners=["team:platform"],
+        description="Holds every whole staged table and every published model against its contract, each night.",
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=AUDIT_KEY, description="All tables keep their contracts.")],
+    )
+    def audit_all(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
+        try:
+            with lakehouse.open() as lake:
+                ledger.ensure_ledger(lake)
+                verdicts = []
+                for one in tables:
+                    if lake_columns(lake.connection, one.table):
+                        verdicts.append(audit_table(lake, one))
+                        context.log.info(f"{one.table}: {_told(verdicts[-1])}")
+                record_verdicts(lake, verdicts, context.run.run_id)
+        except PlatformError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from None
+        broken = [verdict for verdict in verdicts if not verdict.passed]
+        yield dg.MaterializeResult(
+            asset_key=AUDIT_KEY,
+            metadata={
+                "tables audited": len(verdicts),
+                "tables broken": len(broken),
+                "rows audited": sum(verdict.verdict.rows for verdict in verdicts),
+                "verdicts": _verdicts_table(verdicts),
+            },
+        )
+        yield dg.AssetCheckResult(
+            asset_key=AUDIT_KEY,
+            check_name=CHECK,
+            passed=not broken,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description="\n".join(f"{one.audited.table}: {_told(one)}" for one in broken)
+            or f"All {len(verdicts)} tables keep their contracts.",
+            metadata={"violations": _violations_table(verdicts)},
+        )
+
+    return audit_all
+
+
+def audit_table(lake: Lakehouse, table: AuditedTable) -> TableVerdict:
+    """Hold one whole table against its contract, uniqueness and references included."""
+    try:
+        contract = load_contract(table.contract)
+        return TableVerdict(
+            table, audit_relation(lake, table.table.sql, contract, key=table.key, known=lookup(lake.cursor()))
+        )
+    except PlatformError as error:
+        return TableVerdict(table, Verdict(0), str(error))
+
+
+def record_verdicts(lake: Lakehouse, verdicts: Sequence[TableVerdict], run_id: str) -> None:
+    """Write the verdicts into the ledger's `audits`, all in one commit."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        at = datetime.now(UTC)
+        ensure_table(connection, Table(ledger.SCHEMA, "audits"), {"kind": "VARCHAR"})
+        for one in verdicts:
+            violations = [dict(violation) for violation in one.verdict.violations]
+            if one.error:
+                violations.append({"column": "", "check": one.error, "rows": 0, "value": None, "fatal": True})
+            ledger.record(
+                connection,
+                "audits",
+                {
+                    "layer": one.audited.layer,
+                    "source": one.audited.source,
+                    "table_name": one.audited.name,
+                    "run_id": run_id,
+                    "contract": one.audited.contract,
+                    "audited_at": at,
+                    "passed": one.passed,
+                    "rows_checked": one.verdict.rows,
+                    "rows_failed": sum(violation["rows"] for violation in one.verdict.broken),
+                    "violations": violations,
+                    "kind": KIND,
+                },
+            )
+
+    commit(lake, work)
+
+
+def _told(one: TableVerdict) -> str:
+    if one.error:
+        return one.error
+    broken = "; ".join(f"{v['column'] or 'row'} {v['check']} ({v['rows']:,})" for v in one.verdict.broken)
+    return broken or f"all {one.verdict.rows:,} rows keep the contract"
+
+
+def _verdicts_table(verdicts: Sequence[TableVerdict]) -> dg.TableMetadataValue:
+    schema = dg.TableSchema([dg.TableColumn("table"), dg.TableColumn("rows", "int"), dg.TableColumn("verdict")])
+    records = [
+        dg.TableRecord({"table": str(one.audited.table), "rows": one.verdict.rows, "verdict": _told(one)})
+        for one in verdicts
+    ]
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def _violations_table(verdicts: Sequence[TableVerdict]) -> dg.TableMetadataValue:
+    columns = ["table", "column", "rule", "rows", "example", "consequence"]
+    schema = dg.TableSchema([dg.TableColumn(name, "int" if name == "rows" else "string") for name in columns])
+    records = [
+        dg.TableRecord(
+            {
+                "table": str(one.audited.table),
+                "column": violation["column"] or "(row)",
+                "rule": violation["check"],
+                "rows": violation["rows"],
+                "example": violation["value"],
+                "consequence": "broken" if violation["fatal"] else "kept",
+            }
+        )
+        for one in verdicts
+        for violation in one.verdict.violations
+    ]
+    return dg.MetadataValue.table(records=records, schema=schema)

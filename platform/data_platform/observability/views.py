@@ -1,0 +1,64 @@
+"""Views over the ledger, in the schema `platform`, for questions about the pipeline itself:
+
+- `platform.load_performance`: one row for each table and day (UTC) of loads: how many loads landed and were refused,
+  rows read, landed and quarantined, the share quarantined, seconds, rows a second.
+- `platform.freshness`: one row for each table: when it was last loaded and staged, how many seconds ago, and how many
+  loads wait to be staged.
+
+They are created with the first load and hold no rows of their own. What is written to the ledger is in
+`lakehouse.ledger`.
+"""
+
+import duckdb
+
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.transaction import commit
+
+VIEWS = {
+    "load_performance": f"""
+        SELECT source, table_name, CAST(started_at AS DATE) AS day,
+            count(*) FILTER (status = 'landed') AS loads,
+            count(*) FILTER (status = 'refused') AS loads_refused,
+            sum(rows_read) AS rows_read,
+            sum(rows_landed) AS rows_landed,
+            sum(rows_quarantined) AS rows_quarantined,
+            sum(rows_quarantined) / nullif(sum(rows_read), 0) AS quarantined_share,
+            sum(bytes) AS bytes,
+            sum(epoch(ended_at - started_at)) AS seconds,
+            sum(rows_read) / nullif(sum(epoch(ended_at - started_at)), 0) AS rows_per_second
+        FROM {ledger.name("loads")}
+        GROUP BY ALL""",
+    "freshness": f"""
+        SELECT source, table_name, l.loaded_at, s.staged_at,
+            epoch(now() - l.loaded_at) AS seconds_since_load,
+            epoch(now() - s.staged_at) AS seconds_since_staging,
+            coalesce(len(list_filter(l.load_ids, lambda load: load > coalesce(s.staged_to, 0))), 0) AS loads_waiting
+        FROM (
+            SELECT source, table_name, max(ended_at) AS loaded_at, list(load_id) AS load_ids
+            FROM {ledger.name("loads")} WHERE status = 'landed' GROUP BY ALL
+        ) AS l
+        LEFT JOIN (
+            SELECT source, table_name, max(ended_at) AS staged_at, max(load_to) AS staged_to
+            FROM {ledger.name("stagings")} WHERE status = 'staged' GROUP BY ALL
+        ) AS s USING (source, table_name)""",
+}
+
+
+def ensure_views(lake: Lakehouse) -> None:
+    """Create the views that do not exist yet; the ledger must."""
+    try:
+        for view in VIEWS:
+            lake.connection.sql(f"FROM {ledger.name(view)}")  # bound, not run
+    except duckdb.CatalogException:
+        replace_views(lake)
+
+
+def replace_views(lake: Lakehouse) -> None:
+    """Create the views, or bring those of an earlier release up to date."""
+
+    def create(connection: duckdb.DuckDBPyConnection) -> None:
+        for view, query in VIEWS.items():
+            connection.execute(f"CREATE OR REPLACE VIEW {ledger.name(view)} AS {query}")
+
+    commit(lake, create)

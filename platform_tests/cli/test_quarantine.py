@@ -1,0 +1,142 @@
+"""`dp quarantine`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from platform_tests.cli.conftest import GOOD, Dp
+from platform_tests.tables import Order
+
+from data_platform.components.spec import SourceSpec, TableSpec
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import Settings
+
+BAD_AMOUNT, BAD_STATUS = "1:60", "1:61"
+
+
+def test_the_list_counts_by_reason(dp: Dp, looking: Path) -> None:
+    found = json.loads(dp("quarantine", "list", "--json").stdout)
+    assert {(one["source"], one["table"], one["layer"], one["column"], one["rows"]) for one in found} == {
+        ("shop", "orders", "raw", "", 1),
+        ("shop", "orders", "staged", "amount", 1),
+        ("shop", "orders", "staged", "status", 1),
+        ("shop", "refunds", "staged", "status", 1),
+    }
+    assert "shop/orders" in dp("quarantine", "list").stdout
+
+
+def test_entries_are_shown_with_reason_row_and_place(dp: Dp, looking: Path) -> None:
+    shown = dp("quarantine", "show", "shop/orders").stdout
+    assert "amount: at least 0, but it is '-5.0'" in shown
+    assert '"order_id":"101"' in shown
+    assert "orders.csv, line 7" in shown
+    assert "3 of 3 open entries" in shown
+
+
+def test_entries_are_chosen_by_column(dp: Dp, looking: Path) -> None:
+    found = json.loads(dp("quarantine", "show", "shop/orders", "--column", "status", "--json").stdout)
+    assert [entry["id"] for entry in found] == [BAD_STATUS]
+    assert found[0]["reasons"] == [{"column": "status", "check": "one of open, paid", "value": "lost"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "shop/order"], "Tables with one: shop/orders, shop/refunds"),
+        (["show", "orders"], "write SOURCE/TABLE"),
+        (["show", "shop/orders", "--id", "9:9"], f"Open are 3: {BAD_AMOUNT}, {BAD_STATUS}"),
+        (
+            ["show", "shop/orders", "--column", "order_id"],
+            "They failed because of: (the row as a whole), amount, status",
+        ),
+        (["discard", "shop/orders"], "--id ID"),
+        (["discard", "shop/orders", "--all", "--id", BAD_AMOUNT], "--id ID"),
+    ],
+)
+def test_what_is_not_there_is_answered_by_what_is(dp: Dp, looking: Path, arguments: list[str], words: str) -> None:
+    done = dp("quarantine", *arguments)
+    assert done.exit_code == 1
+    assert words in done.stderr
+
+
+def test_nothing_is_discarded_unless_it_is_confirmed(dp: Dp, changing: Settings) -> None:
+    assert dp("quarantine", "discard", "shop/orders", "--all", text="n\n").exit_code == 1
+    assert dp("quarantine", "discard", "shop/orders", "--all", text="").exit_code == 1
+    assert "3 of 3" in dp("quarantine", "show", "shop/orders").stdout
+
+
+def test_one_entry_is_discarded_and_the_others_stay(dp: Dp, changing: Settings) -> None:
+    done = dp("quarantine", "discard", "shop/orders", "--id", BAD_AMOUNT, "--yes", "--json")
+    assert json.loads(done.stdout) == {"discarded": 1}
+    left = json.loads(dp("quarantine", "show", "shop/orders", "--json").stdout)
+    assert BAD_AMOUNT not in {entry["id"] for entry in left}
+    assert len(left) == 2
+    with open_lakehouse(changing, read_only=True) as lake:
+        kept = lake.connection.execute(
+            "SELECT status, resolved_at IS NOT NULL FROM quarantine_shop.orders WHERE quarantine_id = ?", [BAD_AMOUNT]
+        ).fetchall()
+    assert kept == [("discarded", True)]
+
+
+def test_an_entry_that_was_discarded_cannot_be_discarded_again(dp: Dp, changing: Settings) -> None:
+    dp("quarantine", "discard", "shop/refunds", "--all", "--yes")
+    done = dp("quarantine", "discard", "shop/refunds", "--all", "--yes")
+    assert done.exit_code == 1
+    assert "no open entry" in done.stderr
+
+
+class Lenient(Order):
+    """Orders of any amount."""
+
+    amount: float
+
+
+@pytest.fixture
+def contract_allows_any_amount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The platform's shop has a contract that lets negative amounts in."""
+    from datetime import timedelta
+
+    from platform_tests.tables import TABLE
+
+    table = TableSpec("orders", TABLE, Lenient, None, "changed_at")
+
+    def spec(package: Path, source: str) -> SourceSpec:
+        half_a_minute = timedelta(seconds=30)
+        return SourceSpec(source, "file", package, "shop", half_a_minute, half_a_minute, "", {"orders": table}, None)  # type: ignore[arg-type]  # never opened
+
+    monkeypatch.setattr("data_platform.components.workspace.platform_package", lambda name=None: tmp_path)
+    monkeypatch.setattr("data_platform.components.platform.source_spec", spec)
+
+
+@pytest.mark.usefixtures("contract_allows_any_amount")
+def test_replay_says_which_rows_pass_and_which_still_fail(dp: Dp, changing: Settings) -> None:
+    done = json.loads(dp("quarantine", "replay", "shop/orders", "--json").stdout)
+    assert (done["passed"], done["failing"]) == ([BAD_AMOUNT], [BAD_STATUS])
+    assert len(done["unreadable"]) == 1
+    assert [violation["column"] for violation in done["violations"]] == ["status"]
+    with open_lakehouse(changing, read_only=True) as lake:
+        rows = lake.connection.execute("SELECT count(*), min(amount) FROM staged_shop.orders").fetchall()
+    assert rows == [(GOOD + 1, -5.0)]
+
+
+@pytest.mark.usefixtures("contract_allows_any_amount")
+def test_replay_in_words(dp: Dp, changing: Settings) -> None:
+    shown = dp("quarantine", "replay", "shop/orders").stdout
+    assert f"1 rows pass and are staged: {BAD_AMOUNT}" in shown
+    assert "1 rows: status: one of open, paid, but it is 'lost'" in shown
+    assert "1 records could not be read at all" in shown
+
+
+@pytest.mark.usefixtures("contract_allows_any_amount")
+def test_a_table_that_left_the_platform_cannot_be_replayed(dp: Dp, changing: Settings) -> None:
+    done = dp("quarantine", "replay", "shop/refunds")
+    assert done.exit_code == 1
+    assert "has no table refunds any more. It has: orders" in done.stderr
+
+
+def test_with_nothing_in_quarantine_the_list_says_so(dp: Dp, tmp_path: Path) -> None:
+    from data_platform.lakehouse.settings import settings_from_environment
+
+    with open_lakehouse(settings_from_environment()):
+        pass
+    assert dp("quarantine", "list").stdout == "Nothing is in quarantine.\n"

@@ -1,0 +1,216 @@
+"""What the sensors of sources ask for, and when they do not. They only look: the load decides."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.execution.api import create_execution_plan
+from dagster._core.snap import snapshot_from_execution_plan
+from dagster._core.test_utils import create_run_for_test
+from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, failures, names_of
+
+from data_platform.components import sensors
+from data_platform.components.sensors import MAX_WAIT, remaining_wait
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def fourth_order(shop: Shop, price: float = 1.0) -> None:
+    shop.order((4, "Dan", "dan@example.org", price, 1, "2020-01-04T00:00:00Z"))
+
+
+def under_way(shop: Shop, request: dg.RunRequest) -> dg.DagsterRun:
+    """A run for what was asked, as a process left it that is still at it, or was killed."""
+    return create_run_for_test(
+        shop.instance,
+        status=dg.DagsterRunStatus.STARTED,
+        tags=dict(request.tags),
+        asset_selection=frozenset(request.asset_selection or []),
+    )
+
+
+def test_all_tables_with_news_are_asked_for_in_one_run_and_not_again_once_they_are_in(shop: Shop) -> None:
+    request = shop.tick("shop_sensor")
+    assert names_of(request.asset_selection) == [*ORDERS, *PRODUCTS]
+    assert shop.follow(request).success
+    assert shop.tick("shop_sensor") == "Nothing new in orders, products."
+    fourth_order(shop)
+    assert names_of(shop.tick("shop_sensor").asset_selection) == list(ORDERS)
+
+
+def test_a_table_is_not_asked_for_while_a_run_of_it_is_under_way_however_far_the_source_moves(shop: Shop) -> None:
+    shop.follow(shop.tick("shop_sensor"))
+    fourth_order(shop)
+    under_way(shop, shop.tick("shop_sensor"))
+    assert shop.tick("shop_sensor") == "orders: a run is under way."
+    shop.order((5, "Eve", "eve@example.org", 1.0, 1, "2020-01-05T00:00:00Z"))
+    shop.execute("insert into products values ('pen', 1.0)")
+    assert names_of(shop.tick("shop_sensor").asset_selection) == list(PRODUCTS)
+
+
+def test_a_run_that_someone_started_by_hand_is_not_doubled(shop: Shop) -> None:
+    job = shop.definitions.resolve_job_def("load_shop")
+    snapshot = job.get_job_snapshot()
+    create_run_for_test(
+        shop.instance,
+        job_name=job.name,
+        status=dg.DagsterRunStatus.QUEUED,
+        job_snapshot=snapshot,
+        execution_plan_snapshot=snapshot_from_execution_plan(create_execution_plan(job), snapshot.snapshot_id),
+    )
+    assert shop.tick("shop_sensor") == "orders: a run is under way. products: a run is under way."
+
+
+def test_a_run_whose_process_was_killed_holds_up_its_source_for_an_hour_at_most(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way(shop, shop.tick("shop_sensor"))
+    monkeypatch.setattr(sensors, "MAX_WAIT", timedelta(0))
+    assert names_of(shop.tick("shop_sensor").asset_selection) == [*ORDERS, *PRODUCTS]
+
+
+def test_after_a_failure_the_same_is_asked_for_ever_more_slowly_and_at_once_when_the_source_moves(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.follow(shop.tick("shop_sensor"))
+    shop.execute("delete from products")
+    request = shop.tick("shop_sensor")
+    keys = {request.run_key}
+    for attempt in (1, 2):
+        assert "shrink_limit" in failures(shop.follow(request))["raw__shop__products"]
+        assert shop.tick("shop_sensor").startswith(f"products: {attempt} run")
+        with monkeypatch.context() as patch:
+            patch.setattr(sensors, "MAX_WAIT", timedelta(0))
+            request = shop.tick("shop_sensor")
+        # Dagster never asks twice under one key: each attempt has its own.
+        assert request.run_key not in keys
+        keys.add(request.run_key)
+    assert shop.tick("shop_sensor").startswith("products: 2 runs")
+    shop.execute("insert into products values ('pen', 1.0)")
+    assert names_of(shop.tick("shop_sensor").asset_selection) == list(PRODUCTS)
+
+
+def test_a_table_that_fails_does_not_hold_up_the_others_nor_ride_along_with_them(shop: Shop) -> None:
+    shop.follow(shop.tick("shop_sensor"))
+    shop.execute("delete from products")
+    shop.follow(shop.tick("shop_sensor"))
+    fourth_order(shop)
+    assert names_of(shop.tick("shop_sensor").asset_selection) == list(ORDERS)
+
+
+@pytest.mark.parametrize(("failed", "wait"), [(0, 0), (1, 10), (2, 20), (5, 160), (12, 3600), (300, 3600)])
+def test_the_wait_doubles_with_each_failure_up_to_an_hour(failed: int, wait: int) -> None:
+    ended = [NOW - timedelta(days=number) for number in range(failed)]
+    assert remaining_wait(ended, timedelta(seconds=5), NOW) == timedelta(seconds=wait)
+    assert remaining_wait(ended, timedelta(seconds=5), NOW + MAX_WAIT) <= timedelta(0)
+
+
+def test_the_times_of_runs_are_in_utc_whatever_the_zone_of_the_machine(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        shop.run(*PRODUCTS)
+        (record,) = shop.instance.get_run_records()
+        assert record.update_timestamp.utcoffset() == timedelta(0)
+        assert abs(record.update_timestamp - datetime.now(UTC)) < timedelta(minutes=5)
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+
+
+def test_a_tick_that_is_evaluated_twice_asks_under_one_key_and_a_second_run_lands_nothing(shop: Shop) -> None:
+    first, second = shop.tick("shop_sensor"), shop.tick("shop_sensor")
+    assert first.run_key == second.run_key
+    assert shop.follow(first).success
+    # A daemon that lost its memory asks again, late: the ledger decides.
+    assert shop.follow(second).success
+    assert shop.query("SELECT count(*) FROM raw_shop.orders") == [(3,)]
+    assert shop.query("SELECT count(*) FROM raw_shop.products") == [(2,)]
+
+
+def test_rows_that_were_loaded_and_not_staged_are_staged_without_asking_the_source_again(shop: Shop) -> None:
+    shop.run(ORDERS[0], *PRODUCTS)
+    request = shop.tick("shop_sensor")
+    assert names_of(request.asset_selection) == [ORDERS[1]]
+    assert shop.follow(request).success
+    assert shop.query("SELECT count(*) FROM staged_shop.orders") == [(3,)]
+    assert shop.tick("shop_sensor") == "Nothing new in orders, products."
+
+
+def test_a_source_that_does_not_answer_fails_its_tick_with_the_reason_and_no_other_sensor(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_URL", "postgresql://reader:s3cret@127.0.0.1:1/shop")
+    with pytest.raises(dg.Failure) as failed:
+        shop.tick("shop_sensor")
+    assert "127.0.0.1" in str(failed.value.description)
+    assert "s3cret" not in str(failed.value.description)
+    assert names_of(shop.tick("depot_sensor").asset_selection) == ["raw/depot/pallets", "staged/depot/pallets"]
+
+
+def test_a_missing_variable_fails_the_tick_by_name(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHOP_URL")
+    with pytest.raises(dg.Failure, match="SHOP_URL"):
+        shop.tick("shop_sensor")
+
+
+@pytest.mark.parametrize("table", ["orders", "products"])
+def test_a_table_that_is_gone_from_the_source_does_not_keep_the_others_from_being_loaded(
+    shop: Shop, table: str
+) -> None:
+    shop.execute(f"drop table {table}")
+    expected = PRODUCTS if table == "orders" else ORDERS
+    assert names_of(shop.tick("shop_sensor").asset_selection) == list(expected)
+
+
+def test_a_lakehouse_that_does_not_answer_fails_the_tick(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_CATALOG", "postgresql://keeper:s3cret@127.0.0.1:1/lake")
+    with pytest.raises(dg.Failure) as failed:
+        shop.tick("shop_sensor")
+    assert "127.0.0.1" in str(failed.value.description)
+    assert "s3cret" not in str(failed.value.description)
+
+
+def test_a_lakehouse_that_is_damaged_is_not_taken_for_an_empty_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.package.joinpath("broken.sqlite").write_text("this is no database")
+    monkeypatch.setenv("LAKEHOUSE_CATALOG", str(shop.package / "broken.sqlite"))
+    with pytest.raises(dg.Failure, match="Cannot open the lakehouse"):
+        shop.tick("shop_sensor")
+
+
+def test_on_an_empty_postgresql_catalog_the_first_look_asks_for_everything(
+    shop: Shop, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_CATALOG", postgres_url)
+    assert names_of(shop.tick("shop_sensor").asset_selection) == [*ORDERS, *PRODUCTS]
+
+
+def test_a_table_whose_rows_may_change_in_place_is_read_again_once_in_a_while_only(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.follow(shop.tick("shop_sensor"))
+    later = datetime.now(UTC) + timedelta(minutes=61)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> "datetime":  # type: ignore[override]  # one of its two forms is used
+            return later
+
+    monkeypatch.setattr(sensors, "datetime", Clock)
+    request = shop.tick("shop_sensor")
+    assert names_of(request.asset_selection) == list(PRODUCTS)
+    monkeypatch.undo()
+
+
+def test_a_reading_that_found_nothing_new_counts_as_one(shop: Shop) -> None:
+    shop.follow(shop.tick("shop_sensor"))
+    before = sensors.read_at(shop.instance, "shop", "products")
+    shop.run(*PRODUCTS)
+    after = sensors.read_at(shop.instance, "shop", "products")
+    assert before is not None
+    assert after is not None
+    assert after > before
+    assert shop.query("SELECT count(*) FROM platform.loads WHERE table_name = 'products'") == [(1,)]

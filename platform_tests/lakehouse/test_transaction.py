@@ -1,0 +1,154 @@
+"""The commit: all of it or nothing, repeated on a conflict, and never taking away a file that it may have shown."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger, transaction
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.settings import Settings, redact_url, settings_from_environment
+from data_platform.lakehouse.transaction import (
+    CommitError,
+    Table,
+    columns_of,
+    commit,
+    discarded_on_failure,
+    ensure_table,
+    register,
+    write_file,
+)
+
+TABLE = Table("raw_shop", "orders")
+
+
+def write(lake: Lakehouse, *numbers: int) -> transaction.DataFile:
+    batch = pa.record_batch({"a": pa.array(numbers, pa.int64())})
+    file = write_file(lake, TABLE, iter([batch]), batch.schema)
+    assert file is not None
+    return file
+
+
+def create(connection: duckdb.DuckDBPyConnection) -> None:
+    ensure_table(connection, TABLE, {"a": "BIGINT"})
+
+
+def values(lake: Lakehouse) -> list[int]:
+    return [row[0] for row in lake.connection.execute(f"SELECT a FROM {TABLE.sql} ORDER BY a").fetchall()]
+
+
+def test_a_file_is_seen_by_nobody_until_it_is_registered(lake: Lakehouse) -> None:
+    commit(lake, create)
+    file = write(lake, 1, 2)
+    assert (file.rows, file.bytes) == (2, Path(file.path).stat().st_size)
+    assert values(lake) == []
+    commit(lake, lambda connection: register(connection, TABLE, [file, write(lake, 3)]))
+    assert values(lake) == [1, 2, 3]
+
+
+def test_no_rows_are_no_file(lake: Lakehouse, settings: Settings) -> None:
+    schema = pa.schema([("a", pa.int64())])
+    assert write_file(lake, TABLE, iter([]), schema) is None
+    assert list(Path(settings.data).rglob("*.parquet")) == []
+
+
+def test_an_error_of_the_rows_is_raised_as_it_was_and_leaves_no_file(lake: Lakehouse, settings: Settings) -> None:
+    schema = pa.schema([("a", pa.int64())])
+
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"a": list(range(200_000))})
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        write_file(lake, TABLE, failing(), schema)
+    assert list(Path(settings.data).rglob("*.parquet")) == []
+
+
+def test_a_value_that_cannot_be_written_is_a_platform_error(lake: Lakehouse, settings: Settings) -> None:
+    batch = pa.record_batch({"a": ["x"]})
+    with pytest.raises(PlatformError, match=r"Writing to .*raw_shop/orders.* failed, .* as it was: Conversion"):
+        write_file(lake, TABLE, iter([batch]), batch.schema, "SELECT a::INTEGER AS a FROM incoming")
+    assert list(Path(settings.data).rglob("*.parquet")) == []
+
+
+def test_whatever_the_work_raises_rolls_everything_back_and_removes_its_files(lake: Lakehouse) -> None:
+    commit(lake, create)
+    file = write(lake, 1)
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        register(connection, TABLE, [file])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), discarded_on_failure(lake, [file]):
+        commit(lake, work)
+    assert values(lake) == []
+    assert not Path(file.path).exists()
+    commit(lake, lambda connection: register(connection, TABLE, [write(lake, 2)]))
+    assert values(lake) == [2]
+
+
+class Unlucky:
+    """A connection whose COMMIT fails with given errors first; `took_place` says whether after it was done."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, errors: list[duckdb.Error], *, took_place: bool) -> None:
+        self.connection, self.errors, self.took_place = connection, errors, took_place
+
+    def execute(self, query: str, *parameters: object) -> duckdb.DuckDBPyConnection:
+        if query == "COMMIT" and self.errors:
+            self.connection.execute("COMMIT" if self.took_place else "ROLLBACK")
+            raise self.errors.pop(0)
+        return self.connection.execute(query, *parameters)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+
+def test_a_conflict_with_a_writer_outside_the_lock_is_tried_again(lake: Lakehouse) -> None:
+    commit(lake, create)
+    file = write(lake, 1)
+    conflicts = [duckdb.TransactionException("Transaction conflict"), duckdb.IOException("database is locked")]
+    unlucky = Lakehouse(lake.settings, Unlucky(lake.connection, conflicts, took_place=False))  # type: ignore[arg-type]
+    commit(unlucky, lambda connection: register(connection, TABLE, [file]))
+    assert values(lake) == [1]
+
+
+@pytest.mark.parametrize("took_place", [True, False])
+def test_when_the_outcome_of_a_commit_is_unknown_its_files_stay(lake: Lakehouse, took_place: bool) -> None:
+    commit(lake, create)
+    file = write(lake, 1)
+    lost = [duckdb.IOException("server closed the connection unexpectedly")]
+    unlucky = Lakehouse(lake.settings, Unlucky(lake.connection, lost, took_place=took_place))  # type: ignore[arg-type]
+    with pytest.raises(CommitError, match="server closed the connection"), discarded_on_failure(lake, [file]):
+        commit(unlucky, lambda connection: register(connection, TABLE, [file]))
+    assert Path(file.path).exists()
+    assert values(lake) == ([1] if took_place else [])
+
+
+def test_columns_of_a_table_are_its_types_and_of_none_are_none(lake: Lakehouse) -> None:
+    assert columns_of(lake.connection, TABLE) == {}
+    commit(lake, create)
+    commit(lake, lambda connection: ensure_table(connection, TABLE, {"a": "BIGINT", "b'\"": "DECIMAL(10,2)"}))
+    assert columns_of(lake.connection, TABLE) == {"a": "BIGINT", "b'\"": "DECIMAL(10,2)"}
+
+
+def test_a_head_counts_steps_and_keeps_what_a_step_does_not_name(lake: Lakehouse) -> None:
+    head = ledger.head(lake, "raw", "shop", "orders")
+    assert (head.number, head.position) == (0, {})
+    positions: list[dict[str, str]] = [{"a": "1", "b": "1"}, {"b": "2"}, {}]
+    for position in positions:
+        head = commit(lake, partial(ledger.advance, start=head, position=position, at=datetime.now(UTC)))
+    assert head == ledger.head(lake, "raw", "shop", "orders")
+    assert (head.number, head.position) == (3, {"a": "1", "b": "2"})
+    assert ledger.head(lake, "staged", "shop", "orders").number == 0
+
+
+def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown() -> None:
+    with pytest.raises(PlatformError, match="begins with mysql://, which is no catalog"):
+        settings_from_environment({"LAKEHOUSE_CATALOG": "mysql://x"})
+    assert redact_url("postgresql://me:p%40ss@host:5432/db") == "postgresql://me:***@host:5432/db"
+    assert redact_url("/tmp/catalog.sqlite") == "/tmp/catalog.sqlite"  # noqa: S108 - only a text
