@@ -34,6 +34,4 @@ class TextOrder(Contract):
 
 def orders(raw: pl.LazyFrame) -> pl.LazyFrame:
     """Repair what is known to come in several spellings."""
-    return raw.with_columns(
-        pl.col("status").str.strip_chars().str.to_lowercase(), pl.col("country").str.to_uppercase()
-    )
+    return raw.with_columns(pl.col("status").str.strip_chars().str.to_lowercase(), pl.col("country").str.to_uppercase())

@@ -64,7 +64,8 @@ def write_platform(package: Path, tables: int) -> None:
         named = {"package": package.name, "source": folder.name}
         listed = "".join(TABLE.format(number=member, **named) for member in members)
         (folder / "defs.yaml").write_text(SOURCE.format(**named) + listed)
-        fields = [f'    column_{n}: {"int" if n % 2 else "str"} = Field(description="column {n}")\n' for n in range(COLUMNS)]
+        kinds = [(n, "int" if n % 2 else "str") for n in range(COLUMNS)]
+        fields = [f'    column_{n}: {kind} = Field(description="column {n}")\n' for n, kind in kinds]
         body = [CONTRACT.format(number=member, **named) + "".join(fields) for member in members]
         header = '"""Generated contracts."""\n\nfrom data_platform.contracts import Contract, Field\n'
         (folder / "contracts.py").write_text(header + "".join(body))

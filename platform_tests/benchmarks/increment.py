@@ -94,11 +94,14 @@ def write(folder: str, into: str, rows: int) -> Callable[[], int]:
 
 def _files(lake: Lakehouse, table: LakeTable, rows: int, layer: str) -> list[DataFile]:
     at = "TIMESTAMPTZ '2013-01-01 00:00:00Z'"
-    added = f", {at} AS _loaded_at, n AS _row" if layer == "raw" else f", n AS _row, 1::BIGINT AS _staging_id, {at} AS _staged_at"
+    added = {
+        "raw": f"1::BIGINT AS _load_id, {at} AS _loaded_at, n AS _row",
+        "staged": f"1::BIGINT AS _load_id, n AS _row, 1::BIGINT AS _staging_id, {at} AS _staged_at",
+    }
     files = []
     for first in range(1, rows + 1, FILE_ROWS):
         last = min(first + FILE_ROWS, rows + 1)
-        query = f"SELECT {ORDERS.format(version=0)}, 1::BIGINT AS _load_id{added} FROM range({first}, {last}) AS r(n)"
+        query = f"SELECT {ORDERS.format(version=0)}, {added[layer]} FROM range({first}, {last}) AS r(n)"
         file = copy_to(lake, query, new_path(lake, table))
         assert file is not None
         files.append(file)

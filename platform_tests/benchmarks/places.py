@@ -12,7 +12,7 @@ from data_platform.lakehouse.settings import Settings, settings_from_environment
 
 
 def lakehouse_in(folder: str) -> Settings:
-    """An empty lakehouse in `folder`: it is there, with its ledger, before the first load, as on any day but the first."""
+    """An empty lakehouse in `folder`: there before the first load, with its ledger, as on any day but the first."""
     settings = Settings(settings_from_environment().home, f"{folder}/catalog.sqlite", f"{folder}/data")
     with open_lakehouse(settings) as lake:
         ledger.ensure_ledger(lake)
@@ -23,8 +23,9 @@ def plain_duckdb(path: Path, *extensions: str) -> duckdb.DuckDBPyConnection:
     """DuckDB as anyone has it, with its own settings, on a file of its own; the platform's copies of the extensions,
     whose signatures are not verified again, as in the platform."""
     folder = install_extensions(settings_from_environment())
-    config = {"extension_directory": str(folder), "allow_unsigned_extensions": "true"}
-    connection = duckdb.connect(str(path), config=config)
+    connection = duckdb.connect(
+        str(path), config={"extension_directory": str(folder), "allow_unsigned_extensions": "true"}
+    )
     for extension in extensions:
         connection.execute(f"LOAD {extension}")
     return connection

@@ -28,7 +28,7 @@ TABLE = Table(key=["id"], contract="platform_tests.benchmarks.contracts.TextOrde
 RAW = """
     SELECT (CASE WHEN n % 50 = 0 THEN n - 10 ELSE n END)::VARCHAR AS id,
         (1 + n * 7919 % 100000)::VARCHAR AS customer_id,
-        CASE WHEN n % 200 = 7 THEN 'unknown' ELSE ((n * 104729 % 1000000) / 100.0)::DECIMAL(12, 2)::VARCHAR END AS amount,
+        CASE WHEN n % 200 = 7 THEN 'unknown' ELSE (n * 104729 % 1000000 / 100)::DECIMAL(12, 2)::VARCHAR END AS amount,
         CASE WHEN n % 3 = 0 THEN (n % 90 / 100.0)::DECIMAL(3, 2)::VARCHAR END AS discount,
         (CASE WHEN n % 400 = 9 THEN -1 ELSE 1 + n % 9 END)::VARCHAR AS quantity,
         ['open', 'Paid', 'sent'][1 + n % 3] AS status,

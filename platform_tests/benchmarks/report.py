@@ -3,10 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from platform_tests.benchmarks.measure import Measured
 from rich.table import Table
 from rich.text import Text
-
-from platform_tests.benchmarks.measure import Measured
 
 PEAK_AIM = 1024.0
 """Memory [MiB] that no step may exceed, whatever it moves."""

@@ -1,8 +1,8 @@
 """One case of a benchmark in a process of its own: `python -m platform_tests.benchmarks.worker FUNCTION ARGUMENTS`.
 
-`FUNCTION` is `module:name`, `ARGUMENTS` its keyword arguments as JSON. A case prepares itself and returns what is timed;
-that returns how many rows it made, so that a case which did nothing is found out. Nothing heavy is imported here: the
-start of the process counts where the whole of it is measured.
+`FUNCTION` is `module:name`, `ARGUMENTS` its keyword arguments as JSON. A case prepares itself and returns what is
+timed; that returns how many rows it made, so that a case which did nothing is found out. Nothing heavy is imported
+here: the start of the process counts where the whole of it is measured.
 """
 
 import json

@@ -93,7 +93,7 @@ def looking(monkeypatch: pytest.MonkeyPatch, shared_home: Path) -> Path:
 
 @pytest.fixture
 def changing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_home: Path) -> Settings:
-    """A copy of the shared lakehouse's catalog. What is written lies among the shared files, named by the copy alone."""
+    """A copy of the shared lakehouse's catalog. New files lie among the shared ones, but only the copy names them."""
     catalog = tmp_path / "catalog.sqlite"
     shutil.copyfile(shared_home / "lakehouse" / "catalog.sqlite", catalog)
     monkeypatch.setenv("LAKEHOUSE_CATALOG", str(catalog))
@@ -124,13 +124,16 @@ def package(skeleton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         del sys.modules[module]
 
 
-def real_dp(*arguments: str, home: Path, text: str | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a command in a process of its own."""
-    environment = {**os.environ, "DATA_PLATFORM_HOME": str(home), "PYTHONPATH": str(REPOSITORY / "platform")}
+def real_dp(
+    *arguments: str, home: Path, repository: Path = REPOSITORY, text: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a process of its own, of the code in `repository`."""
+    environment = {**os.environ, "DATA_PLATFORM_HOME": str(home), "PYTHONPATH": str(repository / "platform")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return subprocess.run(
         [sys.executable, "-m", "data_platform.cli", *arguments],
         env=environment,
+        cwd=repository,
         input=text,
         capture_output=True,
         text=True,

@@ -12,7 +12,9 @@ from platform_tests.components.shop import Shop, make_shop
 def shop(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     with dg.DagsterInstance.ephemeral() as instance:
         shop = make_shop(tmp_path, instance)
-        monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
+        (home / "extensions").mkdir(exist_ok=True)
+        (tmp_path / "extensions").symlink_to(home / "extensions")
+        monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
         monkeypatch.setenv("LAKEHOUSE_CATALOG", str(tmp_path / "catalog.sqlite"))
         monkeypatch.setenv("LAKEHOUSE_DATA", str(tmp_path / "data"))
         monkeypatch.setenv("DATA_PLATFORM_MASK_KEY", "a key that is long enough for a test")

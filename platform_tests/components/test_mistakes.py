@@ -124,7 +124,7 @@ CASES: dict[str, tuple[str | bytes, str]] = {
     ),
     "indentation": (
         replaced(GOOD, "      path:", "     path:"),
-        "{file}:7:6: this is no YAML: expected <block end>, but found '<block mapping start>', while parsing a block map",
+        "{file}:7:6: this is no YAML: expected <block end>, but found '<block mapping start>', while parsing a block",
     ),
     "a tab": (replaced(GOOD, "      path:", "\tpath:"), "{file}:7:1: this is no YAML"),
     "an empty file": ("# nothing yet\n", "{file}: it is empty. It needs `type:`"),
@@ -132,7 +132,7 @@ CASES: dict[str, tuple[str | bytes, str]] = {
     "another encoding": (GOOD.replace("good", "gööd").encode("latin-1"), "{file}: it is not UTF-8 text from byte "),
     "a component that does not exist": (
         replaced(GOOD, "FileSource", "FilesSource"),
-        "FilesSource'. Did you mean 'data_platform.components.FileSource'? There is: data_platform.components.FileSource",
+        "FilesSource'. Did you mean 'data_platform.components.FileSource'? There is: data_platform.components.File",
     ),
     "a module that does not exist": (
         replaced(GOOD, "data_platform.components.File", "data_platform.componnts.File"),

@@ -22,12 +22,13 @@ def fourth_order(shop: Shop, price: float = 1.0) -> None:
 
 def under_way(shop: Shop, request: dg.RunRequest) -> dg.DagsterRun:
     """A run for what was asked, as a process left it that is still at it, or was killed."""
-    return create_run_for_test(
+    run: dg.DagsterRun = create_run_for_test(
         shop.instance,
         status=dg.DagsterRunStatus.STARTED,
         tags=dict(request.tags),
         asset_selection=frozenset(request.asset_selection or []),
     )
+    return run
 
 
 def test_all_tables_with_news_are_asked_for_in_one_run_and_not_again_once_they_are_in(shop: Shop) -> None:
@@ -55,7 +56,7 @@ def test_a_run_that_someone_started_by_hand_is_not_doubled(shop: Shop) -> None:
     create_run_for_test(
         shop.instance,
         job_name=job.name,
-        status=dg.DagsterRunStatus.QUEUED,
+        status=dg.DagsterRunStatus.STARTED,
         job_snapshot=snapshot,
         execution_plan_snapshot=snapshot_from_execution_plan(create_execution_plan(job), snapshot.snapshot_id),
     )

@@ -1,6 +1,7 @@
 """Looks for private data in the clear in everything that a platform writes: every value of every Parquet file, every
 row of every SQLite or PostgreSQL database, every byte of every other file."""
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -36,9 +37,14 @@ def private(played: Played) -> list[str]:
 
 def leaks(played: Played, databases: Sequence[str] = ()) -> dict[str, list[str]]:
     """Where something private is found, and what, in the files of a platform and in PostgreSQL `databases`."""
-    wanted = private(played)
+    return search(played.settings.home, private(played), databases)
+
+
+def search(home: Path, wanted: Sequence[str], databases: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Where one of the `wanted` texts is found, and which; as it is, or as JSON writes it."""
+    wanted = sorted({form for text in wanted for form in (text, json.dumps(text)[1:-1])})
     found: dict[str, list[str]] = {}
-    for texts in batched(everything(played.settings.home, databases)):
+    for texts in batched(everything(home, databases)):
         known = texts.filter(pl.col("text").str.contains_any(wanted, ascii_case_insensitive=True))
         hits = known.with_columns(pl.col("text").str.extract_many(wanted, ascii_case_insensitive=True)).explode("text")
         for place, what in hits.group_by("place").agg(pl.col("text").unique()).iter_rows():
@@ -97,7 +103,7 @@ def _plain(value: object) -> str:
 def in_text(column: pl.Series) -> pl.Series:
     """The values of a column as texts, whatever its type; each once."""
     if column.dtype.is_nested():
-        return column.to_frame("nested").select(pl.struct("nested").struct.json_encode()).to_series().unique()
+        return pl.Series(map(str, column.to_list()), dtype=pl.String)
     return column.cast(pl.String, strict=False).drop_nulls().unique()
 
 

@@ -105,7 +105,7 @@ def draft_table(found: Found, key: Sequence[str], cursor: str | None) -> Draft:
         for raw, name in names.items()
         if not pa.types.is_binary(schema.field(raw).type)
     ]
-    chosen = _key(found, rows, names, key)
+    chosen = _key(found, rows, columns, names, key)
     columns = [_not_null(column) if column.name in chosen else column for column in columns]
     if cursor is not None and cursor not in rows.columns:
         raise PlatformError(f"{found.name} has no column {cursor} to be the cursor. It has: {', '.join(names)}.")
@@ -116,15 +116,24 @@ def _not_null(column: Column) -> Column:
     return Column(**{**vars(column), "nullable": False, "labels": ()})
 
 
-def _key(found: Found, rows: pl.DataFrame, names: Mapping[str, str], given: Sequence[str]) -> list[str]:
+def _key(
+    found: Found, rows: pl.DataFrame, columns: Sequence[Column], names: Mapping[str, str], given: Sequence[str]
+) -> list[str]:
     """The key's columns by their staged names: those given, else the primary key, else the one column that can be."""
     unknown = [name for name in given if name not in names and name not in names.values()]
     if unknown:
         raise PlatformError(f"{found.name} has no column {', '.join(unknown)} for a key. It has: {', '.join(names)}.")
     if given or found.key:
         return [names.get(name, name) for name in given or found.key]
+    possible = [
+        column.raw
+        for column in columns
+        if not column.labels and column.annotation in ("int", "str", "pl.Date", "Instant")
+    ]
     unique = [
-        name for name in names if rows.height and rows[name].null_count() == 0 and rows[name].n_unique() == rows.height
+        name
+        for name in possible
+        if rows.height and rows[name].null_count() == 0 and rows[name].n_unique() == rows.height
     ]
     named = [name for name in unique if re.search(r"(^|_)(id|key|code|number|no)$", names[name])]
     if len(named) == 1 or (not named and len(unique) == 1):

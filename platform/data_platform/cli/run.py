@@ -1,6 +1,7 @@
 """`dp run`: materialise assets without the UI, with live progress, a summary and an exit code."""
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -44,7 +45,7 @@ def run(
     prepare_dagster_home(settings_from_environment())
     definitions = load_platform(platform)
     keys = select(executable_keys(definitions), selection or [])
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     outcomes = []
     with dg.DagsterInstance.get() as instance, progress_bar(console) as bar:
         for name, group in in_runs(keys):

@@ -232,7 +232,7 @@ def remaining_wait(ended: Sequence[datetime], every: timedelta, now: datetime) -
     """How long to wait before the same is asked for again, given when runs for it ended: twice as long each time."""
     if not ended:
         return timedelta(0)
-    wait: timedelta = min(every * 2 ** len(ended), MAX_WAIT)
+    wait: timedelta = min(every * 2 ** min(len(ended), ATTEMPTS_COUNTED), MAX_WAIT)
     return wait - (now - max(ended))
 
 

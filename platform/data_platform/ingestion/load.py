@@ -266,13 +266,14 @@ class _Landing:
         """
         if self.position is None:
             return
-        unchanged = self.head.position.items() >= self.position.items()
-        empty = not self.ready.count and not self.ready.rejects
-        if unchanged and not self.forced and (self.snapshot or empty):
+        unchanged = self.head.position.items() >= self.position.items() and not self.forced
+        if not (unchanged and self.snapshot):
+            self._spill(self.ready)
+        if unchanged and (self.snapshot or not (self.ready.files or self.ready.rejects)):
+            # A refresh of what is there already, or rows of which each was a repetition.
             self.drop()
             self._begin(self.columns.before)
             return
-        self._spill(self.ready)
         ready, self.ready = self.ready, _Rows()
         files = list(ready.files)
         with discarded_on_failure(self.lake, files):

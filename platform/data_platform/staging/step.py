@@ -104,7 +104,8 @@ def _choose(
     staged_to = int(head.position.get("load_id", "0"))
     landed = lake.connection.execute(
         f"SELECT coalesce(max(load_id), 0), coalesce(max(load_id) FILTER (kind = 'snapshot'), 0) "
-        f"FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed'",
+        f"FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed' "
+        "AND (rows_landed > 0 OR kind = 'snapshot')",
         [recipe.source, recipe.table],
     ).fetchone()
     last, snapshot = landed if landed is not None else (0, 0)

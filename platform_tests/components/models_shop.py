@@ -1,0 +1,82 @@
+"""dbt models for the shop of `shop`: a fact that grows, a mart of it, and a dimension of another source."""
+
+import shutil
+from pathlib import Path
+
+from platform_tests.components.shop import Shop
+
+PROFILES = Path(__file__).parents[2] / "dbt_project" / "profiles.yml"
+
+PROJECT = """
+name: nyc_flights
+version: "1.0.0"
+profile: nyc_flights
+models:
+  +materialized: table
+"""
+
+SOURCES = """
+version: 2
+sources:
+  - {name: staged_shop, database: lake, schema: staged_shop, tables: [{name: orders}]}
+  - {name: staged_depot, database: lake, schema: staged_depot, tables: [{name: pallets}]}
+"""
+
+MODELS = {
+    "fct_order": """
+{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key='order_id') }}
+select order_id, total, _staging_id from {{ source('staged_shop', 'orders') }}
+{% if is_incremental() %} where _staging_id > (select coalesce(max(_staging_id), 0) from {{ this }}) {% endif %}
+""",
+    "counted": """
+{{ config(materialized='ephemeral') }}
+select count(*) as orders, sum(total)::double as revenue from {{ ref('fct_order') }}
+""",
+    "mart_sales": "select * from {{ ref('counted') }}",
+    "dim_pallet": "select pallet, sku from {{ source('staged_depot', 'pallets') }}",
+}
+
+CONTRACTS = """
+from data_platform.contracts import Contract, Field
+
+
+class FctOrder(Contract):
+    order_id: int = Field(unique=True, description="number of the order")
+    total: float = Field(le=50, description="what is to be paid")
+
+
+class MartSales(Contract):
+    orders: int = Field(ge=0, description="orders")
+    revenue: float = Field(ge=0, description="what they come to")
+"""
+
+DEFS = """
+type: data_platform.components.DbtModels
+attributes:
+  project: {project}
+  contracts: {name}.defs.modelled.contracts
+"""
+
+FCT, MART, PALLET = "modelled/fct_order", "modelled/mart_sales", "modelled/dim_pallet"
+SOURCE_ASSETS = ("raw/shop/orders", "staged/shop/orders", "raw/depot/pallets", "staged/depot/pallets")
+
+
+def add_models(shop: Shop) -> Path:
+    """Give a shop its models; the folder of the dbt project."""
+    project = shop.folder / "dbt_project"
+    for folder in ("models", "tests"):
+        (project / folder).mkdir(parents=True)
+    shutil.copy(PROFILES, project)
+    (project / "dbt_project.yml").write_text(PROJECT)
+    (project / "models" / "sources.yml").write_text(SOURCES)
+    for model, query in MODELS.items():
+        (project / "models" / f"{model}.sql").write_text(query)
+    (project / "tests" / "no_order_is_above_100.sql").write_text(
+        "select * from {{ ref('fct_order') }} where total > 100"
+    )
+    defs = shop.package / "defs" / "modelled"
+    defs.mkdir()
+    (defs / "__init__.py").touch()
+    (defs / "contracts.py").write_text(CONTRACTS)
+    (defs / "defs.yaml").write_text(DEFS.format(project=project, name=shop.name))
+    return project

@@ -1,0 +1,38 @@
+"""The daily care of the lakehouse and of Dagster's own storage."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.test_utils import create_run_for_test
+from platform_tests.components.shop import ORDERS, Shop, failures, materialized
+
+from data_platform.components.keys import raw_key
+from data_platform.components.maintenance import delete_runs
+
+LATER = timedelta(days=1)
+
+
+def test_maintenance_runs_and_changes_no_row(shop: Shop) -> None:
+    shop.run(*ORDERS)
+    before = shop.query("SELECT * EXCLUDE (_staged_at) FROM staged_shop.orders ORDER BY ALL")
+    result = shop.run("platform/lakehouse_maintenance", "platform/run_history")
+    assert result.success, failures(result)
+    shown = materialized(result)
+    assert shown["platform/run_history"]["runs deleted"] == 0
+    assert shown["platform/lakehouse_maintenance"]["snapshots expired"] == 0
+    assert shop.query("SELECT * EXCLUDE (_staged_at) FROM staged_shop.orders ORDER BY ALL") == before
+
+
+def test_only_runs_that_ended_long_ago_are_deleted_and_never_the_last_word_on_an_asset(shop: Shop) -> None:
+    first, last = shop.run(*ORDERS).run_id, shop.run(*ORDERS).run_id
+    going = create_run_for_test(shop.instance, status=dg.DagsterRunStatus.STARTED).run_id
+    failed = create_run_for_test(shop.instance, status=dg.DagsterRunStatus.FAILURE).run_id
+    assert delete_runs(shop.instance, datetime.now(UTC) - LATER) == 0
+    assert delete_runs(shop.instance, datetime.now(UTC) + LATER) == 2
+    left = set(shop.instance.get_run_ids())
+    assert left == {last, going}
+    assert not {first, failed} & left
+    event = shop.instance.get_latest_materialization_event(raw_key("shop", "orders"))
+    assert event is not None
+    assert event.run_id == last
+    assert delete_runs(shop.instance, datetime.now(UTC) + LATER) == 0

@@ -1,0 +1,137 @@
+"""The models as assets: built unseen, audited, published together or not at all, and asked for when they are behind."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pytest
+from platform_tests.components.models_shop import FCT, MART, PALLET, SOURCE_ASSETS, add_models
+from platform_tests.components.shop import Shop, checks, failures, materialized, names_of
+
+MODELS = [FCT, MART, PALLET]
+
+
+@pytest.fixture
+def models(shop: Shop) -> Shop:
+    """The shop with models, its sources loaded, nothing modelled yet."""
+    add_models(shop)
+    assert shop.run(*SOURCE_ASSETS).success
+    return shop
+
+
+def order(shop: Shop, number: int, price: float, day: int) -> None:
+    """An order comes in, or changes, and is staged."""
+    shop.order((number, "Dan", "dan@example.org", price, 1, f"2020-02-{day:02}T00:00:00Z"))
+    assert shop.run("raw/shop/orders", "staged/shop/orders").success
+
+
+def published(shop: Shop) -> list[tuple[Any, ...]]:
+    return shop.query("SELECT * FROM modelled.mart_sales")
+
+
+def audited(result: dg.ExecuteInProcessResult) -> Mapping[str, object]:
+    return {
+        "/".join(check.asset_key.path): check.metadata["rows audited"].value
+        for check in result.get_asset_check_evaluations()
+    }
+
+
+def test_the_sensor_asks_for_what_is_behind_and_all_of_it_is_published_at_one_snapshot(models: Shop) -> None:
+    request = models.tick("modelled_sensor")
+    assert sorted(names_of(request.asset_selection)) == sorted(MODELS)
+    result = models.follow(request)
+    assert result.success, failures(result)
+    assert published(models) == [(3, 12.0)]
+    assert models.query("SELECT count(*), count(DISTINCT snapshot_id) FROM platform.publications") == [(3, 1)]
+    shown = materialized(result)[MART]
+    assert (shown["dagster/row_count"], shown["dagster/table_name"]) == (1, "modelled.mart_sales")
+    assert checks(result)[FCT] == (True, checks(result)[FCT][1])
+    assert "1 dbt tests passed. 3 rows satisfy" in checks(result)[FCT][1]
+    assert models.tick("modelled_sensor") == "Every model is built from the latest staged rows."
+
+    # Lineage decides: a pallet has to do with one model only.
+    models.deliver("pallets-2.csv", "8,mug")
+    models.run("raw/depot/pallets", "staged/depot/pallets")
+    assert names_of(models.tick("modelled_sensor").asset_selection) == [PALLET]
+
+    # The cost of the audit follows the increment; uniqueness is held over the whole table.
+    order(models, 4, 5.0, day=1)
+    result = models.run(FCT, MART)
+    assert audited(result) == {FCT: 1, MART: 1}
+    assert published(models) == [(4, 17.0)]
+    models.change("INSERT INTO build.fct_order SELECT * FROM build.fct_order WHERE order_id = 1")
+    order(models, 5, 5.0, day=2)
+    result = models.run(FCT, MART)
+    assert not result.success
+    assert "order_id not unique" in failures(result)["models"]
+    assert published(models) == [(4, 17.0)]
+
+    # Building anew repairs it, and then every row is audited.
+    result = models.run(FCT, MART, config={"models": {"full_refresh": True}})
+    assert result.success, failures(result)
+    assert audited(result) == {FCT: 5, MART: 1}
+    assert published(models) == [(5, 22.0)]
+
+
+@pytest.mark.parametrize(("price", "reason"), [(60.0, "total at most 50"), (200.0, "dbt test no_order_is_above_100")])
+def test_a_model_that_breaks_its_contract_or_test_keeps_every_model_as_it_was_until_it_is_repaired(
+    models: Shop, price: float, reason: str
+) -> None:
+    assert models.run(*MODELS).success
+    order(models, 4, price, day=1)
+    models.deliver("pallets-2.csv", "8,mug")
+    models.run("raw/depot/pallets", "staged/depot/pallets")
+    result = models.follow(models.tick("modelled_sensor"))
+    assert not result.success
+    assert materialized(result) == {}
+    told = failures(result)["models"]
+    assert told.startswith("Nothing was published, every published model stays as it was. What broke:\nfct_order: ")
+    assert reason in told
+    assert checks(result)[FCT][0] is False
+    assert checks(result)[PALLET][0] is True
+    assert published(models) == [(3, 12.0)]
+    assert models.query("SELECT count(*) FROM modelled.dim_pallet") == [(1,)]
+    assert "for the same news" in models.tick("modelled_sensor")
+
+    # Nothing may be built on it meanwhile, not even by hand.
+    result = models.run(MART)
+    assert "mart_sales is built from fct_order, which broke its contract or its tests" in failures(result)["models"]
+
+    # The repaired row replaces the bad one, which is not held against it any more.
+    order(models, 4, 10.0, day=2)
+    request = models.tick("modelled_sensor")
+    assert {FCT, MART} <= set(names_of(request.asset_selection))
+    result = models.follow(request)
+    assert result.success, failures(result)
+    assert published(models) == [(4, 22.0)]
+
+
+def test_a_model_built_without_what_it_reads_stays_behind_and_is_asked_for_together_with_it(models: Shop) -> None:
+    assert models.run(*MODELS).success
+    order(models, 4, 5.0, day=1)
+    assert models.run(MART).success
+    assert published(models) == [(3, 12.0)]
+    assert sorted(names_of(models.tick("modelled_sensor").asset_selection)) == [FCT, MART]
+
+
+def test_models_wait_for_staged_tables_that_are_not_there_yet(shop: Shop) -> None:
+    add_models(shop)
+    assert shop.tick("modelled_sensor") == "Every model is built from the latest staged rows."
+    result = shop.run(*MODELS)
+    assert "need staged tables that do not exist yet: depot/pallets, shop/orders" in failures(result)["models"]
+    shop.run("raw/depot/pallets", "staged/depot/pallets")
+    assert names_of(shop.tick("modelled_sensor").asset_selection) == [PALLET]
+
+
+def test_a_lakehouse_that_does_not_answer_fails_run_and_tick_without_the_password(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_models(shop)
+    assert shop.definitions
+    monkeypatch.setenv("LAKEHOUSE_CATALOG", "postgresql://keeper:s3cret@127.0.0.1:1/lake")
+    told = failures(shop.run(*MODELS))["models"]
+    with pytest.raises(dg.Failure) as failed:
+        shop.tick("modelled_sensor")
+    for text in (told, str(failed.value.description)):
+        assert "127.0.0.1" in text
+        assert "s3cret" not in text

@@ -1,0 +1,85 @@
+"""Where things lie and who may import whom: what would break every process, or slowly grow into a knot."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLATFORM = ROOT / "platform"
+MACHINERY = PLATFORM / "data_platform"
+
+FLOORS = {
+    "errors": 0,
+    "lakehouse": 1,
+    "contracts": 2,
+    "staging": 2,
+    "ingestion": 2,
+    "observability": 2,
+    "ml": 2,
+    "modelling": 2,
+    "components": 3,
+    "cli": 4,
+}
+"""A package may import its own floor and those below it."""
+
+DAGSTER_FROM = 3
+
+
+def imports(file: Path) -> Iterator[str]:
+    """All that a module imports, within functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module or ""
+
+
+def modules() -> list[Path]:
+    return sorted(file for file in MACHINERY.rglob("*.py") if file.parent != MACHINERY or file.name == "errors.py")
+
+
+def floor(file: Path) -> int:
+    return FLOORS[file.relative_to(MACHINERY).parts[0].removesuffix(".py")]
+
+
+def test_the_standard_library_s_platform_is_not_shadowed() -> None:
+    assert not (PLATFORM / "__init__.py").exists()
+    code = "import platform; print(platform.python_version(), platform.__file__)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.split()[0] == sys.version.split()[0]
+    assert str(ROOT) not in told
+
+
+def test_only_the_known_packages_lie_in_the_source_root() -> None:
+    found = {path.name for path in PLATFORM.iterdir() if not path.name.startswith((".", "__pycache__"))}
+    assert found == {"data_platform", "nyc_flights", "deploy", "dg.toml"}
+    assert {path.name for path in MACHINERY.iterdir() if path.is_dir() and path.name != "__pycache__"} | {
+        "errors"
+    } == set(FLOORS)
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(MACHINERY)))
+def test_a_module_imports_nothing_from_a_floor_above_its_own(file: Path) -> None:
+    for name in imports(file):
+        top, *rest = name.split(".")
+        if top == "data_platform" and rest:
+            assert FLOORS[rest[0]] <= floor(file), f"{file} imports {name}"
+        assert top not in ("nyc_flights", "pandas"), f"{file} imports {name}"
+        if top.startswith("dagster"):
+            assert floor(file) >= DAGSTER_FROM, f"{file} imports {name}"
+
+
+def test_modules_that_define_assets_keep_their_annotations() -> None:
+    for folder in (MACHINERY / "components", PLATFORM / "nyc_flights" / "defs"):
+        for file in folder.rglob("*.py"):
+            assert "__future__" not in set(imports(file)), file
+
+
+def test_every_module_says_what_belongs_there() -> None:
+    for file in PLATFORM.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
