@@ -34,7 +34,7 @@ BENCHMARKS = {
 OWN = ("DATA_PLATFORM_HOME", "LAKEHOUSE_CATALOG", "LAKEHOUSE_DATA", "DAGSTER_HOME", "OPERATIONS_URL", "WEATHER_URL")
 """What would lead a benchmark out of its own folder."""
 
-WIDTH = 200
+WIDTH = 260
 """Characters in a line where the table goes to a file."""
 
 

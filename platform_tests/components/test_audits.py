@@ -5,7 +5,10 @@ import json
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, checks, failures, materialized
 
 AUDIT = "platform/full_audit"
-VIOLATIONS = "SELECT passed, rows_checked, rows_failed, violations FROM platform.audits WHERE kind = 'full' AND table_name = 'orders'"
+VIOLATIONS = (
+    "SELECT passed, rows_checked, rows_failed, violations FROM platform.audits "
+    "WHERE kind = 'full' AND table_name = 'orders'"
+)
 
 
 def test_tables_that_keep_their_contracts_pass_and_those_that_do_not_exist_are_left_out(shop: Shop) -> None:

@@ -23,13 +23,14 @@ def described(definitions: dg.Definitions) -> Iterator[str]:
         node = graph.get(key)
         yield "/".join(key.path)
         yield f"    from {', '.join(sorted('/'.join(parent.path) for parent in node.parent_keys)) or 'nothing'}"
-        yield f"    group {node.group_name}, kinds {' '.join(sorted(node.kinds))}, owners {' '.join(node.owners) or 'none'}"
+        owners = " ".join(node.owners) or "none"
+        yield f"    group {node.group_name}, kinds {' '.join(sorted(node.kinds))}, owners {owners}"
         yield f"    checks {' '.join(check.name for check in sorted(node.check_keys)) or 'none'}"
         yield f"    pool {' '.join(sorted(node.pools or ())) or 'none'}"
     repository = definitions.get_repository_def()
     for job in sorted(repository.get_all_jobs(), key=lambda job: job.name):
         if not job.name.startswith("__"):
-            yield f"job {job.name}: {len(job.asset_layer.executable_asset_keys)} assets"
+            yield f"job {job.name}: {len(list(job.asset_layer.executable_asset_keys))} assets"
     for schedule in sorted(repository.schedule_defs, key=lambda schedule: schedule.name):
         yield f"schedule {schedule.name}: {schedule.cron_schedule}, {schedule.default_status.value}"
     for sensor in sorted(repository.sensor_defs, key=lambda sensor: sensor.name):
