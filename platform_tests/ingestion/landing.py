@@ -1,52 +1,61 @@
-"""A landing folder for tests: files written at a given second, and a reader that lands what it can."""
+"""Loads of the shop's orders as tests make them, and what came of them: rows, positions, files."""
 
-import os
 from pathlib import Path
+from typing import Any
 
-from data_platform.errors import PlatformError
-from data_platform.ingestion.files import Files, FileTable
-from data_platform.ingestion.source import Batch
+import pyarrow as pa
+import pytest
+from platform_tests.tables import TABLE, MemorySource, orders
 
-CSV = {"type": "csv"}
-JSON = {"type": "json_lines"}
+from data_platform.ingestion.load import LoadResult, load_table
+from data_platform.ingestion.source import Batch, Table
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.settings import Settings
 
+DAY = "2020-01-01T00:00:00Z"
 
-def table(path: str = "*.csv", **options: object) -> FileTable:
-    return FileTable.model_validate({"key": ["id"], "contract": "x.Y", "path": path, "format": CSV, **options})
-
-
-def write(root: Path, name: str, content: str | bytes, at: int) -> Path:
-    """A file modified at second `at`, so that order and changes do not hang on the clock."""
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.utime(path, (at, at))
-    return path
+ON_SQLITE = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+"""For what becomes of rows before the catalog hears of them: it cannot differ between catalogs."""
 
 
-class Reader:
-    """Reads a table again and again, as a platform does: lands batches and keeps the position."""
+def load(lake: Lakehouse, source: MemorySource, table: Table = TABLE, **options: Any) -> LoadResult:
+    return load_table(lake, "shop", source, "orders", table, run_id="run-1", **options)
 
-    def __init__(self, root: Path, **options: object) -> None:
-        self.source = Files(root, {"t": table(**options)})  # type: ignore[arg-type]  # options of any table
-        self.position: dict[str, str] = {}
 
-    def batches(self) -> list[Batch]:
-        """One read. What was yielded since the last position does not land if the read fails."""
-        found: list[Batch] = []
-        try:
-            for batch in self.source.read("t", self.position):
-                found.append(batch)
-                self.position |= batch.position or {}
-        except PlatformError as error:
-            self.error = str(error)
-            raise
-        finally:
-            self.landed = found[: max((n + 1 for n, b in enumerate(found) if b.position is not None), default=0)]
-        return found
+def rows(lake: Lakehouse, columns: str = "order_id", table: str = "raw_shop.orders") -> list[Any]:
+    found = lake.connection.execute(f"SELECT {columns} FROM {table} ORDER BY ALL").fetchall()
+    return [row[0] if len(row) == 1 else row for row in found]
 
-    def ids(self) -> list[str]:
-        return [row["id"] for batch in self.batches() for row in batch.rows.to_pylist()]
 
-    def landed_ids(self) -> list[str]:
-        return [row["id"] for batch in self.landed for row in batch.rows.to_pylist()]
+def position(lake: Lakehouse) -> dict[str, str]:
+    query = "SELECT partition, value FROM platform.positions WHERE layer = 'raw' AND partition <> '#step'"
+    return dict(lake.connection.execute(query).fetchall())
+
+
+def data_files(settings: Settings) -> set[str]:
+    return {str(path) for path in Path(settings.data).rglob("*.parquet")}
+
+
+def known_files(lake: Lakehouse) -> set[str]:
+    """Files that any table names, now."""
+    files = set()
+    for schema, table in lake.connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+    ).fetchall():
+        listed = lake.connection.execute(
+            f"FROM ducklake_list_files('lake', '{table}', schema => '{schema}')"
+        ).fetchall()
+        files |= {name for row in listed for name in (row[0], row[4]) if name}
+    return files
+
+
+def numbered(*numbers: int) -> pa.Table:
+    return orders(*((number, 1, "open", DAY) for number in numbers))
+
+
+def additions(*numbers: int, upto: str) -> MemorySource:
+    return MemorySource([Batch(numbered(*numbers), {"cursor": upto})])
+
+
+def snapshot(*numbers: int, version: str) -> MemorySource:
+    return MemorySource([Batch(numbered(*numbers), {"version": version})], whole=True)

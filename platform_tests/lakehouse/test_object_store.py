@@ -1,5 +1,6 @@
 """Data on an object store, against moto's emulator of S3: it speaks the protocol, it is not the real thing."""
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,8 @@ from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import object_store_secret, open_lakehouse
 from data_platform.lakehouse.history import read_table
 from data_platform.lakehouse.maintenance import maintain
-from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.settings import REPOSITORY, Settings
+from data_platform.modelling import dbt
 from data_platform.staging.step import stage_table
 
 
@@ -64,3 +66,19 @@ def test_a_bucket_that_is_not_there_is_an_error_that_names_it_and_lands_nothing(
 def test_missing_credentials_are_named() -> None:
     with pytest.raises(PlatformError, match="needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"):
         object_store_secret({})
+
+
+def test_dbt_builds_on_an_object_store(on_s3: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    (folder / "models").mkdir(parents=True)
+    (folder / "dbt_project.yml").write_text("name: small\nprofile: nyc_flights\nmodel-paths: [models]\n")
+    (folder / "models" / "answer.sql").write_text("{{ config(materialized='table') }} select 42 as answer")
+    shutil.copyfile(REPOSITORY / "dbt_project" / "profiles.yml", folder / "profiles.yml")
+    with open_lakehouse(on_s3) as lake:
+        lake.connection.execute("CREATE SCHEMA build")
+    results = dbt.invoke(dbt.project_at(folder, on_s3), on_s3, ["build"])
+    assert [result.status for result in results] == ["success"], results
+    with open_lakehouse(on_s3, read_only=True) as lake:
+        assert lake.connection.execute("SELECT answer FROM build.answer").fetchall() == [(42,)]
+        listed = lake.connection.execute("FROM ducklake_list_files('lake', 'answer', schema => 'build')").fetchall()
+        assert all(row[0].startswith(on_s3.data) for row in listed)

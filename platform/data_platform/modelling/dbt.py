@@ -123,8 +123,9 @@ def invoke(
     folders = ["--project-dir", str(project.folder), "--profiles-dir", str(project.folder)]
     places = ["--target-path", str(project.target), "--log-path", str(project.target / "logs")]
     quiet = ["--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
+    target = ["--target", "lake" if settings.data_is_local else "object_store"]
     with _environment(dbt_environment(settings)):
-        done = dbtRunner(callbacks=[heard]).invoke([*arguments, *folders, *places, *quiet])
+        done = dbtRunner(callbacks=[heard]).invoke([*arguments, *folders, *places, *target, *quiet])
     if done.exception is not None:
         why = str(done.exception).replace(settings.catalog, redact_url(settings.catalog))
         raise PlatformError(f"dbt could not {arguments[0]} {project.folder}: {why}") from None
@@ -143,11 +144,22 @@ def invoke(
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """The variables by which the project's profile finds the lakehouse."""
+    endpoint = os.environ.get("S3_ENDPOINT")
+    store = (
+        {
+            "DBT_S3_ENDPOINT": endpoint.split("://")[-1],
+            "DBT_S3_URL_STYLE": "path",
+            "DBT_S3_USE_SSL": str(not endpoint.startswith("http://")).lower(),
+        }
+        if endpoint
+        else {}
+    )
     return {
         "DBT_LAKEHOUSE_ATTACH": attach_url(settings),
         "DBT_LAKEHOUSE_DATA": settings.data,
         "DBT_DUCKDB_EXTENSIONS": str(install_extensions(settings)),
         "DBT_DUCKDB_SPILL": str(settings.spool / "dbt"),
+        **store,
     }
 
 
