@@ -107,6 +107,16 @@ def test_what_was_published_is_counted_as_it_was_at_its_snapshot(lake: Lakehouse
     assert lake.connection.execute("SELECT rows FROM platform.publications").fetchall() == [(1,)]
 
 
+def test_a_build_that_comes_late_does_not_take_a_publication_back(lake: Lakehouse) -> None:
+    first = build(lake, "SELECT 1 AS a")
+    second = build(lake, "SELECT 2 AS a")
+    publish(lake, {"totals": {}}, second, run_id="r")
+    with pytest.raises(ConcurrentStepError, match="totals stood at a later snapshot"):
+        publish(lake, {"totals": {}}, first, run_id="late")
+    assert read_table(lake, "modelled.totals").fetchall() == [(2,)]
+    assert published_snapshots(lake.connection) == {"totals": second}
+
+
 def test_models_are_published_together_or_not_at_all(lake: Lakehouse) -> None:
     first = build(lake, "SELECT 1 AS a")
     publish(lake, {"totals": {}}, first, run_id="r")

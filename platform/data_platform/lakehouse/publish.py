@@ -15,7 +15,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import row_count
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.transaction import Table, commit
+from data_platform.lakehouse.transaction import ConcurrentStepError, Table, commit
 
 BUILD = "build"
 MODELLED = "modelled"
@@ -26,6 +26,9 @@ def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: 
 
     `models` maps each model to what it was built from: the staged tables (`source/table`) and the number of the last
     staging step that it took in. A reader sees all models of one publication together, or none of them.
+
+    Raises ConcurrentStepError if one of them was published at a later snapshot meanwhile, PlatformError if one was not
+    built at this one.
     """
     ledger.ensure_ledger(lake)
     rows = {model: _rows(lake, model, snapshot) for model in models}
@@ -36,6 +39,14 @@ def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: 
             f"SELECT coalesce(max(publication_id), 0) FROM {ledger.name('publications')}"
         ).fetchone()
         publication = (int(last[0]) if last is not None else 0) + 1
+        newer = [
+            model for model, at_now in published_snapshots(connection).items() if model in models and at_now > snapshot
+        ]
+        if newer:
+            raise ConcurrentStepError(
+                f"{', '.join(newer)} stood at a later snapshot than {snapshot} already: another build was published "
+                "first. Nothing was changed."
+            )
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, MODELLED)}")
         for model, built_from in models.items():
             connection.execute(
