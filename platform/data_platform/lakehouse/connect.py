@@ -108,6 +108,8 @@ def database(settings: Settings) -> duckdb.DuckDBPyConnection:
         config={
             "extension_directory": str(install_extensions(settings)),
             "autoinstall_known_extensions": "false",
+            # A table called `time` is a table, not the Python module that happens to be imported where SQL is run.
+            "python_enable_replacements": "false",
             # They were verified when they were copied.
             "allow_unsigned_extensions": "true",
             "temp_directory": str(settings.spool / "duckdb"),

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.lock import writer_lock as writer_lock
+from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal, quote
 
 T = TypeVar("T")

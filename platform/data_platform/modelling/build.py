@@ -16,9 +16,10 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.publish import BUILD, built_from, publish, published_snapshots
 from data_platform.lakehouse.sql import literal, quote_all
-from data_platform.lakehouse.transaction import Table, commit, writer_lock
+from data_platform.lakehouse.transaction import Table, commit
 from data_platform.lakehouse.transaction import columns_of as lake_columns
 from data_platform.modelling import dbt
 

@@ -32,15 +32,15 @@ def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: Stagin
     connection = lake.connection
     keys = quote_all(recipe.key)
     incoming = f"read_parquet({literal(file.path)})"
-    distinct = _scalar(connection, f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {incoming})")
+    losers = _find_losers(connection, recipe, file)
     winners = incoming
-    if distinct < file.rows:
-        order = ", ".join(f"{quote(c)} DESC NULLS LAST" for c in order_of(recipe))
-        winners = f"(SELECT * FROM {incoming} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1)"
+    if losers:
+        numbered = f"read_parquet({literal(file.path)}, file_row_number = true)"
+        winners = f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} ANTI JOIN losers USING (file_row_number))"
     matched = outdated = 0
     if exists:
         matched, outdated = _find_outdated(connection, recipe, winners)
-    if distinct == file.rows and matched == outdated:
+    if not losers and matched == outdated:
         kept: DataFile | None = file
     else:
         anti = f" ANTI JOIN newer USING ({keys})" if matched > outdated else ""
@@ -57,6 +57,20 @@ def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: Stagin
         ),
         kept,
         deletes=outdated > 0,
+    )
+
+
+def _find_losers(connection: duckdb.DuckDBPyConnection, recipe: Recipe, file: DataFile) -> int:
+    """Find the rows of `file` that a newer one with the same key beats, by their number in the file (the temporary
+    table `losers`); how many. Only keys that repeat are ordered, and of them only the columns that decide."""
+    keys = quote_all(recipe.key)
+    numbered = f"read_parquet({literal(file.path)}, file_row_number = true)"
+    order = ", ".join(f"{quote(c)} DESC NULLS LAST" for c in order_of(recipe))
+    repeated = f"(SELECT {keys} FROM {numbered} GROUP BY ALL HAVING count(*) > 1)"
+    return _count_created(
+        connection,
+        f"losers AS SELECT file_row_number FROM {numbered} SEMI JOIN {repeated} USING ({keys}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1",
     )
 
 
