@@ -33,7 +33,10 @@ ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000
 	@$(BIN)/dp ui
 
 test: $(READY) ## the test suite (minutes)
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope -m "not crash and not year and not browser"
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope -m "not bench and not crash and not year and not browser"
+
+test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
+	@$(BIN)/pytest -q -m bench
 
 test-crash: $(READY) ## kill processes at random instants, on both catalogs (minutes)
 	@$(BIN)/pytest -q -m crash
@@ -59,4 +62,4 @@ lock: ## write requirements.lock anew from pyproject.toml
 clean: ## remove the environment; the platform's state stays
 	@rm -rf .venv
 
-.PHONY: help setup demo ui test test-crash test-year test-browser lint bench lock clean
+.PHONY: help setup demo ui test test-bench test-crash test-year test-browser lint bench lock clean

@@ -26,6 +26,7 @@ MADE_OF_TICKS = "arrival"
 """Its stages may take no time at all."""
 
 
+@pytest.mark.bench
 @pytest.mark.timeout(1200)
 def test_all_benchmarks_run_and_their_table_has_every_row_with_figures(tmp_path: Path) -> None:
     assert set(ROWS) == set(BENCHMARKS)
