@@ -40,9 +40,9 @@ each_table = pytest.mark.parametrize(("source", "table"), TABLES, ids=["/".join(
 
 @pytest.fixture(scope="module")
 def played(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """Five days, looked at after the first, the second and the fifth; the sixth day's flights are published."""
+    """Five days, looked at after the first and the fifth; the sixth day's flights are published."""
     with platform(tmp_path_factory.mktemp("platform"), home / "extensions") as one:
-        for days in (1, 1, 3):
+        for days in (1, 4):
             one.play(days)
             one.follow()
         yield one

@@ -134,6 +134,7 @@ def copy_rows(
     from data_platform.lakehouse.sql import literal
 
     rows = relation if limit is None else relation.limit(limit)  # noqa: F841 - DuckDB finds it by its name
+    lake.connection.execute("SET python_enable_replacements = true")
     lake.connection.execute(f"COPY (SELECT * FROM rows) TO {literal(str(file))} ({COPY_OPTIONS[form]})")
 
 
