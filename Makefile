@@ -2,7 +2,6 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
-export DATA_PLATFORM_HOME ?= $(CURDIR)/.state
 # Without compiled bytecode every process would compile its imports again, which takes longer than most of its work.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
