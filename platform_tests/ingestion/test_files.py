@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from platform_tests.ingestion.landing import JSON, Reader, table, write
+from platform_tests.ingestion.deliveries import JSON, Reader, table, write
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError

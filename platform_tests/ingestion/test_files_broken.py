@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from platform_tests.ingestion.landing import Reader, table, write
+from platform_tests.ingestion.deliveries import Reader, table, write
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion import files, folder

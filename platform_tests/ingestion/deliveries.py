@@ -1,0 +1,52 @@
+"""A landing folder for tests: files written at a given second, and a reader that lands what it can."""
+
+import os
+from pathlib import Path
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.files import Files, FileTable
+from data_platform.ingestion.source import Batch
+
+CSV = {"type": "csv"}
+JSON = {"type": "json_lines"}
+
+
+def table(path: str = "*.csv", **options: object) -> FileTable:
+    return FileTable.model_validate({"key": ["id"], "contract": "x.Y", "path": path, "format": CSV, **options})
+
+
+def write(root: Path, name: str, content: str | bytes, at: int) -> Path:
+    """A file modified at second `at`, so that order and changes do not hang on the clock."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.utime(path, (at, at))
+    return path
+
+
+class Reader:
+    """Reads a table again and again, as a platform does: lands batches and keeps the position."""
+
+    def __init__(self, root: Path, **options: object) -> None:
+        self.source = Files(root, {"t": table(**options)})  # type: ignore[arg-type]  # options of any table
+        self.position: dict[str, str] = {}
+
+    def batches(self) -> list[Batch]:
+        """One read. What was yielded since the last position does not land if the read fails."""
+        found: list[Batch] = []
+        try:
+            for batch in self.source.read("t", self.position):
+                found.append(batch)
+                self.position |= batch.position or {}
+        except PlatformError as error:
+            self.error = str(error)
+            raise
+        finally:
+            self.landed = found[: max((n + 1 for n, b in enumerate(found) if b.position is not None), default=0)]
+        return found
+
+    def ids(self) -> list[str]:
+        return [row["id"] for batch in self.batches() for row in batch.rows.to_pylist()]
+
+    def landed_ids(self) -> list[str]:
+        return [row["id"] for batch in self.landed for row in batch.rows.to_pylist()]
