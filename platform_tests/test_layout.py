@@ -19,7 +19,6 @@ FLOORS = {
     "staging": 2,
     "ingestion": 2,
     "observability": 2,
-    "ml": 2,
     "modelling": 2,
     "components": 3,
     "cli": 4,

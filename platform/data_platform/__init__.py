@@ -1,4 +1,4 @@
 """The machinery of the platform: it knows nothing of any particular company's data.
 
-The dependency direction is components -> {contracts, staging, ingestion, observability, ml} -> lakehouse.
+The dependency direction is components -> {contracts, staging, ingestion, observability, modelling} -> lakehouse.
 """
