@@ -152,6 +152,8 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from data_platform.components.platform import platform_definitions
+    from data_platform.lakehouse.connect import shared_lakehouse
+    from data_platform.lakehouse.settings import settings_from_environment
     from nyc_flights.simulator.days import date_of
     from nyc_flights.simulator.world import advance
 
@@ -165,7 +167,8 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
         TimeElapsedColumn(),
     ]
     columns.append(TextColumn("[dim]{task.fields[doing]}"))
-    with dg.DagsterInstance.get() as instance, Progress(*columns, console=console) as bar:
+    lakehouse = shared_lakehouse(settings_from_environment())
+    with dg.DagsterInstance.get() as instance, lakehouse, Progress(*columns, console=console) as bar:
         task = bar.add_task("days", total=left, doing="loading definitions")
         definitions = platform_definitions(Path(__file__).parent)
         for _ in range(left):

@@ -148,7 +148,7 @@ def test_a_query_that_began_before_the_merge_reads_to_its_end(lake: Lakehouse, s
     for _ in range(3):
         step(lake)
     reader = lake.cursor().connection
-    rows = reader.execute("SELECT number FROM raw_growing.entries")
+    rows = reader.execute("SELECT number FROM lake.raw_growing.entries")
     assert maintain(lake).files_merged > 0
     assert len(rows.fetchall()) == 120
 

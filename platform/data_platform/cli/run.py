@@ -37,17 +37,19 @@ def run(
     from data_platform.cli.instance import prepare_dagster_home
     from data_platform.components.execution import errors, executable_keys, execute, in_runs, op_name, select
     from data_platform.components.workspace import load_platform
+    from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
     first_load, last_load = load_range(loads)
     if last_load and (rebuild or full_refresh):
         raise PlatformError("--loads stages a part again, --rebuild and --full-refresh everything: give one of them.")
-    prepare_dagster_home(settings_from_environment())
+    settings = settings_from_environment()
+    prepare_dagster_home(settings)
     definitions = load_platform(platform)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     outcomes = []
-    with dg.DagsterInstance.get() as instance, progress_bar(console) as bar:
+    with dg.DagsterInstance.get() as instance, shared_lakehouse(settings), progress_bar(console) as bar:
         for name, group in in_runs(keys):
             task = bar.add_task(name, total=len(group), doing="")
             config: dict[str, dict[str, Any]] = {}

@@ -122,7 +122,8 @@ def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
                     progress=progress,
                 )
                 ensure_views(lake)
-                events = raw_results(lake, spec, table, result)
+                with lake.reading():
+                    events = raw_results(lake, spec, table, result)
         except PlatformError as error:
             yield failed_check(key, error)
             raise failure(error) from None
@@ -207,7 +208,8 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
             loads = chosen_loads(config)
             with lakehouse.open() as lake:
                 result = stage_table(lake, recipe, run_id=context.run.run_id, rebuild=config.rebuild, loads=loads)
-                events = staged_results(lake, spec, table, result)
+                with lake.reading():
+                    events = staged_results(lake, spec, table, result)
         except PlatformError as error:
             yield failed_check(key, error)
             raise failure(error) from None

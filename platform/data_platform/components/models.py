@@ -23,7 +23,7 @@ from data_platform.contracts.contract import Contract, columns_of, name_of, owne
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Duration, Options
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.publish import BUILD, built_from
 from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.lakehouse.transaction import Table
@@ -119,9 +119,8 @@ def modelled_assets(
                     full_refresh=config.full_refresh,
                     log=context.log.info,
                 )
-                published = [
-                    _materialized(lake, result, contracts.get(result.model)) for result in results if result.published
-                ]
+                with lake.reading():
+                    published = [_materialized(lake, one, contracts.get(one.model)) for one in results if one.published]
         except PlatformError as error:
             raise failure(error) from None
         yield from published
@@ -203,7 +202,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorD
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
-            with open_lakehouse(settings_from_environment()) as lake:
+            with shared_lakehouse(settings_from_environment()) as lake, lake.reading():
                 stale = stale_models(lake, ancestors)
         except PlatformError as error:
             raise dg.Failure(description=str(error)) from None

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.connect import CATALOG, Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
 
 
@@ -17,13 +17,14 @@ class LakehouseResource(DuckDBResource):
     database: str = ":memory:"
 
     @contextmanager
-    def open(self, *, read_only: bool = False) -> Iterator[Lakehouse]:
+    def open(self) -> Iterator[Lakehouse]:
         """The open lakehouse, for the time of the block."""
-        with open_lakehouse(settings_from_environment(), read_only=read_only) as lake:
+        with shared_lakehouse(settings_from_environment()) as lake:
             yield lake
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A DuckDB connection with the lakehouse attached as `lake` and in use."""
         with self.open() as lake:
+            lake.connection.execute(f"USE {CATALOG}")
             yield lake.connection

@@ -19,7 +19,7 @@ from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Position, Source
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
 
 LOOK_TAG = "look"
@@ -133,7 +133,7 @@ def read_states(spec: SourceSpec) -> dict[str, TableState]:
     Raises PlatformError if the lakehouse cannot be opened.
     """
     nothing = {table: TableState({}, unstaged=False, read_at=None) for table in spec.tables}
-    with open_lakehouse(settings_from_environment()) as lake:
+    with shared_lakehouse(settings_from_environment()) as lake, lake.reading():
         return {**nothing, **_states(lake, spec)} if ledger.exists(lake) else nothing
 
 

@@ -9,10 +9,11 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import duckdb
 
@@ -41,10 +42,20 @@ class Lakehouse:
     connection: duckdb.DuckDBPyConnection
 
     def cursor(self) -> "Lakehouse":
-        """A second connection to the same open database, for reading while the first one writes."""
-        cursor = self.connection.cursor()
-        cursor.execute(f"USE {CATALOG}")
-        return Lakehouse(self.settings, cursor)
+        """A second connection to the same open database, for reading while the first one writes. The lakehouse is not
+        its default catalog, in which DuckDB would look for every name first, at the price of a query or two: tables
+        are named in full (`Table.sql`, `ledger.name`)."""
+        return Lakehouse(self.settings, self.connection.cursor())
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One transaction for the reads of the block: they see the same snapshot, which is looked up once, not for
+        each of them. Nothing is written in it."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
 
 
 def install_extensions(settings: Settings) -> Path:
@@ -119,13 +130,14 @@ def database(settings: Settings) -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute("LOAD icu")
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # of its cursors too
     return connection
 
 
 @contextmanager
 def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[Lakehouse]:
-    """Open the lakehouse and close it whatever happens. Created if it is not there, unless `read_only`.
+    """Open the lakehouse and close it whatever happens. Created if it is not there, unless `read_only`. It is the
+    connection's default catalog: `schema.table` will do.
 
     Raises PlatformError if there is none to read, or if the catalog or the data cannot be reached.
     """
@@ -139,6 +151,44 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
         yield Lakehouse(settings, connection)
     finally:
         connection.close()
+
+
+@contextmanager
+def shared_lakehouse(settings: Settings) -> Iterator[Lakehouse]:
+    """The lakehouse as this process has it open: opened by the first block, closed by the last to end, each with a
+    `cursor` of its own. Opening takes longer than many a step, and what was read of the catalog stays known.
+
+    Raises PlatformError as `open_lakehouse` does.
+    """
+    with _SHARING:
+        if settings not in _shared:
+            opened = ExitStack()
+            _shared[settings] = _Shared(opened.enter_context(open_lakehouse(settings)), opened)
+        shared = _shared[settings]
+        shared.users += 1
+    try:
+        lake = shared.lake.cursor()
+        try:
+            yield lake
+        finally:
+            lake.connection.close()
+    finally:
+        with _SHARING:
+            shared.users -= 1
+            if not shared.users:
+                del _shared[settings]
+                shared.opened.close()
+
+
+@dataclass
+class _Shared:
+    lake: Lakehouse
+    opened: ExitStack
+    users: int = 0
+
+
+_SHARING = Lock()
+_shared: dict[Settings, _Shared] = {}
 
 
 def attach_url(settings: Settings) -> str:

@@ -23,7 +23,7 @@ from data_platform.lakehouse.transaction import Table, commit
 from data_platform.lakehouse.transaction import columns_of as lake_columns
 from data_platform.modelling import dbt
 
-BUILD_COMMAND = ("build", "--exclude-resource-type", "unit_test")
+WITHOUT_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
 """Unit tests are about the SQL, not about the data: they are the developers' and CI's."""
 
 FAILED = ("error", "fail", "runtime error")
@@ -75,7 +75,7 @@ def build_and_publish(
     # dbt commits once for each model and cannot take turns with our writers by itself.
     with writer_lock(lake.settings):
         steps = dbt.staged_steps(lake)
-        nodes = dbt.invoke(project, lake.settings, [*BUILD_COMMAND, *flags, "--select", *selected], log)
+        nodes = dbt.build(project, lake.settings, [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected], log)
         snapshot = current_snapshot(lake.connection)
     results = [_tested(model, manifest, nodes, selected) for model in selected]
     results = [_audited(lake, manifest, result, contracts.get(result.model), snapshot) for result in results]

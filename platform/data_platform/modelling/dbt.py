@@ -6,6 +6,7 @@ All that dbt writes (target, logs, partial parse) lies below the platform's home
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from importlib import import_module
 from importlib.metadata import version
 from inspect import isclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -23,6 +24,11 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, attach_url, install_extensions
 from data_platform.lakehouse.settings import Settings, redact_url
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
+PARTIAL_PARSE = "partial_parse.msgpack"
 
 STAGED = "staged_"
 """How the schemas of staged tables begin."""
@@ -67,19 +73,25 @@ def manifest(project: Project, settings: Settings) -> Mapping[str, Any]:
     process that parses the same project, is never met halfway. Raises PlatformError with dbt's own message if the
     project cannot be parsed, or has a model that could not be published.
     """
-    parsed = project.target / f"manifest-{fingerprint(project)}.json"
+    parsed = _parsed(project, "json")
     if not parsed.exists():
         parse = Project(project.folder, project.target / "parse")
         parse.target.mkdir(parents=True, exist_ok=True)
         with FileLock(parse.target / "lock"):
             if not parsed.exists():
                 invoke(parse, settings, ["parse"])
-                for older in project.target.glob("manifest-*.json"):
+                for older in project.target.glob("manifest-*"):
                     older.unlink(missing_ok=True)
+                # Copied, as the next parse begins from it.
+                shutil.copyfile(parse.target / PARTIAL_PARSE, _parsed(project, "msgpack"))
                 parse.manifest.replace(parsed)
     loaded: Mapping[str, Any] = json.loads(parsed.read_text(encoding="utf-8"))
     _require_tables(loaded)
     return loaded
+
+
+def _parsed(project: Project, kind: str) -> Path:
+    return project.target / f"manifest-{fingerprint(project)}.{kind}"
 
 
 def fingerprint(project: Project) -> str:
@@ -107,8 +119,24 @@ def _require_tables(manifest: Mapping[str, Any]) -> None:
         )
 
 
-def invoke(
+def build(
     project: Project, settings: Settings, arguments: Sequence[str], log: Callable[[str], object] | None = None
+) -> list[NodeResult]:
+    """Run `dbt build` from what `manifest` parsed, as long as the project has not changed since; else it is parsed
+    anew. The artifacts in JSON are not written: the ledger and Dagster's events tell what they would."""
+    from dbt.contracts.graph.manifest import Manifest
+
+    parsed = _parsed(project, "msgpack")
+    known = Manifest.from_msgpack(parsed.read_bytes()) if parsed.exists() else None
+    return invoke(project, settings, ["build", "--no-write-json", *arguments], log, known)
+
+
+def invoke(
+    project: Project,
+    settings: Settings,
+    arguments: Sequence[str],
+    log: Callable[[str], object] | None = None,
+    manifest: "Manifest | None" = None,
 ) -> list[NodeResult]:
     """Run a dbt command in this process and return the results of its nodes, failed ones included.
 
@@ -125,7 +153,7 @@ def invoke(
     quiet = ["--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
     target = ["--target", "lake" if settings.data_is_local else "object_store"]
     with _environment(dbt_environment(settings)):
-        done = dbtRunner(callbacks=[heard]).invoke([*arguments, *folders, *places, *target, *quiet])
+        done = dbtRunner(manifest, callbacks=[heard]).invoke([*arguments, *folders, *places, *target, *quiet])
     if done.exception is not None:
         why = str(done.exception).replace(settings.catalog, redact_url(settings.catalog))
         raise PlatformError(f"dbt could not {arguments[0]} {project.folder}: {why}") from None
