@@ -137,9 +137,9 @@ def audit_table(lake: Lakehouse, table: AuditedTable) -> TableVerdict:
     """Hold one whole table against its contract, uniqueness and references included."""
     try:
         contract = load_contract(table.contract)
-        return TableVerdict(
-            table, audit_relation(lake, table.table.sql, contract, key=table.key, known=lookup(lake.cursor()))
-        )
+        with lake.reading():
+            verdict = audit_relation(lake, table.table.sql, contract, key=table.key, known=lookup(lake.cursor()))
+        return TableVerdict(table, verdict)
     except PlatformError as error:
         return TableVerdict(table, Verdict(0), str(error))
 

@@ -48,14 +48,15 @@ def audit_relation(
     known: Known | None = None,
 ) -> Verdict:
     """Hold `relation` (SQL that can stand after FROM) against a contract: `rows`, a query, gives those to check by
-    themselves (by default all); `key` and what the contract calls unique is checked over the whole relation.
+    themselves (by default all); `key` and what the contract calls unique is checked over the whole relation. `known`
+    looks values up through a connection of its own: this one is read from meanwhile.
 
     Raises PlatformError when the relation cannot be read, ContractError when it lacks a column.
     """
     found = []
     checked = 0
     try:
-        reader = lake.cursor().connection.execute(rows or f"SELECT * FROM {relation}").to_arrow_reader(BATCH_ROWS)
+        reader = lake.connection.execute(rows or f"SELECT * FROM {relation}").to_arrow_reader(BATCH_ROWS)
         for batch in reader:
             frame = pl.DataFrame(pl.from_arrow(batch))
             checked += len(frame)

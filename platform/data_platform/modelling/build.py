@@ -78,7 +78,8 @@ def build_and_publish(
         nodes = dbt.build(project, lake.settings, [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected], log)
         snapshot = current_snapshot(lake.connection)
     results = [_tested(model, manifest, nodes, selected) for model in selected]
-    results = [_audited(lake, manifest, result, contracts.get(result.model), snapshot) for result in results]
+    with lake.reading():
+        results = [_audited(lake, manifest, result, contracts.get(result.model), snapshot) for result in results]
     _record(lake, results, contracts, run_id)
     if not all(result.passed for result in results):
         return results

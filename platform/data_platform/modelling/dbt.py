@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 PARTIAL_PARSE = "partial_parse.msgpack"
 
+TEST = "LogTestResult"
+RESULTS = ("LogModelResult", "LogSnapshotResult", "LogNodeResult", TEST)
+"""dbt's events about the end of a node."""
+
 STAGED = "staged_"
 """How the schemas of staged tables begin."""
 
@@ -145,7 +149,9 @@ def invoke(
     from dbt.cli.main import dbtRunner  # takes more than a second to import
 
     def heard(event: Any) -> None:
-        if log is not None and event.info.name in ("LogModelResult", "LogTestResult", "LogNodeResult"):
+        # A test that passed is no news: it is counted in its model's check.
+        told = event.info.name in RESULTS and not (event.info.name == TEST and event.info.level == "info")
+        if log is not None and told:
             log(event.info.msg)
 
     folders = ["--project-dir", str(project.folder), "--profiles-dir", str(project.folder)]
