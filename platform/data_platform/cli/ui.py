@@ -4,8 +4,10 @@ A package declares such a service by an entry point in the group `data_platform.
 the command to run, or None if there is nothing to serve. A service ends with the UI.
 """
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -14,6 +16,9 @@ from typing import Annotated
 
 import typer
 
+from data_platform.errors import PlatformError
+
+HOST = "127.0.0.1"
 SERVICES = "data_platform.services"
 
 
@@ -24,12 +29,13 @@ def ui(
     from data_platform.cli.instance import prepare_dagster_home
     from data_platform.lakehouse.settings import REPOSITORY, settings_from_environment
 
+    require_free(port)
     settings = settings_from_environment()
     prepare_dagster_home(settings)
     workspace = REPOSITORY / "workspace.yaml"
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", HOST, "-p", str(port)]
     services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
-    print(f"http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    print(f"http://{HOST}:{port} (Ctrl-C stops it)", flush=True)
     # A shell that starts us in the background has SIGINT ignored, which Dagster's processes would inherit; it is by
     # SIGINT that they stop each other.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -49,3 +55,21 @@ def ui(
         for service in beside:
             service.terminate()
             service.wait()
+
+
+def require_free(port: int) -> None:
+    """Raise PlatformError if the UI cannot listen on `port`: Dagster would go on without it, and only log why."""
+    with socket.socket() as probe:
+        # As the server does it: a connection of the last one that is still closing is no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PlatformError(
+                    f"Port {port} on {HOST} is taken, perhaps by another `dp ui`. End that, or take another port: "
+                    f"`dp ui --port {port % 65535 + 1}`."
+                ) from None
+            raise PlatformError(
+                f"The UI cannot listen on port {port} of {HOST}: {error.strerror}. Take another: `dp ui --port 3000`."
+            ) from None

@@ -95,8 +95,9 @@ def ensure_ledger(lake: Lakehouse) -> None:
             connection.execute(f"CREATE TABLE IF NOT EXISTS {name(table)} ({columns})")
 
     commit(lake, create)
-    # For what DuckLake writes itself (merged files, dbt's tables); its default is larger and no faster to read.
-    lake.connection.execute(f"CALL ducklake_set_option('{CATALOG}', 'parquet_compression', 'zstd')")
+    # For what DuckLake writes itself (merged files, dbt's tables); its defaults are larger and no faster to read.
+    for option, value in (("parquet_compression", "zstd"), ("parquet_version", "2")):
+        lake.connection.execute(f"CALL ducklake_set_option('{CATALOG}', '{option}', '{value}')")
 
 
 def exists(lake: Lakehouse) -> bool:

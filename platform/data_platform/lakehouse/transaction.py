@@ -27,6 +27,9 @@ from data_platform.lakehouse.sql import literal, quote
 
 T = TypeVar("T")
 
+PARQUET = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, COMPRESSION_LEVEL 1"
+"""Version 2 encodes numbers and times as differences: half the size of version 1, written in less time."""
+
 ATTEMPTS = 20
 """How often a commit is repeated when a writer outside the lock (dbt elsewhere, a person's shell) came between."""
 
@@ -179,7 +182,7 @@ def copy_to(lake: Lakehouse, query: str, path: str) -> DataFile | None:
     """Write what `query` gives to `path`; None, and no file, when it gives nothing. Raises PlatformError."""
     try:
         row = lake.connection.execute(
-            f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, RETURN_STATS)"
+            f"COPY ({query}) TO {literal(path)} ({PARQUET}, RETURN_STATS)"
         ).fetchone()
     except BaseException as error:
         discard(lake, path)
