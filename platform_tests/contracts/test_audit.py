@@ -124,6 +124,28 @@ def test_a_row_has_all_its_reasons_and_a_failed_cast_is_one_of_them_not_two() ->
     }
 
 
+@pytest.mark.parametrize("column", ["score", "height"])
+@pytest.mark.parametrize("value", [float("nan"), "NaN"])
+def test_not_a_number_is_no_number_though_it_is_above_every_bound(column: str, value: object) -> None:
+    result = audited({**GOOD, column: value})
+    assert reasons(result) == {(column, "not a number", "NaN")}
+
+
+def test_not_a_number_is_told_where_no_rule_bounds_the_column() -> None:
+    class Free(Contract):
+        number: int
+        share: float = Field(nullable=True)
+
+    rows: list[dict[str, Any]] = [
+        {"number": 1, "share": float("nan")},
+        {"number": 2, "share": float("inf")},
+        {"number": 3, "share": None},
+    ]
+    result = audited(*rows, contract=Free)
+    assert reasons(result) == {("share", "not a number", "NaN")}
+    assert result.good["number"].to_list() == [2, 3]
+
+
 def test_a_value_that_is_to_be_unique_makes_every_row_that_shares_it_bad() -> None:
     result = audited({"number": 1, "badge": "x"}, {"number": 2, "badge": "x"}, {"number": 3, "badge": "y"})
     assert reasons(result, 0) == reasons(result, 1) == {("badge", "not unique", "x")}

@@ -121,6 +121,21 @@ def test_a_pause_longer_than_our_patience_is_not_waited_for(api: Api, naps: list
     assert "requests_per_second" in said
 
 
+def test_a_look_gets_over_a_moment_in_which_the_api_is_busy_and_over_no_more(api: Api, naps: list[float]) -> None:
+    table = {"look": {"path": "head", "value": "newest"}}
+    api.script(Answer(status=503), Answer(status=503), Answer({"newest": "2013"}))
+    assert source(api.url, table).position("things") == {"look": "2013"}
+    assert len(naps) == 2
+    before = len(api.asked)
+    api.script(Answer(status=503))
+    with pytest.raises(PlatformError, match="failed 3 times"):
+        source(api.url, table).position("things")
+    assert len(api.asked) == before + 3
+    api.script(Answer(status=429, headers={"Retry-After": "60"}))
+    with pytest.raises(PlatformError, match="failed 1 times"):
+        source(api.url, table).position("things")
+
+
 def test_patience_ends_after_the_tries_that_were_allowed(api: Api) -> None:
     api.script(Answer(b"x" * 1000, status=502))
     said = refused(api, max_retries=2)

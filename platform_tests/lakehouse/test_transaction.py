@@ -151,4 +151,8 @@ def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown(
     with pytest.raises(PlatformError, match="begins with mysql://, which is no catalog"):
         settings_from_environment({"LAKEHOUSE_CATALOG": "mysql://x"})
     assert redact_url("postgresql://me:p%40ss@host:5432/db") == "postgresql://me:***@host:5432/db"
+    assert redact_url("postgresql://host/db?user=me&password=p%40ss&sslmode=require&sslpassword=x") == (
+        "postgresql://host/db?user=me&password=***&sslmode=require&sslpassword=***"
+    )
+    assert redact_url("postgresql://host/db?sslmode=require") == "postgresql://host/db?sslmode=require"
     assert redact_url("/tmp/catalog.sqlite") == "/tmp/catalog.sqlite"  # noqa: S108 - only a text

@@ -114,13 +114,15 @@ def _typed(
             "Use `with_columns` rather than `select`; the contract picks its own columns afterwards."
         )
     casts = [
-        conform(column.name, frame.schema[column.name], column.dtype)
+        _without_nan(conform(column.name, frame.schema[column.name], column.dtype), column.dtype)
         if column.name in frame.columns
         else pl.lit(None, dtype=column.dtype).alias(column.name)
         for column in columns
     ]
     typed = frame.select(*casts, *lineage)
-    changed = [c for c in columns if c.name in frame.columns and frame.schema[c.name] != c.dtype]
+    changed = [
+        c for c in columns if c.name in frame.columns and (frame.schema[c.name] != c.dtype or c.dtype.is_float())
+    ]
     counts = typed.select(c.name for c in changed).null_count().row(0) if changed else ()
     before = frame.select(c.name for c in changed).null_count().row(0) if changed else ()
     failures = [pl.DataFrame(schema=LONG)]
@@ -138,6 +140,11 @@ def _typed(
             )
         )
     return typed, pl.concat(failures)
+
+
+def _without_nan(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Not-a-number as null, so that it is told as what it is. It is greater than every bound, and spoils every sum."""
+    return values.fill_nan(None) if dtype.is_float() else values
 
 
 def _article(dtype: pl.DataType) -> str:

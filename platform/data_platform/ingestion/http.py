@@ -8,6 +8,7 @@ the table. dlt and requests are imported when something is read: listing a proje
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ from data_platform.ingestion.source import Batch, Overlap, Position
 
 if TYPE_CHECKING:
     from data_platform.ingestion.http_client import Pace
+
+LOOK_RETRIES, LOOK_PATIENCE = 2, timedelta(seconds=10)
+"""How a look meets an API that is busy: no sensor's tick may wait for minutes."""
 
 BATCH_ROWS, BATCH_BYTES = 10_000, 32 * 2**20
 """The page that reaches either completes a batch."""
@@ -45,16 +49,22 @@ class HttpSource:
         return self._table(table).cursor is None
 
     def position(self, table: str) -> Position | None:
-        """What the table's `look` says, asked once; None without one, since HTTP has no cheap look of its own."""
+        """What the table's `look` says; None without one, since HTTP has no cheap look of its own. An API that is not
+        back within seconds is asked again by the next look."""
         told = self._table(table)
         if told.look is None:
             return None
         from data_platform.ingestion.http_client import connect
         from data_platform.ingestion.http_pages import look
 
-        once = self.options.model_copy(update={"max_retries": 0})
-        with _named(table), connect(once, self._pace) as client:
-            value = look(client, once, told.look)
+        hasty = self.options.model_copy(
+            update={
+                "max_retries": min(LOOK_RETRIES, self.options.max_retries),
+                "patience": min(LOOK_PATIENCE, self.options.patience),
+            }
+        )
+        with _named(table), connect(hasty, self._pace) as client:
+            value = look(client, hasty, told.look)
             if value is None:
                 return {}
             if told.cursor is None:

@@ -17,9 +17,10 @@ from pydantic import BeforeValidator, Field
 from data_platform.errors import PlatformError
 from data_platform.ingestion.cursor import last_position, less, parse
 from data_platform.ingestion.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
-from data_platform.ingestion.dialects.session import checked_names, known, redacted
+from data_platform.ingestion.dialects.session import checked_names, known
 from data_platform.ingestion.http_options import duration
 from data_platform.ingestion.source import BATCH_ROWS, Batch, Options, Overlap, Position, Table
+from data_platform.lakehouse.settings import redact_url
 
 BATCH_BYTES = 64 * 2**20
 """Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""
@@ -151,7 +152,7 @@ class Relational:
         if scheme == "sqlite":
             return SqliteSession(self.url)
         raise PlatformError(
-            f"{redacted(self.url)} begins with {scheme}://, which is no database known here. "
+            f"{redact_url(self.url)} begins with {scheme}://, which is no database known here. "
             "Write postgresql://, mysql://, sqlite:// or the path of a SQLite file."
         )
 

@@ -65,8 +65,13 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
 
 
 def redact_url(url: str) -> str:
-    """The URL without its password, for messages and metadata."""
+    """The URL without its password, be it before the host or among the options, for messages and metadata."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    host = parts.netloc if parts.password is None else parts.netloc.replace(f":{parts.password}@", ":***@")
+    options = "&".join(
+        f"{name}=***" if "password" in name.lower() else option
+        for option in parts.query.split("&")
+        for name in [option.partition("=")[0]]
+    )
+    redacted = urlunsplit(parts._replace(netloc=host, query=options))
+    return url if (host, options) == (parts.netloc, parts.query) else redacted

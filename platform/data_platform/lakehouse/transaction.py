@@ -181,9 +181,7 @@ def new_path(lake: Lakehouse, table: Table) -> str:
 def copy_to(lake: Lakehouse, query: str, path: str) -> DataFile | None:
     """Write what `query` gives to `path`; None, and no file, when it gives nothing. Raises PlatformError."""
     try:
-        row = lake.connection.execute(
-            f"COPY ({query}) TO {literal(path)} ({PARQUET}, RETURN_STATS)"
-        ).fetchone()
+        row = lake.connection.execute(f"COPY ({query}) TO {literal(path)} ({PARQUET}, RETURN_STATS)").fetchone()
     except BaseException as error:
         discard(lake, path)
         if isinstance(error, duckdb.Error):

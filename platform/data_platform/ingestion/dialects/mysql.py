@@ -15,9 +15,9 @@ import duckdb
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects.session import Column, Kind, Session, redacted
+from data_platform.ingestion.dialects.session import Column, Kind, Session
 from data_platform.lakehouse.connect import database
-from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.settings import redact_url, settings_from_environment
 from data_platform.lakehouse.sql import literal, quote
 
 DRIVER_ROWS = 65_536
@@ -36,7 +36,7 @@ class MysqlSession(Session):
         parts = urlsplit(url)
         self.schema = unquote(parts.path.lstrip("/"))
         if not self.schema:
-            raise PlatformError(f"{redacted(url)} names no database. Write mysql://user@host:port/database.")
+            raise PlatformError(f"{redact_url(url)} names no database. Write mysql://user@host:port/database.")
         options = {
             "host": parts.hostname or "127.0.0.1",
             "port": str(parts.port or 3306),
@@ -131,7 +131,7 @@ class MysqlSession(Session):
             reason = self.safe(error)
         else:
             return
-        where = f"MySQL at {redacted(self.url)}"
+        where = f"MySQL at {redact_url(self.url)}"
         if "Failed to connect" in reason or "Access denied for user" in reason or "Unknown database" in reason:
             raise PlatformError(
                 f"Cannot connect to {where}: {reason}. Check that the server runs, and host, port, user, password and "

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects.session import Column, Kind, Session, redacted, valid_text
+from data_platform.ingestion.dialects.session import Column, Kind, Session, valid_text
+from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
 
 CONNECT_TIMEOUT = "10"
@@ -187,11 +188,11 @@ class PostgresqlSession(Session):
             advice = "Check the name of the database and of the user in the URL."
         else:
             advice = "Check that the server runs, that host and port are right, and that no firewall is between."
-        return f"Cannot connect to PostgreSQL at {where} ({redacted(self.url)}): {reason}. {advice}"
+        return f"Cannot connect to PostgreSQL at {where} ({redact_url(self.url)}): {reason}. {advice}"
 
     def _refused(self, reason: str, state: str | None) -> str:
         reason = self.safe(reason)
-        where = f"PostgreSQL at {redacted(self.url)}"
+        where = f"PostgreSQL at {redact_url(self.url)}"
         if state == "42501" or "permission denied" in reason:
             return f"{where} forbids it: {reason}. Grant the account SELECT on the table, and USAGE on its schema."
         if state == "57014" or "statement timeout" in reason:

@@ -105,7 +105,7 @@ class Session(ABC):
         """What to raise for a table that is not there."""
         there = self.tables()
         return PlatformError(
-            f"There is no table {table} in {self.product} at {redacted(self.url)}. " + known("table", table, there)
+            f"There is no table {table} in {self.product} at {redact_url(self.url)}. " + known("table", table, there)
         )
 
 
@@ -120,11 +120,6 @@ def known(what: str, wanted: str, there: Sequence[str]) -> str:
     more = f" and {len(there) - len(listed)} more" if len(there) > len(listed) else ""
     guess = f"Did you mean {close[0]}? " if close else ""
     return f"{guess}There is: {', '.join(listed)}{more}."
-
-
-def redacted(url: str) -> str:
-    """The URL without its password, be it before the host or among the options."""
-    return without_secrets(redact_url(url), url)
 
 
 def without_secrets(text: str, url: str) -> str:
