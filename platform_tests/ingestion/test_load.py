@@ -142,6 +142,26 @@ def test_records_that_cannot_be_read_are_quarantined_with_file_line_and_reason(l
     ]
 
 
+@ON_SQLITE
+def test_a_full_refresh_closes_what_could_not_be_read_of_the_one_before(lake: Lakehouse) -> None:
+    def whole(number: int, *lines: int) -> MemorySource:
+        bad = rejects(*(("a.csv", line, f"junk {number}", "no") for line in lines))
+        return MemorySource([Batch(numbered(*range(50)), {"digest": str(number)}, bad)], whole=True)
+
+    def statuses() -> list[Any]:
+        return rows(lake, "load_id, line, status, resolved_at IS NULL", "quarantine_shop.orders")
+
+    load(lake, whole(1, 7, 8))
+    load(lake, whole(2, 9))
+    assert statuses() == [(1, 7, "superseded", False), (1, 8, "superseded", False), (2, 9, "open", True)]
+    # One that is refused replaces nothing.
+    with pytest.raises(LoadRefusedError):
+        load(lake, whole(3, *range(10, 30)))
+    assert (2, 9, "open", True) in statuses()
+    load(lake, whole(4))
+    assert [status for _, _, status, _ in statuses()] == ["superseded"] * len(statuses())
+
+
 def test_too_many_unreadable_records_refuse_the_load_and_are_all_kept(lake: Lakehouse, settings: Settings) -> None:
     load(lake, additions(1, upto="1"))
     bad = rejects(*(("a.csv", line, "junk", "no") for line in range(10)))

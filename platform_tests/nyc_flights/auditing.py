@@ -42,7 +42,7 @@ def stage(
     numbered = numbered.cast({"_row": pl.Int64})
     audited = audit(function(numbered.lazy()).collect(), contract, LINEAGE, key, _lookup(known))
     good = audited.good.sort("_row").unique(list(key), keep="last", maintain_order=True).drop(*LINEAGE)
-    bad = audited.bad.explode("reasons").unnest("reasons").join(numbered, on=list(LINEAGE))
+    bad = audited.bad.select(*LINEAGE, "reasons").explode("reasons").unnest("reasons").join(numbered, on=list(LINEAGE))
     return Staged(good, bad, audited)
 
 

@@ -57,6 +57,21 @@ def test_nothing_landed_is_no_step_at_all(lake: Lakehouse) -> None:
 
 
 @ON_SQLITE
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_source_without_rows_makes_a_table_without_rows_once(lake: Lakehouse, whole: bool) -> None:
+    load(lake, orders(), whole=whole)
+    assert stage(lake).staging_id == 1
+    assert staged(lake, "order_id, amount, status, changed_at, _staging_id") == []
+    assert query(lake, "SELECT load_from, load_to FROM platform.stagings") == [(1, 1)]
+    # A full refresh is a step whenever it lands; additions are one when there are some.
+    load(lake, orders(), whole=whole)
+    assert stage(lake).staging_id == (2 if whole else 1)
+    load(lake, numbered(1), whole=whole)
+    assert stage(lake).rows_inserted == 1
+    assert figures_add_up(lake)
+
+
+@ON_SQLITE
 def test_a_bad_row_is_quarantined_with_all_its_reasons_and_its_raw_record(lake: Lakehouse) -> None:
     load(lake, orders((1, 1, "open", DAY), (2, "abc", "bogus", "soon")))
     result = stage(lake, TOLERANT)

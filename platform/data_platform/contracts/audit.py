@@ -45,8 +45,9 @@ class ContractError(PlatformError):
 @dataclass(frozen=True)
 class Audited:
     """The outcome for one batch. `good` has exactly the contract's columns and the lineage columns; `bad` has the
-    lineage columns and `reasons`; `violations` counts rows by `column` and `check`, with an example `value`, and says
-    by `fatal` whether such a row is bad or only worth a look (a kept orphan)."""
+    lineage columns, what identifies the row and its version, and `reasons`; `violations` counts rows by `column` and
+    `check`, with an example `value`, and says by `fatal` whether such a row is bad or only worth a look (a kept
+    orphan)."""
 
     good: pl.DataFrame
     bad: pl.DataFrame
@@ -59,9 +60,10 @@ def audit(
     lineage: Sequence[str],
     key: Sequence[str] = (),
     known: Known | None = None,
+    version: str | None = None,
 ) -> Audited:
     """Hold `frame` against `contract`. `lineage` are columns carried along untouched, `key` identifies a row (its
-    columns may not be null), `known` looks up references.
+    columns may not be null), `version` orders its versions, `known` looks up references.
 
     Raises ContractError when a column is missing that may not be null.
     """
@@ -73,14 +75,15 @@ def audit(
     private = [column.name for column in columns if column.private]
     fatal = _without_values(pl.concat([*problems, orphans.filter("quarantine").drop("quarantine")]), private)
     kept = _without_values(orphans.filter(~pl.col("quarantine")).drop("quarantine"), private)
+    told = list(dict.fromkeys([*lineage, *key, *([version] if version else [])]))
     if fatal.is_empty():
-        bad = typed.select(lineage).clear().with_columns(pl.lit(None, dtype=pl.List(REASON)).alias("reasons"))
+        bad = typed.select(told).clear().with_columns(pl.lit(None, dtype=pl.List(REASON)).alias("reasons"))
         good = typed
     else:
         reasons = fatal.group_by("index").agg(pl.struct("column", "check", "value").cast(REASON).alias("reasons"))
-        numbered = typed.select(lineage).with_row_index("index")
-        bad = numbered.join(reasons, on="index", how="inner").drop("index")
-        good = typed.with_row_index("index").join(reasons, on="index", how="anti", maintain_order="left").drop("index")
+        numbered = typed.with_row_index("index")
+        bad = numbered.select("index", *told).join(reasons, on="index", how="inner").drop("index")
+        good = numbered.join(reasons, on="index", how="anti", maintain_order="left").drop("index")
     return Audited(good, bad, pl.concat([_counted(fatal, fatal=True), _counted(kept, fatal=False)]))
 
 

@@ -28,14 +28,17 @@ COLUMNS = {
     "line": "BIGINT",
     "record": "VARCHAR",
     "reasons": 'STRUCT("column" VARCHAR, "check" VARCHAR, "value" VARCHAR)[]',
+    "key": "VARCHAR[]",
+    "version": "VARCHAR",
     "status": "VARCHAR",
     "run_id": "VARCHAR",
     "quarantined_at": "TIMESTAMP WITH TIME ZONE",
     "resolved_at": "TIMESTAMP WITH TIME ZONE",
 }
 """`layer` is where the row failed: `raw` (it could not be read: `file`, `line`) or `staged` (it broke its contract:
-`load_id`, `row` name the raw row). `record` is the row as JSON, or the malformed text. `status` is `open`,
-`replayed`, `discarded`, or `superseded` by a later full refresh."""
+`load_id`, `row` name the raw row). `record` is the row as JSON, or the malformed text. `key` and `version` are what
+identifies the row and orders its versions, as text, as far as that could be told. `status` is `open`, `replayed`,
+`discarded`, or `superseded` by a later full refresh, or by a later version of the row that passed."""
 
 FRAME_SCHEMA = {
     "quarantine_id": pl.String,
@@ -46,6 +49,8 @@ FRAME_SCHEMA = {
     "line": pl.Int64,
     "record": pl.String,
     "reasons": pl.List(REASON),
+    "key": pl.List(pl.String),
+    "version": pl.String,
 }
 
 
@@ -80,24 +85,36 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
                 pl.lit(None, dtype=pl.String).alias("value"),
             ).cast(REASON)
         ).alias("reasons"),
+        pl.lit(None, dtype=pl.List(pl.String)).alias("key"),
+        pl.lit(None, dtype=pl.String).alias("version"),
     )
 
 
 def write_quarantine(
-    lake: Lakehouse, table: Table, entries: Sequence[pl.DataFrame], run_id: str, at: datetime
+    lake: Lakehouse,
+    table: Table,
+    entries: Sequence[pl.DataFrame],
+    run_id: str,
+    at: datetime,
+    superseded: str = "false",
 ) -> DataFile | None:
     """Write entries to a file of the quarantine table, leaving out those that are there already, open or discarded.
 
-    `entries` have FRAME_SCHEMA. The caller registers the file in its transaction, after `ensure_quarantine`.
+    `entries` have FRAME_SCHEMA. `superseded` is a condition on an entry `e`, for those that are closed already because
+    a later version of the row passed along with them. The caller registers the file in its transaction, after
+    `ensure_quarantine`.
     """
     if not any(len(frame) for frame in entries):
         return None
     known = ""
     if columns_of(lake.connection, table):
         known = f" WHERE quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status <> 'replayed')"
+    now = f"TIMESTAMPTZ '{at.isoformat()}'"
     query = (
-        f"SELECT DISTINCT ON (quarantine_id) *, 'open' AS status, {literal(run_id)} AS run_id, "
-        f"TIMESTAMPTZ '{at.isoformat()}' AS quarantined_at, NULL::TIMESTAMPTZ AS resolved_at FROM incoming{known}"
+        "SELECT DISTINCT ON (quarantine_id) * EXCLUDE (closed), "
+        f"CASE WHEN closed THEN 'superseded' ELSE 'open' END AS status, {literal(run_id)} AS run_id, "
+        f"{now} AS quarantined_at, CASE WHEN closed THEN {now} END AS resolved_at "
+        f"FROM (SELECT *, {superseded} AS closed FROM incoming AS e){known}"
     )
     frame = pl.concat([frame.select(*FRAME_SCHEMA) for frame in entries]).rechunk()
     arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -105,9 +122,28 @@ def write_quarantine(
 
 
 def ensure_quarantine(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Create the quarantine table if it is not there, within the caller's transaction."""
+    """Create the quarantine table if it is not there, and add what an older one lacks, within the caller's
+    transaction."""
+    ensure_table(connection, table, COLUMNS)
+
+
+def has_open_rejects(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
+    """Whether malformed records of a table are in quarantine."""
     if not columns_of(connection, table):
-        ensure_table(connection, table, COLUMNS)
+        return False
+    return bool(
+        connection.execute(f"SELECT 1 FROM {table.sql} WHERE status = 'open' AND layer = 'raw' LIMIT 1").fetchall()
+    )
+
+
+def supersede_rejects(connection: duckdb.DuckDBPyConnection, table: Table, load_id: int, at: datetime) -> None:
+    """Close the malformed records of loads before a full refresh, which holds what is there now, within the caller's
+    transaction."""
+    connection.execute(
+        f"UPDATE {table.sql} SET status = 'superseded', resolved_at = ? "
+        "WHERE status = 'open' AND layer = 'raw' AND load_id < ?",
+        [at, load_id],
+    )
 
 
 @dataclass(frozen=True)

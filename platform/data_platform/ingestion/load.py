@@ -16,7 +16,14 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from data_platform.contracts.quarantine import ensure_quarantine, quarantine_table, rejects_frame, write_quarantine
+from data_platform.contracts.quarantine import (
+    ensure_quarantine,
+    has_open_rejects,
+    quarantine_table,
+    rejects_frame,
+    supersede_rejects,
+    write_quarantine,
+)
 from data_platform.errors import PlatformError
 from data_platform.ingestion.drift import LINEAGE, UNKNOWN, Columns
 from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
@@ -285,6 +292,7 @@ class _Landing:
             files += [rejects] if rejects is not None else []
             position = {} if reason else self.position
             types = self.columns.settled
+            replaces_rejects = self.snapshot and not reason and has_open_rejects(self.lake.connection, quarantined)
 
             def work(connection: duckdb.DuckDBPyConnection) -> ledger.Head:
                 moved = ledger.advance(
@@ -293,6 +301,8 @@ class _Landing:
                 if not reason and types and (ready.files or not self.columns.before):
                     ensure_table(connection, self.raw, {**types, **LINEAGE})
                     register(connection, self.raw, ready.files)
+                if replaces_rejects:
+                    supersede_rejects(connection, quarantined, self.load_id, row["ended_at"])
                 if rejects is not None:
                     ensure_quarantine(connection, quarantined)
                     register(connection, quarantined, [rejects])

@@ -10,7 +10,7 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.transaction import Table
 from data_platform.lakehouse.transaction import columns_of as lake_columns
-from data_platform.staging.recipe import LINEAGE, VERSION, Recipe, carried_columns
+from data_platform.staging.recipe import LINEAGE, VERSION, Recipe, carried_columns, version_of
 
 BATCH_ROWS = 250_000
 
@@ -48,12 +48,25 @@ def stage_batch(raw: pl.DataFrame, recipe: Recipe, known: Known | None) -> Audit
             f"{recipe.source}/{recipe.table}: {where} failed on the raw rows: {what}. "
             f"The raw table has: {', '.join(raw.columns)}."
         ) from None
-    return audit(staged, recipe.contract, carried, recipe.key, known)
+    return audit(staged, recipe.contract, carried, recipe.key, known, version_of(recipe))
 
 
-def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame) -> pl.DataFrame:
-    """The raw rows behind bad staged rows, as quarantine entries. Several bad rows of one raw row are one entry."""
-    reasons = bad.group_by("_load_id", "_row").agg(pl.col("reasons").explode())
+def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """The raw rows behind bad staged rows, as quarantine entries. Several bad rows of one raw row are one entry, which
+    has a key if they have the same."""
+    version = version_of(recipe)
+    told = bad.select(
+        *LINEAGE,
+        pl.col("reasons").alias("__reasons"),
+        _key(bad.schema, recipe.key).alias("__key"),
+        (pl.lit(None, dtype=pl.String) if version is None else _text(version, bad.schema[version])).alias("__version"),
+    )
+    one = pl.col("__key").n_unique() == 1
+    reasons = told.group_by(*LINEAGE).agg(
+        pl.col("__reasons").explode(),
+        pl.when(one).then(pl.col("__key").first()).alias("__key"),
+        pl.when(one).then(pl.col("__version").first()).alias("__version"),
+    )
     rows = raw.join(reasons, on=list(LINEAGE), how="inner")
     record = [column for column in raw.columns if column not in ("_load_id", "_loaded_at", "_row")]
     has_place = {"_file", "_line"} <= set(raw.columns)
@@ -65,8 +78,24 @@ def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame) -> pl.DataFrame:
         (pl.col("_file") if has_place else pl.lit(None, dtype=pl.String)).alias("file"),
         (pl.col("_line") if has_place else pl.lit(None, dtype=pl.Int64)).alias("line"),
         pl.struct(record).struct.json_encode().alias("record"),
-        "reasons",
+        pl.col("__reasons").alias("reasons"),
+        pl.col("__key").alias("key"),
+        pl.col("__version").alias("version"),
     )
+
+
+def _key(schema: pl.Schema, key: Sequence[str]) -> pl.Expr:
+    """The columns of a key as a list of text; null if one of them is null, as then they identify nothing."""
+    known = pl.all_horizontal(pl.col(name).is_not_null() for name in key)
+    return pl.when(known).then(pl.concat_list(_text(name, schema[name]) for name in key))
+
+
+def _text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as text that DuckDB casts back to the same value."""
+    column = pl.col(name)
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        return column.dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+    return column.cast(pl.String, strict=False)
 
 
 def lookup(lake: Lakehouse) -> Known:

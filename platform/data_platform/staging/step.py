@@ -34,6 +34,7 @@ from data_platform.lakehouse.transaction import (
 )
 from data_platform.lakehouse.transaction import columns_of as lake_columns
 from data_platform.staging.batches import lookup, quarantine_entries, raw_batches, stage_batch
+from data_platform.staging.closing import find_closing, later_version
 from data_platform.staging.merge import Merge, key_bounds, merge
 from data_platform.staging.recipe import ADDED, Recipe, StagingResult, staged_schema
 
@@ -57,7 +58,8 @@ class _Input:
 def stage_table(
     lake: Lakehouse, recipe: Recipe, *, run_id: str, rebuild: bool = False, loads: tuple[int, int] | None = None
 ) -> StagingResult:
-    """Stage what landed since the last step and return what was done; nothing at all if nothing landed.
+    """Stage what landed since the last step and return what was done; nothing at all if nothing landed, except that
+    a table whose source is empty is made, without rows, so that models can be built from it.
 
     `rebuild` stages everything again from raw and replaces the table; `loads` stages an earlier range of load ids
     again (a backfill: newest still wins). Raises StagingRefusedError, ContractError or ConcurrentStepError; the
@@ -65,9 +67,25 @@ def stage_table(
     """
     head = ledger.head(lake, "staged", recipe.source, recipe.table)
     chosen = _choose(lake, recipe, head, rebuild=rebuild, loads=loads)
-    if chosen is None:
-        return StagingResult(recipe.source, recipe.table, head.number)
-    return _step(lake, recipe, head, chosen, run_id)
+    if chosen is not None:
+        return _step(lake, recipe, head, chosen, run_id)
+    loaded = _loaded_without_rows(lake, recipe) if not head.number else 0
+    if loaded:
+        nothing_yet = _Input("additions", "false", 1, loaded, replaces=False)
+        step = _begin(lake, recipe, head, nothing_yet, run_id)
+        nothing = StagingResult(recipe.source, recipe.table, step.staging_id, load_from=1, load_to=loaded)
+        return _land(step, Merge(nothing, None, deletes=False), [], None, "false")
+    return StagingResult(recipe.source, recipe.table, head.number)
+
+
+def _loaded_without_rows(lake: Lakehouse, recipe: Recipe) -> int:
+    """The last load of a table of which no row ever landed; 0 if it was never loaded."""
+    row = lake.connection.execute(
+        f"SELECT max(load_id) FROM {ledger.name('loads')} "
+        "WHERE source = ? AND table_name = ? AND status = 'landed' HAVING sum(rows_landed) = 0",
+        [recipe.source, recipe.table],
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
 
 
 def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str) -> StagingResult:
@@ -150,25 +168,37 @@ class _Step:
     types: dict[str, str]
     stored: dict[str, str]
 
+    @property
+    def staging_id(self) -> int:
+        return self.head.number + 1
 
-def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> StagingResult:
-    schema = staged_schema(lake, recipe)
-    types = {**duckdb_types(lake.connection, schema), **ADDED}
-    stored = lake_columns(lake.connection, recipe.staged)
+
+def _begin(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> _Step:
+    with lake.reading():
+        schema = staged_schema(lake, recipe)
+        types = {**duckdb_types(lake.connection, schema), **ADDED}
+        stored = lake_columns(lake.connection, recipe.staged)
     if not chosen.replaces:
         _require_same_contract(recipe, types, stored)
-    step = _Step(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored)
+    return _Step(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored)
+
+
+def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> StagingResult:
+    step = _begin(lake, recipe, head, chosen, run_id)
     written = _write_audited(step)
     files = [written.file] if written.file is not None else []
     with discarded_on_failure(lake, files):
-        quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started)
-        files += [quarantine_file] if quarantine_file is not None else []
         # Rows that failed before may fail again: that is no reason to keep out those that pass now.
         reason = None if chosen.kind == "replay" else _refusal(recipe, written.result)
+        merged, superseded = None, "false"
         if reason is None:
-            merged = merge(lake, recipe, written.file, written.result, exists=bool(stored) and not chosen.replaces)
+            merged = merge(lake, recipe, written.file, written.result, exists=bool(step.stored) and not chosen.replaces)
             files += [merged.file] if merged.file is not None else []
-            return _land(step, merged, written.bad, quarantine_file)
+            superseded = later_version(recipe, step.types, merged.file)
+        quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started, superseded)
+        files += [quarantine_file] if quarantine_file is not None else []
+        if merged is not None:
+            return _land(step, merged, written.bad, quarantine_file, superseded)
         _land_refusal(step, written.result, quarantine_file, reason)
     if written.file is not None:
         discard(lake, written.file.path)
@@ -214,20 +244,19 @@ def _write_audited(step: _Step) -> _Written:
             counts["staged"] += len(audited.good)
             violations.append(audited.violations)
             if not audited.bad.is_empty():
-                bad.append(quarantine_entries(raw, audited.bad))
+                bad.append(quarantine_entries(raw, audited.bad, recipe))
                 counts["quarantined"] += len(bad[-1])
             yield from audited.good.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
 
-    staging_id = step.head.number + 1
     query = (
-        f"SELECT *, {staging_id}::BIGINT AS _staging_id, TIMESTAMPTZ '{step.started.isoformat()}' AS _staged_at "
+        f"SELECT *, {step.staging_id}::BIGINT AS _staging_id, TIMESTAMPTZ '{step.started.isoformat()}' AS _staged_at "
         "FROM incoming"
     )
     file = write_file(lake, recipe.staged, batches(), step.schema, query)
     result = StagingResult(
         recipe.source,
         recipe.table,
-        staging_id=staging_id,
+        staging_id=step.staging_id,
         load_from=chosen.load_from,
         load_to=chosen.load_to,
         rows_read=counts["read"],
@@ -258,14 +287,16 @@ def _refusal(recipe: Recipe, result: StagingResult) -> str | None:
     )
 
 
-def _land(step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: DataFile | None) -> StagingResult:
+def _land(
+    step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: DataFile | None, superseded: str
+) -> StagingResult:
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = step.lake, step.recipe, step.chosen
     staged_to = int(step.head.position.get("load_id", "0"))
     position = {"load_id": str(max(staged_to, chosen.load_to))}
     bounds = key_bounds(lake.connection, recipe.key, "outdated") if merged.deletes else ""
     keys = quote_all(recipe.key)
-    closes = _find_closing(step, bad)
+    closes = _find_closing(step, bad, superseded)
 
     def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
         at = datetime.now(UTC)
@@ -297,32 +328,18 @@ def _land(step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: 
     return commit(lake, work)
 
 
-def _find_closing(step: _Step, bad: list[pl.DataFrame]) -> list[str]:
-    """Put into the temporary table `closing` the open entries that this step closes, and return their new statuses:
-    `replayed` for rows judged again that passed, `superseded` for rows of an earlier full refresh."""
-    recipe, chosen = step.recipe, step.chosen
-    connection = step.lake.connection
-    if not lake_columns(connection, recipe.quarantine):
-        return []
+def _find_closing(step: _Step, bad: list[pl.DataFrame], superseded: str) -> list[str]:
+    chosen = step.chosen
     judged = (
-        "(load_id, row) IN (SELECT (load_id, row) FROM replayed)"
+        "(e.load_id, e.row) IN (SELECT (load_id, row) FROM replayed)"
         if chosen.kind == "replay"
-        else f"load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
+        else f"e.load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
     )
-    older = f"load_id < {chosen.load_from}" if chosen.kind in ("snapshot", "rebuild") else "false"
-    failed = pl.concat([frame.select("quarantine_id") for frame in bad]) if bad else pl.DataFrame({"quarantine_id": []})
-    connection.register("failed", failed.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest()))
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE closing AS SELECT quarantine_id, "
-        f"CASE WHEN {older} THEN 'superseded' ELSE 'replayed' END AS new_status FROM {recipe.quarantine.sql} "
-        f"WHERE status = 'open' AND layer = 'staged' AND ({judged} OR {older}) "
-        "AND quarantine_id NOT IN (SELECT quarantine_id FROM failed)"
-    )
-    connection.unregister("failed")
-    return [row[0] for row in connection.execute("SELECT DISTINCT new_status FROM closing").fetchall()]
+    older = f"e.load_id < {chosen.load_from}" if chosen.kind in ("snapshot", "rebuild") else "false"
+    return find_closing(step.lake, step.recipe, judged=judged, superseded=f"({older} OR {superseded})", failed=bad)
 
 
-def _land_refusal(step: _Step, result: StagingResult, quarantine_file: DataFile | None, reason: str) -> None:
+def _land_refusal(step: _Step, result: StagingResult, quarantine_file: DataFile | None, reason: str | None) -> None:
     """The verdict and the refused rows in one commit; the table and its position stay."""
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,0 +1,133 @@
+"""Which quarantine entries a later version of the row closes, and which it does not."""
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from platform_tests.staging.steps import DAY, ON_SQLITE, TOLERANT, load, numbered, quarantined, stage
+from platform_tests.tables import orders
+
+from data_platform.contracts import Contract, Field, Instant
+from data_platform.contracts.quarantine import summary
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.staging.step import StagingRefusedError
+
+LATER, LATEST = "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"
+
+
+def statuses(lake: Lakehouse) -> list[Any]:
+    return quarantined(lake, "quarantine_id, status, resolved_at IS NULL")
+
+
+def test_a_row_that_a_later_version_corrected_leaves_quarantine(lake: Lakehouse) -> None:
+    load(lake, orders((1, "abc", "open", LATER), (2, "abc", "open", DAY)))
+    stage(lake, TOLERANT)
+    assert quarantined(lake, "key, version") == [
+        (["1"], "2020-01-02T00:00:00.000000Z"),
+        (["2"], "2020-01-01T00:00:00.000000Z"),
+    ]
+    # An earlier version of a row corrects nothing, nor does another row.
+    load(lake, numbered(1, 3))
+    stage(lake, TOLERANT)
+    assert statuses(lake) == [("1:0", "open", True), ("1:1", "open", True)]
+    load(lake, numbered(1, at=LATEST))
+    stage(lake, TOLERANT)
+    assert statuses(lake) == [("1:0", "superseded", False), ("1:1", "open", True)]
+    assert [one["rows"] for one in summary(lake.connection)] == [1]
+
+
+@ON_SQLITE
+def test_among_versions_that_are_equal_or_unknown_the_later_delivery_corrects(lake: Lakehouse) -> None:
+    load(lake, orders((1, "abc", "open", DAY), (2, 1, "open", "soon"), (3, 1, "open", DAY), (3, "abc", "open", DAY)))
+    stage(lake, TOLERANT)
+    load(lake, orders((1, 5, "open", DAY), (2, 5, "open", DAY)))
+    stage(lake, TOLERANT)
+    assert statuses(lake) == [("1:0", "superseded", False), ("1:1", "superseded", False), ("1:3", "open", True)]
+
+
+@ON_SQLITE
+def test_a_row_that_is_corrected_along_with_it_is_superseded_at_once(lake: Lakehouse) -> None:
+    load(lake, orders((1, "abc", "open", DAY), (1, 5, "open", DAY), (None, 5, "open", DAY), (None, 5, "open", DAY)))
+    stage(lake, TOLERANT)
+    assert statuses(lake) == [("1:0", "superseded", False), ("1:2", "open", True), ("1:3", "open", True)]
+    assert quarantined(lake, "key") == [(["1"],), (None,), (None,)]
+
+
+@ON_SQLITE
+def test_a_refused_step_corrects_nothing(lake: Lakehouse) -> None:
+    load(lake, orders((1, "abc", "open", DAY), (1, 5, "open", DAY)))
+    with pytest.raises(StagingRefusedError):
+        stage(lake)
+    assert statuses(lake) == [("1:0", "open", True)]
+
+
+@ON_SQLITE
+def test_order_of_delivery_decides_where_nothing_else_does(lake: Lakehouse) -> None:
+    plain = replace(TOLERANT, newest_by=None)
+    load(lake, orders((1, "abc", "open", LATER)))
+    stage(lake, plain)
+    assert quarantined(lake, "key, version") == [(["1"], None)]
+    load(lake, numbered(1))
+    stage(lake, plain)
+    assert statuses(lake) == [("1:0", "superseded", False)]
+
+
+@ON_SQLITE
+def test_raw_columns_may_be_called_as_quarantine_s_own(lake: Lakehouse) -> None:
+    rows = orders((1, "abc", "open", DAY))
+    for name in ("key", "version", "reasons", "n", "e", "closed"):
+        rows = rows.append_column(name, pa.array([7]))
+    load(lake, rows)
+    stage(lake, TOLERANT)
+    ((key, record),) = quarantined(lake, "key, record")
+    assert key == ["1"]
+    assert '"reasons":7' in record
+
+
+def test_a_quarantine_of_an_earlier_release_gains_its_columns(lake: Lakehouse) -> None:
+    load(lake, orders((1, "abc", "open", DAY)))
+    stage(lake, TOLERANT)
+    for column in ("key", "version"):
+        lake.connection.execute(f"ALTER TABLE quarantine_shop.orders DROP COLUMN {column}")
+    load(lake, orders((2, "abc", "open", DAY)))
+    stage(lake, TOLERANT)
+    assert quarantined(lake, "quarantine_id, key") == [("1:0", None), ("2:0", ["2"])]
+
+
+class Sighting(Contract):
+    """A row whose key has a column of every kind that a key may have."""
+
+    at: Instant = Field()
+    day: date = Field()
+    place: str = Field()
+    number: int = Field()
+    inside: bool = Field()
+    seen: int = Field(ge=0)
+
+
+@ON_SQLITE
+def test_a_key_of_any_type_is_found_again(lake: Lakehouse) -> None:
+    keys = ("at", "day", "place", "number", "inside")
+    recipe = replace(TOLERANT, contract=Sighting, key=keys, newest_by=None)
+    one = {
+        "at": "2013-03-10T07:30:00.123456+01:00",
+        "day": "2013-03-10",
+        "place": 'Zürich\'s "old" [town], {1}',
+        "number": "-12",
+        "inside": "true",
+    }
+
+    def seen(times: str, **other: str) -> pa.Table:
+        return pa.table({name: [value] for name, value in {**one, "seen": times, **other}.items()})
+
+    load(lake, seen("-1"))
+    stage(lake, recipe)
+    for name, value in (("at", "2013-03-10T07:30:00.123457+01:00"), ("place", "Zürich"), ("number", "12")):
+        load(lake, seen("1", **{name: value}))
+        stage(lake, recipe)
+    assert statuses(lake) == [("1:0", "open", True)]
+    load(lake, seen("1"))
+    stage(lake, recipe)
+    assert statuses(lake) == [("1:0", "superseded", False)]
