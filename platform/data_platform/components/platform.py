@@ -20,7 +20,7 @@ from data_platform.components.audits import audit_definitions
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sources import DEFS, FileSource, RestSource, SqlSource
+from data_platform.components.sources import DEFS, SourceComponent
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 
@@ -54,7 +54,7 @@ def source_spec(package: Path, source: str) -> SourceSpec:
     folder = package / "defs" / source
     try:
         component = _tree(folder).load_component(folder)
-        if isinstance(component, SqlSource | RestSource | FileSource):
+        if isinstance(component, SourceComponent):
             return component.spec(folder)
     except BROKEN_BY as error:
         raise PlatformError(reason_of(error, folder / DEFS)) from None

@@ -5,11 +5,11 @@ The YAML is held against a strict model of its own rather than by Dagster's `Res
 mistake in the middle of a list reported with its line.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from abc import abstractmethod
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import dagster as dg
 from pydantic import BaseModel, Field, SecretStr, field_validator
@@ -68,104 +68,104 @@ class FileSourceOptions(SourceOptions):
     tables: dict[str, FileTable] = Field(min_length=1)
 
 
-class SqlSource(dg.Component):
-    """Tables of a relational database: raw and staged assets, a contract check each, and a sensor."""
+class SourceComponent(dg.Component):
+    """What the components of all kinds of source share: raw and staged assets, a contract check each, and a sensor.
+    A kind of source is its options and how they are opened."""
 
-    def __init__(self, options: SqlSourceOptions) -> None:
+    model: ClassVar[type[SourceOptions]]
+
+    def __init__(self, options: Any) -> None:
         self.options = options
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        return SqlSourceOptions
+        return cls.model
 
     @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "SqlSource":  # noqa: ARG003
-        return cls(required(attributes, SqlSourceOptions))
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        return cls(required(attributes, cls.model))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         return source_definitions(self.spec(context.path))
 
     def spec(self, folder: Path) -> SourceSpec:
         """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for what it names in vain."""
+        where, options = folder / DEFS, self.options
+        return SourceSpec(
+            name=folder.name,
+            kind=self.kind(),
+            where=where,
+            pool=options.pool or folder.name,
+            every=options.every,
+            refresh=options.refresh,
+            description=options.description,
+            tables={name: table_spec(name, table, cursor_of(table), where) for name, table in options.tables.items()},
+            open=lambda: nullcontext(self.source(where)),
+        )
+
+    @abstractmethod
+    def kind(self) -> str:
+        """What Dagster shows as the kind of the raw assets."""
+
+    @abstractmethod
+    def source(self, where: Path) -> Source:
+        """The source, its variables taken from the environment. Raises PlatformError, naming `where`, for those that
+        are not set."""
+
+
+class SqlSource(SourceComponent):
+    """Tables of a relational database."""
+
+    model = SqlSourceOptions
+    options: SqlSourceOptions
+
+    def kind(self) -> str:
+        url = self.options.url
+        return url.split(":")[0] if "://" in url and not VARIABLE.search(url) else "sql"
+
+    def source(self, where: Path) -> Source:
+        url = resolve(self.options.url, f"{where}: url")
+        return Relational(url, self.options.tables, self.options.statement_timeout)
+
+
+class RestSource(SourceComponent):
+    """Tables of an HTTP API."""
+
+    model = RestSourceOptions
+    options: RestSourceOptions
+
+    def kind(self) -> str:
+        return "rest"
+
+    def source(self, where: Path) -> Source:
+        from data_platform.ingestion.http import HttpSource  # its client takes most of a second to import
+
         options = self.options
-        where = folder / DEFS
-
-        @contextmanager
-        def opened() -> Iterator[Source]:
-            yield Relational(resolve(options.url, f"{where}: url"), options.tables, options.statement_timeout)
-
-        kind = options.url.split(":")[0] if "://" in options.url and not VARIABLE.search(options.url) else "sql"
-        cursors = {name: table.cursor.column if table.cursor else None for name, table in options.tables.items()}
-        return _spec(folder, kind, options, options.tables, cursors, opened)
+        given = {name: getattr(options, name) for name in HttpOptions.model_fields if name in options.model_fields_set}
+        api = HttpOptions.model_validate(resolve_all(_plain(given), str(where)))
+        return HttpSource(api, options.tables)
 
 
-class RestSource(dg.Component):
-    """Tables of an HTTP API: raw and staged assets, a contract check each, and a sensor."""
+class FileSource(SourceComponent):
+    """Tables delivered as files."""
 
-    def __init__(self, options: RestSourceOptions) -> None:
-        self.options = options
+    model = FileSourceOptions
+    options: FileSourceOptions
 
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return RestSourceOptions
+    def kind(self) -> str:
+        return "file"
 
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "RestSource":  # noqa: ARG003
-        return cls(required(attributes, RestSourceOptions))
-
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return source_definitions(self.spec(context.path))
-
-    def spec(self, folder: Path) -> SourceSpec:
-        """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for what it names in vain."""
-        options = self.options
-        where = folder / DEFS
-
-        @contextmanager
-        def opened() -> Iterator[Source]:
-            from data_platform.ingestion.http import HttpSource  # its client takes most of a second to import
-
-            given = {
-                name: getattr(options, name) for name in HttpOptions.model_fields if name in options.model_fields_set
-            }
-            api = HttpOptions.model_validate(resolve_all(_plain(given), str(where)))
-            yield HttpSource(api, options.tables)
-
-        cursors = {name: table.cursor.column if table.cursor else None for name, table in options.tables.items()}
-        return _spec(folder, "rest", options, options.tables, cursors, opened)
+    def source(self, where: Path) -> Source:
+        settings = settings_from_environment()
+        settings.spool.mkdir(parents=True, exist_ok=True)
+        folder = settings.landing / resolve(self.options.folder, f"{where}: folder")
+        return Files(folder, self.options.tables, settings.spool)
 
 
-class FileSource(dg.Component):
-    """Tables delivered as files: raw and staged assets, a contract check each, and a sensor."""
-
-    def __init__(self, options: FileSourceOptions) -> None:
-        self.options = options
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return FileSourceOptions
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "FileSource":  # noqa: ARG003
-        return cls(required(attributes, FileSourceOptions))
-
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return source_definitions(self.spec(context.path))
-
-    def spec(self, folder: Path) -> SourceSpec:
-        """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for what it names in vain."""
-        options = self.options
-        where = folder / DEFS
-
-        @contextmanager
-        def opened() -> Iterator[Source]:
-            settings = settings_from_environment()
-            settings.spool.mkdir(parents=True, exist_ok=True)
-            folder = settings.landing / resolve(options.folder, f"{where}: folder")
-            yield Files(folder, options.tables, settings.spool)
-
-        cursors = dict.fromkeys(options.tables)
-        return _spec(folder, "file", options, options.tables, cursors, opened)
+def cursor_of(table: Table) -> str | None:
+    """The column that says what is new in a table, if one does."""
+    cursor = getattr(table, "cursor", None)
+    return cursor.column if cursor is not None else None
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -178,29 +178,6 @@ def required(attributes: BaseModel | None, model: type[Model]) -> Model:
             f"`attributes:` is missing; a {model.__name__.removesuffix('Options')} needs at least tables."
         )
     return attributes
-
-
-def _spec(
-    folder: Path,
-    kind: str,
-    options: SourceOptions,
-    tables: Mapping[str, Table],
-    cursors: Mapping[str, str | None],
-    opened: Any,
-) -> SourceSpec:
-    where = folder / DEFS
-    name = folder.name
-    return SourceSpec(
-        name=name,
-        kind=kind,
-        where=where,
-        pool=options.pool or name,
-        every=options.every,
-        refresh=options.refresh,
-        description=options.description,
-        tables={table: table_spec(table, given, cursors[table], where) for table, given in tables.items()},
-        open=opened,
-    )
 
 
 def _plain(value: Any) -> Any:
