@@ -8,6 +8,7 @@ Rows quarantined within tolerance are no failure: the check passes and shows the
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -35,7 +36,7 @@ from data_platform.ingestion.load import LoadResult, load_table, raw_table
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.observability.views import ensure_views
 from data_platform.staging.recipe import StagingResult
-from data_platform.staging.step import stage_table
+from data_platform.staging.step import StagingRefusedError, stage_table
 
 PROGRESS_SECONDS = 5
 
@@ -258,11 +259,7 @@ def staged_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: 
             check_name=CHECK,
             passed=True,
             description=verdict,
-            metadata={
-                "rows audited": result.rows_read,
-                "rows quarantined": result.rows_quarantined,
-                "violations": violations_table(result.violations),
-            },
+            metadata=audit_metadata(result),
         ),
     ]
 
@@ -280,8 +277,17 @@ def failed_check(key: dg.AssetKey, error: PlatformError) -> dg.AssetCheckResult:
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
         description=str(error),
-        metadata={"reason": type(error).__name__},
+        metadata=audit_metadata(error.result) if isinstance(error, StagingRefusedError) else {},
     )
+
+
+def audit_metadata(result: StagingResult) -> dict[str, Any]:
+    """What an audit found, for the check's page."""
+    return {
+        "rows audited": result.rows_read,
+        "rows quarantined": result.rows_quarantined,
+        "violations": violations_table(result.violations),
+    }
 
 
 def failure(error: PlatformError) -> dg.Failure:

@@ -1,13 +1,13 @@
 """The staging step: raw rows become staged rows, in one transaction. Stage, audit, keep the newest version of each
 key, and show it all at once; what failed is in quarantine. How values are repaired is in the expressions beside this
-module, how rows are judged in `contracts.audit`, which version wins in `merge`.
+module, which raw rows are read in `choice`, how rows are judged in `contracts.audit`, which version wins in `merge`.
 
 Audited batches are written to a file of the staged table that nobody sees. If no key occurs twice and none is staged
 already, that file is registered as it is; else the newest versions are written once more. So memory is bounded
 whatever the size, and the cost of an increment follows the increment.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -34,25 +34,19 @@ from data_platform.lakehouse.transaction import (
 )
 from data_platform.lakehouse.transaction import columns_of as lake_columns
 from data_platform.staging.batches import lookup, quarantine_entries, raw_batches, stage_batch
+from data_platform.staging.choice import Input, choose, loaded_without_rows
 from data_platform.staging.closing import find_closing, later_version
 from data_platform.staging.merge import Merge, key_bounds, merge
 from data_platform.staging.recipe import ADDED, Recipe, StagingResult, staged_schema
 
 
 class StagingRefusedError(PlatformError):
-    """The step was refused: the staged table is as it was, and the rows that failed are in quarantine."""
+    """The step was refused: the staged table is as it was, and the rows that failed are in quarantine. `result` says
+    how many were read and which rules they broke."""
 
-
-@dataclass(frozen=True)
-class _Input:
-    """Which raw rows a step reads, and whether they replace the staged table."""
-
-    kind: str
-    condition: str
-    load_from: int
-    load_to: int
-    replaces: bool
-    parameters: tuple[object, ...] = ()
+    def __init__(self, reason: str, result: StagingResult) -> None:
+        super().__init__(reason)
+        self.result = result
 
 
 def stage_table(
@@ -66,26 +60,16 @@ def stage_table(
     staged table is then as it was.
     """
     head = ledger.head(lake, "staged", recipe.source, recipe.table)
-    chosen = _choose(lake, recipe, head, rebuild=rebuild, loads=loads)
+    chosen = choose(lake, recipe, head, rebuild=rebuild, loads=loads)
     if chosen is not None:
         return _step(lake, recipe, head, chosen, run_id)
-    loaded = _loaded_without_rows(lake, recipe) if not head.number else 0
+    loaded = loaded_without_rows(lake, recipe) if not head.number else 0
     if loaded:
-        nothing_yet = _Input("additions", "false", 1, loaded, replaces=False)
+        nothing_yet = Input("additions", "false", 1, loaded, replaces=False)
         step = _begin(lake, recipe, head, nothing_yet, run_id)
         nothing = StagingResult(recipe.source, recipe.table, step.staging_id, load_from=1, load_to=loaded)
         return _land(step, Merge(nothing, None, deletes=False), [], None, "false")
     return StagingResult(recipe.source, recipe.table, head.number)
-
-
-def _loaded_without_rows(lake: Lakehouse, recipe: Recipe) -> int:
-    """The last load of a table of which no row ever landed; 0 if it was never loaded."""
-    row = lake.connection.execute(
-        f"SELECT max(load_id) FROM {ledger.name('loads')} "
-        "WHERE source = ? AND table_name = ? AND status = 'landed' HAVING sum(rows_landed) = 0",
-        [recipe.source, recipe.table],
-    ).fetchone()
-    return int(row[0]) if row is not None else 0
 
 
 def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str) -> StagingResult:
@@ -109,49 +93,8 @@ def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str
         f"_load_id BETWEEN {bounds[0]} AND {bounds[1]} AND (_load_id, _row) IN "
         f"(SELECT (load_id, row) FROM {recipe.quarantine.sql} WHERE layer = 'staged' AND {where})"
     )
-    chosen = _Input("replay", condition, bounds[0], bounds[1], replaces=False, parameters=tuple(parameters))
+    chosen = Input("replay", condition, bounds[0], bounds[1], replaces=False, parameters=tuple(parameters))
     return _step(lake, recipe, head, chosen, run_id)
-
-
-def _choose(
-    lake: Lakehouse, recipe: Recipe, head: ledger.Head, *, rebuild: bool, loads: tuple[int, int] | None
-) -> _Input | None:
-    """The loads to stage. A full refresh makes earlier loads history: staging starts at the last one."""
-    if not lake_columns(lake.connection, recipe.raw):
-        return None
-    staged_to = int(head.position.get("load_id", "0"))
-    landed = lake.connection.execute(
-        f"SELECT coalesce(max(load_id), 0), coalesce(max(load_id) FILTER (kind = 'snapshot'), 0) "
-        f"FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed' "
-        "AND (rows_landed > 0 OR kind = 'snapshot')",
-        [recipe.source, recipe.table],
-    ).fetchone()
-    last, snapshot = landed if landed is not None else (0, 0)
-    if loads is not None:
-        first, until = loads
-        if not 1 <= first <= until <= staged_to:
-            raise PlatformError(
-                f"{recipe.source}/{recipe.table}: loads {first} to {until} cannot be staged again; "
-                f"loads 1 to {staged_to} have been staged."
-            )
-        if until < snapshot:
-            raise PlatformError(
-                f"{recipe.source}/{recipe.table}: loads {first} to {until} were replaced by the full refresh of load "
-                f"{snapshot}. Stage loads {snapshot} to {staged_to} again, or the whole table with --rebuild."
-            )
-        first = max(first, snapshot)
-        return _Input("backfill", _between(first, until), first, until, replaces=False)
-    if rebuild:
-        return _Input("rebuild", _between(snapshot or 1, last), snapshot or 1, last, replaces=True) if last else None
-    if last <= staged_to:
-        return None
-    if snapshot > staged_to:
-        return _Input("snapshot", _between(snapshot, last), snapshot, last, replaces=True)
-    return _Input("additions", _between(staged_to + 1, last), staged_to + 1, last, replaces=False)
-
-
-def _between(first: int, last: int) -> str:
-    return f"_load_id BETWEEN {first} AND {last}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +104,7 @@ class _Step:
     lake: Lakehouse
     recipe: Recipe
     head: ledger.Head
-    chosen: _Input
+    chosen: Input
     run_id: str
     started: datetime
     schema: pa.Schema
@@ -173,7 +116,7 @@ class _Step:
         return self.head.number + 1
 
 
-def _begin(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> _Step:
+def _begin(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, run_id: str) -> _Step:
     with lake.reading():
         schema = staged_schema(lake, recipe)
         types = {**duckdb_types(lake.connection, schema), **ADDED}
@@ -183,7 +126,7 @@ def _begin(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, r
     return _Step(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored)
 
 
-def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, run_id: str) -> StagingResult:
+def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, run_id: str) -> StagingResult:
     step = _begin(lake, recipe, head, chosen, run_id)
     written = _write_audited(step)
     files = [written.file] if written.file is not None else []
@@ -202,7 +145,7 @@ def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: _Input, ru
         _land_refusal(step, written.result, quarantine_file, reason)
     if written.file is not None:
         discard(lake, written.file.path)
-    raise StagingRefusedError(f"{recipe.source}/{recipe.table}: {reason}")
+    raise StagingRefusedError(f"{recipe.source}/{recipe.table}: {reason}", written.result)
 
 
 def _require_same_contract(recipe: Recipe, types: dict[str, str], stored: dict[str, str]) -> None:
@@ -279,12 +222,17 @@ def _refusal(recipe: Recipe, result: StagingResult) -> str | None:
     if not result.rows_quarantined or result.rows_quarantined <= recipe.refuse_above * result.rows_read:
         return None
     worst = [violation for violation in result.violations if violation["fatal"]][:3]
-    reasons = "; ".join(f"{v['column'] or 'row'} {v['check']}: {v['rows']:,} rows, such as {v['value']}" for v in worst)
+    reasons = "; ".join(f"{v['column'] or 'row'} {v['check']}: {v['rows']:,} rows{_example(v)}" for v in worst)
     return (
         f"{result.rows_quarantined:,} of {result.rows_read:,} rows break the contract {name_of(recipe.contract)}, more "
         f"than the {recipe.refuse_above:.0%} that `refuse_above` allows. The staged table is as it was; the rows are "
         f"in quarantine (`dp quarantine show {recipe.source}/{recipe.table}`). Most frequent: {reasons}."
     )
+
+
+def _example(violation: Mapping[str, object]) -> str:
+    value = violation["value"]
+    return "" if value is None else f", such as {value}" if value else ", which are empty"
 
 
 def _land(
