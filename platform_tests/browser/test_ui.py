@@ -1,19 +1,28 @@
 """The Dagster UI as people see it, driven in headless Chromium over a real demo: the graph, an asset's page with its
-figures, a sensor that fires, a run, and a check that fails. `SCREENSHOTS=folder` keeps the pictures (the README's).
+figures, a sensor that fires by itself, its run, and a contract check that fails. They run in the order in which they
+stand: what a later test changes, an earlier one has seen. `SCREENSHOTS=folder` keeps pictures; `graph` and `check` are
+the README's.
 """
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from platform_tests.servers import free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FloatRect, Locator, Page
 
 pytestmark = [
     pytest.mark.browser,
@@ -32,14 +41,118 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 90_000
-"""Milliseconds that a page may take to show something; two cores are shared with the daemon and its runs."""
+MARGIN = 8
+STILL_WITHIN = 5
+"""Seconds."""
+PATIENCE = 90
+"""Seconds that a thing may take to show; two cores are shared with the daemon and its runs."""
+
+TABLES = {
+    "operations": ["flights", "aircraft", "bookings"],
+    "reference": ["airlines", "airports"],
+    "weather": ["observations"],
+    "web": ["visits"],
+}
+MODELS = ["dim_aircraft", "dim_airline", "dim_airport", "fct_flight", "fct_web_visit", "mart_punctuality"]
+GROUPS = [f"{layer}_{source}" for layer in ("raw", "staged") for source in TABLES] + ["modelled"]
+NARROW = {"dagster-nav-collapsed": "true"}
+"""What the UI remembers in the browser when somebody has hidden the navigation."""
+EXPANDED = {
+    **NARROW,
+    "asset-node-facets": json.dumps(["checks", "status"]),
+    "asset-graph-open-graph-nodes-global-__GLOBAL__": json.dumps(
+        {"expanded": ",".join(f"global@global:{group}" for group in GROUPS)}
+    ),
+}
+"""As well, when the groups were expanded and the assets are to show their names and states alone."""
+
+
+@dataclass(frozen=True)
+class Ui:
+    """A running UI over a demo of one day, and a browser."""
+
+    url: str
+    browser: "Browser"
+    home: Path
+    env: Mapping[str, str]
+
+    def show(
+        self, path: str, *, width: int = 1000, height: int = 800, remembered: Mapping[str, str] = NARROW
+    ) -> "Page":
+        """A page of the UI in a fresh browser window, sharp enough for a picture; the window before it is closed."""
+        # An open page asks the server for news all the time.
+        for before in self.browser.contexts:
+            before.close()
+        context = self.browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=1.3)
+        context.set_default_timeout(PATIENCE * 1000)
+        entries = [f"localStorage.setItem({json.dumps(name)}, {json.dumps(to)});" for name, to in remembered.items()]
+        context.add_init_script("".join(entries))
+        page = context.new_page()
+        page.goto(self.url + path, wait_until="domcontentloaded")
+        return page
+
+    def graphql(self, query: str) -> Any:
+        body = json.dumps({"query": query}).encode()
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            f"{self.url}/graphql", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
+            return json.load(answer)["data"]
+
+    def dp(self, *arguments: str) -> str:
+        """Run a command beside the UI; its output."""
+        return dp(*arguments, env=self.env)
+
+
+def dp(*arguments: str, env: Mapping[str, str]) -> str:
+    done = subprocess.run(["dp", *arguments], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def wait_for(page: "Page", *expected: str) -> None:
+    """Wait until a page shows each of the texts."""
+    for text in expected:
+        page.get_by_text(text).filter(visible=True).first.wait_for()
+
+
+def wait_until(condition: Callable[[], bool], reason: Callable[[], object] = str) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until, reason()
+        time.sleep(0.2)
+
+
+def keep(page: "Page", picture: str, around: str | None = None) -> None:
+    """Keep a picture of a page, or of its part around the elements of a CSS selector, if SCREENSHOTS names a folder:
+    as soon as it stands still, and as it is where a clock in it never does."""
+    if "SCREENSHOTS" not in os.environ:
+        return
+    # Over anything else the mouse would bring up its tooltip.
+    page.mouse.move(0, 0)
+    before, shot = b"", b"none yet"
+    until = time.monotonic() + STILL_WITHIN
+    while shot != before and time.monotonic() < until:
+        clip = bounds(page, around) if around is not None else None
+        before, shot = shot, page.screenshot(animations="disabled", clip=clip)
+    folder = Path(os.environ["SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{picture}.png").write_bytes(shot)
+
+
+def bounds(page: "Page", selector: str) -> "FloatRect":
+    """The smallest rectangle that holds all elements of a CSS selector, and a margin."""
+    boxes = [box for one in page.locator(selector).all() if (box := one.bounding_box()) is not None]
+    left, top = min(box["x"] for box in boxes) - MARGIN, min(box["y"] for box in boxes) - MARGIN
+    right = max(box["x"] + box["width"] for box in boxes) + MARGIN
+    bottom = max(box["y"] + box["height"] for box in boxes) + MARGIN
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
 def environment(home: Path) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "PYTHONDONTWRITEBYTECODE")
-    }
+    """An environment for a platform of its own in `home`, with the `dp` of this Python."""
+    foreign = ("DAGSTER_HOME", "PYTHONDONTWRITEBYTECODE", "LAKEHOUSE_CATALOG", "LAKEHOUSE_DATA")
+    kept = {name: value for name, value in os.environ.items() if name not in foreign}
     return {
         **kept,
         "DATA_PLATFORM_HOME": str(home),
@@ -48,69 +161,11 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def dp(*arguments: str, env: dict[str, str]) -> None:
-    done = subprocess.run(["dp", *arguments], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-
-
-class Ui:
-    """A running UI over a demo of one day, and a page of a browser."""
-
-    def __init__(self, url: str, page: object, home: Path, env: dict[str, str]) -> None:
-        self.url, self.page, self.home, self.env = url, page, home, env
-
-    def show(self, path: str, *expected: str, picture: str | None = None) -> None:
-        """Open a page and wait until it shows each of the expected texts."""
-        page = self.page
-        page.goto(self.url + path, wait_until="domcontentloaded")  # type: ignore[attr-defined]
-        self.wait_for(*expected)
-        self.keep(picture)
-
-    def wait_for(self, *expected: str) -> None:
-        for text in expected:
-            found = self.page.get_by_text(text).filter(visible=True).first  # type: ignore[attr-defined]
-            found.wait_for(timeout=PATIENCE)
-
-    def keep(self, picture: str | None) -> None:
-        folder = os.environ.get("SCREENSHOTS")
-        if picture is not None and folder is not None:
-            self.page.wait_for_timeout(1500)  # type: ignore[attr-defined]
-            self.page.screenshot(path=Path(folder) / f"{picture}.png")  # type: ignore[attr-defined]
-
-    def graphql(self, query: str) -> dict[str, object]:
-        body = json.dumps({"query": query}).encode()
-        request = urllib.request.Request(  # noqa: S310 - loopback
-            f"{self.url}/graphql", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
-            return json.load(answer)["data"]  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    from playwright.sync_api import sync_playwright
-
-    home = tmp_path_factory.mktemp("home")
-    env = environment(home)
-    dp("demo", "--days", "1", env=env)
-    port = free_port()
-    with (home / "ui.log").open("w") as log:
-        server = subprocess.Popen(["dp", "ui", "--port", str(port)], env=env, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 120
-        while not answers(url):
-            assert server.poll() is None, (home / "ui.log").read_text()
-            assert time.monotonic() < until, (home / "ui.log").read_text()
-            time.sleep(0.5)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            page = browser.new_page(viewport={"width": 1700, "height": 1050})
-            yield Ui(url, page, home, env)
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait(60)
+def processes(group: int) -> list[int]:
+    """The processes of a group that still run."""
+    listed = subprocess.run(["ps", "-axo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    found = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, of, state in found if int(of) == group and not state.startswith("Z")]
 
 
 def answers(url: str) -> bool:
@@ -121,69 +176,159 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_the_graph_leads_from_the_sources_layer_by_layer_to_the_models(ui: Ui) -> None:
-    ui.show("/asset-groups", "raw_operations", "staged_operations", "raw_web", "staged_weather", "modelled")
-    ui.keep("groups")
-    page = ui.page
-    page.mouse.click(1600, 950, button="right")  # type: ignore[attr-defined]
-    page.get_by_text("Expand all groups").filter(visible=True).first.click()  # type: ignore[attr-defined]
-    # What lies outside the window is not drawn.
-    ui.wait_for("DuckLake", "Materialized")
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    from playwright.sync_api import sync_playwright
+
+    home = tmp_path_factory.mktemp("home")
+    env = environment(home)
+    dp("demo", "--days", "1", env=env)
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", home / "ui.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            ["dp", "ui", "--port", str(port)], env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        wait_until(lambda: server.poll() is not None or answers(url), log.read_text)
+        assert server.poll() is None, log.read_text()
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            yield Ui(url, browser, home, env)
+            browser.close()
+        server.terminate()
+        server.wait(PATIENCE)
+        # Its code servers end some seconds after it.
+        wait_until(lambda: not processes(server.pid), lambda: processes(server.pid))
+    finally:
+        for pid in processes(server.pid):
+            os.kill(pid, signal.SIGKILL)
+        server.wait()
 
 
-def test_a_models_lineage_shows_every_table_that_it_comes_from(ui: Ui) -> None:
-    ui.show("/assets/modelled/mart_weather_delay?view=lineage", "mart_weather_delay", "fct_flight", picture="lineage")
+def drawn(page: "Page", name: str) -> "Locator":
+    """What the graph shows by a name. Its sidebar, which lists the groups too, is no part of it."""
+    return page.locator("foreignObject").filter(has_text=re.compile(rf"^\W*{name}"))
 
 
-def test_an_assets_page_shows_columns_owner_rows_and_check(ui: Ui) -> None:
-    ui.show("/assets/staged/operations/flights?view=overview", "scheduled_departure", "load_operations", "Row count")
-    ui.keep("asset")
+def test_the_graph_shows_every_group_and_leads_from_raw_to_staged_to_the_models(ui: Ui) -> None:
+    page = ui.show("/asset-groups", width=1400, height=760)
+    for group in [*GROUPS, "platform"]:
+        drawn(page, group).first.wait_for()
+    keep(page, "groups")
 
 
-def test_a_check_shows_the_rules_that_were_broken_with_examples(ui: Ui) -> None:
-    ui.show("/assets/staged/reference/airports?view=checks", "within tolerance", "quarantined", "consequence")
+def test_the_expanded_graph_shows_every_table_of_every_layer(ui: Ui) -> None:
+    from playwright.sync_api import expect
+
+    # What lies outside the window is not drawn: as tall as the graph.
+    page = ui.show("/asset-groups", width=1270, height=1500, remembered=EXPANDED)
+    for group in [*GROUPS, "platform"]:
+        drawn(page, group).first.wait_for()
+    for table in [table for tables in TABLES.values() for table in tables]:
+        expect(drawn(page, table)).to_have_count(2, timeout=PATIENCE * 1000)
+    for model in MODELS:
+        expect(drawn(page, model)).to_have_count(1, timeout=PATIENCE * 1000)
+    keep(page, "graph", "foreignObject")
+
+
+def test_a_models_lineage_shows_the_tables_that_it_is_built_from(ui: Ui) -> None:
+    page = ui.show("/assets/modelled/mart_weather_delay?view=lineage")
+    for name in ("mart_weather_delay", "fct_flight", "observations"):
+        drawn(page, name).first.wait_for()
+    keep(page, "lineage")
+
+
+def test_an_assets_page_shows_rows_columns_with_their_rules_owner_and_check(ui: Ui) -> None:
+    page = ui.show("/assets/staged/operations/flights?view=overview", width=1400, height=900)
+    wait_for(
+        page, "Row count", "Latest check results", "One scheduled flight", "IATA code of the airline", "non-nullable"
+    )
+    wait_for(
+        page, "team:operations" if page.get_by_text("team:operations").count() else "operations", "operations_sensor"
+    )
+    keep(page, "asset")
 
 
 def test_an_assets_events_show_figures_and_a_sample_without_private_values(ui: Ui) -> None:
-    ui.show(
-        "/assets/staged/operations/bookings?view=events", "rows inserted", "(private)", "staged_operations.bookings"
-    )
+    page = ui.show("/assets/staged/operations/bookings?view=events", width=1400, height=1000)
+    wait_for(page, "rows inserted", "rows quarantined", "staged_operations.bookings", "(private)")
+    keep(page, "events")
 
 
-def test_a_new_day_is_picked_up_by_the_sensors_and_published(ui: Ui) -> None:
-    before = runs(ui)
-    dp("demo", "--play", "--days", "1", "--seconds", "0.1", env=ui.env)
-    until = time.monotonic() + PATIENCE / 1000
-    while not ({"web", "operations", "weather", "modelled"} <= sources(ui, since=before)):
-        assert time.monotonic() < until, runs(ui)
-        time.sleep(1)
-    ui.show("/runs", "modelled_sensor", "web_sensor", "Success")
-    ui.keep("runs")
-    ui.show("/automation", "operations_sensor", "modelled_sensor", "daily_maintenance")
+def test_a_check_that_passed_shows_the_rules_that_rows_in_quarantine_broke(ui: Ui) -> None:
+    page = ui.show("/assets/staged/reference/airports?view=checks")
+    wait_for(page, "Passed", "within tolerance", "rows quarantined", "at most 90", "consequence")
+    keep(page, "tolerated")
 
 
-def test_a_file_that_breaks_its_contract_fails_its_check_and_changes_nothing(ui: Ui) -> None:
-    airlines = ui.home / "landing" / "reference" / "airlines.csv"
-    good = airlines.read_text()
-    spoiled = good.replace("9E,", "endeavour,").replace("AA,", "american,").replace("B6,", "blue,").replace("DL,", "d,")
-    partial = airlines.with_suffix(".part")
-    partial.write_text(spoiled)
-    partial.replace(airlines)
-    ui.show("/assets/staged/reference/airlines?view=checks", "Failed", "break the contract", picture="check")
-    rows = subprocess.run(
-        ["dp", "sql", "select count(*) as n from staged_reference.airlines", "--format", "json"],
-        env=ui.env, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(rows.stdout)[0]["n"] == len(good.splitlines()) - 1
-
-
-def runs(ui: Ui) -> list[dict[str, object]]:
+def launched(ui: Ui) -> dict[str, dict[str, Any]]:
+    """The runs that sensors of the running UI asked for, by their ids."""
     data = ui.graphql("{runsOrError(limit: 100) {... on Runs {results {runId status tags {key value}}}}}")
-    return data["runsOrError"]["results"]  # type: ignore[index,no-any-return]
+    runs = {
+        run["runId"]: {**run, **{tag["key"]: tag["value"] for tag in run["tags"]}}
+        for run in data["runsOrError"]["results"]
+    }
+    return {run_id: run for run_id, run in runs.items() if "dagster/sensor_name" in run and "dagster/tick" in run}
 
 
-def sources(ui: Ui, *, since: list[dict[str, object]]) -> set[str]:
-    """The sources, and `modelled`, that had a successful run of a sensor since."""
-    old = {run["runId"] for run in since}
-    new = [run for run in runs(ui) if run["runId"] not in old and run["status"] == "SUCCESS"]
-    return {tag["value"] for run in new for tag in run["tags"] if tag["key"] == "data_platform/source"}  # type: ignore[attr-defined]
+def succeeded(ui: Ui) -> dict[str, str]:
+    """The latest successful run of each sensor."""
+    runs = [run for run in launched(ui).values() if run["status"] == "SUCCESS"]
+    return {run["dagster/sensor_name"]: run["runId"] for run in reversed(runs)}
+
+
+def test_a_sensor_fires_by_itself_when_a_day_has_passed_and_the_models_follow(ui: Ui) -> None:
+    assert launched(ui) == {}
+    ui.dp("demo", "--play", "--days", "1", "--seconds", "0")
+    sensors = {"web_sensor", "operations_sensor", "weather_sensor", "modelled_sensor"}
+    wait_until(lambda: sensors <= set(succeeded(ui)), lambda: launched(ui))
+    page = ui.show("/automation")
+    wait_for(page, *sensors, "daily_maintenance")
+    # How long ago the run began that each sensor asked for last.
+    page.wait_for_function(f"() => document.body.innerText.split(' ago').length > {len(sensors)}")
+    keep(page, "automation")
+    page = ui.show("/locations/nyc_flights/sensors/web_sensor", height=1200)
+    wait_for(page, "1 run requested", "0 runs requested")
+    keep(page, "sensor")
+
+
+def test_the_run_that_the_sensor_asked_for_shows_what_it_did(ui: Ui) -> None:
+    page = ui.show("/runs", width=1400)
+    wait_for(page, "web_sensor", "modelled_sensor", "Success")
+    keep(page, "runs")
+    page = ui.show(f"/runs/{succeeded(ui)['web_sensor']}", width=1400)
+    wait_for(page, "Success", "staged__web__visits", "web_sensor")
+    keep(page, "run")
+
+
+def test_a_delivery_that_breaks_its_contract_fails_its_check_and_the_table_is_served_as_it_was(ui: Ui) -> None:
+    served = airlines(ui)
+    assert len(served) == 16
+    spoil(ui.home / "landing" / "reference" / "airlines.csv")
+    page = ui.show("/assets/staged/reference/airlines?view=checks", width=1200, height=740)
+    wait_for(page, "Failed", "5 of 16 rows break the contract", "more than the 20%", "The staged table is as it was")
+    wait_for(page, "3 rows, such as ENDEAVOR", "violations", "consequence", "length 1 to 100")
+    keep(page, "check")
+    assert airlines(ui) == served
+    page = ui.show("/assets/staged/reference/airlines?view=overview", width=1400)
+    wait_for(page, "Latest materialization", "ago", "Latest check results", "Row count", "16", "reference_sensor")
+    keep(page, "refused")
+
+
+def airlines(ui: Ui) -> list[dict[str, str]]:
+    """The airlines as readers see them, staged and published."""
+    columns = {"staged_reference.airlines": "carrier, name", "modelled.dim_airline": "carrier, airline_name AS name"}
+    queries = [f"SELECT {chosen} FROM {table} ORDER BY ALL" for table, chosen in columns.items()]
+    staged, published = (json.loads(ui.dp("sql", query, "--format", "json")) for query in queries)
+    assert staged == published
+    rows: list[dict[str, str]] = staged
+    return rows
+
+
+def spoil(delivery: Path) -> None:
+    """Deliver the airlines anew: three carriers spelled out, two without a name."""
+    text = delivery.read_text().replace("9E,", "ENDEAVOR,").replace("AA,", "AMERICAN,").replace("B6,", "JETBLUE,")
+    partial = delivery.with_suffix(".part")
+    partial.write_text(re.sub(r"(?m)^(UA|VX),.*$", r"\1,", text))
+    partial.replace(delivery)
