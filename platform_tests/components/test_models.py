@@ -106,6 +106,13 @@ def test_a_model_that_breaks_its_contract_or_test_keeps_every_model_as_it_was_un
     assert published(models) == [(4, 22.0)]
 
 
+def test_a_refused_staging_step_makes_no_model_stale(models: Shop) -> None:
+    models.follow(models.tick("modelled_sensor"))
+    models.deliver("pallets-2.csv", "eight,mug", "nine,mug")
+    assert "pallets" in str(failures(models.run("raw/depot/pallets", "staged/depot/pallets")))
+    assert models.tick("modelled_sensor") == "Every model is built from the latest staged rows."
+
+
 def test_a_model_built_without_what_it_reads_stays_behind_and_is_asked_for_together_with_it(models: Shop) -> None:
     assert models.run(*MODELS).success
     order(models, 4, 5.0, day=1)

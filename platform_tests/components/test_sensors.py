@@ -92,6 +92,11 @@ def test_after_a_failure_the_same_is_asked_for_ever_more_slowly_and_at_once_when
     assert names_of(shop.tick("shop_sensor").asset_selection) == list(PRODUCTS)
 
 
+def test_what_a_run_is_about_does_not_clutter_the_list_of_runs(shop: Shop) -> None:
+    request = shop.tick("shop_sensor")
+    assert {tag for tag in request.tags if not tag.startswith(".dagster/")} == {"source", "dagster/sensor_name"}
+
+
 def test_a_table_that_fails_does_not_hold_up_the_others_nor_ride_along_with_them(shop: Shop) -> None:
     shop.follow(shop.tick("shop_sensor"))
     shop.execute("delete from products")

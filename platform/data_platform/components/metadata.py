@@ -189,7 +189,7 @@ def violations_table(violations: Sequence[Mapping[str, Any]]) -> dg.TableMetadat
                 "column": violation["column"] or "(row)",
                 "rule": violation["check"],
                 "rows": violation["rows"],
-                "example": violation["value"],
+                "example": "(empty)" if violation["value"] == "" else violation["value"],
                 "consequence": "quarantined" if violation["fatal"] else "kept",
             }
         )

@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 from pydantic import BaseModel, Field
 
 from data_platform.components.assets import failure
-from data_platform.components.keys import CHECK, MODELLED, model_key, staged_key
+from data_platform.components.dbt_specs import model_specs
+from data_platform.components.keys import CHECK, MODELLED, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Asked, request_once
+from data_platform.components.sensors import Asked, least_interval, request_once
 from data_platform.components.sources import required
 from data_platform.contracts.contract import Contract, columns_of, name_of, owner_of
 from data_platform.errors import PlatformError
@@ -46,22 +46,6 @@ class ModelsConfig(dg.Config):
 
     full_refresh: bool = False
     """Build incremental models from nothing, as is needed when their SQL changed."""
-
-
-class ModelledTranslator(DagsterDbtTranslator):
-    """Calls models `modelled/<name>` and finds staged tables by their asset keys."""
-
-    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        name = dbt_resource_props["name"]
-        if dbt_resource_props["resource_type"] != "source":
-            return model_key(name)
-        schema = dbt_resource_props["schema"]
-        # What is not staged, such as the ledger, is no asset of ours; the key says where it lies.
-        own = schema.startswith(dbt.STAGED)
-        return staged_key(schema.removeprefix(dbt.STAGED), name) if own else dg.AssetKey([schema, name])
-
-    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:  # noqa: ARG002
-        return MODELLED
 
 
 class DbtModels(dg.Component):
@@ -95,10 +79,7 @@ def modelled_assets(
     project: dbt.Project, manifest: Mapping[str, Any], contracts: Mapping[str, type[Contract]]
 ) -> dg.AssetsDefinition:
     """All models as one asset definition that builds whichever of them are selected."""
-    specs = [
-        _described(spec, contracts.get(spec.key.path[-1]))
-        for spec in build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=ModelledTranslator())
-    ]
+    specs = [_described(spec, contracts.get(spec.key.path[-1])) for spec in model_specs(project, manifest)]
     checks = [
         dg.AssetCheckSpec(CHECK, asset=spec.key, blocking=True, description="dbt's tests and the contract pass.")
         for spec in specs
@@ -146,7 +127,7 @@ def _first_reason(result: ModelResult) -> str:
 
 
 def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetSpec:
-    spec = spec.replace_attributes(kinds={"dbt", "ducklake"}, group_name=MODELLED)
+    spec = spec.replace_attributes(kinds={"dbt", "ducklake"})
     if contract is None:
         return spec
     owner = owner_of(contract)
@@ -196,7 +177,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorD
     @dg.sensor(
         name=SENSOR,
         target=dg.AssetSelection.assets(*[model_key(model) for model in ancestors]),
-        minimum_interval_seconds=max(1, int(every.total_seconds())),
+        minimum_interval_seconds=least_interval(every),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Follows the staged tables: asks for the models that were built from older rows.",
     )

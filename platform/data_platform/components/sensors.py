@@ -22,8 +22,9 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
 
-LOOK_TAG = "look"
-"""Runs that a sensor asked for have a tag `look/<table>` for each table, whose value stands for what was new."""
+LOOK_TAG = ".dagster/look"
+"""Runs that a sensor asked for have a tag `.dagster/look.<table>` for each table, whose value stands for what was new.
+The UI does not show tags that begin with `.dagster/`."""
 
 SOURCE_TAG = "source"
 MAX_WAIT = timedelta(hours=1)
@@ -65,9 +66,10 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{spec.name}_sensor",
         target=dg.AssetSelection.assets(*targets),
-        minimum_interval_seconds=max(1, int(spec.every.total_seconds())),
+        minimum_interval_seconds=least_interval(spec.every),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Looks every {spec.every} whether {spec.name} has something new, and asks for those tables.",
+        description=f"Looks every {spec.every.total_seconds():g} s whether {spec.name} has something new, and asks for "
+        "those tables.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = datetime.now(UTC)
@@ -91,6 +93,13 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
         return request_once(context.instance, spec.name, asked, spec.every)
 
     return look
+
+
+def least_interval(every: timedelta) -> int:
+    """The seconds that Dagster is to let pass between two ticks. Its daemon looks every five seconds which sensors are
+    due, and a tick begins a moment after that: one that asked for five seconds would be passed over each second time.
+    """
+    return max(1, int(every.total_seconds()) - 1)
 
 
 def take_looks(source: Source, tables: Sequence[str], warn: Callable[[str], object]) -> dict[str, Position | None]:
@@ -206,7 +215,7 @@ def request_once(
             continue
         digest = hashlib.sha256(json.dumps([name, one.news], sort_keys=True, default=str).encode()).hexdigest()[:16]
         records = instance.get_run_records(
-            dg.RunsFilter(tags={f"{LOOK_TAG}/{item}": digest, SOURCE_TAG: name}), limit=ATTEMPTS_COUNTED
+            dg.RunsFilter(tags={f"{LOOK_TAG}.{item}": digest, SOURCE_TAG: name}), limit=ATTEMPTS_COUNTED
         )
         wait = remaining_wait([record.update_timestamp for record in records], every, datetime.now(UTC))
         if wait > timedelta(0):
@@ -224,7 +233,7 @@ def request_once(
     return dg.RunRequest(
         run_key=f"{name}-{key}",
         asset_selection=list(dict.fromkeys(asset for item in ready for asset in asked[item].assets)),
-        tags={SOURCE_TAG: name, **{f"{LOOK_TAG}/{item}": digest for item, digest in ready.items()}},
+        tags={SOURCE_TAG: name, **{f"{LOOK_TAG}.{item}": digest for item, digest in ready.items()}},
     )
 
 

@@ -101,12 +101,12 @@ def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) 
     return VARIABLE.sub(value, text)
 
 
-def resolve_all(value: object, where: str) -> object:
-    """`resolve` for every text in a nested structure."""
+def resolve_all(value: object, where: str, *path: str) -> object:
+    """`resolve` for every text in a nested structure of the file `where`."""
     if isinstance(value, str):
-        return resolve(value, where)
+        return resolve(value, f"{where}: {'.'.join(path)}")
     if isinstance(value, dict):
-        return {key: resolve_all(item, f"{where}.{key}") for key, item in value.items()}
+        return {key: resolve_all(item, where, *path, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolve_all(item, where) for item in value]
+        return [resolve_all(item, where, *path) for item in value]
     return value

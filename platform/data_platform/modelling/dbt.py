@@ -298,11 +298,10 @@ def tested_models(manifest: Mapping[str, Any], unique_id: str, selected: Sequenc
 
 
 def staged_steps(lake: Lakehouse) -> dict[str, int]:
-    """The number of the last staging step of each staged table (`source/table`)."""
+    """The number of the last step that changed each staged table (`source/table`): one that was refused did not."""
     rows = lake.connection.execute(
-        f"SELECT source || '/' || table_name, value::BIGINT FROM {ledger.name('positions')} "
-        "WHERE layer = 'staged' AND partition = ?",
-        [ledger.STEP],
+        f"SELECT source || '/' || table_name, max(staging_id) FROM {ledger.name('stagings')} "
+        "WHERE status = 'staged' GROUP BY ALL"
     ).fetchall()
     return dict(rows)
 

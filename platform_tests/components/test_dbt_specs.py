@@ -1,0 +1,43 @@
+"""The specs of models, kept beside the manifest so that dagster-dbt is imported only when a model changed."""
+
+import dagster as dg
+import pytest
+from platform_tests.components.models_shop import FCT, MART, PALLET, add_models
+from platform_tests.components.shop import Shop
+
+from data_platform.components import dbt_specs
+from data_platform.components.platform import platform_definitions
+
+
+def specs(shop: Shop) -> dict[str, dg.AssetSpec]:
+    found = platform_definitions(shop.package).resolve_all_asset_specs()
+    return {"/".join(spec.key.path): spec for spec in found if spec.key.path[0] == "modelled"}
+
+
+def test_dagster_dbt_is_asked_again_only_when_the_project_changed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_models(shop)
+    first = specs(shop)
+    asked = []
+    made = dbt_specs._made
+
+    def heard(manifest: object) -> object:
+        asked.append(manifest)
+        return made(manifest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dbt_specs, "_made", heard)
+    assert specs(shop) == first
+    assert asked == []
+    model = next(shop.folder.rglob("mart_sales.sql"))
+    model.write_text("-- what was sold\n" + model.read_text())
+    assert "-- what was sold" in str(specs(shop)[MART].description)
+    assert len(asked) == 1
+
+
+def test_a_spec_says_what_dbt_knows(shop: Shop) -> None:
+    add_models(shop)
+    found = specs(shop)
+    assert set(found) == {FCT, MART, PALLET}
+    assert [dep.asset_key.path for dep in found[FCT].deps] == [["staged", "shop", "orders"]]
+    assert "materialized='incremental'" in str(found[FCT].description)
+    assert found[FCT].code_version != found[MART].code_version
+    assert found[FCT].kinds == {"dbt", "ducklake"}
