@@ -17,7 +17,8 @@ def specs(shop: Shop) -> dict[str, dg.AssetSpec]:
 def told(spec: dg.AssetSpec) -> tuple[object, ...]:
     """What a spec says; itself it is equal to nothing else, because of the component it came from."""
     deps = [dep.asset_key for dep in spec.deps]
-    return (deps, spec.description, spec.tags, spec.owners, spec.code_version, spec.metadata.get("dagster/column_schema"))
+    columns = spec.metadata.get("dagster/column_schema")
+    return (deps, spec.description, spec.tags, spec.owners, spec.code_version, columns)
 
 
 def test_dagster_dbt_is_asked_again_only_when_the_project_changed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
