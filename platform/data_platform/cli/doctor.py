@@ -92,7 +92,7 @@ def python(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all exami
         "Python",
         "ok" if good else "error",
         f"{machine.python_version()} at {sys.executable}",
-        "" if good else f"Install Python {wanted} and make the environment anew (`make install`).",
+        "" if good else f"Install Python {wanted} and make the environment anew (`make clean setup`).",
     )
     for package, exactly in (("duckdb", "1.5.5"), ("dagster", "1.13.27")):
         try:
@@ -141,7 +141,7 @@ def extensions(settings: Settings) -> Iterator[Finding]:
     try:
         folder = install_extensions(settings)
     except PlatformError as error:
-        yield Finding("extensions", "error", str(error), "`make install` installs all of them.")
+        yield Finding("extensions", "error", str(error), "`make clean setup` installs all of them.")
     except OSError as error:
         yield Finding("extensions", "error", f"{settings.extensions} cannot be written: {error.strerror}")
     else:
