@@ -58,8 +58,17 @@ def entries(first: int, last: int) -> pa.Table:
 
 def expected_staged(upto: int) -> list[tuple[int, int, int]]:
     """Key, side and number of the newest good version of each key among the bookings before `upto`."""
-    newest = {number * 7 % KEYS: number for number in range(upto) if number % 11}
-    return sorted((key, side, number) for key, number in newest.items() for side in (-1, 1))
+    return sorted((key, side, number) for key, number in _newest(upto).items() for side in (-1, 1))
+
+
+def expected_open(upto: int) -> int:
+    """How many bad rows before `upto` no later version of their key has corrected."""
+    newest = _newest(upto)
+    return 2 * sum(newest.get(number * 7 % KEYS, -1) < number for number in range(0, upto, 11))
+
+
+def _newest(upto: int) -> dict[int, int]:
+    return {number * 7 % KEYS: number for number in range(upto) if number % 11}
 
 
 class Growing:
