@@ -15,8 +15,9 @@ from typing import Any
 import duckdb
 
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.transaction import ConcurrentStepError, commit
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit_locked
 
 SCHEMA = "platform"
 
@@ -94,10 +95,11 @@ def ensure_ledger(lake: Lakehouse) -> None:
         for table, columns in TABLES.items():
             connection.execute(f"CREATE TABLE IF NOT EXISTS {name(table)} ({columns})")
 
-    commit(lake, create)
-    # For what DuckLake writes itself (merged files, dbt's tables); its defaults are larger and no faster to read.
-    for option, value in (("parquet_compression", "zstd"), ("parquet_version", "2")):
-        lake.connection.execute(f"CALL ducklake_set_option('{CATALOG}', '{option}', '{value}')")
+    with writer_lock(lake.settings):
+        # For what DuckLake writes itself (merged files, dbt's tables); its defaults are larger and no faster to read.
+        for option, value in (("parquet_compression", "zstd"), ("parquet_version", "2")):
+            lake.connection.execute(f"CALL ducklake_set_option('{CATALOG}', '{option}', '{value}')")
+        commit_locked(lake, create)
 
 
 def exists(lake: Lakehouse) -> bool:
