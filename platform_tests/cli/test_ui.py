@@ -1,6 +1,7 @@
 """`dp ui` as a process: what it starts, and that all of it ends with it. Processes, signals and ports are real; in the
 place of Dagster, which takes ten seconds to start, stands a package that notes how it was started and waits. The real
-UI is driven in `platform_tests/browser`.
+UI is driven in `platform_tests/browser`. The stand-ins sleep until a signal ends them, at most a minute: one that a
+failed test leaves behind ends by itself.
 """
 
 import json

@@ -69,10 +69,12 @@ def prefetched(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
             failure = error
         finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
-            ahead.end(failure)
+            try:
+                close = getattr(batches, "close", None)
+                if close is not None:
+                    close()
+            finally:
+                ahead.end(failure)
 
     thread = threading.Thread(target=run, name="prefetch", daemon=True)
     thread.start()

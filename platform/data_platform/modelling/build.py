@@ -78,8 +78,7 @@ def build_and_publish(
         nodes = dbt.build(project, lake.settings, [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected], log)
         snapshot = current_snapshot(lake.connection)
     results = [_tested(model, manifest, nodes, selected) for model in selected]
-    with lake.reading():
-        results = [_audited(lake, manifest, result, contracts.get(result.model), snapshot) for result in results]
+    results = [_audited(lake, manifest, result, contracts.get(result.model), snapshot) for result in results]
     _record(lake, results, contracts, run_id)
     if not all(result.passed for result in results):
         return results
@@ -183,7 +182,10 @@ def _audited(
     # What is audited is what will be published, whatever another build makes of the table meanwhile.
     relation = f"{Table(BUILD, result.model).sql} AT (VERSION => {snapshot})"
     try:
-        verdict = audit_relation(lake, relation, contract, rows=changed_rows(lake, manifest, result.model, snapshot))
+        # A transaction of each model's own: one that cannot be read would spoil it for those after it.
+        with lake.reading():
+            rows = changed_rows(lake, manifest, result.model, snapshot)
+            verdict = audit_relation(lake, relation, contract, rows=rows)
     except PlatformError as error:
         return replace(result, passed=False, verdict=f"{result.verdict} {error}")
     told = f"{result.verdict} {verdict.rows:,} rows " + (

@@ -32,16 +32,20 @@ def later_version(recipe: Recipe, types: Mapping[str, str], file: DataFile | Non
 
 
 def find_closing(
-    lake: Lakehouse, recipe: Recipe, *, judged: str, superseded: str, failed: Sequence[pl.DataFrame]
+    lake: Lakehouse, recipe: Recipe, *, judged: str, older: str, later: str, failed: Sequence[pl.DataFrame]
 ) -> list[str]:
     """Put into the temporary table `closing` the open entries that a step closes, and return their new statuses.
 
-    `judged` and `superseded` are conditions on an entry `e`: its raw row was judged again, and it no longer matters.
+    `judged`, `older` and `later` are conditions on an entry `e`: its raw row was judged again, a full refresh replaced
+    it, a later version of the row passed.
     `failed` are the entries of this step: what failed again stays open, however it was judged.
     """
     connection = lake.connection
-    if "key" not in columns_of(connection, recipe.quarantine):
+    columns = columns_of(connection, recipe.quarantine)
+    if not columns:
         return []
+    # A quarantine of an earlier release does not tell keys yet.
+    superseded = f"({older} OR {later})" if "key" in columns else older
     none = pl.DataFrame(schema={"quarantine_id": pl.String})
     again = pl.concat([none, *(frame.select("quarantine_id") for frame in failed)])
     connection.register("failed", again.to_arrow(compat_level=pl.CompatLevel.oldest()))

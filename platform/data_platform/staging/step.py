@@ -133,15 +133,15 @@ def _step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, run
     with discarded_on_failure(lake, files):
         # Rows that failed before may fail again: that is no reason to keep out those that pass now.
         reason = None if chosen.kind == "replay" else _refusal(recipe, written.result)
-        merged, superseded = None, "false"
         if reason is None:
             merged = merge(lake, recipe, written.file, written.result, exists=bool(step.stored) and not chosen.replaces)
             files += [merged.file] if merged.file is not None else []
-            superseded = later_version(recipe, step.types, merged.file)
-        quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started, superseded)
+            later = later_version(recipe, step.types, merged.file)
+            quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started, later)
+            files += [quarantine_file] if quarantine_file is not None else []
+            return _land(step, merged, written.bad, quarantine_file, later)
+        quarantine_file = write_quarantine(lake, recipe.quarantine, written.bad, run_id, step.started)
         files += [quarantine_file] if quarantine_file is not None else []
-        if merged is not None:
-            return _land(step, merged, written.bad, quarantine_file, superseded)
         _land_refusal(step, written.result, quarantine_file, reason)
     if written.file is not None:
         discard(lake, written.file.path)
@@ -236,7 +236,7 @@ def _example(violation: Mapping[str, object]) -> str:
 
 
 def _land(
-    step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: DataFile | None, superseded: str
+    step: _Step, merged: Merge, bad: list[pl.DataFrame], quarantine_file: DataFile | None, later: str
 ) -> StagingResult:
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = step.lake, step.recipe, step.chosen
@@ -244,7 +244,7 @@ def _land(
     position = {"load_id": str(max(staged_to, chosen.load_to))}
     bounds = key_bounds(lake.connection, recipe.key, "outdated") if merged.deletes else ""
     keys = quote_all(recipe.key)
-    closes = _find_closing(step, bad, superseded)
+    closes = _find_closing(step, bad, later)
 
     def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
         at = datetime.now(UTC)
@@ -276,7 +276,7 @@ def _land(
     return commit(lake, work)
 
 
-def _find_closing(step: _Step, bad: list[pl.DataFrame], superseded: str) -> list[str]:
+def _find_closing(step: _Step, bad: list[pl.DataFrame], later: str) -> list[str]:
     chosen = step.chosen
     judged = (
         "(e.load_id, e.row) IN (SELECT (load_id, row) FROM replayed)"
@@ -284,10 +284,10 @@ def _find_closing(step: _Step, bad: list[pl.DataFrame], superseded: str) -> list
         else f"e.load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
     )
     older = f"e.load_id < {chosen.load_from}" if chosen.kind in ("snapshot", "rebuild") else "false"
-    return find_closing(step.lake, step.recipe, judged=judged, superseded=f"({older} OR {superseded})", failed=bad)
+    return find_closing(step.lake, step.recipe, judged=judged, older=older, later=later, failed=bad)
 
 
-def _land_refusal(step: _Step, result: StagingResult, quarantine_file: DataFile | None, reason: str | None) -> None:
+def _land_refusal(step: _Step, result: StagingResult, quarantine_file: DataFile | None, reason: str) -> None:
     """The verdict and the refused rows in one commit; the table and its position stay."""
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
