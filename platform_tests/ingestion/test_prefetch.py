@@ -72,6 +72,21 @@ def test_a_failure_is_raised_as_it_was_after_the_batches_before_it() -> None:
     assert reading.closed
 
 
+def test_a_source_that_fails_to_close_does_not_keep_its_consumer_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clinging:
+        def __iter__(self) -> "Clinging":
+            return self
+
+        def __next__(self) -> Batch:
+            raise StopIteration
+
+        def close(self) -> None:
+            raise OSError("it does not let go")
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    assert numbers(prefetched(Clinging())) == []
+
+
 def test_a_consumer_that_stops_early_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "AHEAD_BYTES", 8)
     reading = Reading(1000)

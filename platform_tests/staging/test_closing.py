@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from platform_tests.staging.steps import DAY, ON_SQLITE, TOLERANT, load, numbered, quarantined, stage
-from platform_tests.tables import orders
+from platform_tests.tables import Order, orders
 
 from data_platform.contracts import Contract, Field, Instant
 from data_platform.contracts.quarantine import summary
@@ -94,6 +94,22 @@ def test_a_quarantine_of_an_earlier_release_gains_its_columns(lake: Lakehouse) -
     load(lake, orders((2, "abc", "open", DAY)))
     stage(lake, TOLERANT)
     assert quarantined(lake, "quarantine_id, key") == [("1:0", None), ("2:0", ["2"])]
+
+
+@ON_SQLITE
+def test_rows_of_an_earlier_release_s_quarantine_that_pass_now_are_closed(lake: Lakehouse) -> None:
+    load(lake, orders((1, 1001, "open", DAY)))
+    stage(lake, TOLERANT)
+    for column in ("key", "version"):
+        lake.connection.execute(f"ALTER TABLE quarantine_shop.orders DROP COLUMN {column}")
+    stage(lake, replace(TOLERANT, contract=Generous), rebuild=True)
+    assert statuses(lake) == [("1:0", "replayed", False)]
+
+
+class Generous(Order):
+    """An order of any amount."""
+
+    amount: float = Field(ge=0)
 
 
 class Sighting(Contract):
