@@ -1,5 +1,6 @@
 """One open lakehouse for a process, and reads that see one snapshot."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -103,9 +104,19 @@ def test_two_lakehouses_are_two_databases(settings: Settings) -> None:
         assert not is_open_elsewhere(two)
 
 
-def test_a_cursor_tells_times_in_utc_and_names_tables_in_full(lake: Lakehouse) -> None:
+def test_a_cursor_tells_times_in_utc_wherever_the_machine_stands(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Auckland")
+        time.tzset()
+        with open_lakehouse(settings) as lake:
+            assert setting(lake, "TimeZone") == setting(lake.cursor(), "TimeZone") == "UTC"
+    time.tzset()
+
+
+def test_a_cursor_names_tables_in_full(lake: Lakehouse) -> None:
     cursor = lake.cursor()
-    assert setting(cursor, "TimeZone") == "UTC"
     lake.connection.execute("CREATE TABLE entries AS SELECT 1 AS number")
     assert cursor.connection.execute("FROM lake.main.entries").fetchall() == [(1,)]
     with pytest.raises(duckdb.CatalogException):
