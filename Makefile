@@ -4,6 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 # Without compiled bytecode every process would compile its imports again, which takes longer than most of its work.
 unexport PYTHONDONTWRITEBYTECODE
+# pip trusts the certificates of the machine, uv its own: a company's own authority is only among the former. The second
+# name is that of releases before 0.10.
+export UV_SYSTEM_CERTS := 1
+export UV_NATIVE_TLS := 1
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
