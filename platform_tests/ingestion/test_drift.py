@@ -15,12 +15,12 @@ from platform_tests.ingestion.landing import (
 )
 from platform_tests.tables import TABLE, MemorySource, rejects
 
+from data_platform.cleaning.masking import MASK_KEY_VARIABLE
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import LoadRefusedError, LoadResult
 from data_platform.ingestion.source import Batch, Overlap, Table
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
-from data_platform.staging.masking import MASK_KEY_VARIABLE
 
 
 def typed(lake: Lakehouse, upto: int, table: Table = TABLE, **columns: pa.Array) -> LoadResult:

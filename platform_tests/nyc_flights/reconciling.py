@@ -8,7 +8,7 @@ from platform_tests.nyc_flights.auditing import assert_quarantined
 from platform_tests.nyc_flights.playing import TABLES, Played
 from polars.testing import assert_frame_equal
 
-from data_platform.staging.masking import MaskKey, mask_columns
+from data_platform.cleaning.masking import MaskKey, mask_columns
 from nyc_flights.simulator import truth
 from nyc_flights.simulator.world import Clock, World, clock
 

@@ -260,8 +260,8 @@ def judge(spec: "SourceSpec", draft: "Draft") -> str:
     """Hold the rows that were looked at against the drafted contract; what came of it, in a sentence."""
     import polars as pl
 
+    from data_platform.cleaning.masking import MaskKey, mask_columns, mask_emails_within
     from data_platform.staging.batches import stage_batch
-    from data_platform.staging.masking import MaskKey, mask_columns, mask_emails_within
 
     rows = pl.DataFrame(pl.from_arrow(draft.found.rows))
     if rows.is_empty():

@@ -185,8 +185,8 @@ def dagster_home(settings: Settings) -> Iterator[Finding]:
 
 def mask_key(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all examinations take the same
     """The secret of the masks."""
-    from data_platform.staging.masking import MASK_KEY_VARIABLE
-    from data_platform.staging.masking import mask_key as read_key
+    from data_platform.cleaning.masking import MASK_KEY_VARIABLE
+    from data_platform.cleaning.masking import mask_key as read_key
 
     try:
         read_key()

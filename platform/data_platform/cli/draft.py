@@ -13,11 +13,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from data_platform.cleaning.emails import EMAIL
+from data_platform.cleaning.time import parse_instant
 from data_platform.cli.look import Declared, Found, slug
 from data_platform.contracts import Contract
 from data_platform.errors import PlatformError
-from data_platform.staging.emails import EMAIL
-from data_platform.staging.time import parse_instant
 
 LABELS = ("", "na", "n/a", "null", "none", "nan", "-")
 INTEGER = r"^-?(0|[1-9]\d{0,17})$"
@@ -320,7 +320,7 @@ def staging_text(source: str, drafts: Sequence[Draft]) -> str | None:
     if not needed:
         return None
     labels = any(column.labels for draft in needed for column in draft.columns)
-    imports = "import polars as pl\n" + ("\nfrom data_platform.staging import null_labels\n" if labels else "")
+    imports = "import polars as pl\n" + ("\nfrom data_platform.cleaning import null_labels\n" if labels else "")
     doc = f"How raw rows of {source} are repaired. What they must be afterwards is said in `contracts`."
     head = f'"""{doc}"""\n\n{imports}'
     return head + "".join(f"\n\n{_function_text(draft)}" for draft in needed)

@@ -73,7 +73,7 @@ What they must be afterwards is said in `contracts`; what cannot be read is left
 
 import polars as pl
 
-from data_platform.staging import null_labels, number_text, relabel
+from data_platform.cleaning import null_labels, number_text, relabel
 
 STATUS_SPELLINGS = {{"open": [], "paid": ["payed"], "cancelled": ["canceled"]}}
 

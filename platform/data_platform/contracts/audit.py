@@ -15,9 +15,9 @@ import pandera.errors
 import polars as pl
 from pandera.api.polars.container import DataFrameSchema
 
+from data_platform.cleaning.time import parse_instant
 from data_platform.contracts.contract import Column, Contract, columns_of, name_of, rule, schema_of
 from data_platform.errors import PlatformError
-from data_platform.staging.time import parse_instant
 
 REASON = pl.Struct({"column": pl.String, "check": pl.String, "value": pl.String})
 """Why a row failed: the column (empty for the row as a whole), the rule in words, and the value that broke it."""

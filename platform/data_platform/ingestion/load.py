@@ -16,6 +16,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from data_platform.cleaning.masking import MaskKey, mask_columns, mask_emails_within, mask_key
 from data_platform.contracts.quarantine import (
     ensure_quarantine,
     has_open_rejects,
@@ -44,7 +45,6 @@ from data_platform.lakehouse.transaction import (
     write_file,
 )
 from data_platform.lakehouse.transaction import Table as LakeTable
-from data_platform.staging.masking import MaskKey, mask_columns, mask_emails_within, mask_key
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BYTES = 128 * 2**20

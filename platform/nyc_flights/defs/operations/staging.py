@@ -4,10 +4,10 @@ What they must be afterwards is said in `contracts`; what cannot be read is left
 
 import polars as pl
 
-from data_platform.staging.mojibake import repair_mojibake
-from data_platform.staging.numbers import number_text
-from data_platform.staging.text import NULL_LABELS, null_labels, relabel
-from data_platform.staging.time import instant_text
+from data_platform.cleaning.mojibake import repair_mojibake
+from data_platform.cleaning.numbers import number_text
+from data_platform.cleaning.text import NULL_LABELS, null_labels, relabel
+from data_platform.cleaning.time import instant_text
 from nyc_flights.defs.operations.contracts import CHANNELS, NEW_YORK
 
 STATUS_SPELLINGS = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_platform.staging import percent_decoded, query_parameter, query_parameters, url_parts
+from data_platform.cleaning import percent_decoded, query_parameter, query_parameters, url_parts
 
 
 def column(expr: pl.Expr, *texts: str | None) -> list[object]:

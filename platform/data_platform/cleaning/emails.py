@@ -5,8 +5,8 @@ The pattern would rather take too much than too little, because what it misses i
 
 import polars as pl
 
-from data_platform.staging.expressions import IntoText, as_expr, only_where
-from data_platform.staging.urls import percent_decoded
+from data_platform.cleaning.expressions import IntoText, as_expr, only_where
+from data_platform.cleaning.urls import percent_decoded
 
 # In a URL the address may be percent-encoded, several times over if the URL was itself a parameter (`%2540`); in
 # JSON or HTML the sign may be an escape. The characters of the local part are those that providers hand out: the

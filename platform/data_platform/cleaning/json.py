@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from data_platform.staging.expressions import UNREADABLE, IntoText, as_expr, staged
+from data_platform.cleaning.expressions import UNREADABLE, IntoText, as_expr, staged
 
 
 def json_text(expr: IntoText, path: str) -> pl.Expr:

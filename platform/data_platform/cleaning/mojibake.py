@@ -11,7 +11,7 @@ import re
 
 import polars as pl
 
-from data_platform.staging.expressions import IntoText, as_expr, only_where
+from data_platform.cleaning.expressions import IntoText, as_expr, only_where
 
 _UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 # What Windows-1252 shows for the bytes 80 to 9F; Latin-1 shows C1 controls, as does everyone for the undefined five.

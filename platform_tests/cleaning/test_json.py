@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from data_platform.staging import json_field, json_text
+from data_platform.cleaning import json_field, json_text
 
 DOCUMENT = """
 {"type": "Jet", "seats": 55, "engine": {"count": 2, "kinds": ["a", "b"]}, "on": true, "name": "é\\"q", "speed": null}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_platform.staging import number, number_text
-from data_platform.staging.numbers import DecimalMark
+from data_platform.cleaning import number, number_text
+from data_platform.cleaning.numbers import DecimalMark
 
 
 def column(expr: pl.Expr, *texts: str | None) -> list[object]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_platform.cleaning import clean_text, collapse_white_space, compose, null_labels, relabel, remove_invisible
+from data_platform.cleaning.text import _COMPOSED
 from data_platform.errors import PlatformError
-from data_platform.staging import clean_text, collapse_white_space, compose, null_labels, relabel, remove_invisible
-from data_platform.staging.text import _COMPOSED
 
 
 def column(expr: pl.Expr, *texts: str | None) -> list[object]:

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
+from data_platform.cleaning.expressions import UNREADABLE, IntoText, as_expr, changed_where, staged
 from data_platform.errors import PlatformError
-from data_platform.staging.expressions import UNREADABLE, IntoText, as_expr, changed_where, staged
 
 INSTANT = pl.Datetime("us", "UTC")
 """The type of every instant on the platform."""

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from data_platform.staging import emails_within
+from data_platform.cleaning import emails_within
 
 
 def found(text: str | None) -> list[str] | None:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from data_platform.cleaning.expressions import IntoText, as_expr, only_where, staged
+from data_platform.cleaning.mojibake import repair_mojibake
 from data_platform.errors import PlatformError
-from data_platform.staging.expressions import IntoText, as_expr, only_where, staged
-from data_platform.staging.mojibake import repair_mojibake
 
 NULL_LABELS = ("", "NA", "N/A", "null", "-")
 """What people and programs write for nothing."""

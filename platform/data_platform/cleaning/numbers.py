@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from data_platform.staging.expressions import UNREADABLE, IntoText, as_expr, changed_where, staged
+from data_platform.cleaning.expressions import UNREADABLE, IntoText, as_expr, changed_where, staged
 
 DecimalMark = Literal[".", ","]
 

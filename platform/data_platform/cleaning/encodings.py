@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import polars as pl
 
+from data_platform.cleaning.expressions import IntoText, as_expr, staged
 from data_platform.errors import PlatformError
-from data_platform.staging.expressions import IntoText, as_expr, staged
 
 _CHUNK_BYTES = 1 << 20
 _UTF8_IN_HEX = (

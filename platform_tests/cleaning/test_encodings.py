@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_platform.cleaning import decode_text, file_encoding, first_undecodable, has_lost_characters, require_decodable
 from data_platform.errors import PlatformError
-from data_platform.staging import decode_text, file_encoding, first_undecodable, has_lost_characters, require_decodable
 
 
 def decoded(values: list[bytes | None], encoding: str) -> list[str | None]:

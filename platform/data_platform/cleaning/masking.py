@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import polars as pl
 import pyarrow as pa
 
+from data_platform.cleaning.emails import EMAIL, EMAIL_SIGNS, email_address, email_form
+from data_platform.cleaning.encodings import utf8_text
+from data_platform.cleaning.expressions import changed_where
 from data_platform.errors import PlatformError
-from data_platform.staging.emails import EMAIL, EMAIL_SIGNS, email_address, email_form
-from data_platform.staging.encodings import utf8_text
-from data_platform.staging.expressions import changed_where
 
 MASK_KEY_VARIABLE = "DATA_PLATFORM_MASK_KEY"
 MASK_PREFIX = "hmac:"

@@ -6,8 +6,8 @@ import re
 import idna
 import polars as pl
 
-from data_platform.staging.encodings import utf8_text
-from data_platform.staging.expressions import IntoText, as_expr, changed_where, only_where, staged
+from data_platform.cleaning.encodings import utf8_text
+from data_platform.cleaning.expressions import IntoText, as_expr, changed_where, only_where, staged
 
 _ASCII_ESCAPES = {f"%{code:02X}": chr(code) for code in range(128)}
 _HIGH_ESCAPE = "%[89A-Fa-f][0-9A-Fa-f]"

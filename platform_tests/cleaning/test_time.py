@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_platform.cleaning import instant, instant_text, parse_instant
 from data_platform.errors import PlatformError
-from data_platform.staging import instant, instant_text, parse_instant
 
 
 def column(expr: pl.Expr, *texts: str | None) -> list[object]:

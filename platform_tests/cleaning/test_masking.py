@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_platform.cleaning import MaskKey, mask_columns, mask_emails_within, mask_key
+from data_platform.cleaning.masking import MASK_KEY_VARIABLE
 from data_platform.errors import PlatformError
-from data_platform.staging import MaskKey, mask_columns, mask_emails_within, mask_key
-from data_platform.staging.masking import MASK_KEY_VARIABLE
 
 KEY = MaskKey(b"0123456789abcdef")
 

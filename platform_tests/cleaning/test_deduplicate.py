@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_platform.cleaning import newest
 from data_platform.errors import PlatformError
-from data_platform.staging import newest
 
 Row = tuple[str | None, int | None, int | None, int | None]
 ROWS = st.lists(
