@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("staging", deadline=None, max_examples=60)
-settings.load_profile("staging")
+settings.register_profile("cleaning", deadline=None, max_examples=60)
+settings.load_profile("cleaning")
