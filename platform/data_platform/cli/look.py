@@ -75,7 +75,7 @@ def first_rows(source: Source, table: str) -> tuple[pa.Table, bool]:
 def look_at_database(url: str, wanted: Sequence[str]) -> list[Found]:
     """The tables of a database that are wanted. Raises PlatformError, listing all of them, if none was named and there
     are several."""
-    from data_platform.ingestion.relational import Relational, SqlTable
+    from data_platform.ingestion.sql.source import Relational, SqlTable
 
     there = Relational(url, {}).tables()
     if not wanted and len(there) != 1:

@@ -19,8 +19,8 @@ from data_platform.components.spec import VARIABLE, SourceSpec, resolve, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import Files, FileTable
 from data_platform.ingestion.http_options import HttpOptions, HttpTable
-from data_platform.ingestion.relational import Relational, SqlTable
 from data_platform.ingestion.source import Duration, Options, Source, Table
+from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.settings import settings_from_environment
 
 DEFS = "defs.yaml"

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from platform_tests.nyc_flights.auditing import Staged, assert_quarantined, assert_repaired, happened, stage
 
-from data_platform.ingestion.relational import Relational, SqlTable
+from data_platform.ingestion.sql.source import Relational, SqlTable
 from nyc_flights.defs.operations import contracts, staging
 from nyc_flights.simulator import dirt, truth
 from nyc_flights.simulator.world import World, advance, start

@@ -15,11 +15,11 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.cursor import last_position, less, parse
-from data_platform.ingestion.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
-from data_platform.ingestion.dialects.session import checked_names, known
 from data_platform.ingestion.http_options import duration
 from data_platform.ingestion.source import BATCH_ROWS, Batch, Options, Overlap, Position, Table
+from data_platform.ingestion.sql.cursor import last_position, less, parse
+from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
+from data_platform.ingestion.sql.dialects.session import checked_names, known
 from data_platform.lakehouse.settings import redact_url
 
 BATCH_BYTES = 64 * 2**20

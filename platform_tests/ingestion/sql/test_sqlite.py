@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects import sqlite as dialect
-from data_platform.ingestion.relational import Relational, SqlTable
 from data_platform.ingestion.source import Batch
+from data_platform.ingestion.sql.dialects import sqlite as dialect
+from data_platform.ingestion.sql.source import Relational, SqlTable
 
 
 def write(path: Path, *statements: str) -> None:

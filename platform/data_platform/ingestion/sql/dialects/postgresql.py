@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects.session import Column, Kind, Session, valid_text
+from data_platform.ingestion.sql.dialects.session import Column, Kind, Session, valid_text
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
 

@@ -13,8 +13,8 @@ import pytest
 from platform_tests.servers import free_port, mariadb_is_installed, running_mariadb
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects.mysql import backquote, query, text_literal
-from data_platform.ingestion.relational import Relational, SqlTable
+from data_platform.ingestion.sql.dialects.mysql import backquote, query, text_literal
+from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.connect import database
 from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.lakehouse.sql import literal

@@ -13,9 +13,9 @@ import pytest
 from platform_tests.servers import Postgres, free_port, kill_postgres, start_postgres, stop_postgres
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import relational
-from data_platform.ingestion.relational import Relational, SqlTable
 from data_platform.ingestion.source import Batch
+from data_platform.ingestion.sql import source as relational
+from data_platform.ingestion.sql.source import Relational, SqlTable
 
 
 def run(url: str, *statements: str) -> None:

@@ -22,7 +22,7 @@ import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects.session import Column, Kind, Session, valid_text
+from data_platform.ingestion.sql.dialects.session import Column, Kind, Session, valid_text
 from data_platform.lakehouse.sql import literal, quote
 
 BUSY_TIMEOUT = 10_000

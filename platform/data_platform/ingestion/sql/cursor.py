@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects.session import Kind
+from data_platform.ingestion.sql.dialects.session import Kind
 
 FIRST = datetime(1, 1, 1)
 _INSTANT = re.compile(

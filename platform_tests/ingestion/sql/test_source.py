@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import relational
-from data_platform.ingestion.relational import Relational, SqlTable, batches
 from data_platform.ingestion.source import Batch
+from data_platform.ingestion.sql import source as relational
+from data_platform.ingestion.sql.source import Relational, SqlTable, batches
 
 
 def table(**options: Any) -> SqlTable:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.cursor import last_position, less, parse
-from data_platform.ingestion.dialects.session import Kind
+from data_platform.ingestion.sql.cursor import last_position, less, parse
+from data_platform.ingestion.sql.dialects.session import Kind
 
 VALUES: dict[Kind, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "integer": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),

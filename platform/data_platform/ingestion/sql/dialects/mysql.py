@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.dialects.session import Column, Kind, Session
+from data_platform.ingestion.sql.dialects.session import Column, Kind, Session
 from data_platform.lakehouse.connect import database
 from data_platform.lakehouse.settings import redact_url, settings_from_environment
 from data_platform.lakehouse.sql import literal, quote

@@ -1,0 +1,9 @@
+"""Relational databases: one module for each, behind one `Session`. What they share is in `session`; what is done with
+the rows belongs in `ingestion.sql.source`."""
+
+from data_platform.ingestion.sql.dialects.mysql import MysqlSession
+from data_platform.ingestion.sql.dialects.postgresql import PostgresqlSession
+from data_platform.ingestion.sql.dialects.session import Column, Session
+from data_platform.ingestion.sql.dialects.sqlite import SqliteSession
+
+__all__ = ["Column", "MysqlSession", "PostgresqlSession", "Session", "SqliteSession"]
