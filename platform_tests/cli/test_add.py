@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from platform_tests.cli.conftest import Dp
-from platform_tests.ingestion.http_server import Answer, Asked, running_api
+from platform_tests.ingestion.http.server import Answer, Asked, running_api
 
 from data_platform.components.platform import source_spec
 from data_platform.contracts.contract import columns_of

@@ -49,9 +49,9 @@ def split_url(url: str) -> tuple[str, str, dict[str, str]]:
 
 def look_at_api(url: str, table: str | None, token: str | None) -> tuple[str, Found]:
     """Where the API begins, and the one table behind a URL. Raises PlatformError if it does not answer with rows."""
-    from data_platform.ingestion.http_client import Pace, connect, redact
-    from data_platform.ingestion.http_options import HttpOptions
-    from data_platform.ingestion.http_rows import decode, to_arrow
+    from data_platform.ingestion.http.client import Pace, connect, redact
+    from data_platform.ingestion.http.options import HttpOptions
+    from data_platform.ingestion.http.rows import decode, to_arrow
 
     base, path, params = split_url(url)
     auth = {"auth": {"type": "bearer", "token": token}} if token else {}
@@ -101,7 +101,7 @@ def look_at_api(url: str, table: str | None, token: str | None) -> tuple[str, Fo
 
 def _texts(rows: list[dict[str, Any]], *, whole: bool) -> dict[str, Declared]:
     """The columns whose values are all strings in the JSON: digits in them are text, such as a postal code."""
-    from data_platform.ingestion.http_rows import NumberLiteral
+    from data_platform.ingestion.http.rows import NumberLiteral
 
     texts = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -131,7 +131,7 @@ def _parameter(ask: Any, rows: list[Any], keys: tuple[str, ...], value: str, whe
 
 def rows_at(body: Any) -> tuple[str, ...]:
     """Where the list of rows is: the longest list of objects, at the top or at most two levels down."""
-    from data_platform.ingestion.http_rows import describe
+    from data_platform.ingestion.http.rows import describe
 
     lists = {keys: value for keys, value in _walk(body, 2) if isinstance(value, list) and _objects(value)}
     if not lists:

@@ -18,7 +18,7 @@ from data_platform.components.assets import source_definitions
 from data_platform.components.spec import VARIABLE, SourceSpec, resolve, resolve_all, table_spec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import Files, FileTable
-from data_platform.ingestion.http_options import HttpOptions, HttpTable
+from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.source import Duration, Options, Source, Table
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.settings import settings_from_environment
@@ -138,7 +138,7 @@ class RestSource(SourceComponent):
         return "rest"
 
     def source(self, where: Path) -> Source:
-        from data_platform.ingestion.http import HttpSource  # its client takes most of a second to import
+        from data_platform.ingestion.http.source import HttpSource  # its client takes most of a second to import
 
         options = self.options
         given = {name: getattr(options, name) for name in HttpOptions.model_fields if name in options.model_fields_set}

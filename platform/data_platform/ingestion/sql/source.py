@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.http_options import duration
+from data_platform.ingestion.http.options import duration
 from data_platform.ingestion.source import BATCH_ROWS, Batch, Options, Overlap, Position, Table
 from data_platform.ingestion.sql.cursor import last_position, less, parse
 from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.http_options import HttpCursor, comparable, instant
+from data_platform.ingestion.http.options import HttpCursor, comparable, instant
 from data_platform.ingestion.source import Overlap, Position
 
 ENTRY = "cursor"

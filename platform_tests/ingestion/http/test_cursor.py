@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.http_cursor import Progress, asked_from, overlap
-from data_platform.ingestion.http_options import HttpCursor
+from data_platform.ingestion.http.cursor import Progress, asked_from, overlap
+from data_platform.ingestion.http.options import HttpCursor
 
 
 def cursor(**options: Any) -> HttpCursor:

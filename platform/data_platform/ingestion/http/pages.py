@@ -1,7 +1,7 @@
 """The pages of one HTTP table, one after another, each checked before anything relies on it.
 
 dlt's paginators move the request on; here is what they take on trust: an answer that is no page, a page that was given
-before, an API that gives fewer rows at a time than it was asked for. Sending is `http_client`'s work.
+before, an API that gives fewer rows at a time than it was asked for. Sending is `client`'s work.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from dlt.sources.helpers.rest_client.client import RESTClient
 from jsonpath_ng import Child, Fields, JSONPath, Root
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import http_options as options
-from data_platform.ingestion.http_client import redact, says, scrub
-from data_platform.ingestion.http_rows import decode, describe, find, plain, rows_of, text
+from data_platform.ingestion.http import options
+from data_platform.ingestion.http.client import redact, says, scrub
+from data_platform.ingestion.http.rows import decode, describe, find, plain, rows_of, text
 
 _AUTH_FIELDS = {
     "none": "`auth` (there is none)",

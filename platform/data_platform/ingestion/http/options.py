@@ -1,5 +1,5 @@
-"""What `defs.yaml` says of an HTTP API and of its tables. How they are asked belongs in `http_client`, what is done
-with the rows in `http_rows` and `http`. Secrets are `SecretStr` and reach a message of pydantic in no case: the input
+"""What `defs.yaml` says of an HTTP API and of its tables. How they are asked belongs in `client`, what is done
+with the rows in `rows` and `source`. Secrets are `SecretStr` and reach a message of pydantic in no case: the input
 is hidden from the errors of every model that may hold one.
 """
 

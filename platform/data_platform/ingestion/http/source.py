@@ -1,5 +1,5 @@
-"""An HTTP API that answers in JSON, as a source. What may be said of it in YAML is in `http_options`; sessions and
-retries are in `http_client`, pages in `http_pages`, values in `http_rows`, cursors in `http_cursor`.
+"""An HTTP API that answers in JSON, as a source. What may be said of it in YAML is in `options`; sessions and
+retries are in `client`, pages in `pages`, values in `rows`, cursors in `cursor`.
 
 Pages become Arrow one by one and are gathered into batches, so memory holds a page and a batch, whatever the size of
 the table. dlt and requests are imported when something is read: listing a project's tables should not wait for them.
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import http_cursor
-from data_platform.ingestion.http_options import HttpOptions, HttpTable
-from data_platform.ingestion.http_rows import digest, to_arrow
+from data_platform.ingestion.http import cursor as http_cursor
+from data_platform.ingestion.http.options import HttpOptions, HttpTable
+from data_platform.ingestion.http.rows import digest, to_arrow
 from data_platform.ingestion.source import Batch, Overlap, Position
 
 if TYPE_CHECKING:
-    from data_platform.ingestion.http_client import Pace
+    from data_platform.ingestion.http.client import Pace
 
 LOOK_RETRIES, LOOK_PATIENCE = 2, timedelta(seconds=10)
 """How a look meets an API that is busy: no sensor's tick may wait for minutes."""
@@ -54,8 +54,8 @@ class HttpSource:
         told = self._table(table)
         if told.look is None:
             return None
-        from data_platform.ingestion.http_client import connect
-        from data_platform.ingestion.http_pages import look
+        from data_platform.ingestion.http.client import connect
+        from data_platform.ingestion.http.pages import look
 
         hasty = self.options.model_copy(
             update={
@@ -74,14 +74,14 @@ class HttpSource:
             return progress.position()
 
     def overlap(self, table: str, after: Position) -> Overlap | None:
-        """Rows at the stored cursor and within its lag come again: see `http_cursor`."""
+        """Rows at the stored cursor and within its lag come again: see `cursor`."""
         cursor = self._table(table).cursor
         return None if cursor is None else http_cursor.overlap(cursor, after)
 
     def read(self, table: str, after: Position) -> Iterator[Batch]:
         """Yield batches of whole pages. When a page fails, those before it are given before the error is raised."""
-        from data_platform.ingestion.http_client import connect
-        from data_platform.ingestion.http_pages import look, pages
+        from data_platform.ingestion.http.client import connect
+        from data_platform.ingestion.http.pages import look, pages
 
         told = self._table(table)
         cursor = told.cursor
@@ -119,7 +119,7 @@ class HttpSource:
 
     @cached_property
     def _pace(self) -> "Pace":
-        from data_platform.ingestion.http_client import Pace
+        from data_platform.ingestion.http.client import Pace
 
         return Pace(self.options.requests_per_second)
 

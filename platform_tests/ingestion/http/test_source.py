@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from platform_tests.ingestion.http_server import Answer, Api, Asked, running_api
+from platform_tests.ingestion.http.server import Answer, Api, Asked, running_api
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion import http as http_module
-from data_platform.ingestion.http import HttpSource
-from data_platform.ingestion.http_options import HttpOptions, HttpTable
+from data_platform.ingestion.http.options import HttpOptions, HttpTable
+from data_platform.ingestion.http.source import HttpSource
 from data_platform.ingestion.source import Batch
 
 ROWS = [{"id": i, "at": f"2013-01-01T00:00:{i:02}Z"} for i in range(10)]
@@ -308,7 +308,7 @@ def test_naming_a_source_imports_neither_dlt_nor_requests(tmp_path: Path) -> Non
     import subprocess
     import sys
 
-    code = "import sys, json, data_platform.ingestion.http as h; print(json.dumps([m for m in sys.modules]))"
+    code = "import sys, json, data_platform.ingestion.http.source as h; print(json.dumps([m for m in sys.modules]))"
     root = Path(http_module.__file__).parents[2]
     out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True, text=True)
     assert {"dlt", "requests", "tenacity"}.isdisjoint(json.loads(out.stdout))

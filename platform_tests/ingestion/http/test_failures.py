@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from platform_tests.ingestion.http_server import Answer, Api, Asked, running_api
+from platform_tests.ingestion.http.server import Answer, Api, Asked, running_api
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import http_client
-from data_platform.ingestion.http import HttpSource
-from data_platform.ingestion.http_options import HttpOptions, HttpTable
+from data_platform.ingestion.http import client as http_client
+from data_platform.ingestion.http.options import HttpOptions, HttpTable
+from data_platform.ingestion.http.source import HttpSource
 
 SECRET = "s3cret-Val/ue+&?"
 GOOD = Answer([{"id": 1}])
@@ -304,7 +304,7 @@ def test_values_of_a_query_are_left_out_of_what_is_said(api: Api) -> None:
 
 def test_our_own_limit_spaces_requests_over_all_reads(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("data_platform.ingestion.http_client.time.sleep", pauses.append)
+    monkeypatch.setattr("data_platform.ingestion.http.client.time.sleep", pauses.append)
     things = source(api.url, requests_per_second=0.1)
     for _ in range(3):
         list(things.read("things", {}))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.http_rows import MAX_COLUMNS, decode, digest, rows_of, to_arrow
+from data_platform.ingestion.http.rows import MAX_COLUMNS, decode, digest, rows_of, to_arrow
 
 
 def landed(body: str) -> list[dict[str, Any]]:

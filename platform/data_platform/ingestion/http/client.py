@@ -1,4 +1,4 @@
-"""Asking an HTTP API: session, retries, authentication. How its pages follow one another is `http_pages`'s.
+"""Asking an HTTP API: session, retries, authentication. How its pages follow one another is `pages`'s.
 
 Chosen, after reading and measuring: dlt's RESTClient drives the pages and authenticates (its paginators know every
 style the trade uses), on a session of our own. dlt's session was left out: it retries sooner than a long Retry-After
@@ -38,7 +38,7 @@ from tenacity import (
 )
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import http_options as options
+from data_platform.ingestion.http import options
 
 MAX_PAGE_BYTES = 64 * 2**20
 """A page is held in memory whole; a larger one needs a smaller limit from the API."""

@@ -1,0 +1,1 @@
+"""HTTP APIs that answer in JSON: options, session, pages, values, cursors, and the source made of them."""
