@@ -10,7 +10,7 @@ from platform_tests.benchmarks.places import count, lakehouse_in, plain_duckdb
 from platform_tests.benchmarks.report import Row
 from platform_tests.benchmarks.scale import Scale
 
-from data_platform.ingestion.files import Files, FileTable
+from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import open_lakehouse
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files import Files, FileTable
+from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.source import Batch
 
 CSV = {"type": "csv"}

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from platform_tests.nyc_flights.auditing import assert_quarantined, assert_repaired, stage
 
-from data_platform.ingestion.formats import JsonLines, read
+from data_platform.ingestion.files.formats import JsonLines, read
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from nyc_flights.defs.operations import contracts as operations_contracts
 from nyc_flights.defs.operations import staging as operations

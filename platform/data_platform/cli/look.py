@@ -104,7 +104,7 @@ def look_at_database(url: str, wanted: Sequence[str]) -> list[Found]:
 
 def look_at_files(folder: Path, wanted: Sequence[str], spool: Path) -> list[Found]:
     """The tables that the files of a folder make up: files whose names differ by digits alone are one table."""
-    from data_platform.ingestion.files import Files, FileTable
+    from data_platform.ingestion.files.source import Files, FileTable
 
     if not folder.is_dir():
         raise PlatformError(f"The folder {folder} does not exist. Put a first file there, then add the source.")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from data_platform.components.assets import source_definitions
 from data_platform.components.spec import VARIABLE, SourceSpec, resolve, resolve_all, table_spec
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files import Files, FileTable
+from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.source import Duration, Options, Source, Table
 from data_platform.ingestion.sql.source import Relational, SqlTable

@@ -10,7 +10,7 @@ from platform_tests.ingestion.http.server import Answer, Api, Asked, running_api
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import http as http_module
+from data_platform.ingestion.http import source as http_module
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.http.source import HttpSource
 from data_platform.ingestion.source import Batch

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from platform_tests.nyc_flights.auditing import assert_quarantined, assert_repaired, happened, stage
 
-from data_platform.ingestion.formats import Csv, FixedColumn, FixedWidth, Format, read
+from data_platform.ingestion.files.formats import Csv, FixedColumn, FixedWidth, Format, read
 from nyc_flights.defs.reference import contracts, staging
 from nyc_flights.simulator import dirt, reference, truth
 from nyc_flights.simulator.days import LAST_DAY

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from platform_tests.nyc_flights.auditing import Staged, assert_quarantined, assert_repaired, happened, stage
 
-from data_platform.ingestion.formats import JsonLines, read
+from data_platform.ingestion.files.formats import JsonLines, read
 from nyc_flights.defs.web import contracts, staging
 from nyc_flights.simulator import dirt, truth
 from nyc_flights.simulator.world import World

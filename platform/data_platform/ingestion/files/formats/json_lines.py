@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field
 
-from data_platform.ingestion.formats.text import (
+from data_platform.ingestion.files.formats.text import (
     OWN_COLUMNS,
     Encoding,
     Parsed,

@@ -13,9 +13,10 @@ from platform_tests.ingestion.deliveries import JSON, Reader, table, write
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import files, folder
-from data_platform.ingestion.files import Files
-from data_platform.ingestion.formats import text
+from data_platform.ingestion.files import source as files
+from data_platform.ingestion.files import storage
+from data_platform.ingestion.files.formats import text
+from data_platform.ingestion.files.source import Files
 from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Source
 
 
@@ -226,7 +227,7 @@ def test_a_missing_folder_and_an_unknown_table_are_named(tmp_path: Path) -> None
 def test_unpacked_files_too_large_for_memory_go_to_the_spool_and_leave_it_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "_SPOOL_MEMORY", 100)
+    monkeypatch.setattr(storage, "_SPOOL_MEMORY", 100)
     root, spool = tmp_path / "landing", tmp_path / "spool"
     write(root, "a.csv.gz", gzip.compress(b"id\n" + b"1\n" * 500), 1)
     (batch,) = Files(root, {"t": table("*.gz")}, spool).read("t", {})

@@ -1,5 +1,5 @@
 """Files in a folder as a source: each delivered once, known by content, landed whole or not at all.
-How a format's bytes become rows is in `formats`, where files come from in `folder`.
+How a format's bytes become rows is in `formats`, where files come from in `storage`.
 
 A position has two entries a file: `<path>` tells by size and time of modification whether to look at it again,
 `<path>#sha256` by content whether there is anything new in it.
@@ -14,9 +14,9 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import folder
-from data_platform.ingestion.folder import CONTENT, Delivery
-from data_platform.ingestion.formats import Format, Parsed, read
+from data_platform.ingestion.files import storage
+from data_platform.ingestion.files.formats import Format, Parsed, read
+from data_platform.ingestion.files.storage import CONTENT, Delivery
 from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Batch, Overlap, Position, Table
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Files:
     def position(self, table: str) -> Position:
         """Size and time of modification of each file there is, without opening any."""
         found = self._find(table)
-        return {delivery.path: delivery.version for delivery in found if not folder.unrecordable(delivery.path)}
+        return {delivery.path: delivery.version for delivery in found if not storage.unrecordable(delivery.path)}
 
     def overlap(self, table: str, after: Position) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
         """None: a file is delivered once."""
@@ -100,7 +100,7 @@ class Files:
                     yielded = True
                     yield batch
             except (PlatformError, OSError) as error:
-                if isinstance(error, FileNotFoundError) and not yielded and not folder.exists(self._root, delivery):
+                if isinstance(error, FileNotFoundError) and not yielded and not storage.exists(self._root, delivery):
                     logger.info("%s vanished before it was read", delivery.path)
                     continue
                 broken.append(f"{delivery.path.encode(errors='backslashreplace').decode()}: {error}")
@@ -112,39 +112,39 @@ class Files:
     def _deliver(
         self, options: FileTable, delivery: Delivery, known: Position, contents: Mapping[str, str]
     ) -> Iterator[Batch]:
-        if reason := folder.unrecordable(delivery.path):
+        if reason := storage.unrecordable(delivery.path):
             raise PlatformError(reason)
-        if folder.leads_out(self._root, delivery):
+        if storage.leads_out(self._root, delivery):
             raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
         if not delivery.size and options.deliveries == "snapshot":
             raise PlatformError(
                 "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
                 "Have it sent again, or delete it."
             )
-        content = folder.sha256(self._root, delivery)
+        content = storage.sha256(self._root, delivery)
         position = {delivery.path: delivery.version, delivery.path + CONTENT: content}
         same = _loaded_as(options, delivery.path, content, known, contents)
         if same or not delivery.size:
-            if folder.changed(self._root, delivery):
+            if storage.changed(self._root, delivery):
                 raise PlatformError(_CHANGED)
             if same:
                 logger.info("%s has the content of %s, which is loaded already", delivery.path, same)
             yield Batch(_located(pa.table({"_line": pa.array([], pa.int64())}), delivery.path), position)
             return
-        with folder.unpacked(self._root, delivery, self._spool) as stream:
+        with storage.unpacked(self._root, delivery, self._spool) as stream:
             waiting: Batch | None = None
             for batch in _batches(read(options.format, stream), delivery.path):
                 if waiting:
                     yield waiting
                 waiting = batch
-            if folder.changed(self._root, delivery):
+            if storage.changed(self._root, delivery):
                 raise PlatformError(_CHANGED)
             if waiting:
                 yield Batch(waiting.rows, position, waiting.rejects)
 
     def _find(self, table: str) -> list[Delivery]:
         options = self._table(table)
-        return folder.find(self._root, options.path, options.stable_for)
+        return storage.find(self._root, options.path, options.stable_for)
 
     def _table(self, table: str) -> FileTable:
         if table not in self._tables:

@@ -20,7 +20,7 @@ import pyarrow.csv as arrow_csv
 from pydantic import AfterValidator, Field, model_validator
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.formats.text import (
+from data_platform.ingestion.files.formats.text import (
     LONGEST,
     MARK,
     THREADS,

@@ -6,11 +6,11 @@ from typing import Annotated, BinaryIO
 
 from pydantic import Field
 
-from data_platform.ingestion.formats import csv, fixed_width, json_lines
-from data_platform.ingestion.formats.csv import Csv
-from data_platform.ingestion.formats.fixed_width import FixedColumn, FixedWidth
-from data_platform.ingestion.formats.json_lines import JsonLines
-from data_platform.ingestion.formats.text import Parsed, Reject
+from data_platform.ingestion.files.formats import csv, fixed_width, json_lines
+from data_platform.ingestion.files.formats.csv import Csv
+from data_platform.ingestion.files.formats.fixed_width import FixedColumn, FixedWidth
+from data_platform.ingestion.files.formats.json_lines import JsonLines
+from data_platform.ingestion.files.formats.text import Parsed, Reject
 
 __all__ = ["Csv", "FixedColumn", "FixedWidth", "Format", "JsonLines", "Parsed", "Reject", "read"]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.formats import JsonLines, Reject, json_lines, read, text
+from data_platform.ingestion.files.formats import JsonLines, Reject, json_lines, read, text
 
 
 def parse(content: bytes, **options: object) -> tuple[list[dict[str, object]], list[Reject]]:

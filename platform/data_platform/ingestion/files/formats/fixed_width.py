@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.formats.text import (
+from data_platform.ingestion.files.formats.text import (
     MARK,
     Encoding,
     Parsed,

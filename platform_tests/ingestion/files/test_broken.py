@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from platform_tests.ingestion.deliveries import Reader, table, write
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion import files, folder
-from data_platform.ingestion.files import Files
-from data_platform.ingestion.formats import text
+from data_platform.ingestion.files import source as files
+from data_platform.ingestion.files import storage
+from data_platform.ingestion.files.formats import text
+from data_platform.ingestion.files.source import Files
 
 PACKED = gzip.compress(b"id\n" + os.urandom(4_000).hex().encode() + b"\n1\n")
 
@@ -86,15 +87,15 @@ def test_a_file_that_changes_while_it_is_read_does_not_land_and_is_read_next_tim
 ) -> None:
     path = write(tmp_path, "a.csv", "id\n1\n", 1)
     write(tmp_path, "b.csv", "id\n9\n", 2)
-    hash_of = folder.sha256
+    hash_of = storage.sha256
 
-    def hash_then_grow(root: Path, delivery: folder.Delivery) -> str:
+    def hash_then_grow(root: Path, delivery: storage.Delivery) -> str:
         content = hash_of(root, delivery)
         if delivery.version == "5:1000000000":
             write(tmp_path, "a.csv", path.read_text() + "2\n", 3)
         return content
 
-    monkeypatch.setattr(folder, "sha256", hash_then_grow)
+    monkeypatch.setattr(storage, "sha256", hash_then_grow)
     reader = Reader(tmp_path)
     with pytest.raises(PlatformError, match=r"a\.csv: it changed while it was read; it is read next time"):
         reader.batches()
@@ -120,28 +121,28 @@ def test_a_large_file_that_changes_midway_ends_the_read_at_once_so_that_its_rows
 def test_a_file_that_vanishes_before_it_is_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     write(tmp_path, "b.csv", "id\n2\n", 2)
-    found = folder.find
+    found = storage.find
 
-    def find_then_delete(root: Path, pattern: str, stable_for: float) -> list[folder.Delivery]:
+    def find_then_delete(root: Path, pattern: str, stable_for: float) -> list[storage.Delivery]:
         deliveries = found(root, pattern, stable_for)
         (tmp_path / "a.csv").unlink()
         return deliveries
 
-    monkeypatch.setattr(folder, "find", find_then_delete)
+    monkeypatch.setattr(storage, "find", find_then_delete)
     assert Reader(tmp_path).ids() == ["2"]
 
 
 def test_a_failing_disk_is_a_broken_file_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     write(tmp_path, "b.csv", "id\n2\n", 2)
-    hash_of = folder.sha256
+    hash_of = storage.sha256
 
-    def failing(root: Path, delivery: folder.Delivery) -> str:
+    def failing(root: Path, delivery: storage.Delivery) -> str:
         if delivery.path == "a.csv":
             raise OSError(errno.EIO, "Input/output error")
         return hash_of(root, delivery)
 
-    monkeypatch.setattr(folder, "sha256", failing)
+    monkeypatch.setattr(storage, "sha256", failing)
     reader = Reader(tmp_path)
     with pytest.raises(PlatformError, match=r"a\.csv: .*Input/output error"):
         reader.batches()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.formats import FixedWidth, Reject, read, text
+from data_platform.ingestion.files.formats import FixedWidth, Reject, read, text
 
 COLUMNS = [{"name": "code", "width": 3}, {"name": "name", "width": 5}]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.formats import Csv, Parsed, Reject, csv, read, text
+from data_platform.ingestion.files.formats import Csv, Parsed, Reject, csv, read, text
 
 Rows = list[tuple[str, ...]]
 
