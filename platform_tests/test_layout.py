@@ -17,6 +17,7 @@ FLOORS = {
     for floor, name in enumerate(
         [
             "errors",
+            "options",
             "lakehouse",
             "cleaning",
             "contracts",
@@ -45,7 +46,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def modules() -> list[Path]:
-    return sorted(file for file in MACHINERY.rglob("*.py") if file.parent != MACHINERY or file.name == "errors.py")
+    return sorted(file for file in MACHINERY.rglob("*.py") if file.parent != MACHINERY or file.stem in FLOORS)
 
 
 def floor(file: Path) -> int:
@@ -63,9 +64,8 @@ def test_the_standard_library_s_platform_is_not_shadowed() -> None:
 def test_only_the_known_packages_lie_in_the_source_root() -> None:
     found = {path.name for path in PLATFORM.iterdir() if not path.name.startswith((".", "__pycache__"))}
     assert found == {"data_platform", "nyc_flights", "deploy", "dg.toml"}
-    assert {path.name for path in MACHINERY.iterdir() if path.is_dir() and path.name != "__pycache__"} | {
-        "errors"
-    } == set(FLOORS)
+    parts = {path.stem for path in MACHINERY.iterdir() if not path.name.startswith("__") and path.name != "py.typed"}
+    assert parts == set(FLOORS)
 
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(MACHINERY)))

@@ -21,7 +21,6 @@ from data_platform.components.sensors import Asked, least_interval, request_once
 from data_platform.components.sources import required
 from data_platform.contracts.contract import Contract, columns_of, name_of, owner_of
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Duration, Options
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.publish import BUILD, built_from
@@ -29,6 +28,7 @@ from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.lakehouse.transaction import Table
 from data_platform.modelling import dbt
 from data_platform.modelling.build import ModelResult, build_and_publish
+from data_platform.options import Duration, Options
 
 SENSOR = "modelled_sensor"
 

@@ -19,9 +19,10 @@ from data_platform.components.spec import VARIABLE, SourceSpec, resolve, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
-from data_platform.ingestion.source import Duration, Options, Source, Table
+from data_platform.ingestion.source import Source, Table
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.options import Duration, Options
 
 DEFS = "defs.yaml"
 

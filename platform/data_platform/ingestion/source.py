@@ -6,14 +6,14 @@ a cursor, one for each file of a folder, one for each partition of a topic. A ba
 moves, so the cost of a commit does not grow with what was read before.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
+
+from data_platform.options import Duration, Options, Share
 
 Position = Mapping[str, str]
 
@@ -47,37 +47,6 @@ class Overlap:
 
     column: str
     since: Any
-
-
-def percentage(value: object) -> object:
-    """Read `5%` as 0.05; leave anything else to the model's own validation."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(value.strip().removesuffix("%")) / 100
-    return value
-
-
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-
-
-def duration(value: object) -> object:
-    """Read `30s`, `15m` or `1h30m` (units d, h, m, s) as a timedelta; a timedelta stays. Raises ValueError."""
-    if isinstance(value, timedelta):
-        return value
-    text = str(value).strip()
-    parts = re.findall(r"(\d+)\s*([dhms])", text)
-    if not parts or re.sub(r"\d+\s*[dhms]\s*", "", text):
-        raise ValueError(f"{text!r} is no duration: write 30s, 15m, 6h, 2d or 1h30m")
-    return sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
-
-
-Duration = Annotated[timedelta, BeforeValidator(duration)]
-Share = Annotated[float, BeforeValidator(percentage), Field(ge=0, le=1)]
-
-
-class Options(BaseModel):
-    """Base of everything read from YAML: strict, immutable, unknown keys are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class Table(Options):

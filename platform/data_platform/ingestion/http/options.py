@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from data_platform.ingestion.source import Options, Table
-from data_platform.ingestion.source import duration as duration
+from data_platform.ingestion.source import Table
+from data_platform.options import Duration, Options, duration
 
 
 def _keys(value: object) -> object:
@@ -29,7 +29,6 @@ def _number_as_text(value: object) -> object:
     return value if value is None else str(value)
 
 
-Duration = Annotated[timedelta, BeforeValidator(duration)]
 Keys = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_keys), Field(min_length=1)]
 """A place in a JSON document: `result.items`, or a list of keys where a key itself has a dot: `["@odata.nextLink"]`."""
 Parameter = Annotated[str, BeforeValidator(_parameter)]

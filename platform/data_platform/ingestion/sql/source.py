@@ -15,12 +15,12 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.http.options import duration
-from data_platform.ingestion.source import BATCH_ROWS, Batch, Options, Overlap, Position, Table
+from data_platform.ingestion.source import BATCH_ROWS, Batch, Overlap, Position, Table
 from data_platform.ingestion.sql.cursor import last_position, less, parse
 from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
 from data_platform.ingestion.sql.dialects.session import checked_names, known
 from data_platform.lakehouse.settings import redact_url
+from data_platform.options import Options, duration
 
 BATCH_BYTES = 64 * 2**20
 """Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""

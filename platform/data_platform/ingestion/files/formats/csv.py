@@ -35,7 +35,7 @@ from data_platform.ingestion.files.formats.text import (
     unreadable,
     utf8_blocks,
 )
-from data_platform.ingestion.source import Options
+from data_platform.options import Options
 
 
 def _one_character(value: str) -> str:

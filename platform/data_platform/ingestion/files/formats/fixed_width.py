@@ -23,7 +23,7 @@ from data_platform.ingestion.files.formats.text import (
     shown,
     utf8_blocks,
 )
-from data_platform.ingestion.source import Options
+from data_platform.options import Options
 
 
 class FixedColumn(Options):

@@ -26,7 +26,7 @@ from data_platform.ingestion.files.formats.text import (
     in_order,
     utf8_blocks,
 )
-from data_platform.ingestion.source import Options
+from data_platform.options import Options
 
 
 class JsonLines(Options):
