@@ -23,7 +23,8 @@ import pyarrow as pa
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.sql import literal, quote
+from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.tables import Table
 
 T = TypeVar("T")
 
@@ -109,21 +110,6 @@ def discarded_on_failure(lake: Lakehouse, files: list["DataFile"]) -> Iterator[N
         for file in files:
             discard(lake, file.path)
         raise
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table's place in the lakehouse."""
-
-    schema: str
-    name: str
-
-    @property
-    def sql(self) -> str:
-        return quote(CATALOG, self.schema, self.name)
-
-    def __str__(self) -> str:
-        return f"{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True)
@@ -220,35 +206,3 @@ def register(connection: duckdb.DuckDBPyConnection, table: Table, files: list[Da
             f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(table.name)}, [{paths}], "
             f"schema => {literal(table.schema)}, allow_missing => true)"
         )
-
-
-def columns_of(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
-    """Column names and DuckDB types of a table; empty if there is no such table."""
-    try:
-        # Bound, not run: half the cost of asking duckdb_columns(), which lists every table there is.
-        relation = connection.sql(f"SELECT * FROM {table.sql}")
-    except duckdb.CatalogException:
-        return {}
-    return _types(relation)
-
-
-def duckdb_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
-    """The DuckDB type of each Arrow column."""
-    return _types(connection.from_arrow(schema.empty_table()))
-
-
-def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
-    return dict(zip(relation.columns, (str(kind) for kind in relation.types), strict=True))
-
-
-def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, columns: dict[str, str]) -> None:
-    """Create the table, or add the columns that it lacks, within the caller's transaction."""
-    existing = columns_of(connection, table)
-    if not existing:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, table.schema)}")
-        body = ", ".join(f"{quote(name)} {kind}" for name, kind in columns.items())
-        connection.execute(f"CREATE TABLE {table.sql} ({body})")
-        return
-    for name, kind in columns.items():
-        if name not in existing:
-            connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(name)} {kind}")
