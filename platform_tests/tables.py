@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 
 from data_platform.contracts import Contract, Field, Instant
-from data_platform.ingestion.source import REJECTS_SCHEMA, Batch, Overlap, Position, Table
+from data_platform.ingestion.source import REJECTS_SCHEMA, Batch, Overlap, Position, TableOptions
 from data_platform.staging.recipe import Recipe
 
 
@@ -20,7 +20,7 @@ class Order(Contract):
     changed_at: Instant = Field(nullable=True, description="last change")
 
 
-TABLE = Table(key=["order_id"], contract="platform_tests.tables.Order")
+TABLE = TableOptions(key=["order_id"], contract="platform_tests.tables.Order")
 RECIPE = Recipe("shop", "orders", ("order_id",), Order, newest_by="changed_at")
 
 

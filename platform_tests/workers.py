@@ -17,7 +17,7 @@ import pyarrow as pa
 from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch, Overlap, Position, Table
+from data_platform.ingestion.source import Batch, Overlap, Position, TableOptions
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.publish import BUILD, publish
@@ -27,7 +27,7 @@ from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import stage_table
 
 ROOT = Path(__file__).parents[1]
-TABLE = Table(key=["key"], contract="platform_tests.workers.Entry")
+TABLE = TableOptions(key=["key"], contract="platform_tests.workers.Entry")
 KEYS = 40
 
 

@@ -1,5 +1,5 @@
-"""What everything read from YAML shares: a strict base model, durations and shares. Options of one kind of source belong
-beside the code that uses them.
+"""What everything read from YAML shares: a strict base model, durations and shares. The options of one kind of source
+belong beside the code that uses them.
 """
 
 import re

@@ -231,8 +231,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.history import row_count
-    from data_platform.lakehouse.publish import MODELLED
-    from data_platform.lakehouse.transaction import Table as LakeTable
+    from data_platform.lakehouse.tables import modelled_table, staged_table
     from nyc_flights.simulator.truth import read_truth
     from nyc_flights.simulator.world import clock
 
@@ -253,7 +252,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
             f"SELECT model, arg_max(rows, publication_id), count(*), max(publication_id) "
             f"FROM {ledger.name('publications')} GROUP BY ALL ORDER BY ALL"
         ).fetchall()
-        counts = {(source, table): row_count(lake, LakeTable(f"staged_{source}", table)) for source, table, _ in staged}
+        counts = {(source, table): row_count(lake, staged_table(source, table)) for source, table, _ in staged}
     bad = {(source, table): count for source, table, count in staged}
     unreadable = {(source, table): count for source, table, count in rejected}
     tables = Table(title=f"From the sources to the staged tables, to day {clock(world).day}", title_justify="left")
@@ -274,7 +273,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     for name in ("model", "rows", "publications"):
         models.add_column(name, justify="left" if name == "model" else "right")
     for model, rows, times, _ in published:
-        models.add_row(f"{MODELLED}.{model}", f"{rows:,}", f"{times:,}")
+        models.add_row(str(modelled_table(model)), f"{rows:,}", f"{times:,}")
     console.print(tables)
     console.print(models)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]

@@ -16,20 +16,12 @@ from platform_tests.tables import MemorySource
 
 from data_platform.ingestion.drift import LINEAGE
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch, Table
+from data_platform.ingestion.source import Batch, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
-from data_platform.lakehouse.transaction import (
-    DataFile,
-    commit,
-    copy_to,
-    duckdb_types,
-    ensure_table,
-    new_path,
-    register,
-)
-from data_platform.lakehouse.transaction import Table as LakeTable
+from data_platform.lakehouse.tables import Table, duckdb_types, ensure_table
+from data_platform.lakehouse.transaction import DataFile, commit, copy_to, new_path, register
 from data_platform.staging.recipe import ADDED, Recipe, staged_schema
 from data_platform.staging.step import stage_table
 
@@ -45,7 +37,7 @@ ACCEPTED = 1.5
 """What still counts as the same: both are fractions of a second."""
 
 RECIPE = Recipe("shop", "orders", ("id",), Order, newest_by="changed_at")
-TABLE = Table(key=["id"], contract="platform_tests.benchmarks.contracts.Order")
+TABLE = TableOptions(key=["id"], contract="platform_tests.benchmarks.contracts.Order")
 
 ORDERS = """
     n AS id, 1 + n * 7919 % 100000 AS customer_id, ((n * 104729 + {version}) % 1000000) / 100.0::DOUBLE AS amount,
@@ -92,7 +84,7 @@ def write(folder: str, into: str, rows: int) -> Callable[[], int]:
     return timed
 
 
-def _files(lake: Lakehouse, table: LakeTable, rows: int, layer: str) -> list[DataFile]:
+def _files(lake: Lakehouse, table: Table, rows: int, layer: str) -> list[DataFile]:
     at = "TIMESTAMPTZ '2013-01-01 00:00:00Z'"
     added = {
         "raw": f"1::BIGINT AS _load_id, {at} AS _loaded_at, n AS _row",

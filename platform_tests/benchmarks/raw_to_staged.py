@@ -14,7 +14,7 @@ from platform_tests.benchmarks.scale import Scale
 from platform_tests.tables import MemorySource
 
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch, Table
+from data_platform.ingestion.source import Batch, TableOptions
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 from data_platform.staging.recipe import Recipe
@@ -23,7 +23,7 @@ from data_platform.staging.step import stage_table
 HERE = "platform_tests.benchmarks.raw_to_staged"
 PART = 250_000
 RECIPE = Recipe("shop", "orders", ("id",), TextOrder, orders, newest_by="changed_at")
-TABLE = Table(key=["id"], contract="platform_tests.benchmarks.contracts.TextOrder")
+TABLE = TableOptions(key=["id"], contract="platform_tests.benchmarks.contracts.TextOrder")
 
 RAW = """
     SELECT (CASE WHEN n % 50 = 0 THEN n - 10 ELSE n END)::VARCHAR AS id,

@@ -10,7 +10,7 @@ from platform_tests.cli.conftest import Dp
 from platform_tests.ingestion.http.server import Answer, Asked, running_api
 
 from data_platform.components.platform import source_spec
-from data_platform.contracts.contract import columns_of
+from data_platform.contracts.contract import contract_columns
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
@@ -101,7 +101,7 @@ def test_personal_data_is_masked_before_the_first_write(
 def test_the_draft_says_only_what_is_certain(dp: Dp, package: Path, shop: Path) -> None:
     dp("add", "source", "shop", "--url", str(shop), "--table", "customers")
     spec = source_spec(package, "shop")
-    columns = {column.name: column for column in columns_of(spec.tables["customers"].contract)}
+    columns = {column.name: column for column in contract_columns(spec.tables["customers"].contract)}
     assert [name for name, column in columns.items() if column.rules] == ["latitude"]
     assert {name for name, column in columns.items() if not column.nullable} == {"id", "full_name", "created_at"}
     assert {name for name, column in columns.items() if column.private} == {"full_name", "email"}
@@ -220,7 +220,7 @@ def test_a_single_compressed_file_of_json_lines_is_the_whole_table(dp: Dp, packa
     (landing / "people.jsonl.gz").write_bytes(gzip.compress(b'{"id": "007", "n": 1}\n{"id": "008", "n": null}\n'))
     assert dp("add", "source", "people", "--folder", str(landing)).exit_code == 0
     spec = source_spec(package, "people")
-    columns = {column.name: column for column in columns_of(spec.tables["people"].contract)}
+    columns = {column.name: column for column in contract_columns(spec.tables["people"].contract)}
     assert (columns["id"].dtype, columns["n"].dtype, columns["n"].nullable) == (pl.String(), pl.Int64(), True)
     with spec.open() as source:
         assert source.full_refresh("people")

@@ -10,7 +10,6 @@ from data_platform.contracts.quarantine import (
     Selection,
     close_entries,
     ensure_quarantine,
-    quarantine_table,
     quarantine_tables,
     rejects_frame,
     require_quarantine,
@@ -19,6 +18,7 @@ from data_platform.contracts.quarantine import (
 )
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.tables import quarantine_table
 from data_platform.lakehouse.transaction import commit, register
 
 TABLE = quarantine_table("shop", "orders")

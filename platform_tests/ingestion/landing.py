@@ -8,7 +8,7 @@ import pytest
 from platform_tests.tables import TABLE, MemorySource, orders
 
 from data_platform.ingestion.load import LoadResult, load_table
-from data_platform.ingestion.source import Batch, Table
+from data_platform.ingestion.source import Batch, TableOptions
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 
@@ -18,7 +18,7 @@ ON_SQLITE = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 """For what becomes of rows before the catalog hears of them: it cannot differ between catalogs."""
 
 
-def load(lake: Lakehouse, source: MemorySource, table: Table = TABLE, **options: Any) -> LoadResult:
+def load(lake: Lakehouse, source: MemorySource, table: TableOptions = TABLE, **options: Any) -> LoadResult:
     return load_table(lake, "shop", source, "orders", table, run_id="run-1", **options)
 
 

@@ -18,12 +18,12 @@ from platform_tests.tables import TABLE, MemorySource, rejects
 from data_platform.cleaning.masking import MASK_KEY_VARIABLE
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import LoadRefusedError, LoadResult
-from data_platform.ingestion.source import Batch, Overlap, Table
+from data_platform.ingestion.source import Batch, Overlap, TableOptions
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 
 
-def typed(lake: Lakehouse, upto: int, table: Table = TABLE, **columns: pa.Array) -> LoadResult:
+def typed(lake: Lakehouse, upto: int, table: TableOptions = TABLE, **columns: pa.Array) -> LoadResult:
     return load(lake, MemorySource([Batch(pa.table(columns), {"cursor": str(upto)})]), table)
 
 

@@ -26,7 +26,8 @@ from data_platform.ingestion.load import LoadRefusedError, load_table
 from data_platform.ingestion.source import Batch, Overlap
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
-from data_platform.lakehouse.transaction import ConcurrentStepError, columns_of
+from data_platform.lakehouse.tables import column_types, raw_table
+from data_platform.lakehouse.transaction import ConcurrentStepError
 
 
 def test_a_load_lands_rows_position_and_figures_together(lake: Lakehouse) -> None:
@@ -74,7 +75,7 @@ def test_a_position_can_move_without_rows(lake: Lakehouse) -> None:
 def test_a_table_without_rows_is_created_with_its_columns(lake: Lakehouse) -> None:
     load(lake, MemorySource([Batch(numbered(), {"cursor": "0"})]))
     assert rows(lake) == []
-    columns = columns_of(lake.connection, load_module.raw_table("shop", "orders"))
+    columns = column_types(lake.connection, raw_table("shop", "orders"))
     assert list(columns) == ["order_id", "amount", "status", "changed_at", "_load_id", "_loaded_at", "_row"]
 
 

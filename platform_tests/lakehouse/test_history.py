@@ -18,7 +18,8 @@ from data_platform.lakehouse.history import at_clause, current_snapshot, find_ta
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.publish import built_from, publish, published_snapshots
 from data_platform.lakehouse.settings import Settings
-from data_platform.lakehouse.transaction import ConcurrentStepError, Table, commit, copy_to, new_path
+from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit, copy_to, new_path
 from data_platform.staging.step import stage_table
 
 NOW = timedelta(0)

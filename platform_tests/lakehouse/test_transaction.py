@@ -13,16 +13,8 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger, transaction
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings, redact_url, settings_from_environment
-from data_platform.lakehouse.transaction import (
-    CommitError,
-    Table,
-    columns_of,
-    commit,
-    discarded_on_failure,
-    ensure_table,
-    register,
-    write_file,
-)
+from data_platform.lakehouse.tables import Table, column_types, ensure_table
+from data_platform.lakehouse.transaction import CommitError, commit, discarded_on_failure, register, write_file
 
 TABLE = Table("raw_shop", "orders")
 
@@ -130,10 +122,10 @@ def test_when_the_outcome_of_a_commit_is_unknown_its_files_stay(lake: Lakehouse,
 
 
 def test_columns_of_a_table_are_its_types_and_of_none_are_none(lake: Lakehouse) -> None:
-    assert columns_of(lake.connection, TABLE) == {}
+    assert column_types(lake.connection, TABLE) == {}
     commit(lake, create)
     commit(lake, lambda connection: ensure_table(connection, TABLE, {"a": "BIGINT", "b'\"": "DECIMAL(10,2)"}))
-    assert columns_of(lake.connection, TABLE) == {"a": "BIGINT", "b'\"": "DECIMAL(10,2)"}
+    assert column_types(lake.connection, TABLE) == {"a": "BIGINT", "b'\"": "DECIMAL(10,2)"}
 
 
 def test_a_head_counts_steps_and_keeps_what_a_step_does_not_name(lake: Lakehouse) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pandera.errors import SchemaErrors
 
-from data_platform.contracts.contract import columns_of, description_of
+from data_platform.contracts.contract import contract_columns, description_of
 from nyc_flights.defs.modelled.contracts import CONTRACTS
 
 PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
@@ -36,14 +36,14 @@ def test_a_model_is_documented_column_by_column_as_its_contract_says(model: str)
     assert documentation["description"].strip() == description_of(CONTRACTS[model])
     assert {column["name"]: (column["data_type"], column["description"]) for column in documentation["columns"]} == {
         column.name: (TYPES[column.dtype], column.description + (f" [{column.unit}]" if column.unit else ""))
-        for column in columns_of(CONTRACTS[model])
+        for column in contract_columns(CONTRACTS[model])
     }
 
 
 @pytest.mark.parametrize("model", sorted(CONTRACTS))
 def test_a_built_table_has_the_columns_and_types_of_its_contract(model: str, builds: Any) -> None:
     built = builds.first.built[model]
-    assert dict(built.schema) == {column.name: column.dtype for column in columns_of(CONTRACTS[model])}
+    assert dict(built.schema) == {column.name: column.dtype for column in contract_columns(CONTRACTS[model])}
 
 
 @pytest.mark.parametrize("model", sorted(CONTRACTS))
@@ -55,7 +55,7 @@ def test_a_built_table_keeps_its_contract(model: str, which: str, builds: Any) -
 @pytest.mark.parametrize("model", sorted(CONTRACTS))
 def test_a_null_is_refused_in_every_column_that_may_not_hold_one(model: str, builds: Any) -> None:
     row = builds.first.built[model].head(1)
-    required = [column.name for column in columns_of(CONTRACTS[model]) if not column.nullable]
+    required = [column.name for column in contract_columns(CONTRACTS[model]) if not column.nullable]
     for name in required:
         with pytest.raises(SchemaErrors, match=name):
             CONTRACTS[model].validate(row.with_columns(pl.lit(None).cast(row.schema[name]).alias(name)), lazy=True)

@@ -9,7 +9,7 @@ from platform_tests.tables import MemorySource
 
 from data_platform.contracts import Contract
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch, Table
+from data_platform.ingestion.source import Batch, TableOptions
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.staging.merge import key_bounds
 from data_platform.staging.recipe import Recipe
@@ -37,7 +37,7 @@ def rows(first: int, prefix: str | None, value: int = 0) -> pa.Table:
 
 def step(lake: Lakehouse, table: pa.Table, recipe: Recipe, cursor: int) -> int:
     source = MemorySource([Batch(table, {"cursor": str(cursor)})])
-    load_table(lake, "shop", source, "orders", Table(key=["key"], contract="x"), run_id="r")
+    load_table(lake, "shop", source, "orders", TableOptions(key=["key"], contract="x"), run_id="r")
     return stage_table(lake, recipe, run_id="r").rows_updated
 
 

@@ -13,7 +13,7 @@ from data_platform.errors import PlatformError
 if TYPE_CHECKING:
     from data_platform.contracts.quarantine import Selection
     from data_platform.lakehouse.connect import Lakehouse
-    from data_platform.lakehouse.transaction import Table
+    from data_platform.lakehouse.tables import Table
 
 app = typer.Typer(help="Look at rows that failed, let them in, or discard them.", no_args_is_help=True)
 

@@ -191,12 +191,13 @@ def _counts(lake: "Lakehouse") -> dict[tuple[str, str], int]:
     knows the rows of each file, and nobody's quarantine is large."""
     from data_platform.lakehouse import history
     from data_platform.lakehouse.sql import literal
+    from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED
 
     parts = [
         f"SELECT {literal(table.schema)}, {literal(table.name)}, count(*) FROM {table.sql}"
-        + (" WHERE status = 'open'" if table.schema.startswith("quarantine_") else "")
+        + (" WHERE status = 'open'" if table.layer == QUARANTINE else "")
         for table in history.tables(lake)
-        if table.schema.startswith(("raw_", "staged_", "quarantine_"))
+        if table.layer in (RAW, STAGED, QUARANTINE) and table.source
     ]
     if not parts:
         return {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.keys import CHECK, RAW, STAGED, raw_key, staged_key
+from data_platform.components.keys import CHECK, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
     contract_schema,
@@ -30,10 +30,11 @@ from data_platform.components.metadata import (
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import source_sensor
 from data_platform.components.spec import SourceSpec, TableSpec
-from data_platform.contracts.contract import columns_of, description_of, name_of, owner_of
+from data_platform.contracts.contract import contract_columns, description_of, name_of, owner_of
 from data_platform.errors import PlatformError
-from data_platform.ingestion.load import LoadResult, load_table, raw_table
+from data_platform.ingestion.load import LoadResult, load_table
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.tables import RAW, STAGED, raw_table
 from data_platform.observability.views import ensure_views
 from data_platform.staging.recipe import StagingResult
 from data_platform.staging.step import StagingRefusedError, stage_table
@@ -179,7 +180,9 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
     key = staged_key(spec.name, table.name)
     # A row whose parent must be there waits for the parent's table, within a run and in the graph.
     parents = [
-        c.references.table for c in columns_of(table.contract) if c.references and c.references.orphans == "quarantine"
+        c.references.table
+        for c in contract_columns(table.contract)
+        if c.references and c.references.orphans == "quarantine"
     ]
     upstream = [raw_key(spec.name, table.name), *(staged_key(*parent.split("/")) for parent in parents)]
 
@@ -233,7 +236,7 @@ def staged_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: 
     no verdict of its own."""
     key = staged_key(spec.name, table.name)
     recipe = table.recipe(spec.name)
-    shown = sample(lake, recipe.staged, [column.name for column in columns_of(table.contract) if column.private])
+    shown = sample(lake, recipe.staged, [column.name for column in contract_columns(table.contract) if column.private])
     metadata = {**staging_metadata(result), **place(lake, recipe.staged)}
     if shown is not None:
         metadata |= {

@@ -12,15 +12,23 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from data_platform.components.keys import CHECK, MODELLED, STAGED
+from data_platform.components.keys import CHECK
 from data_platform.components.resource import LakehouseResource
 from data_platform.contracts.contract import load_contract
 from data_platform.contracts.relation import Verdict, audit_relation
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.transaction import Table, commit, ensure_table
-from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.lakehouse.tables import (
+    MODELLED,
+    STAGED,
+    Table,
+    column_types,
+    ensure_table,
+    modelled_table,
+    staged_table,
+)
+from data_platform.lakehouse.transaction import commit
 from data_platform.staging.batches import lookup
 
 AUDIT_KEY = dg.AssetKey(["platform", "full_audit"])
@@ -43,7 +51,7 @@ class AuditedTable:
 
     @property
     def table(self) -> Table:
-        return Table(f"staged_{self.source}" if self.layer == STAGED else MODELLED, self.name)
+        return staged_table(self.source, self.name) if self.layer == STAGED else modelled_table(self.name)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
                 ledger.ensure_ledger(lake)
                 verdicts = []
                 for one in tables:
-                    if lake_columns(lake.connection, one.table):
+                    if column_types(lake.connection, one.table):
                         verdicts.append(audit_table(lake, one))
                         context.log.info(f"{one.table}: {_told(verdicts[-1])}")
                 record_verdicts(lake, verdicts, context.run.run_id)

@@ -14,7 +14,8 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.keys import MODELLED, model_key, staged_key
+from data_platform.components.keys import model_key, staged_key
+from data_platform.lakehouse.tables import MODELLED
 from data_platform.modelling import dbt
 
 COLUMNS = "dagster/column_schema"

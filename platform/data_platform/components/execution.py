@@ -10,8 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.keys import CHECK, MODELLED, RAW, STAGED
+from data_platform.components.keys import CHECK
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -2,9 +2,8 @@
 
 import dagster as dg
 
-RAW = "raw"
-STAGED = "staged"
-MODELLED = "modelled"
+from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+
 CHECK = "contract"
 """The name of the one check that each table has in each layer."""
 

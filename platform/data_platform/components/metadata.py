@@ -11,12 +11,11 @@ import polars as pl
 
 from data_platform.components.keys import raw_key
 from data_platform.components.spec import SourceSpec, TableSpec
-from data_platform.contracts.contract import Column, Contract, columns_of
-from data_platform.ingestion.load import LoadResult, raw_table
+from data_platform.contracts.contract import Column, Contract, contract_columns
+from data_platform.ingestion.load import LoadResult
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.transaction import Table
-from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.lakehouse.tables import Table, column_types, raw_table
 from data_platform.staging.recipe import StagingResult
 
 SAMPLE_ROWS = 5
@@ -27,7 +26,7 @@ BAR_CHARACTERS = 30
 
 def contract_schema(contract: type[Contract]) -> dg.TableSchema:
     """The contract as Dagster shows a table's columns: type, meaning with unit, rules."""
-    return dg.TableSchema(columns=[_table_column(column) for column in columns_of(contract)])
+    return dg.TableSchema(columns=[_table_column(column) for column in contract_columns(contract)])
 
 
 def _table_column(column: Column) -> dg.TableColumn:
@@ -47,13 +46,13 @@ def _table_column(column: Column) -> dg.TableColumn:
 def stored_schema(connection: duckdb.DuckDBPyConnection, table: Table) -> dg.TableSchema:
     """The columns of a table as they are stored."""
     return dg.TableSchema(
-        columns=[dg.TableColumn(name, kind) for name, kind in lake_columns(connection, table).items()]
+        columns=[dg.TableColumn(name, kind) for name, kind in column_types(connection, table).items()]
     )
 
 
 def sample(lake: Lakehouse, table: Table, private: Sequence[str] = ()) -> dg.TableMetadataValue | None:
     """A few rows of a table, private columns blanked; None while there is no table."""
-    stored = lake_columns(lake.connection, table)
+    stored = column_types(lake.connection, table)
     if not stored:
         return None
     rows = lake.connection.execute(f"SELECT * FROM {table.sql} LIMIT {SAMPLE_ROWS}").fetchall()
@@ -71,7 +70,7 @@ def sample(lake: Lakehouse, table: Table, private: Sequence[str] = ()) -> dg.Tab
 def private_raw_columns(lake: Lakehouse, spec: SourceSpec, table: TableSpec) -> list[str]:
     """The raw columns whose values are not shown: those that are masked, and those that a private column of the
     contract has the name of or is made of."""
-    private = {column.name for column in columns_of(table.contract) if column.private}
+    private = {column.name for column in contract_columns(table.contract) if column.private}
     raw = empty_frame(lake, raw_table(spec.name, table.name))
     made_of = {name for column, names in needed_columns(table, raw).items() if column in private for name in names}
     return sorted({*table.table.mask, *table.table.mask_within, *private, *made_of})
@@ -79,7 +78,7 @@ def private_raw_columns(lake: Lakehouse, spec: SourceSpec, table: TableSpec) -> 
 
 def empty_frame(lake: Lakehouse, table: Table) -> pl.DataFrame:
     """A table without its rows; without columns while there is no table."""
-    if not lake_columns(lake.connection, table):
+    if not column_types(lake.connection, table):
         return pl.DataFrame()
     return lake.connection.execute(f"SELECT * FROM {table.sql} LIMIT 0").pl()
 
@@ -131,7 +130,7 @@ def _cell(value: object) -> str | int | float | bool | None:
 def place(lake: Lakehouse, table: Table) -> dict[str, Any]:
     """Where a table lies, how many rows it has."""
     count = 0
-    if lake_columns(lake.connection, table):
+    if column_types(lake.connection, table):
         row = lake.connection.execute(f"SELECT count(*) FROM {table.sql}").fetchone()
         count = int(row[0]) if row is not None else 0
     return {
@@ -221,7 +220,7 @@ def needed_columns(table: TableSpec, raw: pl.DataFrame) -> dict[str, list[str]]:
     try:
         staged = table.function(frame) if table.function is not None else frame
         available = staged.collect_schema().names()
-        wanted = [column.name for column in columns_of(table.contract) if column.name in available]
+        wanted = [column.name for column in contract_columns(table.contract) if column.name in available]
         plans = {name: staged.select(name).explain() for name in wanted}
     except (pl.exceptions.PolarsError, LookupError, ValueError):
         return {}

@@ -14,18 +14,18 @@ from pydantic import BaseModel, Field
 
 from data_platform.components.assets import failure
 from data_platform.components.dbt_specs import model_specs
-from data_platform.components.keys import CHECK, MODELLED, model_key
+from data_platform.components.keys import CHECK, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Asked, least_interval, request_once
 from data_platform.components.sources import required
-from data_platform.contracts.contract import Contract, columns_of, name_of, owner_of
+from data_platform.contracts.contract import Contract, contract_columns, name_of, owner_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.publish import BUILD, built_from
 from data_platform.lakehouse.settings import settings_from_environment
-from data_platform.lakehouse.transaction import Table
+from data_platform.lakehouse.tables import MODELLED, Table, modelled_table
 from data_platform.modelling import dbt
 from data_platform.modelling.build import ModelResult, build_and_publish
 from data_platform.options import Duration, Options
@@ -137,7 +137,7 @@ def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetS
 
 
 def _materialized(lake: Lakehouse, result: ModelResult, contract: type[Contract] | None) -> dg.MaterializeResult[None]:
-    private = [column.name for column in columns_of(contract) if column.private] if contract else []
+    private = [column.name for column in contract_columns(contract) if column.private] if contract else []
     built = Table(BUILD, result.model)
     shown = sample(lake, built, private)
     return dg.MaterializeResult(
@@ -145,7 +145,7 @@ def _materialized(lake: Lakehouse, result: ModelResult, contract: type[Contract]
         data_version=dg.DataVersion(str(result.publication)),
         metadata={
             **place(lake, built),
-            "dagster/table_name": str(Table(MODELLED, result.model)),
+            "dagster/table_name": str(modelled_table(result.model)),
             "publication": result.publication,
             "snapshot": result.snapshot,
             "build seconds": round(result.seconds, 2),

@@ -19,7 +19,7 @@ from data_platform.components.spec import VARIABLE, SourceSpec, resolve, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
-from data_platform.ingestion.source import Source, Table
+from data_platform.ingestion.source import Source, TableOptions
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.options import Duration, Options
@@ -163,7 +163,7 @@ class FileSource(SourceComponent):
         return Files(folder, self.options.tables, settings.spool)
 
 
-def cursor_of(table: Table) -> str | None:
+def cursor_of(table: TableOptions) -> str | None:
     """The column that says what is new in a table, if one does."""
     cursor = getattr(table, "cursor", None)
     return cursor.column if cursor is not None else None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data_platform.contracts.contract import Contract, load_attribute, load_contract
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Source, Table
+from data_platform.ingestion.source import Source, TableOptions
 from data_platform.staging.recipe import Recipe, StagingFunction
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
@@ -26,7 +26,7 @@ class TableSpec:
     """One table of a source with its contract and staging function resolved."""
 
     name: str
-    table: Table
+    table: TableOptions
     contract: type[Contract]
     function: StagingFunction | None
     newest_by: str | None
@@ -59,7 +59,7 @@ class SourceSpec:
     open: Callable[[], AbstractContextManager[Source]]
 
 
-def table_spec(name: str, table: Table, cursor: str | None, where: Path) -> TableSpec:
+def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) -> TableSpec:
     """Resolve what a table of `defs.yaml` names. Raises PlatformError, with the file, for what does not exist."""
     if not NAME.fullmatch(name):
         raise PlatformError(

@@ -16,7 +16,7 @@ import polars as pl
 from pandera.api.polars.container import DataFrameSchema
 
 from data_platform.cleaning.time import parse_instant
-from data_platform.contracts.contract import Column, Contract, columns_of, name_of, rule, schema_of
+from data_platform.contracts.contract import Column, Contract, contract_columns, name_of, rule, schema_of
 from data_platform.errors import PlatformError
 
 REASON = pl.Struct({"column": pl.String, "check": pl.String, "value": pl.String})
@@ -67,7 +67,7 @@ def audit(
 
     Raises ContractError when a column is missing that may not be null.
     """
-    columns = columns_of(contract)
+    columns = contract_columns(contract)
     typed, failures = _typed(frame, columns, lineage, contract)
     problems = [failures, _broken_rules(typed, contract, failures)]
     problems += [_repeated(typed, contract, key), _null_keys(typed, columns, key)]

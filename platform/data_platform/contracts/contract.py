@@ -77,7 +77,7 @@ def schema_of(contract: type[Contract]) -> DataFrameSchema:
     return contract.to_schema()
 
 
-def columns_of(contract: type[Contract]) -> list[Column]:
+def contract_columns(contract: type[Contract]) -> list[Column]:
     """The contract's columns in order."""
     columns = []
     for name, column in schema_of(contract).columns.items():

@@ -17,7 +17,8 @@ from data_platform.contracts.audit import REASON
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.sql import literal
-from data_platform.lakehouse.transaction import DataFile, Table, columns_of, ensure_table, write_file
+from data_platform.lakehouse.tables import Table, column_types, ensure_table, quarantine_table
+from data_platform.lakehouse.transaction import DataFile, write_file
 
 COLUMNS = {
     "quarantine_id": "VARCHAR",
@@ -52,11 +53,6 @@ FRAME_SCHEMA = {
     "key": pl.List(pl.String),
     "version": pl.String,
 }
-
-
-def quarantine_table(source: str, table: str) -> Table:
-    """The quarantine of one table."""
-    return Table(f"quarantine_{source}", table)
 
 
 def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.DataFrame:
@@ -107,7 +103,7 @@ def write_quarantine(
     if not any(len(frame) for frame in entries):
         return None
     known = ""
-    if columns_of(lake.connection, table):
+    if column_types(lake.connection, table):
         known = f" WHERE quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status <> 'replayed')"
     now = f"TIMESTAMPTZ '{at.isoformat()}'"
     query = (
@@ -129,7 +125,7 @@ def ensure_quarantine(connection: duckdb.DuckDBPyConnection, table: Table) -> No
 
 def has_open_rejects(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
     """Whether malformed records of a table are in quarantine."""
-    if not columns_of(connection, table):
+    if not column_types(connection, table):
         return False
     return bool(
         connection.execute(f"SELECT 1 FROM {table.sql} WHERE status = 'open' AND layer = 'raw' LIMIT 1").fetchall()

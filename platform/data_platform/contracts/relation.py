@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 
 from data_platform.contracts.audit import Known, audit
-from data_platform.contracts.contract import Contract, columns_of, schema_of
+from data_platform.contracts.contract import Contract, contract_columns, schema_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
@@ -70,7 +70,7 @@ def audit_relation(
 def unique_columns(contract: type[Contract], key: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """The columns whose values, together, occur once in a table: its key, and what the contract says."""
     unique = {tuple(key): None} if key else {}
-    unique |= {(column.name,): None for column in columns_of(contract) if column.unique}
+    unique |= {(column.name,): None for column in contract_columns(contract) if column.unique}
     together = schema_of(contract).unique
     if together and set(together) not in [set(columns) for columns in unique]:
         unique[tuple(together)] = None

@@ -20,7 +20,6 @@ from data_platform.cleaning.masking import MaskKey, mask_columns, mask_emails_wi
 from data_platform.contracts.quarantine import (
     ensure_quarantine,
     has_open_rejects,
-    quarantine_table,
     rejects_frame,
     supersede_rejects,
     write_quarantine,
@@ -29,22 +28,12 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.drift import LINEAGE, UNKNOWN, Columns
 from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.prefetch import prefetched
-from data_platform.ingestion.source import Batch, Overlap, Source, Table
+from data_platform.ingestion.source import Batch, Overlap, Source, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
-from data_platform.lakehouse.transaction import (
-    DataFile,
-    columns_of,
-    commit,
-    discard,
-    discarded_on_failure,
-    duckdb_types,
-    ensure_table,
-    register,
-    write_file,
-)
-from data_platform.lakehouse.transaction import Table as LakeTable
+from data_platform.lakehouse.tables import column_types, duckdb_types, ensure_table, quarantine_table, raw_table
+from data_platform.lakehouse.transaction import DataFile, commit, discard, discarded_on_failure, register, write_file
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BYTES = 128 * 2**20
@@ -67,17 +56,12 @@ class LoadResult:
     drift: Mapping[str, list[str]] = field(default_factory=dict)
 
 
-def raw_table(source: str, table: str) -> LakeTable:
-    """The raw table of a source's table."""
-    return LakeTable(f"raw_{source}", table)
-
-
 def load_table(
     lake: Lakehouse,
     source_name: str,
     source: Source,
     name: str,
-    table: Table,
+    table: TableOptions,
     *,
     run_id: str,
     full_refresh: bool = False,
@@ -155,7 +139,7 @@ class _Landing:
         lake: Lakehouse,
         source: str,
         name: str,
-        table: Table,
+        table: TableOptions,
         run_id: str,
         head: ledger.Head,
         snapshot: bool,
@@ -171,7 +155,7 @@ class _Landing:
         self.rows_read = 0
         self.overlapping = False
         self.results: list[LoadResult] = []
-        self._begin(columns_of(lake.connection, self.raw))
+        self._begin(column_types(lake.connection, self.raw))
 
     def _begin(self, stored: dict[str, str]) -> None:
         """Begin what the next commit will land."""

@@ -49,7 +49,7 @@ class Overlap:
     since: Any
 
 
-class Table(Options):
+class TableOptions(Options):
     """What every table of every source may say of itself in `defs.yaml`."""
 
     key: list[str] = Field(min_length=1, description="Columns of the staged table that identify a row.")

@@ -10,7 +10,7 @@ import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.transaction import Table
+from data_platform.lakehouse.tables import Table
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import row_count
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.transaction import ConcurrentStepError, Table, commit
+from data_platform.lakehouse.tables import MODELLED, Table
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit
 
 BUILD = "build"
-MODELLED = "modelled"
 
 
 def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: int, *, run_id: str) -> int:

@@ -19,8 +19,8 @@ from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.publish import BUILD, built_from, publish, published_snapshots
 from data_platform.lakehouse.sql import literal, quote_all
-from data_platform.lakehouse.transaction import Table, commit
-from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.lakehouse.tables import Table, column_types
+from data_platform.lakehouse.transaction import commit
 from data_platform.modelling import dbt
 
 WITHOUT_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
@@ -214,7 +214,7 @@ def changed_rows(lake: Lakehouse, manifest: Mapping[str, Any], model: str, snaps
     since = published_snapshots(lake.connection).get(model)
     if since is None or dbt.materialization(manifest, model) != "incremental":
         return f"SELECT * FROM {now}"
-    columns = quote_all(lake_columns(lake.connection, table))
+    columns = quote_all(column_types(lake.connection, table))
     return (
         f"SELECT {columns} FROM ducklake_table_insertions({literal(CATALOG)}, {literal(BUILD)}, {literal(model)}, "
         f"{since + 1}, {snapshot}) WHERE rowid IN (SELECT rowid FROM {now}) "

@@ -8,8 +8,7 @@ from data_platform.contracts.audit import Audited, ContractError, Known, audit
 from data_platform.contracts.contract import Column
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.transaction import Table
-from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.lakehouse.tables import Table, column_types, staged_table
 from data_platform.staging.recipe import LINEAGE, VERSION, Recipe, carried_columns, version_of
 
 BATCH_ROWS = 250_000
@@ -106,8 +105,8 @@ def lookup(lake: Lakehouse) -> Known:
         if reference is None:
             raise AssertionError("only columns with a reference are looked up")
         source, _, name = reference.table.partition("/")
-        table = Table(f"staged_{source}", name)
-        if reference.column not in lake_columns(lake.connection, table):
+        table = staged_table(source, name)
+        if reference.column not in column_types(lake.connection, table):
             return values.clear()
         lake.connection.register("wanted", values.alias("value").to_frame().to_arrow())
         found = lake.connection.execute(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.lakehouse.tables import column_types
 from data_platform.staging.recipe import Recipe
 
 
@@ -26,7 +26,7 @@ def choose(
     lake: Lakehouse, recipe: Recipe, head: ledger.Head, *, rebuild: bool, loads: tuple[int, int] | None
 ) -> Input | None:
     """The loads to stage. A full refresh makes earlier loads history: staging starts at the last one."""
-    if not lake_columns(lake.connection, recipe.raw):
+    if not column_types(lake.connection, recipe.raw):
         return None
     staged_to = int(head.position.get("load_id", "0"))
     landed = lake.connection.execute(

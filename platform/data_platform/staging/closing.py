@@ -9,7 +9,8 @@ import polars as pl
 
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote
-from data_platform.lakehouse.transaction import DataFile, columns_of
+from data_platform.lakehouse.tables import column_types
+from data_platform.lakehouse.transaction import DataFile
 from data_platform.staging.recipe import Recipe, version_of
 
 
@@ -41,7 +42,7 @@ def find_closing(
     `failed` are the entries of this step: what failed again stays open, however it was judged.
     """
     connection = lake.connection
-    columns = columns_of(connection, recipe.quarantine)
+    columns = column_types(connection, recipe.quarantine)
     if not columns:
         return []
     # A quarantine of an earlier release does not tell keys yet.

@@ -9,12 +9,10 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from data_platform.contracts.contract import Contract, columns_of
-from data_platform.contracts.quarantine import quarantine_table
+from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.transaction import Table
-from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.lakehouse.tables import Table, column_types, quarantine_table, raw_table, staged_table
 
 LINEAGE = ("_load_id", "_row")
 """The raw row that a staged row came from. A staging function keeps these columns."""
@@ -42,11 +40,11 @@ class Recipe:
 
     @property
     def raw(self) -> Table:
-        return Table(f"raw_{self.source}", self.table)
+        return raw_table(self.source, self.table)
 
     @property
     def staged(self) -> Table:
-        return Table(f"staged_{self.source}", self.table)
+        return staged_table(self.source, self.table)
 
     @property
     def quarantine(self) -> Table:
@@ -77,7 +75,7 @@ class StagingResult:
 def version_of(recipe: Recipe) -> str | None:
     """The staged column that orders the versions of a row: the contract's own, typed, if it has the column
     `newest_by`, else the raw value in VERSION; None where order of arrival decides."""
-    names = {column.name for column in columns_of(recipe.contract)}
+    names = {column.name for column in contract_columns(recipe.contract)}
     return recipe.newest_by if recipe.newest_by is None or recipe.newest_by in names else VERSION
 
 
@@ -94,14 +92,14 @@ def carried_columns(recipe: Recipe) -> tuple[str, ...]:
 
 def staged_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
     """The Arrow schema of audited rows: the contract's columns, the lineage, the version if it is carried along."""
-    columns = {column.name: column.dtype for column in columns_of(recipe.contract)}
+    columns = {column.name: column.dtype for column in contract_columns(recipe.contract)}
     empty = pl.DataFrame(schema={**columns, "_load_id": pl.Int64, "_row": pl.Int64})
     schema = empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     return schema.append(pa.field(VERSION, _version_type(lake, recipe))) if version_of(recipe) == VERSION else schema
 
 
 def _version_type(lake: Lakehouse, recipe: Recipe) -> pa.DataType:
-    if recipe.newest_by is None or recipe.newest_by not in lake_columns(lake.connection, recipe.raw):
+    if recipe.newest_by is None or recipe.newest_by not in column_types(lake.connection, recipe.raw):
         return pa.string()
     probe = lake.connection.execute(f"SELECT {quote(recipe.newest_by)} FROM {recipe.raw.sql} LIMIT 0").to_arrow_table()
     return pl.DataFrame(pl.from_arrow(probe)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema.field(0).type

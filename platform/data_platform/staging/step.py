@@ -16,23 +16,14 @@ import polars as pl
 import pyarrow as pa
 
 from data_platform.contracts.audit import ContractError
-from data_platform.contracts.contract import columns_of, name_of
+from data_platform.contracts.contract import contract_columns, name_of
 from data_platform.contracts.quarantine import Selection, ensure_quarantine, require_quarantine, write_quarantine
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote_all
-from data_platform.lakehouse.transaction import (
-    DataFile,
-    commit,
-    discard,
-    discarded_on_failure,
-    duckdb_types,
-    ensure_table,
-    register,
-    write_file,
-)
-from data_platform.lakehouse.transaction import columns_of as lake_columns
+from data_platform.lakehouse.tables import column_types, duckdb_types, ensure_table
+from data_platform.lakehouse.transaction import DataFile, commit, discard, discarded_on_failure, register, write_file
 from data_platform.staging.batches import lookup, quarantine_entries, raw_batches, stage_batch
 from data_platform.staging.choice import Input, choose, loaded_without_rows
 from data_platform.staging.closing import find_closing, later_version
@@ -120,7 +111,7 @@ def _begin(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, ru
     with lake.reading():
         schema = staged_schema(lake, recipe)
         types = {**duckdb_types(lake.connection, schema), **ADDED}
-        stored = lake_columns(lake.connection, recipe.staged)
+        stored = column_types(lake.connection, recipe.staged)
     if not chosen.replaces:
         _require_same_contract(recipe, types, stored)
     return _Step(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored)
@@ -152,7 +143,7 @@ def _require_same_contract(recipe: Recipe, types: dict[str, str], stored: dict[s
     """Rows staged before a contract changed do not have its new types, nor values in columns that now need them."""
     if not stored:
         return
-    nullable = {column.name for column in columns_of(recipe.contract) if column.nullable}
+    nullable = {column.name for column in contract_columns(recipe.contract) if column.nullable}
     changed = [
         f"{column} is {stored[column]}" for column in types if stored.get(column, types[column]) != types[column]
     ]

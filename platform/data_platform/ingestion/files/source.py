@@ -17,7 +17,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import Format, Parsed, read
 from data_platform.ingestion.files.storage import CONTENT, Delivery
-from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Batch, Overlap, Position, Table
+from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Batch, Overlap, Position, TableOptions
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def _below(pattern: str) -> str:
     return pattern
 
 
-class FileTable(Table):
+class FileTable(TableOptions):
     """A table delivered as files. Gzip is unpacked wherever it is met, by its first bytes and not by its name."""
 
     path: Annotated[str, AfterValidator(_below)] = Field(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from data_platform.ingestion.source import Table
+from data_platform.ingestion.source import TableOptions
 from data_platform.options import Duration, Options, duration
 
 
@@ -230,7 +230,7 @@ class HttpLook(Options):
     )
 
 
-class HttpTable(Table):
+class HttpTable(TableOptions):
     """One table of an HTTP API: where it is, how its rows are found, paged through and asked for again."""
 
     path: str = Field(description="Path below the source's `url`.")

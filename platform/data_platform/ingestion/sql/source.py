@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import BATCH_ROWS, Batch, Overlap, Position, Table
+from data_platform.ingestion.source import BATCH_ROWS, Batch, Overlap, Position, TableOptions
 from data_platform.ingestion.sql.cursor import last_position, less, parse
 from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
 from data_platform.ingestion.sql.dialects.session import checked_names, known
@@ -50,7 +50,7 @@ class Cursor(Options):
     )
 
 
-class SqlTable(Table):
+class SqlTable(TableOptions):
     """A table or view of a relational database."""
 
     table: str | None = Field(

@@ -1,0 +1,94 @@
+"""Tables: how they and their schemas are called, which columns they have, and the DDL that makes them. Writing rows into
+them is in `transaction`.
+"""
+
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from data_platform.lakehouse.connect import CATALOG
+from data_platform.lakehouse.sql import quote
+
+RAW, STAGED, QUARANTINE = "raw", "staged", "quarantine"
+"""The layers that have a schema for each source: `raw_<source>` and so on."""
+
+MODELLED = "modelled"
+"""The layer, and the schema, of published models."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's place in the lakehouse."""
+
+    schema: str
+    name: str
+
+    @property
+    def sql(self) -> str:
+        return quote(CATALOG, self.schema, self.name)
+
+    @property
+    def layer(self) -> str:
+        """The first part of the schema: RAW, STAGED, QUARANTINE or MODELLED, or a schema of another kind."""
+        return self.schema.partition("_")[0]
+
+    @property
+    def source(self) -> str:
+        """The source whose table this is; empty outside the layers that have sources."""
+        return self.schema.partition("_")[2]
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def raw_table(source: str, table: str) -> Table:
+    """Where the raw rows of a source's table lie."""
+    return Table(f"{RAW}_{source}", table)
+
+
+def staged_table(source: str, table: str) -> Table:
+    """Where the staged rows of a source's table lie."""
+    return Table(f"{STAGED}_{source}", table)
+
+
+def quarantine_table(source: str, table: str) -> Table:
+    """Where the quarantine of a source's table lies."""
+    return Table(f"{QUARANTINE}_{source}", table)
+
+
+def modelled_table(model: str) -> Table:
+    """Where a published model lies."""
+    return Table(MODELLED, model)
+
+
+def column_types(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
+    """Column names and DuckDB types of a table; empty if there is no such table."""
+    try:
+        # Bound, not run: half the cost of asking duckdb_columns(), which lists every table there is.
+        relation = connection.sql(f"SELECT * FROM {table.sql}")
+    except duckdb.CatalogException:
+        return {}
+    return _types(relation)
+
+
+def duckdb_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
+    """The DuckDB type of each Arrow column."""
+    return _types(connection.from_arrow(schema.empty_table()))
+
+
+def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
+    return dict(zip(relation.columns, (str(kind) for kind in relation.types), strict=True))
+
+
+def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, columns: dict[str, str]) -> None:
+    """Create the table, or add the columns that it lacks, within the caller's transaction."""
+    existing = column_types(connection, table)
+    if not existing:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, table.schema)}")
+        body = ", ".join(f"{quote(name)} {kind}" for name, kind in columns.items())
+        connection.execute(f"CREATE TABLE {table.sql} ({body})")
+        return
+    for name, kind in columns.items():
+        if name not in existing:
+            connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(name)} {kind}")
