@@ -7,3 +7,9 @@ class PlatformError(Exception):
 
     Secrets never belong in it: URLs are passed through `data_platform.lakehouse.settings.redact_url` first.
     """
+
+
+class TransientError(PlatformError):
+    """May be gone when the step is run again, unchanged: a connection that broke, a server that is busy, another run that
+    committed first. Dagster retries a step that raises it, with back-off; a PlatformError of any other kind it does not.
+    """

@@ -14,13 +14,12 @@ from platform_tests.benchmarks.report import Row
 from platform_tests.benchmarks.scale import Scale
 from platform_tests.tables import MemorySource
 
-from data_platform.ingestion.drift import LINEAGE
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.source import Batch, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
-from data_platform.lakehouse.tables import Table, duckdb_types, ensure_table
+from data_platform.lakehouse.tables import LOAD_COLUMNS, Table, duckdb_types, ensure_table
 from data_platform.lakehouse.transaction import DataFile, commit, copy_to, new_path, register
 from data_platform.staging.recipe import ADDED, Recipe, staged_schema
 from data_platform.staging.step import stage_table
@@ -106,7 +105,7 @@ def _register(
     now = datetime.now(UTC)
     types = duckdb_types(connection, staged_schema(lake, RECIPE))
     own = {name: kind for name, kind in types.items() if not name.startswith("_")}
-    ensure_table(connection, RECIPE.raw, {**own, **LINEAGE})
+    ensure_table(connection, RECIPE.raw, {**own, **LOAD_COLUMNS})
     ensure_table(connection, RECIPE.staged, {**types, **ADDED})
     register(connection, RECIPE.raw, raw)
     register(connection, RECIPE.staged, staged)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from data_platform.contracts import Contract, Field, Instant, Reference
 from data_platform.contracts.audit import Audited, ContractError, audit
-
-LINEAGE = ("_load_id", "_row")
+from data_platform.lakehouse.tables import ROW_ID
 
 
 class Person(Contract):
@@ -71,7 +70,7 @@ GOOD: dict[str, Any] = {
 
 def audited(*rows: dict[str, Any], key: tuple[str, ...] = ("number",), contract: type[Contract] = Person) -> Audited:
     numbered = [{**GOOD, "_load_id": 1, "_row": i, **row} for i, row in enumerate(rows)]
-    return audit(pl.DataFrame(numbered, infer_schema_length=None), contract, LINEAGE, key)
+    return audit(pl.DataFrame(numbered, infer_schema_length=None), contract, ROW_ID, key)
 
 
 def reasons(result: Audited, row: int = 0) -> set[tuple[str, str, str | None]]:
@@ -189,7 +188,7 @@ def test_private_values_are_in_no_reason_and_no_violation() -> None:
 
     row = {"name": secret, "born": secret, "town": secret, "area": secret, "_load_id": 1, "_row": 1}
     frame = pl.DataFrame([row, {**row, "_row": 2}])
-    result = audit(frame, Secretive, LINEAGE, (), known=lambda column, values: values.clear())
+    result = audit(frame, Secretive, ROW_ID, (), known=lambda column, values: values.clear())
     assert len(result.bad) == 2
     assert {v["column"] for v in result.violations.to_dicts()} == {"", "name", "born", "town", "area"}
     assert secret not in str(result.bad.to_dicts())
@@ -212,7 +211,7 @@ def test_a_kept_orphan_is_counted_and_passes_while_a_quarantined_one_is_bad() ->
     rows = [("JFK", "AA"), ("XXX", "AA"), ("JFK", "??"), (None, "AA")]
     frame = pl.DataFrame({"airport": [a for a, _ in rows], "carrier": [c for _, c in rows]})
     frame = frame.with_columns(pl.lit(1).alias("_load_id"), pl.int_range(4).alias("_row"))
-    result = audit(frame, Visit, LINEAGE, (), known=lambda column, values: values.filter(values.is_in(["JFK", "AA"])))
+    result = audit(frame, Visit, ROW_ID, (), known=lambda column, values: values.filter(values.is_in(["JFK", "AA"])))
     assert result.good["_row"].to_list() == [0, 1, 3]
     assert reasons(result, 2) == {("carrier", "not in reference/carriers.carrier", "??")}
     kept = result.violations.filter(~pl.col("fatal")).to_dicts()
@@ -222,19 +221,19 @@ def test_a_kept_orphan_is_counted_and_passes_while_a_quarantined_one_is_bad() ->
 def test_a_missing_column_that_is_needed_is_an_error_that_lists_what_is_there() -> None:
     frame = pl.DataFrame([{**GOOD, "_load_id": 1, "_row": 1}]).drop("age")
     with pytest.raises(ContractError, match=r"Person needs the column age, .*They have: number, score"):
-        audit(frame, Person, LINEAGE)
+        audit(frame, Person, ROW_ID)
 
 
 def test_a_missing_column_that_may_be_null_is_null() -> None:
     frame = pl.DataFrame([{**GOOD, "_load_id": 1, "_row": 1}]).drop("seen", "town")
-    good = audit(frame, Person, LINEAGE).good
+    good = audit(frame, Person, ROW_ID).good
     assert good.row(0, named=True)["seen"] is None
     assert good.schema["seen"] == pl.Datetime("us", "UTC")
 
 
 def test_dropped_lineage_is_an_error_that_says_what_to_use_instead() -> None:
     with pytest.raises(ContractError, match=r"dropped the lineage column _row.*with_columns"):
-        audit(pl.DataFrame([{**GOOD, "_load_id": 1}]), Person, LINEAGE)
+        audit(pl.DataFrame([{**GOOD, "_load_id": 1}]), Person, ROW_ID)
 
 
 def test_a_rule_for_the_table_as_a_whole_that_fails_is_an_error() -> None:
@@ -275,8 +274,8 @@ def test_a_strict_contract_does_not_mind_the_lineage() -> None:
 
 def test_an_empty_frame_passes_with_the_contracts_columns_and_types() -> None:
     frame = pl.DataFrame([{**GOOD, "_load_id": 1, "_row": 1}]).clear()
-    result = audit(frame, Person, LINEAGE, ("number",))
-    assert result.good.columns == [*GOOD, *LINEAGE]
+    result = audit(frame, Person, ROW_ID, ("number",))
+    assert result.good.columns == [*GOOD, *ROW_ID]
     assert result.good.schema["seen"] == pl.Datetime("us", "UTC")
     assert result.bad.is_empty()
     assert result.violations.is_empty()
@@ -324,7 +323,7 @@ def test_good_and_bad_rows_are_those_of_a_plain_reading_of_the_contract(
         [{"number": n, "age": age, "grade": grade, "_load_id": 1, "_row": i} for i, (age, grade, n) in enumerate(rows)],
         schema={"number": pl.Int64, "age": pl.Int64, "grade": pl.String, "_load_id": pl.Int64, "_row": pl.Int64},
     )
-    result = audit(frame, Small, LINEAGE, ("number",))
+    result = audit(frame, Small, ROW_ID, ("number",))
     good = [i for i, (age, grade, _) in enumerate(rows) if age >= 0 and grade in ("a", "b")]
     assert result.good["_row"].to_list() == good
     assert sorted(result.bad["_row"].to_list()) == sorted(set(range(len(rows))) - set(good))

@@ -9,7 +9,8 @@ from polars.testing import assert_frame_equal
 from data_platform.contracts import Contract
 from data_platform.contracts.audit import Audited, Known, audit
 from data_platform.contracts.contract import Column
-from data_platform.staging.recipe import LINEAGE, StagingFunction
+from data_platform.lakehouse.tables import ROW_ID
+from data_platform.staging.recipe import StagingFunction
 
 WORDS = {
     "outside range": r"^(at least|at most|more than|less than) ",
@@ -40,9 +41,9 @@ def stage(
     """Stage and audit raw rows as the platform does. `known` gives the values of referenced tables."""
     numbered = raw.with_row_index("_row").with_columns(pl.lit(1, dtype=pl.Int64).alias("_load_id"))
     numbered = numbered.cast({"_row": pl.Int64})
-    audited = audit(function(numbered.lazy()).collect(), contract, LINEAGE, key, _lookup(known))
-    good = audited.good.sort("_row").unique(list(key), keep="last", maintain_order=True).drop(*LINEAGE)
-    bad = audited.bad.select(*LINEAGE, "reasons").explode("reasons").unnest("reasons").join(numbered, on=list(LINEAGE))
+    audited = audit(function(numbered.lazy()).collect(), contract, ROW_ID, key, _lookup(known))
+    good = audited.good.sort("_row").unique(list(key), keep="last", maintain_order=True).drop(*ROW_ID)
+    bad = audited.bad.select(*ROW_ID, "reasons").explode("reasons").unnest("reasons").join(numbered, on=list(ROW_ID))
     return Staged(good, bad, audited)
 
 

@@ -12,9 +12,7 @@ from typing import Literal
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-
-LINEAGE = {"_load_id": "BIGINT", "_loaded_at": "TIMESTAMP WITH TIME ZONE", "_row": "BIGINT"}
-"""What every raw row carries besides what the source said: the load, its time, and the row's number within it."""
+from data_platform.lakehouse.tables import LOAD_COLUMNS
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"})
 """What BIGINT holds."""
@@ -40,7 +38,7 @@ class Columns:
     drift: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settled = {column: kind for column, kind in self.before.items() if column not in LINEAGE}
+        self.settled = {column: kind for column, kind in self.before.items() if column not in LOAD_COLUMNS}
 
     def named(self, rows: pa.Table) -> pa.Table:
         """The rows with their columns spelt as they are stored. Raises PlatformError for names that clash."""
@@ -48,8 +46,10 @@ class Columns:
         names: dict[str, str] = {}
         for column in rows.column_names:
             lower = column.lower()
-            if lower in LINEAGE or lower in names:
-                other = "a name that the platform uses itself" if lower in LINEAGE else f"and a column {names[lower]}"
+            if lower in LOAD_COLUMNS or lower in names:
+                other = (
+                    "a name that the platform uses itself" if lower in LOAD_COLUMNS else f"and a column {names[lower]}"
+                )
                 raise PlatformError(
                     f"{self.label} has a column {column}, {other}. Nothing was loaded. Leave it out with `columns`, or "
                     "rename it in a view of the source."
@@ -108,7 +108,7 @@ class Columns:
 
     def found(self) -> dict[str, list[str]]:
         """All drift of this load: what was noted, and stored columns that the source no longer gives, as `lost`."""
-        lost = sorted(c for c in self.before if c not in LINEAGE and c not in self.seen) if self.seen else []
+        lost = sorted(c for c in self.before if c not in LOAD_COLUMNS and c not in self.seen) if self.seen else []
         return {**self.drift, **({"lost": lost} if lost else {})}
 
     def _added(self, rows: pa.Table) -> list[str]:

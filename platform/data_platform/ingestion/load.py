@@ -25,14 +25,21 @@ from data_platform.contracts.quarantine import (
     write_quarantine,
 )
 from data_platform.errors import PlatformError
-from data_platform.ingestion.drift import LINEAGE, UNKNOWN, Columns
+from data_platform.ingestion.drift import UNKNOWN, Columns
 from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.prefetch import prefetched
 from data_platform.ingestion.source import Batch, Overlap, Source, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
-from data_platform.lakehouse.tables import column_types, duckdb_types, ensure_table, quarantine_table, raw_table
+from data_platform.lakehouse.tables import (
+    LOAD_COLUMNS,
+    column_types,
+    duckdb_types,
+    ensure_table,
+    quarantine_table,
+    raw_table,
+)
 from data_platform.lakehouse.transaction import DataFile, commit, discard, discarded_on_failure, register, write_file
 
 CHUNK_ROWS = 1_000_000
@@ -245,7 +252,7 @@ class _Landing:
             values = ", ".join(
                 f"CAST({quote(column) if column in types else 'NULL'} AS {kind})"
                 for column, kind in self.columns.before.items()
-                if column not in LINEAGE
+                if column not in LOAD_COLUMNS
             )
             query += f" WHERE hash({values}) NOT IN (SELECT row_hash FROM landed)"
         return write_file(self.lake, self.raw, iter(rows.to_batches()), rows.schema, query)
@@ -283,7 +290,7 @@ class _Landing:
                     connection, self.head, position, row["ended_at"], relies_on_reads=self.overlapping
                 )
                 if not reason and types and (ready.files or not self.columns.before):
-                    ensure_table(connection, self.raw, {**types, **LINEAGE})
+                    ensure_table(connection, self.raw, {**types, **LOAD_COLUMNS})
                     register(connection, self.raw, ready.files)
                 if replaces_rejects:
                     supersede_rejects(connection, quarantined, self.load_id, row["ended_at"])
@@ -313,7 +320,7 @@ class _Landing:
             )
         )
         self.drop()
-        self._begin({**self.columns.before, **types, **LINEAGE} if types else {})
+        self._begin({**self.columns.before, **types, **LOAD_COLUMNS} if types else {})
 
     def _figures(self, ready: _Rows, reason: str | None) -> dict[str, Any]:
         """The row of the ledger that tells of this commit."""

@@ -1,5 +1,5 @@
-"""Tables: how they and their schemas are called, which columns they have, and the DDL that makes them. Writing rows into
-them is in `transaction`.
+"""Tables: how they and their schemas are called, which columns they have, and the DDL that makes them. Writing rows is
+in `transaction`.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,15 @@ RAW, STAGED, QUARANTINE = "raw", "staged", "quarantine"
 
 MODELLED = "modelled"
 """The layer, and the schema, of published models."""
+
+LOAD_COLUMNS = {"_load_id": "BIGINT", "_loaded_at": "TIMESTAMP WITH TIME ZONE", "_row": "BIGINT"}
+"""What every raw row carries besides what the source gave: the load, its time, and the row's number within it."""
+
+ROW_ID = ("_load_id", "_row")
+"""The columns that identify a raw row; staged rows carry them too."""
+
+CHANGE_COLUMNS = {"_operation": "VARCHAR", "_order": "BIGINT"}
+"""What raw rows from a log of changes carry besides: insert, update, delete or truncate, and the order in the log."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal
@@ -35,7 +35,7 @@ ATTEMPTS = 20
 """How often a commit is repeated when a writer outside the lock (dbt elsewhere, a person's shell) came between."""
 
 
-class ConcurrentStepError(PlatformError):
+class ConcurrentStepError(TransientError):
     """Another run landed first from the same position; this one changed nothing."""
 
 

@@ -8,8 +8,8 @@ from data_platform.contracts.audit import Audited, ContractError, Known, audit
 from data_platform.contracts.contract import Column
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import Table, column_types, staged_table
-from data_platform.staging.recipe import LINEAGE, VERSION, Recipe, carried_columns, version_of
+from data_platform.lakehouse.tables import ROW_ID, Table, column_types, staged_table
+from data_platform.staging.recipe import VERSION, Recipe, carried_columns, version_of
 
 BATCH_ROWS = 250_000
 
@@ -55,18 +55,18 @@ def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> 
     has a key if they have the same."""
     version = version_of(recipe)
     told = bad.select(
-        *LINEAGE,
+        *ROW_ID,
         pl.col("reasons").alias("__reasons"),
         _key(bad.schema, recipe.key).alias("__key"),
         (pl.lit(None, dtype=pl.String) if version is None else _text(version, bad.schema[version])).alias("__version"),
     )
     one = pl.col("__key").n_unique() == 1
-    reasons = told.group_by(*LINEAGE).agg(
+    reasons = told.group_by(*ROW_ID).agg(
         pl.col("__reasons").explode(),
         pl.when(one).then(pl.col("__key").first()).alias("__key"),
         pl.when(one).then(pl.col("__version").first()).alias("__version"),
     )
-    rows = raw.join(reasons, on=list(LINEAGE), how="inner")
+    rows = raw.join(reasons, on=list(ROW_ID), how="inner")
     record = [column for column in raw.columns if column not in ("_load_id", "_loaded_at", "_row")]
     has_place = {"_file", "_line"} <= set(raw.columns)
     return rows.select(

@@ -12,10 +12,7 @@ import pyarrow as pa
 from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import Table, column_types, quarantine_table, raw_table, staged_table
-
-LINEAGE = ("_load_id", "_row")
-"""The raw row that a staged row came from. A staging function keeps these columns."""
+from data_platform.lakehouse.tables import ROW_ID, Table, column_types, quarantine_table, raw_table, staged_table
 
 VERSION = "_version"
 """What orders the versions of a row where the contract does not have that column: the raw value in its own type, so
@@ -82,12 +79,12 @@ def version_of(recipe: Recipe) -> str | None:
 def order_of(recipe: Recipe) -> tuple[str, ...]:
     """The columns that order the versions of a row, the last one deciding among equals."""
     version = version_of(recipe)
-    return LINEAGE if version is None else (version, *LINEAGE)
+    return ROW_ID if version is None else (version, *ROW_ID)
 
 
 def carried_columns(recipe: Recipe) -> tuple[str, ...]:
     """The columns that pass through the staging function beside the contract's."""
-    return (*LINEAGE, VERSION) if version_of(recipe) == VERSION else LINEAGE
+    return (*ROW_ID, VERSION) if version_of(recipe) == VERSION else ROW_ID
 
 
 def staged_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
