@@ -10,6 +10,6 @@ class PlatformError(Exception):
 
 
 class TransientError(PlatformError):
-    """May be gone when the step is run again unchanged: a connection that broke, a busy server, another run that committed
+    """May be gone when the step is run again unchanged: a broken connection, a busy server, another run that committed
     first. Dagster retries a step that raises it, with back-off; a step that raises any other PlatformError it does not.
     """
