@@ -25,6 +25,7 @@ FLOORS = {
             "staging",
             "modelling",
             "observability",
+            "drafting",
             "components",
             "cli",
         ]

@@ -19,9 +19,9 @@ import typer
 from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
-    from data_platform.cli.draft import Draft
-    from data_platform.cli.look import Found
     from data_platform.components.spec import SourceSpec
+    from data_platform.drafting.draft import Draft
+    from data_platform.drafting.profile import Found
 
 app = typer.Typer(help="Add to a platform.", no_args_is_help=True)
 
@@ -156,8 +156,8 @@ def look(
     spool: Path,
 ) -> Looked:
     """Look at the source's data. Raises PlatformError if it cannot be reached or read."""
-    from data_platform.cli.look import look_at_database, look_at_files
-    from data_platform.cli.look_http import look_at_api
+    from data_platform.drafting.api import look_at_api
+    from data_platform.drafting.profile import look_at_database, look_at_files
 
     if kind is Kind.file:
         assert folder is not None  # noqa: S101 - asked for above
@@ -205,7 +205,7 @@ def database_address(name: str, given: str, address: str) -> tuple[str, dict[str
 def _drafted(found: "Found", key: str | None, cursor: str | None, kind: Kind, cursor_param: str | None) -> "Draft":
     from dataclasses import replace
 
-    from data_platform.cli.draft import draft_table
+    from data_platform.drafting.draft import draft_table
 
     columns = [name.strip() for name in (key or "").split(",") if name.strip()]
     if cursor and kind is Kind.file:
@@ -221,7 +221,7 @@ def _drafted(found: "Found", key: str | None, cursor: str | None, kind: Kind, cu
 
 def write(target: Path, package: Path, kind: Kind, attributes: dict[str, Any], drafts: Sequence["Draft"]) -> None:
     """Write the source's folder, whole or not at all."""
-    from data_platform.cli.draft import contracts_text, defs_text, staging_text
+    from data_platform.drafting.draft import contracts_text, defs_text, staging_text
 
     module = f"{package.name}.defs.{target.name}"
     files = {
@@ -285,8 +285,8 @@ def report(
     name: str, target: Path, package: Path, drafts: Sequence["Draft"], verdicts: Sequence[str], looked: Looked
 ) -> None:
     """Say what was found, what was written, and what to do next."""
-    from data_platform.cli.draft import CURSORS, dbt_source_text
     from data_platform.cli.show import console, grid
+    from data_platform.drafting.draft import CURSORS, dbt_source_text
 
     screen = console()
     for draft, verdict in zip(drafts, verdicts, strict=True):

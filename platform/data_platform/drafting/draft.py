@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from data_platform.cleaning.emails import EMAIL
 from data_platform.cleaning.time import parse_instant
-from data_platform.cli.look import Declared, Found, slug
 from data_platform.contracts import Contract
+from data_platform.drafting.profile import Declared, Found, slug
 from data_platform.errors import PlatformError
 
 LABELS = ("", "na", "n/a", "null", "none", "nan", "-")

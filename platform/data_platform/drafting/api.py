@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from data_platform.cli.look import Declared, Found, slug
+from data_platform.drafting.profile import Declared, Found, slug
 from data_platform.errors import PlatformError
 
 NEXT = (
