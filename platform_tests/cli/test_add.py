@@ -70,7 +70,7 @@ def test_a_database_becomes_a_source_that_loads_and_satisfies_its_contract(
 ) -> None:
     done = dp("add", "source", "shop", "--url", str(shop), "--table", "Order Items", "--table", "customers")
     assert done.exit_code == 0, done.stderr
-    assert "all 40 rows that were looked at satisfy it" in done.stdout
+    assert "all 40 rows that were read satisfy it" in done.stdout
     assert "dp run shop" in done.stdout
     assert "asset_key: [staged, shop, order_items]" in done.stdout
     monkeypatch.setenv("DATA_PLATFORM_MASK_KEY", MASK_KEY)
@@ -138,11 +138,11 @@ def test_without_a_cursor_it_says_which_column_looks_like_one(dp: Dp, package: P
         (["shop", "--url", "{shop}", "--table", "log", "--key", "id"], "no column id for a key. It has: message"),
         (["shop", "--url", "{shop}", "--table", "customers", "--cursor", "updatd"], "no column updatd"),
         (["Shop", "--url", "{shop}"], "cannot name a source"),
-        (["shop"], "--type sql|rest|file"),
+        (["shop"], "--type file|rest|sql"),
         (["shop", "--type", "sql"], "--url"),
         (["shop", "--type", "file"], "--folder"),
         (["shop", "--url", "{{{{ env.NO_SUCH_VARIABLE }}}}"], "NO_SUCH_VARIABLE"),
-        (["shop", "--url", "oracle://x"], "no database known here"),
+        (["shop", "--url", "oracle://x"], "What kind of source is at"),
         (["shop", "--folder", "no_such_folder"], "does not exist"),
     ],
 )

@@ -18,7 +18,7 @@ from data_platform.components.keys import CHECK, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Asked, least_interval, request_once
-from data_platform.components.sources import required
+from data_platform.components.source import required
 from data_platform.contracts.contract import Contract, contract_columns, name_of, owner_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger

@@ -20,7 +20,7 @@ from data_platform.components.audits import audit_definitions
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sources import DEFS, SourceComponent
+from data_platform.components.source import DEFS, SourceComponent
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 

@@ -1,13 +1,14 @@
-"""A look at an HTTP API for `dp add source`: where its rows are and how its pages follow one another.
+"""Profiles of HTTP APIs: where their rows are and how their pages follow one another.
 
 Only what was seen to work is drafted: a parameter for the next page counts once it has brought other rows.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from data_platform.drafting.profile import Declared, Found, slug
+from data_platform.drafting.profile import Declared, Profile, Request, TableProfile, slug
 from data_platform.errors import PlatformError
 
 NEXT = (
@@ -35,6 +36,21 @@ PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "n
 TOTALS = ("total", "total_count", "totalCount", "count", "total_pages", "totalPages")
 
 
+def profile_api(request: Request, address: str) -> Profile:
+    """Profile the one table behind the URL of an API's first page, which is `request.address` with its variables
+    resolved.
+
+    Raises PlatformError if it does not answer with rows, or if the token's variable is not set.
+    """
+    variable = request.token_variable
+    token = os.environ.get(variable) if variable else None
+    if variable and not token:
+        raise PlatformError(f"--token-env names {variable}, which is not set in the environment.")
+    base, table = api_table(address, request.tables[0] if request.tables else None, token)
+    auth = {"auth": {"type": "bearer", "token": "{{ env." + variable + " }}"}} if variable else {}
+    return Profile([table], {"description": f"The API at {base}.", "url": base, **auth})
+
+
 def split_url(url: str) -> tuple[str, str, dict[str, str]]:
     """Where the API begins, the path of the table, and the parameters, of the URL of a first page."""
     parts = urlsplit(url)
@@ -47,7 +63,7 @@ def split_url(url: str) -> tuple[str, str, dict[str, str]]:
     return f"{parts.scheme}://{parts.netloc}", parts.path or "/", dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
-def look_at_api(url: str, table: str | None, token: str | None) -> tuple[str, Found]:
+def api_table(url: str, table: str | None, token: str | None) -> tuple[str, TableProfile]:
     """Where the API begins, and the one table behind a URL. Raises PlatformError if it does not answer with rows."""
     from data_platform.ingestion.http.client import Pace, connect, redact
     from data_platform.ingestion.http.options import HttpOptions
@@ -96,7 +112,7 @@ def look_at_api(url: str, table: str | None, token: str | None) -> tuple[str, Fo
             notes += _counted(body, len(rows))
     whole = "pagination" not in place and not notes
     name = slug(table or path.rstrip("/").split("/")[-1] or "rows")
-    return base, Found(name, place, to_arrow(rows), whole, _texts(rows, whole=whole), notes=notes)
+    return base, TableProfile(name, place, to_arrow(rows), whole, _texts(rows, whole=whole), notes=notes)
 
 
 def _texts(rows: list[dict[str, Any]], *, whole: bool) -> dict[str, Declared]:

@@ -1,4 +1,5 @@
-"""From the first rows of a table to a draft of its contract, its staging function and its entry in `defs.yaml`.
+"""From the profile of a table to the draft of its contract: names, types, key, what is private. How a draft is written
+down is in `texts`.
 
 A draft claims only what the rows show: types that every value has, null where null was seen or cannot be ruled out, and
 a range only where the name leaves no doubt. Columns that look personal are masked: forgetting that is what hurts.
@@ -8,7 +9,6 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow as pa
 from data_platform.cleaning.emails import EMAIL
 from data_platform.cleaning.time import parse_instant
 from data_platform.contracts import Contract
-from data_platform.drafting.profile import Declared, Found, slug
+from data_platform.drafting.profile import Declared, TableProfile, slug
 from data_platform.errors import PlatformError
 
 LABELS = ("", "na", "n/a", "null", "none", "nan", "-")
@@ -71,7 +71,7 @@ class Column:
 class Draft:
     """One drafted table."""
 
-    found: Found
+    profile: TableProfile
     contract: str
     columns: Sequence[Column]
     key: Sequence[str]
@@ -79,7 +79,7 @@ class Draft:
 
     @property
     def name(self) -> str:
-        return self.found.name
+        return self.profile.name
 
     @property
     def staged(self) -> bool:
@@ -87,29 +87,29 @@ class Draft:
         return any(column.raw != column.name or column.labels for column in self.columns)
 
 
-def draft_table(found: Found, key: Sequence[str], cursor: str | None) -> Draft:
+def draft_table(profile: TableProfile, key: Sequence[str], cursor: str | None) -> Draft:
     """Draft one table. `key` and `cursor` are as a person gave them (the source's names, or the staged ones).
 
     Raises PlatformError if the rows have no columns, or there is no key and none can be told.
     """
-    rows = pl.DataFrame(pl.from_arrow(found.rows))
+    rows = pl.DataFrame(pl.from_arrow(profile.rows))
     names = column_names([name for name in rows.columns if name not in OWN])
     if not names:
-        raise PlatformError(f"{found.name} has no columns to draft a contract from: let it have some rows first.")
-    blanks = found.place.get("format", {}).get("type") == "csv"
-    schema = found.rows.schema
+        raise PlatformError(f"{profile.name} has no columns to draft a contract from: let it have some rows first.")
+    blanks = profile.place.get("format", {}).get("type") == "csv"
+    schema = profile.rows.schema
     columns = [
         draft_column(
-            raw, name, rows[raw], schema.field(raw).type, found.declared.get(raw), whole=found.whole, blanks=blanks
+            raw, name, rows[raw], schema.field(raw).type, profile.declared.get(raw), whole=profile.whole, blanks=blanks
         )
         for raw, name in names.items()
         if not pa.types.is_binary(schema.field(raw).type)
     ]
-    chosen = _key(found, rows, columns, names, key)
+    chosen = _key(profile, rows, columns, names, key)
     columns = [_not_null(column) if column.name in chosen else column for column in columns]
     if cursor is not None and cursor not in rows.columns:
-        raise PlatformError(f"{found.name} has no column {cursor} to be the cursor. It has: {', '.join(names)}.")
-    return Draft(found, class_name(found.name), columns, chosen, cursor)
+        raise PlatformError(f"{profile.name} has no column {cursor} to be the cursor. It has: {', '.join(names)}.")
+    return Draft(profile, class_name(profile.name), columns, chosen, cursor)
 
 
 def _not_null(column: Column) -> Column:
@@ -117,14 +117,14 @@ def _not_null(column: Column) -> Column:
 
 
 def _key(
-    found: Found, rows: pl.DataFrame, columns: Sequence[Column], names: Mapping[str, str], given: Sequence[str]
+    profile: TableProfile, rows: pl.DataFrame, columns: Sequence[Column], names: Mapping[str, str], given: Sequence[str]
 ) -> list[str]:
     """The key's columns by their staged names: those given, else the primary key, else the one column that can be."""
     unknown = [name for name in given if name not in names and name not in names.values()]
     if unknown:
-        raise PlatformError(f"{found.name} has no column {', '.join(unknown)} for a key. It has: {', '.join(names)}.")
-    if given or found.key:
-        return [names.get(name, name) for name in given or found.key]
+        raise PlatformError(f"{profile.name} has no column {', '.join(unknown)} for a key. It has: {', '.join(names)}.")
+    if given or profile.key:
+        return [names.get(name, name) for name in given or profile.key]
     possible = [
         column.raw
         for column in columns
@@ -140,7 +140,7 @@ def _key(
         return [names[(named or unique)[0]]]
     candidates = f"Unique in the first {rows.height:,} rows: {', '.join(unique)}." if unique else "No column is unique."
     raise PlatformError(
-        f"Which columns identify a row of {found.name}? Say so with --key (several by commas). {candidates} "
+        f"Which columns identify a row of {profile.name}? Say so with --key (several by commas). {candidates} "
         f"It has: {', '.join(names)}."
     )
 
@@ -274,134 +274,3 @@ def describe(name: str) -> str:
         return f"Whether it {' '.join(words)}."
     text = in_words(name)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def contracts_text(source: str, drafts: Sequence[Draft]) -> str:
-    """The module of a source's contracts."""
-    used = " ".join(column.annotation for draft in drafts for column in draft.columns)
-    standard = ["from typing import Annotated\n"] if "Annotated" in used else []
-    other = ["import polars as pl\n"] if "pl." in used else []
-    names = ["Contract", "Field", *(["Instant"] if "Instant" in used else [])]
-    imports = "\n".join([*standard, *other, f"from data_platform.contracts import {', '.join(names)}"])
-    tables = ", ".join(draft.name for draft in drafts)
-    head = f'"""What the staged tables of {source} promise: {tables}."""\n\n{imports}\n'
-    return head + "".join(f"\n\n{_class_text(draft)}" for draft in drafts)
-
-
-def _class_text(draft: Draft) -> str:
-    lines = [f"class {draft.contract}(Contract):", f'    """One row of {draft.name}."""', ""]
-    for column in draft.columns:
-        rules: dict[str, str] = {}
-        if column.nullable:
-            rules["nullable"] = "True"
-        if list(draft.key) == [column.name]:
-            rules["unique"] = "True"
-        if column.private:
-            rules["private"] = "True"
-        if column.name in CERTAIN_RANGES and column.annotation == "float":
-            low, high = CERTAIN_RANGES[column.name]
-            rules |= {"ge": str(low), "le": str(high)}
-        unit = UNITS.get(column.name.split("_")[-1]) if "_" in column.name else None
-        if unit and column.annotation in ("int", "float"):
-            rules["unit"] = f'"{unit}"'
-        meaning = f"Keyed hash of the {in_words(column.name)}." if column.private else describe(column.name)
-        rules["description"] = f'"{meaning}"'
-        line = f"    {column.name}: {column.annotation} = Field({', '.join(f'{k}={v}' for k, v in rules.items())})"
-        if len(line) > 120:
-            body = "".join(f"        {k}={v},\n" for k, v in rules.items())
-            line = f"    {column.name}: {column.annotation} = Field(\n{body}    )"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def staging_text(source: str, drafts: Sequence[Draft]) -> str | None:
-    """The module of a source's staging functions; None if none of its tables needs one."""
-    needed = [draft for draft in drafts if draft.staged]
-    if not needed:
-        return None
-    labels = any(column.labels for draft in needed for column in draft.columns)
-    imports = "import polars as pl\n" + ("\nfrom data_platform.cleaning import null_labels\n" if labels else "")
-    doc = f"How raw rows of {source} are repaired. What they must be afterwards is said in `contracts`."
-    head = f'"""{doc}"""\n\n{imports}'
-    return head + "".join(f"\n\n{_function_text(draft)}" for draft in needed)
-
-
-def _function_text(draft: Draft) -> str:
-    renames = {column.raw: column.name for column in draft.columns if column.raw != column.name}
-    lines = [
-        f"def {draft.name}(raw: pl.LazyFrame) -> pl.LazyFrame:",
-        f'    """Raw rows of {draft.name} to staged ones."""',
-    ]
-    chain = "raw"
-    if renames:
-        pairs = "".join(f"            {_quoted(old)}: {_quoted(new)},\n" for old, new in renames.items())
-        chain += f".rename(\n        {{\n{pairs}        }}\n    )"
-    nulls = [column for column in draft.columns if column.labels]
-    if nulls:
-        repairs = "".join(
-            f"        {column.name}=null_labels({_quoted(column.name)}, "
-            f"[{', '.join(_quoted(label) for label in column.labels)}]),\n"
-            for column in nulls
-        )
-        chain += f".with_columns(\n{repairs}    )"
-    return "\n".join([*lines, f"    return {chain}"]) + "\n"
-
-
-def _quoted(text: str) -> str:
-    """A text as Python writes it, in double quotes."""
-    import json
-
-    return json.dumps(text, ensure_ascii=False)
-
-
-def defs_text(module: str, kind: str, attributes: Mapping[str, Any], drafts: Sequence[Draft]) -> str:
-    """The source's `defs.yaml`. `module` is the package of the source, such as `nyc_flights.defs.shop`."""
-    lines = [f"type: data_platform.components.{kind}", "attributes:"]
-    lines += [f"  {name}: {inline(value)}" for name, value in attributes.items()]
-    lines.append("  tables:")
-    for draft in drafts:
-        lines.append(f"    {draft.name}:")
-        lines += [f"      {name}: {inline(value)}" for name, value in table_options(module, draft).items()]
-    return "\n".join(lines) + "\n"
-
-
-def table_options(module: str, draft: Draft) -> dict[str, Any]:
-    """What `defs.yaml` says of one table."""
-    masked = [column.raw for column in draft.columns if column.private]
-    within = [column.raw for column in draft.columns if column.within]
-    return {
-        "key": list(draft.key),
-        **draft.found.place,
-        "contract": f"{module}.contracts.{draft.contract}",
-        **({"stage": f"{module}.staging.{draft.name}"} if draft.staged else {}),
-        **({"mask": masked} if masked else {}),
-        **({"mask_within": within} if within else {}),
-        "description": f"Rows of {draft.name} as the source gives them.",
-    }
-
-
-def inline(value: Any) -> str:
-    """A value as YAML writes it on one line."""
-    import yaml
-
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
-    return text.removesuffix("\n...\n").strip()
-
-
-def dbt_source_text(source: str, draft: Draft) -> str:
-    """The entry by which dbt models find the staged table."""
-    lines = [
-        "version: 2",
-        "",
-        "sources:",
-        f"  - name: staged_{source}",
-        "    database: lake",
-        f"    schema: staged_{source}",
-        "    tables:",
-        f"      - name: {draft.name}",
-        "        config:",
-        "          meta:",
-        "            dagster:",
-        f"              asset_key: [staged, {source}, {draft.name}]",
-    ]
-    return "\n".join(lines) + "\n"

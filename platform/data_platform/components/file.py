@@ -1,0 +1,56 @@
+"""The component `FileSource`: tables delivered as files. How they are read is in `ingestion.files`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from data_platform.components.source import SourceComponent, SourceOptions
+from data_platform.components.spec import resolve
+from data_platform.errors import PlatformError
+from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.source import Source
+from data_platform.lakehouse.settings import settings_from_environment
+
+if TYPE_CHECKING:
+    from data_platform.drafting.profile import Profile, Request
+
+
+class FileSourceOptions(SourceOptions):
+    """Files in a folder."""
+
+    folder: str = Field(
+        description="The folder; a relative path lies below the platform's landing folder. May hold `{{ env.NAME }}`."
+    )
+    tables: dict[str, FileTable] = Field(min_length=1)
+
+
+class FileSource(SourceComponent):
+    """Tables delivered as files."""
+
+    model = FileSourceOptions
+    options: FileSourceOptions
+
+    def kind(self) -> str:
+        return "file"
+
+    def source(self, where: Path) -> Source:
+        settings = settings_from_environment()
+        settings.spool.mkdir(parents=True, exist_ok=True)
+        folder = settings.landing / resolve(self.options.folder, f"{where}: folder")
+        return Files(folder, self.options.tables, settings.spool)
+
+    @classmethod
+    def recognises(cls, address: str) -> bool:
+        """The path of a folder."""
+        return "://" not in address and Path(address).expanduser().is_dir()
+
+    @classmethod
+    def profile(cls, request: "Request") -> "Profile":
+        from data_platform.drafting.files import profile_files
+
+        return profile_files(request)
+
+    @classmethod
+    def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - as the base
+        raise PlatformError("Files need no --cursor: each is loaded once.")

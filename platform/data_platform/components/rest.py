@@ -1,0 +1,73 @@
+"""The component `RestSource`: tables of an HTTP API. How they are read is in `ingestion.http`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+
+from data_platform.components.source import SourceComponent, SourceOptions
+from data_platform.components.spec import VARIABLE, resolve, resolve_all
+from data_platform.errors import PlatformError
+from data_platform.ingestion.http.options import HttpOptions, HttpTable
+from data_platform.ingestion.source import Source
+
+if TYPE_CHECKING:
+    from data_platform.drafting.profile import Profile, Request
+
+
+class RestSourceOptions(SourceOptions, HttpOptions):
+    """An HTTP API."""
+
+    tables: dict[str, HttpTable] = Field(min_length=1)
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_plain(cls, value: str) -> str:
+        # An address from the environment is judged when it is known.
+        return value if VARIABLE.search(value) else HttpOptions._url_is_plain(value)
+
+
+class RestSource(SourceComponent):
+    """Tables of an HTTP API."""
+
+    model = RestSourceOptions
+    options: RestSourceOptions
+
+    def kind(self) -> str:
+        return "rest"
+
+    def source(self, where: Path) -> Source:
+        from data_platform.ingestion.http.source import HttpSource  # its client takes most of a second to import
+
+        options = self.options
+        given = {name: getattr(options, name) for name in HttpOptions.model_fields if name in options.model_fields_set}
+        api = HttpOptions.model_validate(resolve_all(_plain(given), str(where)))
+        return HttpSource(api, options.tables)
+
+    @classmethod
+    def recognises(cls, address: str) -> bool:
+        """A URL that begins with http:// or https://."""
+        return address.startswith(("http://", "https://"))
+
+    @classmethod
+    def profile(cls, request: "Request") -> "Profile":
+        from data_platform.drafting.api import profile_api
+
+        return profile_api(request, resolve(request.address, "--url"))
+
+    @classmethod
+    def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:
+        if not parameter:
+            raise PlatformError("An API needs to be asked for what is new: give --cursor-param, such as since.")
+        return {"column": column, "param": parameter}
+
+
+def _plain(value: Any) -> Any:
+    """Options as plain values, secrets revealed: for validating them once more, never for showing them."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,158 @@
+"""The base of the components that bring tables in: what every kind of source says in `defs.yaml`, and the definitions
+made of it. Each kind is a module of its own (`sql`, `rest`, `file`), here or in another package; the definitions that
+all of them make are in `assets` and `sensors`.
+
+The YAML is held against a strict model of its own rather than by Dagster's `Resolvable`, because only then is a
+mistake in the middle of a list reported with its line.
+"""
+
+from abc import abstractmethod
+from contextlib import nullcontext
+from datetime import timedelta
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+import dagster as dg
+from pydantic import BaseModel, Field
+
+from data_platform.components.assets import source_definitions
+from data_platform.components.spec import SourceSpec, table_spec
+from data_platform.errors import PlatformError
+from data_platform.ingestion.source import Source, TableOptions
+from data_platform.options import Duration, Options
+
+if TYPE_CHECKING:
+    from data_platform.drafting.profile import Profile, Request
+
+DEFS = "defs.yaml"
+
+ENTRY_POINTS = "data_platform.sources"
+"""The group of entry points by which a package registers its kinds of source: `mainframe =
+"my_package:MainframeSource"`."""
+
+
+class SourceOptions(Options):
+    """What every source says of itself in `defs.yaml`, besides how it is reached."""
+
+    description: str = Field(default="", description="What this system is; shown beside its assets.")
+    pool: str | None = Field(default=None, description="Pool that limits how many loads read it at once.")
+    every: Duration = Field(default=timedelta(seconds=30), description="How often the sensor probes it: 30s, 15m.")
+    refresh: Duration = Field(
+        default=timedelta(hours=1),
+        description="How often to load what a probe cannot tell anything about: an API without one, a table "
+        "without a cursor whose rows may change in place.",
+    )
+
+
+class SourceComponent(dg.Component):
+    """The base class of every kind of source: raw and staged assets, a contract check each, and a sensor.
+
+    A kind is the options that its `defs.yaml` may hold, and how the source is opened. To be drafted by `dp add source`
+    it also says which addresses are its own and profiles the tables behind one.
+    """
+
+    model: ClassVar[type[SourceOptions]]
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return cls.model
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        return cls(required(attributes, cls.model))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return source_definitions(self.spec(context.path))
+
+    def spec(self, folder: Path) -> SourceSpec:
+        """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for a contract or function that does
+        not exist."""
+        where, options = folder / DEFS, self.options
+        return SourceSpec(
+            name=folder.name,
+            kind=self.kind(),
+            where=where,
+            pool=options.pool or folder.name,
+            every=options.every,
+            refresh=options.refresh,
+            description=options.description,
+            tables={name: table_spec(name, table, cursor_of(table), where) for name, table in options.tables.items()},
+            open=lambda: nullcontext(self.source(where)),
+        )
+
+    @abstractmethod
+    def kind(self) -> str:
+        """What Dagster shows as the kind of the raw assets."""
+
+    @abstractmethod
+    def source(self, where: Path) -> Source:
+        """The source, its variables taken from the environment. Raises PlatformError, naming the file `where`, if one
+        of them is not set."""
+
+    @classmethod
+    def recognises(cls, address: str) -> bool:  # noqa: ARG003 - for those kinds that can tell
+        """Whether `dp add source` takes an address for one of this kind when no `--type` is given."""
+        return False
+
+    @classmethod
+    def profile(cls, request: "Request") -> "Profile":
+        """Profile the tables behind an address, for a draft. Raises PlatformError if it cannot be reached or read."""
+        raise PlatformError(
+            f"A {cls.__name__} cannot be drafted from its address {request.address}. Write its defs.yaml by hand: "
+            f"`type: {type_name(cls)}`; `dp doctor` says what is missing in it."
+        )
+
+    @classmethod
+    def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - of some kinds
+        """What `defs.yaml` says of a table's cursor, given what a person asked for on the command line."""
+        return {"column": column}
+
+
+@cache
+def source_kinds() -> dict[str, type[SourceComponent]]:
+    """The registered kinds of source by name: those of this package and of every other that is installed.
+
+    Raises PlatformError, naming the package, if one cannot be imported or is no SourceComponent.
+    """
+    kinds: dict[str, type[SourceComponent]] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            kind = entry.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise PlatformError(f"The kind of source {entry.name} ({entry.value}) cannot be loaded: {error}.") from None
+        if not (isinstance(kind, type) and issubclass(kind, SourceComponent)):
+            raise PlatformError(
+                f"The kind of source {entry.name} ({entry.value}) is no subclass of "
+                "data_platform.components.SourceComponent."
+            )
+        kinds[entry.name] = kind
+    return kinds
+
+
+def type_name(kind: type[SourceComponent]) -> str:
+    """How `defs.yaml` names a kind of source: by the shortest module that offers it."""
+    package = "data_platform.components"
+    return f"{package if kind.__module__.startswith(package + '.') else kind.__module__}.{kind.__name__}"
+
+
+def cursor_of(table: TableOptions) -> str | None:
+    """The column that says what is new in a table, if one does."""
+    cursor = getattr(table, "cursor", None)
+    return cursor.column if cursor is not None else None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def required(attributes: BaseModel | None, model: type[Model]) -> Model:
+    """The component's attributes. Raises PlatformError if `defs.yaml` has none."""
+    if not isinstance(attributes, model):
+        raise PlatformError(
+            f"`attributes:` is missing; a {model.__name__.removesuffix('Options')} needs at least tables."
+        )
+    return attributes

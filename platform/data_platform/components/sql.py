@@ -1,0 +1,51 @@
+"""The component `SqlSource`: tables of a relational database. How they are read is in `ingestion.sql`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from data_platform.components.source import SourceComponent, SourceOptions
+from data_platform.components.spec import VARIABLE, resolve
+from data_platform.ingestion.source import Source
+from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.options import Duration
+
+if TYPE_CHECKING:
+    from data_platform.drafting.profile import Profile, Request
+
+SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://")
+
+
+class SqlSourceOptions(SourceOptions):
+    """A relational database."""
+
+    url: str = Field(description="`postgresql://`, `mysql://`, `sqlite://` or a file; `{{ env.NAME }}` for secrets.")
+    statement_timeout: Duration | None = Field(default=None, description="Longest that one statement may run.")
+    tables: dict[str, SqlTable] = Field(min_length=1)
+
+
+class SqlSource(SourceComponent):
+    """Tables of a relational database."""
+
+    model = SqlSourceOptions
+    options: SqlSourceOptions
+
+    def kind(self) -> str:
+        url = self.options.url
+        return url.split(":")[0] if "://" in url and not VARIABLE.search(url) else "sql"
+
+    def source(self, where: Path) -> Source:
+        url = resolve(self.options.url, f"{where}: url")
+        return Relational(url, self.options.tables, self.options.statement_timeout)
+
+    @classmethod
+    def recognises(cls, address: str) -> bool:
+        """A database's URL, or the path of a file that is no folder."""
+        return address.startswith(SCHEMES) or ("://" not in address and not Path(address).expanduser().is_dir())
+
+    @classmethod
+    def profile(cls, request: "Request") -> "Profile":
+        from data_platform.drafting.databases import profile_database
+
+        return profile_database(request, resolve(request.address, "--url"))
