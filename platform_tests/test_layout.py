@@ -3,63 +3,20 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from platform_tests.drawing import FLOORS, MACHINERY, PLATFORM, README, ROOT, imports, modules, package_of, with_drawing
 
-ROOT = Path(__file__).parents[1]
-PLATFORM = ROOT / "platform"
-MACHINERY = PLATFORM / "data_platform"
-
-FLOORS = {
-    name: floor
-    for floor, name in enumerate(
-        [
-            "errors",
-            "options",
-            "lakehouse",
-            "cleaning",
-            "contracts",
-            "ingestion",
-            "staging",
-            "modelling",
-            "observability",
-            "drafting",
-            "components",
-            "cli",
-        ]
-    )
-}
-"""Each package has a floor of its own, and imports only from itself and from floors below."""
-
-DAGSTER_FROM = FLOORS["components"]
-
-
-def imports(file: Path) -> Iterator[str]:
-    """All that a module imports, within functions too."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            yield node.module or ""
-
-
-def modules() -> list[Path]:
-    return sorted(file for file in MACHINERY.rglob("*.py") if file.parent != MACHINERY or file.stem in FLOORS)
-
-
-def floor(file: Path) -> int:
-    return FLOORS[file.relative_to(MACHINERY).parts[0].removesuffix(".py")]
+DAGSTER_FROM = FLOORS.index("components")
 
 
 def test_the_standard_library_s_platform_is_not_shadowed() -> None:
     assert not (PLATFORM / "__init__.py").exists()
     code = "import platform; print(platform.python_version(), platform.__file__)"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert told.split()[0] == sys.version.split()[0]
-    assert str(ROOT) not in told
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.split()[0] == sys.version.split()[0]
+    assert str(ROOT) not in printed
 
 
 def test_only_the_known_packages_lie_in_the_source_root() -> None:
@@ -74,10 +31,10 @@ def test_a_module_imports_nothing_from_a_floor_above_its_own(file: Path) -> None
     for name in imports(file):
         top, *rest = name.split(".")
         if top == "data_platform" and rest:
-            assert FLOORS[rest[0]] <= floor(file), f"{file} imports {name}"
+            assert FLOORS.index(rest[0]) <= FLOORS.index(package_of(file)), f"{file} imports {name}"
         assert top not in ("nyc_flights", "pandas"), f"{file} imports {name}"
         if top.startswith("dagster"):
-            assert floor(file) >= DAGSTER_FROM, f"{file} imports {name}"
+            assert FLOORS.index(package_of(file)) >= DAGSTER_FROM, f"{file} imports {name}"
 
 
 def test_modules_that_define_assets_keep_their_annotations() -> None:
@@ -89,3 +46,8 @@ def test_modules_that_define_assets_keep_their_annotations() -> None:
 def test_every_module_says_what_belongs_there() -> None:
     for file in PLATFORM.rglob("*.py"):
         assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
+
+
+def test_the_drawing_in_the_readme_is_that_of_the_imports() -> None:
+    readme = README.read_text(encoding="utf-8")
+    assert readme == with_drawing(readme), "run `python -m platform_tests.drawing`"
