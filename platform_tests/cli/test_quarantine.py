@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from platform_tests.cli.conftest import GOOD, Dp
@@ -9,7 +10,7 @@ from platform_tests.tables import Order
 
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.lakehouse.connect import open_lakehouse
-from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.settings import Settings, settings_from_environment
 
 BAD_AMOUNT, BAD_STATUS = "1:60", "1:61"
 
@@ -102,7 +103,19 @@ def contract_allows_any_amount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
     def spec(package: Path, source: str) -> SourceSpec:
         half_a_minute = timedelta(seconds=30)
-        return SourceSpec(source, "file", package, "shop", half_a_minute, half_a_minute, "", {"orders": table}, None)  # type: ignore[arg-type]  # never opened
+        never: Any = None  # replaying opens no source
+        return SourceSpec(
+            source,
+            "file",
+            package,
+            "shop",
+            half_a_minute,
+            half_a_minute,
+            "",
+            {"orders": table},
+            never,
+            settings_from_environment(),
+        )
 
     monkeypatch.setattr("data_platform.components.workspace.platform_package", lambda name=None: tmp_path)
     monkeypatch.setattr("data_platform.components.platform.source_spec", spec)

@@ -42,7 +42,7 @@ class LedgerSource(SourceComponent):
     def kind(self):
         return "ledger"
 
-    def source(self, where: Path):
+    def source(self, where: Path, settings):
         book = Path(self.options.book)
         pattern = {"path": book.name, "format": {"type": "csv"}, "deliveries": "snapshot"}
         tables = {

@@ -10,7 +10,7 @@ from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.source import Source
-from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
@@ -34,8 +34,7 @@ class FileSource(SourceComponent):
     def kind(self) -> str:
         return "file"
 
-    def source(self, where: Path) -> Source:
-        settings = settings_from_environment()
+    def source(self, where: Path, settings: Settings) -> Source:
         settings.spool.mkdir(parents=True, exist_ok=True)
         folder = settings.landing / resolve(self.options.folder, f"{where}: folder")
         return Files(folder, self.options.tables, settings.spool)

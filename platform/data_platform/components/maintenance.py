@@ -12,7 +12,6 @@ from data_platform.components.keys import CHECK
 from data_platform.components.resource import LakehouseResource
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.maintenance import maintain
-from data_platform.lakehouse.settings import settings_from_environment
 
 KEEP_RUNS = timedelta(days=30)
 
@@ -24,7 +23,7 @@ RUNS_KEY = dg.AssetKey(["platform", "run_history"])
 def lakehouse_maintenance(lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
     """Merges small files, expires snapshots older than 30 days that nothing stands on, deletes files without a table,
     and clears what dbt and interrupted steps left behind."""
-    settings = settings_from_environment()
+    settings = lakehouse.settings
     try:
         with lakehouse.open() as lake:
             done = maintain(lake)

@@ -7,24 +7,25 @@ pass; else every published model stays as it was. Each model has one check, whic
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from data_platform.components.assets import failure
+from data_platform.components.component import Environment, PlatformComponent
 from data_platform.components.dbt_specs import model_specs
 from data_platform.components.keys import CHECK, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Asked, least_interval, request_once
-from data_platform.components.source import required
 from data_platform.contracts.contract import Contract, contract_columns, name_of, owner_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.publish import BUILD, built_from
-from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, Table, modelled_table
 from data_platform.modelling import dbt
 from data_platform.modelling.build import ModelResult, build_and_publish
@@ -48,30 +49,22 @@ class ModelsConfig(dg.Config):
     """Build incremental models from nothing, as is needed when their SQL changed."""
 
 
-class DbtModels(dg.Component):
+class DbtModels(PlatformComponent):
     """The models of a dbt project as assets, one check each, and the sensor that follows the staged tables."""
 
-    def __init__(self, options: DbtModelsOptions) -> None:
-        self.options = options
+    model = DbtModelsOptions
+    options: DbtModelsOptions
 
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return DbtModelsOptions
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "DbtModels":  # noqa: ARG003
-        return cls(required(attributes, DbtModelsOptions))
-
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        settings = settings_from_environment()
-        project = dbt.project_at((context.path / self.options.project).resolve(), settings)
+    def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
+        settings = environment.settings
+        project = dbt.project_at((folder / self.options.project).resolve(), settings)
         manifest = dbt.manifest(project, settings)
         contracts = dbt.contracts_of(self.options.contracts, dbt.models(manifest))
         assets = modelled_assets(project, manifest, contracts)
         job = dg.define_asset_job(
             "build_models", dg.AssetSelection.assets(assets), description="Build, audit and publish all models."
         )
-        sensor = modelled_sensor(manifest, self.options.every)
+        sensor = modelled_sensor(manifest, self.options.every, settings)
         return dg.Definitions(assets=[assets], jobs=[job], sensors=[sensor])
 
 
@@ -169,7 +162,7 @@ def _checked(result: ModelResult) -> dg.AssetCheckResult:
     )
 
 
-def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorDefinition:
+def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Settings) -> dg.SensorDefinition:
     """Asks for the models whose staged tables moved since they were published: lineage decides which."""
     ancestors = dbt.staged_ancestors(manifest)
     direct = dbt.parents(manifest)
@@ -183,7 +176,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta) -> dg.SensorD
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
-            with shared_lakehouse(settings_from_environment()) as lake, lake.reading():
+            with shared_lakehouse(settings) as lake, lake.reading():
                 stale = stale_models(lake, ancestors)
         except PlatformError as error:
             raise dg.Failure(description=str(error)) from None

@@ -5,8 +5,8 @@ be loaded appears as an asset `broken/<folder>` that says why, and everything el
 `DATA_PLATFORM_STRICT=1`, as in CI, the mistake is raised instead.
 """
 
-import os
 import warnings
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -17,26 +17,38 @@ from dagster.components.core.component_tree import ComponentTree, ComponentTreeE
 from pydantic import ValidationError
 
 from data_platform.components.audits import audit_definitions
+from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.source import DEFS, SourceComponent
+from data_platform.components.source import SourceComponent
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
+from data_platform.ingestion.source import Source
+from data_platform.lakehouse.settings import Settings, settings_from_environment
 
 BROKEN = "broken"
 
 
-def platform_definitions(package: Path) -> dg.Definitions:
-    """The definitions of the platform package in `package`, whose sources lie in `package/defs/<name>/defs.yaml`."""
-    parts = [_folder_definitions(folder) for folder in folders(package)]
-    executor = dg.multiprocess_executor if os.environ.get("DATA_PLATFORM_EXECUTOR") == "multiprocess" else None
+def platform_definitions(
+    package: Path, *, settings: Settings | None = None, sources: Mapping[str, Source] | None = None
+) -> dg.Definitions:
+    """The definitions of the platform package in `package`, whose sources lie in `package/defs/<name>/defs.yaml`.
+
+    `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
+    """
+    environment = Environment(settings or settings_from_environment(), sources or {})
+    parts = [_folder_definitions(folder, environment) for folder in folders(package)]
+    multiprocess = environment.settings.executor == "multiprocess"
     return dg.Definitions.merge(
         *parts,
         maintenance_definitions(),
         audit_definitions(parts),
         # Starting a process for each step costs more than most steps: in-process unless told otherwise.
-        dg.Definitions(resources={"lakehouse": LakehouseResource()}, executor=executor or dg.in_process_executor),
+        dg.Definitions(
+            resources={"lakehouse": LakehouseResource.at(settings)},
+            executor=dg.multiprocess_executor if multiprocess else dg.in_process_executor,
+        ),
     )
 
 
@@ -45,9 +57,12 @@ def folders(package: Path) -> list[Path]:
     return sorted(path.parent for path in (package / "defs").glob(f"*/{DEFS}"))
 
 
-def source_spec(package: Path, source: str) -> SourceSpec:
-    """One source of a platform, without the definitions made of it. Raises PlatformError if there is none, or it is
-    broken."""
+def source_spec(package: Path, source: str, settings: Settings | None = None) -> SourceSpec:
+    """One source of a platform, without the definitions made of it. `settings` are those of the environment unless
+    given.
+
+    Raises PlatformError if there is none, or it is broken.
+    """
     names = [folder.name for folder in folders(package)]
     if source not in names:
         raise PlatformError(f"{package.name} has no source {source}. There are: {', '.join(names) or 'none'}.")
@@ -55,7 +70,7 @@ def source_spec(package: Path, source: str) -> SourceSpec:
     try:
         component = _tree(folder).load_component(folder)
         if isinstance(component, SourceComponent):
-            return component.spec(folder)
+            return component.spec(folder, Environment(settings or settings_from_environment()))
     except BROKEN_BY as error:
         raise PlatformError(reason_of(error, folder / DEFS)) from None
     raise PlatformError(f"{folder / DEFS} describes no source, but a {type(component).__name__}.")
@@ -97,12 +112,16 @@ def _tree(folder: Path) -> ComponentTree:
     return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
 
 
-def _folder_definitions(folder: Path) -> dg.Definitions:
+def _folder_definitions(folder: Path, environment: Environment) -> dg.Definitions:
     try:
-        return _tree(folder).build_defs_at_path(folder)
+        tree = _tree(folder)
+        component = tree.load_component(folder)
+        if isinstance(component, PlatformComponent):
+            return component.definitions(folder, environment)
+        return tree.build_defs_at_path(folder)
     except BROKEN_BY as error:
         reason = reason_of(error, folder / DEFS)
-        if os.environ.get("DATA_PLATFORM_STRICT") == "1":
+        if environment.settings.strict:
             raise PlatformError(reason) from None
         return _broken(folder, reason)
 

@@ -10,6 +10,7 @@ from data_platform.components.spec import VARIABLE, resolve, resolve_all
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.source import Source
+from data_platform.lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
@@ -36,7 +37,7 @@ class RestSource(SourceComponent):
     def kind(self) -> str:
         return "rest"
 
-    def source(self, where: Path) -> Source:
+    def source(self, where: Path, settings: Settings) -> Source:  # noqa: ARG002 - of some kinds
         from data_platform.ingestion.http.source import HttpSource  # its client takes most of a second to import
 
         options = self.options

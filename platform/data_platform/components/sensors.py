@@ -20,7 +20,6 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Position, Source
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
-from data_platform.lakehouse.settings import settings_from_environment
 
 LOOK_TAG = ".dagster/look"
 """Runs that a sensor asked for have a tag `.dagster/look.<table>` for each table, whose value stands for what was new.
@@ -142,7 +141,7 @@ def read_states(spec: SourceSpec) -> dict[str, TableState]:
     Raises PlatformError if the lakehouse cannot be opened.
     """
     nothing = {table: TableState({}, unstaged=False, read_at=None) for table in spec.tables}
-    with shared_lakehouse(settings_from_environment()) as lake, lake.reading():
+    with shared_lakehouse(spec.settings) as lake, lake.reading():
         return {**nothing, **_states(lake, spec)} if ledger.exists(lake) else nothing
 
 

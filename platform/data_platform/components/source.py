@@ -1,9 +1,6 @@
 """The base of the components that bring tables in: what every kind of source says in `defs.yaml`, and the definitions
 made of it. Each kind is a module of its own (`sql`, `rest`, `file`), here or in another package; the definitions that
 all of them make are in `assets` and `sensors`.
-
-The YAML is held against a strict model of its own rather than by Dagster's `Resolvable`, because only then is a
-mistake in the middle of a list reported with its line.
 """
 
 from abc import abstractmethod
@@ -12,21 +9,21 @@ from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from data_platform.components.assets import source_definitions
+from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.spec import SourceSpec, table_spec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source, TableOptions
+from data_platform.lakehouse.settings import Settings
 from data_platform.options import Duration, Options
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
-
-DEFS = "defs.yaml"
 
 ENTRY_POINTS = "data_platform.sources"
 """The group of entry points by which a package registers its kinds of source: `mainframe =
@@ -46,7 +43,7 @@ class SourceOptions(Options):
     )
 
 
-class SourceComponent(dg.Component):
+class SourceComponent(PlatformComponent):
     """The base class of every kind of source: raw and staged assets, a contract check each, and a sensor.
 
     A kind is the options that its `defs.yaml` may hold, and how the source is opened. To be drafted by `dp add source`
@@ -55,24 +52,13 @@ class SourceComponent(dg.Component):
 
     model: ClassVar[type[SourceOptions]]
 
-    def __init__(self, options: Any) -> None:
-        self.options = options
+    def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
+        return source_definitions(self.spec(folder, environment))
 
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return cls.model
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
-        return cls(required(attributes, cls.model))
-
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return source_definitions(self.spec(context.path))
-
-    def spec(self, folder: Path) -> SourceSpec:
+    def spec(self, folder: Path, environment: Environment) -> SourceSpec:
         """What the `defs.yaml` of `folder` says, resolved. Raises PlatformError for a contract or function that does
         not exist."""
-        where, options = folder / DEFS, self.options
+        where, options, given = folder / DEFS, self.options, environment.sources.get(folder.name)
         return SourceSpec(
             name=folder.name,
             kind=self.kind(),
@@ -82,7 +68,8 @@ class SourceComponent(dg.Component):
             refresh=options.refresh,
             description=options.description,
             tables={name: table_spec(name, table, cursor_of(table), where) for name, table in options.tables.items()},
-            open=lambda: nullcontext(self.source(where)),
+            open=lambda: nullcontext(given if given is not None else self.source(where, environment.settings)),
+            settings=environment.settings,
         )
 
     @abstractmethod
@@ -90,9 +77,9 @@ class SourceComponent(dg.Component):
         """What Dagster shows as the kind of the raw assets."""
 
     @abstractmethod
-    def source(self, where: Path) -> Source:
-        """The source, its variables taken from the environment. Raises PlatformError, naming the file `where`, if one
-        of them is not set."""
+    def source(self, where: Path, settings: Settings) -> Source:
+        """The source, the variables of its address taken from the environment. Raises PlatformError, naming the file
+        `where`, if one of them is not set."""
 
     @classmethod
     def recognises(cls, address: str) -> bool:  # noqa: ARG003 - for those kinds that can tell
@@ -144,15 +131,3 @@ def cursor_of(table: TableOptions) -> str | None:
     """The column that says what is new in a table, if one does."""
     cursor = getattr(table, "cursor", None)
     return cursor.column if cursor is not None else None
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def required(attributes: BaseModel | None, model: type[Model]) -> Model:
-    """The component's attributes. Raises PlatformError if `defs.yaml` has none."""
-    if not isinstance(attributes, model):
-        raise PlatformError(
-            f"`attributes:` is missing; a {model.__name__.removesuffix('Options')} needs at least tables."
-        )
-    return attributes

@@ -15,6 +15,7 @@ from pathlib import Path
 from data_platform.contracts.contract import Contract, load_attribute, load_contract
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source, TableOptions
+from data_platform.lakehouse.settings import Settings
 from data_platform.staging.recipe import Recipe, StagingFunction
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
@@ -57,6 +58,7 @@ class SourceSpec:
     description: str
     tables: Mapping[str, TableSpec]
     open: Callable[[], AbstractContextManager[Source]]
+    settings: Settings
 
 
 def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) -> TableSpec:

@@ -9,6 +9,7 @@ from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import VARIABLE, resolve
 from data_platform.ingestion.source import Source
 from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.lakehouse.settings import Settings
 from data_platform.options import Duration
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class SqlSource(SourceComponent):
         url = self.options.url
         return url.split(":")[0] if "://" in url and not VARIABLE.search(url) else "sql"
 
-    def source(self, where: Path) -> Source:
+    def source(self, where: Path, settings: Settings) -> Source:  # noqa: ARG002 - of some kinds
         url = resolve(self.options.url, f"{where}: url")
         return Relational(url, self.options.tables, self.options.statement_timeout)
 

@@ -1,4 +1,5 @@
-"""Where a platform keeps its state, read from the environment once and passed on as a value.
+"""What a platform reads from the environment: where it keeps its state, how it runs, its secrets. Read once, here, and
+passed on as a value; the addresses and secrets of sources are theirs (`components.spec.resolve`).
 
 Two settings move it from one machine to many: `LAKEHOUSE_CATALOG` (SQLite file or `postgresql://`) and
 `LAKEHOUSE_DATA` (a folder or `s3://bucket/prefix`). Everything else lies below `DATA_PLATFORM_HOME`.
@@ -6,22 +7,56 @@ Two settings move it from one machine to many: `LAKEHOUSE_CATALOG` (SQLite file 
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from data_platform.errors import PlatformError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
+MASK_KEY_VARIABLE = "DATA_PLATFORM_MASK_KEY"
+
+MEMORY_LIMIT = "600MB"
+"""DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""
+
+EXECUTORS = ("in_process", "multiprocess")
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """How `s3://` data is reached: the usual AWS variables, and `S3_ENDPOINT` for stores that are not Amazon's.
+    `key_id` and `secret` are empty where the environment does not give them."""
+
+    key_id: str = ""
+    secret: str = field(default="", repr=False)
+    region: str = "us-east-1"
+    endpoint: str = ""
+
+    @property
+    def host(self) -> str:
+        """The endpoint without its scheme."""
+        return self.endpoint.split("://")[-1]
+
+    @property
+    def uses_tls(self) -> bool:
+        return not self.endpoint.startswith("http://")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """The places of one platform. `catalog` and `data` are as given: a path or a URL."""
+    """The settings of one platform. `catalog` and `data` are as given: a path or a URL. `memory` is DuckDB's limit.
+    `strict` makes a broken `defs.yaml` fail the code location. Secrets do not show when it is printed."""
 
     home: Path
     catalog: str
     data: str
+    memory: str = MEMORY_LIMIT
+    object_store: ObjectStore = ObjectStore()
+    mask_secret: str | None = field(default=None, repr=False)
+    executor: Literal["in_process", "multiprocess"] = "in_process"
+    strict: bool = False
 
     @property
     def catalog_is_sqlite(self) -> bool:
@@ -51,17 +86,36 @@ class Settings:
 
 
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read `DATA_PLATFORM_HOME`, `LAKEHOUSE_CATALOG` and `LAKEHOUSE_DATA`; by default all lies in `.state/`."""
+    """The settings that the environment gives; by default all state lies in `.state/`.
+
+    Raises PlatformError for a catalog of an unknown kind, or an executor that does not exist.
+    """
     home = Path(environment.get("DATA_PLATFORM_HOME") or REPOSITORY / ".state").expanduser().resolve()
     catalog = environment.get("LAKEHOUSE_CATALOG") or str(home / "lakehouse" / "catalog.sqlite")
-    data = environment.get("LAKEHOUSE_DATA") or str(home / "lakehouse" / "data")
     scheme = catalog.split("://")[0] if "://" in catalog else ""
     if scheme not in ("", "postgresql", "postgres", "sqlite"):
         raise PlatformError(
             f"LAKEHOUSE_CATALOG begins with {scheme}://, which is no catalog. "
             "Give the path of a SQLite file, or postgresql://user@host:port/database."
         )
-    return Settings(home, catalog.removeprefix("sqlite://"), data)
+    executor = environment.get("DATA_PLATFORM_EXECUTOR") or EXECUTORS[0]
+    if executor not in EXECUTORS:
+        raise PlatformError(f"DATA_PLATFORM_EXECUTOR is {executor!r}. It may be {' or '.join(EXECUTORS)}.")
+    return Settings(
+        home,
+        catalog.removeprefix("sqlite://"),
+        environment.get("LAKEHOUSE_DATA") or str(home / "lakehouse" / "data"),
+        memory=environment.get("LAKEHOUSE_MEMORY") or MEMORY_LIMIT,
+        object_store=ObjectStore(
+            key_id=environment.get("AWS_ACCESS_KEY_ID", ""),
+            secret=environment.get("AWS_SECRET_ACCESS_KEY", ""),
+            region=environment.get("AWS_REGION") or "us-east-1",
+            endpoint=environment.get("S3_ENDPOINT", ""),
+        ),
+        mask_secret=environment.get(MASK_KEY_VARIABLE) or None,
+        executor="multiprocess" if executor == "multiprocess" else "in_process",
+        strict=environment.get("DATA_PLATFORM_STRICT") == "1",
+    )
 
 
 def redact_url(url: str) -> str:
