@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WEATHER_PORT = 8713
 OPERATIONS = "operations.sqlite"
-LOOKS = 3
+ATTEMPTS = 3
 
 
 def demo(
@@ -147,7 +147,7 @@ def play_slowly(world: "World", days: int, seconds: float, console: "Console") -
 
 
 def play_and_load(world: "World", days: int, console: "Console") -> list["Outcome"]:
-    """Advance day by day; each day the sensors look, and what they ask for is run. The outcomes of all runs."""
+    """Advance day by day; each day the sensors are evaluated, and what they request is run. The outcomes of all runs."""
     import dagster as dg
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -173,7 +173,7 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
         definitions = platform_definitions(Path(__file__).parent)
         for _ in range(left):
             now = advance(world)
-            bar.update(task, description=date_of(now.day), doing="the sensors look")
+            bar.update(task, description=date_of(now.day), doing="evaluating the sensors")
 
             def shown(outcome: "Outcome") -> None:
                 bar.update(task, doing=outcome.name)
@@ -202,14 +202,14 @@ def sensors(definitions: "dg.Definitions") -> list["dg.SensorDefinition"]:
 def follow_sensor(
     sensor: "dg.SensorDefinition", definitions: "dg.Definitions", instance: "dg.DagsterInstance", shown: Any
 ) -> list["Outcome"]:
-    """Evaluate one sensor and execute what it asks for. A source that does not answer is asked LOOKS times: the day
-    would be over before a sensor that ticks by the clock looked again."""
+    """Evaluate one sensor and execute what it requests. A source that does not answer is probed ATTEMPTS times: the day
+    would be over before a sensor that ticks by the clock probed it again."""
     import dagster as dg
 
     from data_platform.components.execution import execute
 
     outcomes: list[Outcome] = []
-    for _ in range(LOOKS):
+    for _ in range(ATTEMPTS):
         with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
             try:
                 requests = sensor.evaluate_tick(context).run_requests or []

@@ -100,7 +100,7 @@ def source(
 
 
 def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple[type["SourceComponent"], str]:
-    """The kind of source that is meant, and its address; asked for where neither was given.
+    """The kind of source that is meant, and its address; a person is asked where neither was given.
 
     Raises PlatformError, naming the kinds that are registered, if there is none by that name or none for the address.
     """
@@ -127,7 +127,7 @@ def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple
 
 
 def prompt(question: str, option: str, choices: Sequence[str] = ()) -> str:
-    """Ask a person. Raises PlatformError, naming the option, where nobody is there to answer."""
+    """Ask a person. Raises PlatformError, naming the option, where standard input is no terminal."""
     if not sys.stdin.isatty():
         raise PlatformError(f"{question}? Say so with {option}{' ' + '|'.join(choices) if choices else ''}.")
     answer: str = typer.prompt(question).strip()
@@ -139,7 +139,7 @@ def prompt(question: str, option: str, choices: Sequence[str] = ()) -> str:
 def drafted(
     profile: "TableProfile", component: type["SourceComponent"], key: str | None, cursor: str | None, param: str | None
 ) -> "Draft":
-    """The draft of one table, with the key and the cursor that were asked for."""
+    """The draft of one table, with the key and the cursor that were given."""
     from data_platform.drafting.draft import draft_table
 
     columns = [name.strip() for name in (key or "").split(",") if name.strip()]

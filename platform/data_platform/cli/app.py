@@ -102,7 +102,7 @@ def show_error(message: str) -> None:
 app = typer.Typer(
     cls=Commands,
     name="dp",
-    help="Run a data platform: load, look, repair, extend.",
+    help="Run a data platform: load, query, repair, extend.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -112,7 +112,7 @@ app = typer.Typer(
 
 @app.callback()
 def every_command() -> None:
-    """Run a data platform: load, look, repair, extend."""
+    """Run a data platform: load, query, repair, extend."""
     load_environment(settings_from_environment().home)
 
 

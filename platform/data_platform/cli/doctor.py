@@ -39,7 +39,7 @@ SERVERS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `remedy` is what to do, empty if nothing needs doing."""
+    """One thing that was examined. `remedy` is what to do, empty if nothing needs doing."""
 
     what: str
     verdict: Verdict

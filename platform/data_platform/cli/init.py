@@ -1,7 +1,7 @@
 """`dp init`: a new platform beside those that are there, with one small source that works. Its files are in `skeleton`.
 
-The package is written whole or not at all; then workspace.yaml and pyproject.toml are told of it, line by line, so that
-what people wrote there, comments included, stays.
+The package is written whole or not at all; then it is entered in workspace.yaml and pyproject.toml, line by line, so
+that what people wrote there, comments included, stays.
 """
 
 import keyword

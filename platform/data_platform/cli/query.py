@@ -1,4 +1,4 @@
-"""`dp sql` and `dp read`: look at any table, as it is or as it was. Both open the lakehouse read-only."""
+"""`dp sql` and `dp read`: query any table, as it is or as it was. Both open the lakehouse read-only."""
 
 import sys
 from pathlib import Path

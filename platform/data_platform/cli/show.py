@@ -41,11 +41,11 @@ COPY_OPTIONS = {
 }
 
 TABLE_ROWS = 50
-"""Rows that a table on the screen has, unless told otherwise."""
+"""Rows that a table on the screen has by default."""
 
 CELL_CHARACTERS = 80
 WIDE = 10_000
-"""Columns of an output that nobody looks at directly (a pipe, a file): nothing is cut off there."""
+"""Width in characters of an output that goes to a pipe or a file, where nothing is cut off."""
 
 
 def console() -> "Console":

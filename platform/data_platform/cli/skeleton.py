@@ -69,7 +69,7 @@ class Order(Contract):
 
 STAGING = '''\
 """How raw orders are repaired: spellings of the status, amounts in several notations.
-What they must be afterwards is said in `contracts`; what cannot be read is left as it is, for them to refuse."""
+The rules that staged orders keep are in `contracts`; what cannot be read is left as it is, for them to refuse."""
 
 import polars as pl
 

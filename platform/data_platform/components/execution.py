@@ -87,7 +87,7 @@ def execute(
     run_id = str(uuid.uuid4())
     began = time.monotonic()
 
-    def heard(entry: Any) -> None:
+    def on_event(entry: Any) -> None:
         event = entry.dagster_event
         if event is None:
             return
@@ -96,7 +96,7 @@ def execute(
             if on_change is not None:
                 on_change(outcome)
 
-    instance.add_event_listener(run_id, heard)
+    instance.add_event_listener(run_id, on_event)
     job = definitions.resolve_implicit_global_asset_job_def()
     run_config = {**QUIET, **({"ops": {op: {"config": dict(given)} for op, given in config.items()}} if config else {})}
     result = job.execute_in_process(

@@ -44,7 +44,7 @@ def platform_definitions(
         *parts,
         maintenance_definitions(),
         audit_definitions(parts),
-        # Starting a process for each step costs more than most steps: in-process unless told otherwise.
+        # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
         dg.Definitions(
             resources={"lakehouse": LakehouseResource.at(settings)},
             executor=dg.multiprocess_executor if multiprocess else dg.in_process_executor,

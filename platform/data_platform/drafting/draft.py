@@ -2,7 +2,7 @@
 down is in `texts`.
 
 A draft claims only what the rows show: types that every value has, null where null was seen or cannot be ruled out, and
-a range only where the name leaves no doubt. Columns that look personal are masked: forgetting that is what hurts.
+a range only where the name leaves no doubt. Columns that look personal are masked: a private value that was written once stays.
 """
 
 import keyword
@@ -90,7 +90,7 @@ class Draft:
 def draft_table(profile: TableProfile, key: Sequence[str], cursor: str | None) -> Draft:
     """Draft one table. `key` and `cursor` are as a person gave them (the source's names, or the staged ones).
 
-    Raises PlatformError if the rows have no columns, or there is no key and none can be told.
+    Raises PlatformError if the rows have no columns, or no key was given and none can be recognised.
     """
     rows = pl.DataFrame(pl.from_arrow(profile.rows))
     names = column_names([name for name in rows.columns if name not in OWN])

@@ -70,7 +70,7 @@ def file_groups(folder: Path) -> dict[str, tuple[str, Path]]:
 
 
 def file_format(path: Path) -> dict[str, Any]:
-    """How a file is written, as `format` in `defs.yaml` says it. Raises PlatformError where that cannot be told."""
+    """How a file is written, as `format` in `defs.yaml` says it. Raises PlatformError if that cannot be recognised."""
     try:
         start = path.open("rb").read(SNIFFED_BYTES)
         if start[:2] == b"\x1f\x8b":

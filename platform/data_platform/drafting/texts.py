@@ -84,7 +84,7 @@ def staging_text(source: str, drafts: Sequence[Draft]) -> str | None:
         return None
     labels = any(column.labels for draft in needed for column in draft.columns)
     imports = "import polars as pl\n" + ("\nfrom data_platform.cleaning import null_labels\n" if labels else "")
-    doc = f"How raw rows of {source} are repaired. What they must be afterwards is said in `contracts`."
+    doc = f"How raw rows of {source} are repaired. The rules that staged rows keep are in `contracts`."
     head = f'"""{doc}"""\n\n{imports}'
     return head + "".join(f"\n\n{_function_text(draft)}" for draft in needed)
 

@@ -1,5 +1,5 @@
 """What the modelled tables promise: the contract of each dbt model, by which its build is audited before publication.
-Types, ranges and keys are said here; what takes more than one table (relations, totals) is tested by dbt.
+Types, ranges and keys are here; what takes more than one table (relations, totals) is tested by dbt.
 """
 
 from typing import Any, ClassVar

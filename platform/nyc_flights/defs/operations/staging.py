@@ -1,5 +1,5 @@
 """How rows of the operations database are repaired: labels, placeholders, numbers and dates in many hands.
-What they must be afterwards is said in `contracts`; what cannot be read is left as it is, for them to refuse.
+The rules that staged rows keep are in `contracts`; what cannot be read is left as it is, for them to refuse.
 """
 
 import polars as pl
