@@ -147,7 +147,8 @@ def play_slowly(world: "World", days: int, seconds: float, console: "Console") -
 
 
 def play_and_load(world: "World", days: int, console: "Console") -> list["Outcome"]:
-    """Advance day by day; each day the sensors are evaluated, and what they request is run. The outcomes of all runs."""
+    """Advance day by day; each day the sensors are evaluated, and what they request is run. The outcomes of all
+    runs."""
     import dagster as dg
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -238,42 +239,26 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     spoiled = read_truth(world.folder).group_by("source", "table", "expected").len().rows()
     known = {(source, table, expected): count for source, table, expected, count in spoiled}
     with open_lakehouse(settings, read_only=True) as lake:
-        landed = lake.connection.execute(
-            f"SELECT source, table_name, sum(rows_landed), count(*) FROM {ledger.name('loads')} "
-            "WHERE status = 'landed' GROUP BY ALL ORDER BY ALL"
-        ).fetchall()
-        staged = lake.connection.execute(
-            f"SELECT source, table_name, sum(rows_quarantined) FROM {ledger.name('stagings')} GROUP BY ALL"
-        ).fetchall()
-        rejected = lake.connection.execute(
-            f"SELECT source, table_name, sum(rows_quarantined) FROM {ledger.name('loads')} GROUP BY ALL"
-        ).fetchall()
-        published = lake.connection.execute(
-            f"SELECT model, arg_max(rows, publication_id), count(*), max(publication_id) "
-            f"FROM {ledger.name('publications')} GROUP BY ALL ORDER BY ALL"
-        ).fetchall()
-        counts = {(source, table): row_count(lake, staged_table(source, table)) for source, table, _ in staged}
-    bad = {(source, table): count for source, table, count in staged}
-    unreadable = {(source, table): count for source, table, count in rejected}
+        totals = ledger.totals(lake)
+        published = ledger.published(lake)
+        counts = {one: row_count(lake, staged_table(one.source, one.table)) for one in totals}
     tables = Table(title=f"From the sources to the staged tables, to day {clock(world).day}", title_justify="left")
     for name in ("table", "loads", "rows landed", "rows staged", "values spoiled, repaired", "rows quarantined"):
         tables.add_column(name, justify="left" if name == "table" else "right")
-    for source, table, rows, loads in landed:
-        quarantined = bad.get((source, table), 0) + unreadable.get((source, table), 0)
-        repaired = known.get((source, table, "repaired"), 0)
+    for one in totals:
         tables.add_row(
-            f"{source}/{table}",
-            f"{loads:,}",
-            f"{rows:,}",
-            f"{counts.get((source, table), 0):,}",
-            f"{repaired:,}",
-            f"{quarantined:,}",
+            f"{one.source}/{one.table}",
+            f"{one.loads:,}",
+            f"{one.rows_landed:,}",
+            f"{counts[one]:,}",
+            f"{known.get((one.source, one.table, 'repaired'), 0):,}",
+            f"{one.rows_quarantined:,}",
         )
     models = Table(title="Published", title_justify="left")
-    for name in ("model", "rows", "publications"):
+    for name in ("model", "rows", "publication"):
         models.add_column(name, justify="left" if name == "model" else "right")
-    for model, rows, times, _ in published:
-        models.add_row(str(modelled_table(model)), f"{rows:,}", f"{times:,}")
+    for model, last in sorted(published.items()):
+        models.add_row(str(modelled_table(model)), f"{last.rows:,}", f"{last.publication_id:,}")
     console.print(tables)
     console.print(models)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]

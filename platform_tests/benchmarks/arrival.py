@@ -26,7 +26,6 @@ from platform_tests.benchmarks.worker import peak_mib
 from platform_tests.servers import free_port
 
 from data_platform.components.models import SENSOR
-from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import REPOSITORY, Settings, settings_from_environment
 from nyc_flights.simulator import web
@@ -156,12 +155,10 @@ def _arrive(
     publication = _published(lake)
     load = _one(
         lake,
-        f"SELECT run_id, started_at, ended_at FROM {ledger.name('loads')} WHERE source = 'web' AND started_at >= ?",
+        "SELECT run_id, started_at, ended_at FROM platform.loads WHERE source = 'web' AND started_at >= ?",
         arrived,
     )
-    staging = _one(
-        lake, f"SELECT ended_at FROM {ledger.name('stagings')} WHERE source = 'web' AND started_at >= ?", arrived
-    )
+    staging = _one(lake, "SELECT ended_at FROM platform.stagings WHERE source = 'web' AND started_at >= ?", arrived)
     seen, asked = (_tick_of(instance, name, run) for name, run in (("web_sensor", load[0]), (SENSOR, publication[0])))
     return Times(arrived, seen, load[1], load[2], staging[0], asked, publication[1]), watch
 
@@ -170,7 +167,7 @@ def _published(lake: Lakehouse) -> Any:
     """Run and time of the mart's last publication, and the staging of the access log that it was built from."""
     return _one(
         lake,
-        f"SELECT run_id, published_at, built_from->>'$.\"{LOG}\"' FROM {ledger.name('publications')} "
+        f"SELECT run_id, published_at, built_from->>'$.\"{LOG}\"' FROM platform.publications "
         f"WHERE model = '{MART}' ORDER BY publication_id DESC LIMIT 1",
     )
 

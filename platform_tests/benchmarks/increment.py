@@ -109,11 +109,15 @@ def _register(
     ensure_table(connection, RECIPE.staged, {**types, **ADDED})
     register(connection, RECIPE.raw, raw)
     register(connection, RECIPE.staged, staged)
-    table = {"source": RECIPE.source, "table_name": RECIPE.table, "started_at": now, "ended_at": now}
+    source, table = RECIPE.source, RECIPE.table
     ledger.advance(connection, ledger.Head("raw", RECIPE.source, RECIPE.table, 0, {}), {"cursor": "1"}, now)
-    ledger.record(connection, "loads", {**table, "load_id": 1, "kind": "additions", "status": "landed"})
+    ledger.record_load(
+        connection, ledger.Load(source, table, 1, "benchmark", "rows", "landed", now, now, rows_landed=1)
+    )
     ledger.advance(connection, ledger.Head("staged", RECIPE.source, RECIPE.table, 0, {}), {"load_id": "1"}, now)
-    ledger.record(connection, "stagings", {**table, "staging_id": 1, "kind": "additions", "status": "staged"})
+    ledger.record_staging(
+        connection, ledger.Staging(source, table, 1, "benchmark", "rows", "staged", now, now, load_from=1, load_to=1)
+    )
 
 
 def stage(folder: str, into: str, rows: int, size: int, which: str) -> Callable[[], int]:

@@ -146,11 +146,11 @@ def test_full_refresh_rebuild_and_backfill_are_asked_for_in_the_launchpad(shop: 
     full = shop.run(*ORDERS, config={"raw__shop__orders": {"full_refresh": True}})
     assert materialized(full)[ORDERS[0]]["rows landed"] == 4
     assert shop.query("SELECT kind FROM platform.stagings ORDER BY staging_id") == [
-        ("additions",),
-        ("additions",),
+        ("rows",),
+        ("rows",),
         ("backfill",),
         ("rebuild",),
-        ("snapshot",),
+        ("whole",),
     ]
 
 

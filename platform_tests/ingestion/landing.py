@@ -28,7 +28,7 @@ def rows(lake: Lakehouse, columns: str = "order_id", table: str = "raw_shop.orde
 
 
 def position(lake: Lakehouse) -> dict[str, str]:
-    query = "SELECT partition, value FROM platform.positions WHERE layer = 'raw' AND partition <> '#step'"
+    query = "SELECT partition, value FROM platform.positions WHERE layer = 'raw'"
     return dict(lake.connection.execute(query).fetchall())
 
 

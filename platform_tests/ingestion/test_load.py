@@ -36,7 +36,7 @@ def test_a_load_lands_rows_position_and_figures_together(lake: Lakehouse) -> Non
     assert result.bytes > 0
     assert rows(lake, "order_id, _load_id, _row") == [("1", 1, 0), ("2", 1, 1), ("3", 1, 2)]
     ledger = rows(lake, "load_id, kind, status, rows_read, rows_landed, run_id", "platform.loads")
-    assert ledger == [(1, "additions", "landed", 3, 3, "run-1")]
+    assert ledger == [(1, "rows", "landed", 3, 3, "run-1")]
 
 
 @ON_SQLITE
@@ -230,7 +230,7 @@ def test_a_forced_refresh_reads_from_the_beginning_and_counts_as_the_whole_table
     result = load(lake, source, full_refresh=True)
     assert source.asked == [{}]
     assert (result.loads, result.rows_landed) == ((2,), 7)
-    assert rows(lake, "kind, rows_landed", "platform.loads") == [("additions", 1), ("snapshot", 7)]
+    assert rows(lake, "kind, rows_landed", "platform.loads") == [("rows", 1), ("whole", 7)]
 
 
 @ON_SQLITE

@@ -133,7 +133,7 @@ def test_a_head_counts_steps_and_keeps_what_a_step_does_not_name(lake: Lakehouse
     assert (head.number, head.position) == (0, {})
     positions: list[dict[str, str]] = [{"a": "1", "b": "1"}, {"b": "2"}, {}]
     for position in positions:
-        head = commit(lake, partial(ledger.advance, start=head, position=position, at=datetime.now(UTC)))
+        head = commit(lake, partial(ledger.advance, head=head, position=position, at=datetime.now(UTC)))
     assert head == ledger.head(lake, "raw", "shop", "orders")
     assert (head.number, head.position) == (3, {"a": "1", "b": "2"})
     assert ledger.head(lake, "staged", "shop", "orders").number == 0

@@ -40,7 +40,9 @@ def test_loads_add_up_by_day_with_their_pace_and_what_was_refused(lake: Lakehous
 def test_freshness_tells_the_time_since_and_the_loads_that_wait(lake: Lakehouse) -> None:
     load(lake, 1)
     ensure_views(lake)
-    asked = "SELECT loads_waiting, staged_at IS NULL, seconds_since_load BETWEEN 0 AND 600 FROM platform.freshness"
+    asked = (
+        "SELECT loads_awaiting_staging, staged_at IS NULL, seconds_since_load BETWEEN 0 AND 600 FROM platform.freshness"
+    )
     assert lake.connection.execute(asked).fetchall() == [(1, True, True)]
     stage_table(lake, RECIPE, run_id="r")
     assert lake.connection.execute(asked).fetchall() == [(0, False, True)]

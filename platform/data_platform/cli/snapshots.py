@@ -32,16 +32,14 @@ def snapshots(
     """List the versions of the lakehouse, newest first; read one with `dp read TABLE --at VERSION`."""
     from data_platform.lakehouse import history, ledger
     from data_platform.lakehouse.connect import open_lakehouse
-    from data_platform.lakehouse.publish import published_snapshots
     from data_platform.lakehouse.settings import settings_from_environment
 
     with open_lakehouse(settings_from_environment(), read_only=True) as lake:
         found = history.snapshots(lake, limit)
         names = table_names(lake)
         published: dict[int, list[str]] = {}
-        if ledger.exists(lake):
-            for model, snapshot in sorted(published_snapshots(lake.connection).items()):
-                published.setdefault(snapshot, []).append(model)
+        for model, last in sorted(ledger.published(lake).items()):
+            published.setdefault(last.snapshot_id, []).append(model)
     if as_json:
         print_json(
             [

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -99,82 +99,31 @@ def read_status(lake: "Lakehouse", found: Status) -> Status:
     def of(source: str, table: str) -> TableStatus:
         return tables.setdefault((source, table), TableStatus(source, table))
 
-    staged_to = _staged_to(lake)
-    for source, table, at, state, reason, last in _loads(lake):
-        one = of(source, table)
-        one.loaded_at, one.load_status, one.reason = at, state, reason
-        one.awaiting = (last or 0) > staged_to.get((source, table), 0)
-    for source, table, at, state, reason in _stagings(lake):
-        one = of(source, table)
-        one.staged_at, one.staging_status, one.reason = at, state, one.reason or reason
+    for load in ledger.last_loads(lake):
+        one = of(load.source, load.table)
+        one.loaded_at, one.load_status, one.reason = load.loaded_at, load.status, load.reason
+    for staging in ledger.last_stagings(lake):
+        one = of(staging.source, staging.table)
+        one.staged_at, one.staging_status, one.reason = staging.staged_at, staging.status, one.reason or staging.reason
+    for (source, table), loads in ledger.loads_awaiting_staging(lake).items():
+        of(source, table).awaiting = loads > 0
     for (schema, name), rows in counts.items():
         layer, _, source = schema.partition("_")
         if layer in ("raw", "staged", "quarantine") and source:
             setattr(of(source, name), {"quarantine": "quarantined"}.get(layer, f"{layer}_rows"), rows)
     models: dict[str, ModelStatus] = {}
-    for model, rows, at, snapshot in _publications(lake):
-        models[model] = ModelStatus(model, rows, at, snapshot=snapshot)
-    for layer, source, table, passed, checked, failed in _audits(lake):
-        if layer == "staged":
-            one = of(source, table)
-            one.passed, one.rows_checked, one.rows_failed = passed, checked, failed
-        elif layer == "modelled":
-            model = models.setdefault(table, ModelStatus(table))
-            model.passed, model.violations = passed, failed
+    for name, last in ledger.published(lake).items():
+        models[name] = ModelStatus(name, last.rows, last.published_at, snapshot=last.snapshot_id)
+    for verdict in ledger.last_verdicts(lake):
+        if verdict.source is not None:
+            one = of(verdict.source, verdict.table)
+            one.passed, one.rows_checked, one.rows_failed = verdict.passed, verdict.rows_checked, verdict.rows_failed
+        else:
+            model = models.setdefault(verdict.table, ModelStatus(verdict.table))
+            model.passed, model.violations = verdict.passed, verdict.rows_failed
     found.tables = [tables[key] for key in sorted(tables)]
     found.models = [models[key] for key in sorted(models)]
     return found
-
-
-def _loads(lake: "Lakehouse") -> list[Any]:
-    """Of each table: when it was last loaded, how that ended, why if it was refused, and the last load that landed."""
-    from data_platform.lakehouse import ledger
-
-    return lake.connection.execute(
-        "SELECT source, table_name, max(ended_at) FILTER (status = 'landed'), arg_max(status, load_id), "
-        "CASE arg_max(status, load_id) WHEN 'refused' THEN arg_max(reason, load_id) END, "
-        "max(load_id) FILTER (status = 'landed' AND rows_landed > 0) "
-        f"FROM {ledger.name('loads')} GROUP BY ALL"
-    ).fetchall()
-
-
-def _stagings(lake: "Lakehouse") -> list[Any]:
-    """Of each table: when it was last staged, how that ended, why if it was refused."""
-    from data_platform.lakehouse import ledger
-
-    return lake.connection.execute(
-        "SELECT source, table_name, max(ended_at) FILTER (status = 'staged'), arg_max(status, staging_id), "
-        "CASE arg_max(status, staging_id) WHEN 'refused' THEN arg_max(reason, staging_id) END "
-        f"FROM {ledger.name('stagings')} GROUP BY ALL"
-    ).fetchall()
-
-
-def _staged_to(lake: "Lakehouse") -> dict[tuple[str, str], int]:
-    from data_platform.lakehouse import ledger
-
-    rows = lake.connection.execute(
-        f"SELECT source, table_name, value FROM {ledger.name('positions')} "
-        "WHERE layer = 'staged' AND partition = 'load_id'"
-    ).fetchall()
-    return {(source, table): int(value) for source, table, value in rows}
-
-
-def _audits(lake: "Lakehouse") -> list[Any]:
-    from data_platform.lakehouse import ledger
-
-    return lake.connection.execute(
-        "SELECT layer, source, table_name, arg_max(passed, audited_at), arg_max(rows_checked, audited_at), "
-        f"arg_max(rows_failed, audited_at) FROM {ledger.name('audits')} GROUP BY ALL"
-    ).fetchall()
-
-
-def _publications(lake: "Lakehouse") -> list[Any]:
-    from data_platform.lakehouse import ledger
-
-    return lake.connection.execute(
-        'SELECT model, arg_max("rows", publication_id), max(published_at), arg_max(snapshot_id, publication_id) '
-        f"FROM {ledger.name('publications')} GROUP BY ALL"
-    ).fetchall()
 
 
 def _bytes(lake: "Lakehouse") -> int:

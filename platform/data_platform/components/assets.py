@@ -17,7 +17,6 @@ from data_platform.components.metadata import (
     column_lineage,
     contract_schema,
     empty_frame,
-    last_load,
     load_metadata,
     place,
     private_raw_columns,
@@ -33,6 +32,7 @@ from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import contract_columns, description_of, name_of, owner_of
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import LoadResult, load_table
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import RAW, STAGED, raw_table
 from data_platform.observability.views import ensure_views
@@ -150,7 +150,7 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
                 "dagster/column_schema": stored_schema(lake.connection, stored),
                 **({"sample": shown} if shown is not None else {}),
             },
-            data_version=dg.DataVersion(str(last_load(lake, spec.name, table.name))),
+            data_version=dg.DataVersion(str(ledger.last_landed(lake, spec.name, table.name))),
         ),
         dg.AssetCheckResult(
             asset_key=key,

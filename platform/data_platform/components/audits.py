@@ -24,7 +24,6 @@ from data_platform.lakehouse.tables import (
     STAGED,
     Table,
     column_types,
-    ensure_table,
     modelled_table,
     staged_table,
 )
@@ -32,26 +31,22 @@ from data_platform.lakehouse.transaction import commit
 from data_platform.staging.batches import lookup
 
 AUDIT_KEY = dg.AssetKey(["platform", "full_audit"])
-KIND = "full"
-"""What the ledger calls the kind of these audits; those of steps and builds have none."""
-
-PUBLISHED = "published"
-"""What the ledger gives as the source of the verdicts on published models."""
 
 
 @dataclass(frozen=True)
 class AuditedTable:
-    """A staged table or published model, the dotted path of its contract, and its key where it has one."""
+    """A staged table, or a published model (which has no source), the dotted path of its contract, and its key where it
+    has one."""
 
     layer: str
-    source: str
+    source: str | None
     name: str
     contract: str
     key: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
-        return staged_table(self.source, self.name) if self.layer == STAGED else modelled_table(self.name)
+        return modelled_table(self.name) if self.source is None else staged_table(self.source, self.name)
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def audited_tables(parts: Sequence[dg.Definitions]) -> list[AuditedTable]:
             for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else ():
                 layer, *rest = spec.key.path
                 if layer in (STAGED, MODELLED) and "contract" in spec.metadata:
-                    source = rest[0] if layer == STAGED else PUBLISHED
+                    source = rest[0] if layer == STAGED else None
                     key = tuple(str(spec.metadata["key"]).split(", ")) if "key" in spec.metadata else ()
                     found.append(AuditedTable(layer, source, rest[-1], str(spec.metadata["contract"]), key))
     return found
@@ -157,30 +152,28 @@ def record_verdicts(lake: Lakehouse, verdicts: Sequence[TableVerdict], run_id: s
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         at = datetime.now(UTC)
-        ensure_table(connection, Table(ledger.SCHEMA, "audits"), {"kind": "VARCHAR"})
-        for one in verdicts:
-            violations = [dict(violation) for violation in one.verdict.violations]
-            if one.error:
-                violations.append({"column": "", "check": one.error, "rows": 0, "value": None, "fatal": True})
-            ledger.record(
-                connection,
-                "audits",
-                {
-                    "layer": one.audited.layer,
-                    "source": one.audited.source,
-                    "table_name": one.audited.name,
-                    "run_id": run_id,
-                    "contract": one.audited.contract,
-                    "audited_at": at,
-                    "passed": one.passed,
-                    "rows_checked": one.verdict.rows,
-                    "rows_failed": sum(violation["rows"] for violation in one.verdict.broken),
-                    "violations": violations,
-                    "kind": KIND,
-                },
-            )
+        ledger.record_audit(connection, *(_as_audit(one, run_id, at) for one in verdicts))
 
     commit(lake, work)
+
+
+def _as_audit(one: TableVerdict, run_id: str, at: datetime) -> ledger.Audit:
+    violations = [dict(violation) for violation in one.verdict.violations]
+    if one.error:
+        violations.append({"column": "", "check": one.error, "rows": 0, "value": None, "fatal": True})
+    return ledger.Audit(
+        kind="full",
+        layer=one.audited.layer,
+        source=one.audited.source,
+        table=one.audited.name,
+        run_id=run_id,
+        contract=one.audited.contract,
+        audited_at=at,
+        passed=one.passed,
+        rows_checked=one.verdict.rows,
+        rows_failed=sum(violation["rows"] for violation in one.verdict.broken),
+        violations=violations,
+    )
 
 
 def _told(one: TableVerdict) -> str:

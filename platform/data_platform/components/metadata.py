@@ -83,31 +83,17 @@ def empty_frame(lake: Lakehouse, table: Table) -> pl.DataFrame:
     return lake.connection.execute(f"SELECT * FROM {table.sql} LIMIT 0").pl()
 
 
-def last_load(lake: Lakehouse, source: str, table: str) -> int:
-    """The number of the last load that changed a raw table; 0 if none did."""
-    row = lake.connection.execute(
-        f"SELECT max(load_id) FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed' "
-        "AND (rows_landed > 0 OR kind = 'snapshot')",
-        [source, table],
-    ).fetchone()
-    return int(row[0] or 0) if row is not None else 0
-
-
 def recent_loads(lake: Lakehouse, source: str, table: str) -> dg.MarkdownMetadataValue | None:
     """The rows that the last loads of a table brought, as bars, the latest first; None before the first."""
-    rows = lake.connection.execute(
-        "SELECT strftime(ended_at, '%Y-%m-%d %H:%M'), rows_landed, rows_quarantined, status "
-        f"FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? ORDER BY load_id DESC LIMIT {BARS}",
-        [source, table],
-    ).fetchall()
-    if not rows:
+    loads = ledger.recent_loads(lake, source, table, BARS)
+    if not loads:
         return None
-    most = max(1, *(landed for _, landed, _, _ in rows))
+    most = max(1, *(load.rows_landed for load in loads))
     lines = [
-        f"{at}  {_bar(landed, most)} {landed:,}"
-        + (f", {quarantined:,} quarantined" if quarantined else "")
-        + (" (refused)" if status == "refused" else "")
-        for at, landed, quarantined, status in rows
+        f"{load.ended_at:%Y-%m-%d %H:%M}  {_bar(load.rows_landed, most)} {load.rows_landed:,}"
+        + (f", {load.rows_quarantined:,} quarantined" if load.rows_quarantined else "")
+        + (" (refused)" if load.status == "refused" else "")
+        for load in loads
     ]
     return dg.MetadataValue.md("\n".join(["```", *lines, "```"]))
 

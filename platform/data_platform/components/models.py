@@ -24,7 +24,7 @@ from data_platform.contracts.contract import Contract, contract_columns, name_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
-from data_platform.lakehouse.publish import BUILD, built_from
+from data_platform.lakehouse.publish import BUILD
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, Table, modelled_table
 from data_platform.modelling import dbt
@@ -176,8 +176,10 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Set
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
-            with shared_lakehouse(settings) as lake, lake.reading():
-                stale = stale_models(lake, ancestors)
+            with shared_lakehouse(settings) as lake:
+                ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
+                with lake.reading():
+                    stale = stale_models(lake, ancestors)
         except PlatformError as error:
             raise dg.Failure(description=str(error)) from None
         if not stale:
@@ -202,13 +204,11 @@ def with_stale_parents(model: str, stale: Collection[str], direct: Mapping[str, 
 def stale_models(lake: Lakehouse, ancestors: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
     """Models with newer staged rows than they were published from, and those rows' staging steps. A model of which a
     staged table does not exist yet is left out."""
-    if not ledger.exists(lake):
-        return {}
-    steps = dbt.staged_steps(lake)
-    published = built_from(lake.connection)
+    steps = ledger.staged_steps(lake)
+    published = ledger.published(lake)
     stale = {}
     for model, tables in ancestors.items():
         now = {table: steps[table] for table in tables if table in steps}
-        if len(now) == len(tables) and now != published.get(model):
+        if len(now) == len(tables) and (model not in published or now != published[model].built_from):
             stale[model] = now
     return stale

@@ -19,7 +19,7 @@ from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Position, Source
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
+from data_platform.lakehouse.connect import shared_lakehouse
 
 LOOK_TAG = ".dagster/look"
 """Runs that a sensor asked for have a tag `.dagster/look.<table>` for each table, whose value stands for what was new.
@@ -140,34 +140,12 @@ def read_states(spec: SourceSpec) -> dict[str, TableState]:
 
     Raises PlatformError if the lakehouse cannot be opened.
     """
-    nothing = {table: TableState({}, unstaged=False, read_at=None) for table in spec.tables}
-    with shared_lakehouse(spec.settings) as lake, lake.reading():
-        return {**nothing, **_states(lake, spec)} if ledger.exists(lake) else nothing
-
-
-def _states(lake: Lakehouse, spec: SourceSpec) -> dict[str, TableState]:
-    rows = lake.connection.execute(
-        f"SELECT layer, table_name, partition, value, moved_at FROM {ledger.name('positions')} WHERE source = ?",
-        [spec.name],
-    ).fetchall()
-    landed = dict(
-        lake.connection.execute(
-            f"SELECT table_name, max(load_id) FROM {ledger.name('loads')} WHERE source = ? AND status = 'landed' "
-            "AND (rows_landed > 0 OR kind = 'snapshot') GROUP BY table_name",
-            [spec.name],
-        ).fetchall()
-    )
-    states = {}
-    for table in spec.tables:
-        raw = {partition: value for layer, name, partition, value, _ in rows if (layer, name) == ("raw", table)}
-        staged = {partition: value for layer, name, partition, value, _ in rows if (layer, name) == ("staged", table)}
-        times = [
-            at for layer, name, partition, _, at in rows if (layer, name, partition) == ("raw", table, ledger.STEP)
-        ]
-        raw.pop(ledger.STEP, None)
-        unstaged = landed.get(table, 0) > int(staged.get("load_id", "0"))
-        states[table] = TableState(raw, unstaged, times[0] if times else None)
-    return states
+    with shared_lakehouse(spec.settings) as lake:
+        ledger.exists(lake)  # brings that of an earlier release up to date, which needs a transaction of its own
+        with lake.reading():
+            found = ledger.table_states(lake, spec.name)
+    states = {table: found.get(table, ledger.TableState()) for table in spec.tables}
+    return {table: TableState(one.position, bool(one.awaiting), one.loaded_at) for table, one in states.items()}
 
 
 def is_blind(look: Position | None) -> bool:

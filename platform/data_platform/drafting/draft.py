@@ -2,7 +2,8 @@
 down is in `texts`.
 
 A draft claims only what the rows show: types that every value has, null where null was seen or cannot be ruled out, and
-a range only where the name leaves no doubt. Columns that look personal are masked: a private value that was written once stays.
+a range only where the name leaves no doubt. Columns that look personal are masked: a private value that was written
+once stays.
 """
 
 import keyword

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
 
 import duckdb
 import polars as pl
@@ -279,25 +278,23 @@ class _Landing:
             row = self._figures(ready, reason)
             quarantined = quarantine_table(self.source, self.name)
             entries = [rejects_frame(r, self.load_id, withhold=bool(self.masks)) for r in ready.rejects]
-            rejects = write_quarantine(self.lake, quarantined, entries, self.run_id, row["ended_at"])
+            rejects = write_quarantine(self.lake, quarantined, entries, self.run_id, row.ended_at)
             files += [rejects] if rejects is not None else []
             position = {} if reason else self.position
             types = self.columns.settled
             replaces_rejects = self.snapshot and not reason and has_open_rejects(self.lake.connection, quarantined)
 
             def work(connection: duckdb.DuckDBPyConnection) -> ledger.Head:
-                moved = ledger.advance(
-                    connection, self.head, position, row["ended_at"], relies_on_reads=self.overlapping
-                )
+                moved = ledger.advance(connection, self.head, position, row.ended_at)
                 if not reason and types and (ready.files or not self.columns.before):
                     ensure_table(connection, self.raw, {**types, **LOAD_COLUMNS})
                     register(connection, self.raw, ready.files)
                 if replaces_rejects:
-                    supersede_rejects(connection, quarantined, self.load_id, row["ended_at"])
+                    supersede_rejects(connection, quarantined, self.load_id, row.ended_at)
                 if rejects is not None:
                     ensure_quarantine(connection, quarantined)
                     register(connection, quarantined, [rejects])
-                ledger.record(connection, "loads", row)
+                ledger.record_load(connection, row)
                 return moved
 
             self.head = commit(self.lake, work)
@@ -310,39 +307,40 @@ class _Landing:
                 self.source,
                 self.name,
                 (self.head.number,),
-                row["rows_read"],
-                row["rows_landed"],
-                row["rows_repeated"],
-                row["rows_quarantined"],
-                row["bytes"],
+                row.rows_read,
+                row.rows_landed,
+                row.rows_repeated,
+                row.rows_quarantined,
+                row.bytes,
                 self.head.position,
-                row["drift"],
+                row.drift,
             )
         )
         self.drop()
+        self.started = row.ended_at  # what follows is the next load's time
         self._begin({**self.columns.before, **types, **LOAD_COLUMNS} if types else {})
 
-    def _figures(self, ready: _Rows, reason: str | None) -> dict[str, Any]:
+    def _figures(self, ready: _Rows, reason: str | None) -> ledger.Load:
         """The row of the ledger that tells of this commit."""
         landed = sum(file.rows for file in ready.files)
-        return {
-            "source": self.source,
-            "table_name": self.name,
-            "load_id": self.load_id,
-            "run_id": self.run_id,
-            "kind": "snapshot" if self.snapshot else "additions",
-            "status": "refused" if reason else "landed",
-            "started_at": self.started,
-            "ended_at": datetime.now(UTC),
-            "rows_read": ready.count + ready.rejected,
-            "rows_landed": 0 if reason else landed,
-            "rows_repeated": 0 if reason else ready.count - landed,
-            "rows_quarantined": ready.rejected,
-            "bytes": 0 if reason else sum(file.bytes for file in ready.files),
-            "position": self.position,
-            "drift": self.columns.found(),
-            "reason": reason,
-        }
+        return ledger.Load(
+            source=self.source,
+            table=self.name,
+            load_id=self.load_id,
+            run_id=self.run_id,
+            kind="whole" if self.snapshot else "rows",
+            status="refused" if reason else "landed",
+            started_at=self.started,
+            ended_at=datetime.now(UTC),
+            rows_read=ready.count + ready.rejected,
+            rows_landed=0 if reason else landed,
+            rows_repeated=0 if reason else ready.count - landed,
+            rows_quarantined=ready.rejected,
+            bytes=0 if reason else sum(file.bytes for file in ready.files),
+            position=self.position or {},
+            drift=self.columns.found(),
+            reason=reason,
+        )
 
     def _refusal(self, rows: int, rejected: int) -> str | None:
         if rejected and rejected > self.table.refuse_above * (rows + rejected):
@@ -354,14 +352,10 @@ class _Landing:
             )
         if not self.snapshot or self.forced:
             return None
-        before = self.lake.connection.execute(
-            f"SELECT rows_landed FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed' "
-            "AND kind = 'snapshot' ORDER BY load_id DESC LIMIT 1",
-            [self.source, self.name],
-        ).fetchone()
-        if before is not None and rows < self.table.shrink_limit * before[0]:
+        before = ledger.last_whole_rows(self.lake, self.source, self.name)
+        if before is not None and rows < self.table.shrink_limit * before:
             return (
-                f"the full refresh holds {rows:,} rows where the last one held {before[0]:,}: less than the "
+                f"the full refresh holds {rows:,} rows where the last one held {before:,}: less than the "
                 f"{self.table.shrink_limit:.0%} that `shrink_limit` asks for. Nothing was loaded. If the table really "
                 "shrank, load it with --full-refresh."
             )

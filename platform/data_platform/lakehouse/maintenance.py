@@ -15,9 +15,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.publish import published_snapshots
 from data_platform.lakehouse.sql import literal
-from data_platform.lakehouse.transaction import commit_locked
 
 KEEP_SNAPSHOTS = timedelta(days=30)
 KEEP_FILES = timedelta(days=1)
@@ -52,8 +50,6 @@ def maintain(
     ledger.ensure_ledger(lake)
     connection = lake.connection
     with writer_lock(lake.settings):
-        # Before and after, so that a step which reads meanwhile finds a change wherever it began.
-        _count(lake)
         connection.execute(f"CALL ducklake_flush_inlined_data('{CATALOG}')")
         merged = merge_files(lake)
         now = datetime.now(UTC)
@@ -63,13 +59,7 @@ def maintain(
         orphans = connection.execute(
             f"CALL ducklake_delete_orphaned_files('{CATALOG}', older_than => {old})"
         ).fetchall()
-        _count(lake)
     return Maintained(merged, expired, len(deleted), len(orphans))
-
-
-def _count(lake: Lakehouse) -> None:
-    if lake.settings.catalog_is_sqlite:
-        commit_locked(lake, ledger.count_maintenance)
 
 
 def merge_files(lake: Lakehouse) -> int:
@@ -102,8 +92,8 @@ def _replaced(connection: duckdb.DuckDBPyConnection, call: str) -> int:
 def expire_snapshots(lake: Lakehouse, before: datetime) -> int:
     """Expire snapshots committed before a time, except the current one and those that are published or pinned."""
     connection = lake.connection
-    kept = set(published_snapshots(connection).values()) | {current_snapshot(connection)}
-    kept |= {row[0] for row in connection.execute(f"SELECT snapshot_id FROM {ledger.name('pins')}").fetchall()}
+    kept = {one.snapshot_id for one in ledger.published(lake).values()} | {current_snapshot(connection)}
+    kept |= ledger.pinned_snapshots(lake)
     old = connection.execute(
         f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE snapshot_time < ?", [before]
     ).fetchall()

@@ -4,7 +4,6 @@ Building and auditing those tables (in the schema `build`) is dbt's work and the
 A view reads its table `AT (VERSION => n)`, so what is built afterwards is not seen until it is published itself.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -35,37 +34,27 @@ def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: 
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
         at = datetime.now(UTC)
-        last = connection.execute(
-            f"SELECT coalesce(max(publication_id), 0) FROM {ledger.name('publications')}"
-        ).fetchone()
-        publication = (int(last[0]) if last is not None else 0) + 1
-        newer = [
-            model for model, at_now in published_snapshots(connection).items() if model in models and at_now > snapshot
-        ]
+        before = ledger.published(lake)
+        publication = max((one.publication_id for one in before.values()), default=0) + 1
+        newer = [model for model, one in before.items() if model in models and one.snapshot_id > snapshot]
         if newer:
             raise ConcurrentStepError(
                 f"{', '.join(newer)} stood at a later snapshot than {snapshot} already: another build was published "
                 "first. Nothing was changed."
             )
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, MODELLED)}")
-        for model, built_from in models.items():
+        for model in models:
             connection.execute(
                 f"CREATE OR REPLACE VIEW {quote(CATALOG, MODELLED, model)} AS "
                 f"SELECT * FROM {quote(CATALOG, BUILD, model)} AT (VERSION => {int(snapshot)})"
             )
-            ledger.record(
-                connection,
-                "publications",
-                {
-                    "publication_id": publication,
-                    "model": model,
-                    "snapshot_id": snapshot,
-                    "run_id": run_id,
-                    "published_at": at,
-                    "rows": rows[model],
-                    "built_from": dict(built_from),
-                },
-            )
+        ledger.record_publication(
+            connection,
+            *(
+                ledger.Publication(publication, model, snapshot, run_id, at, rows[model], built_from)
+                for model, built_from in models.items()
+            ),
+        )
         return publication
 
     return commit(lake, work)
@@ -81,20 +70,3 @@ def _rows(lake: Lakehouse, model: str, snapshot: int) -> int:
             f"{table} cannot be published at version {snapshot}: {str(error).splitlines()[0]} "
             "Nothing was published. Build it first (`dbt build`), then publish the snapshot that it was built in."
         ) from None
-
-
-def published_snapshots(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """The snapshot that each published model stands at."""
-    return dict(
-        connection.execute(
-            f"SELECT model, arg_max(snapshot_id, publication_id) FROM {ledger.name('publications')} GROUP BY model"
-        ).fetchall()
-    )
-
-
-def built_from(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
-    """What the published version of each model was built from: staging steps by `source/table`."""
-    rows = connection.execute(
-        f"SELECT model, arg_max(built_from, publication_id) FROM {ledger.name('publications')} GROUP BY model"
-    ).fetchall()
-    return {model: json.loads(text) for model, text in rows}

@@ -17,9 +17,9 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.publish import BUILD, built_from, publish, published_snapshots
+from data_platform.lakehouse.publish import BUILD, publish
 from data_platform.lakehouse.sql import literal, quote_all
-from data_platform.lakehouse.tables import Table, column_types
+from data_platform.lakehouse.tables import MODELLED, Table, column_types
 from data_platform.lakehouse.transaction import commit
 from data_platform.modelling import dbt
 
@@ -30,9 +30,6 @@ FAILED = ("error", "fail", "runtime error")
 BUILT = ("model", "snapshot")
 NOT_BUILT = "Not built"
 MESSAGE_CHARACTERS = 200
-
-BUILT_BY = "dbt"
-"""What the ledger gives as the source of the verdicts on a build, next to those of the nightly audit."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def build_and_publish(
     flags = ["--full-refresh"] if full_refresh else []
     # dbt commits once for each model and cannot take turns with our writers by itself.
     with writer_lock(lake.settings):
-        steps = dbt.staged_steps(lake)
+        steps = ledger.staged_steps(lake)
         nodes = dbt.build(project, lake.settings, [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected], log)
         snapshot = current_snapshot(lake.connection)
     results = [_tested(model, manifest, nodes, selected) for model in selected]
@@ -88,7 +85,7 @@ def build_and_publish(
 
 def _require_staged(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
     ancestors = dbt.staged_ancestors(manifest)
-    steps = dbt.staged_steps(lake)
+    steps = ledger.staged_steps(lake)
     missing = sorted({table for model in selected for table in ancestors[model] if table not in steps})
     if missing:
         raise PlatformError(
@@ -100,8 +97,8 @@ def _require_staged(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequ
 def _require_sound(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
     """Models that are read but not built again lie in `build` as they were last built: that must have passed."""
     direct = dbt.parents(manifest)
-    published = published_snapshots(lake.connection)
-    verdicts = last_verdicts(lake)
+    published = ledger.published(lake)
+    verdicts = {one.table: one.passed for one in ledger.last_verdicts(lake, "build")}
     for model in selected:
         for parent in sorted(direct[model].models - set(selected)):
             if parent in published and verdicts.get(parent, True):
@@ -114,29 +111,18 @@ def _require_sound(lake: Lakehouse, manifest: Mapping[str, Any], selected: Seque
             )
 
 
-def last_verdicts(lake: Lakehouse) -> dict[str, bool]:
-    """Whether each model passed when it was last built."""
-    return dict(
-        lake.connection.execute(
-            f"SELECT table_name, arg_max(passed, audited_at) FROM {ledger.name('audits')} "
-            "WHERE layer = 'modelled' AND source = ? GROUP BY table_name",
-            [BUILT_BY],
-        ).fetchall()
-    )
-
-
 def taken_in(
     lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]
 ) -> dict[str, dict[str, int]]:
     """The last staging step that each of the selected models, just built, took in of each staged table. A table that
     it reads through a model which was not built again is as old as that model."""
     direct = dbt.parents(manifest)
-    published = built_from(lake.connection)
+    published = ledger.published(lake)
     taken: dict[str, dict[str, int]] = {}
     for model in dbt.in_order(manifest, selected):
         own = {table: steps[table] for table in direct[model].staged}
         for parent in direct[model].models:
-            for table, step in (taken[parent] if parent in taken else published[parent]).items():
+            for table, step in (taken[parent] if parent in taken else published[parent].built_from).items():
                 own[table] = min(step, own.get(table, step))
         taken[model] = own
     return taken
@@ -211,13 +197,13 @@ def changed_rows(lake: Lakehouse, manifest: Mapping[str, Any], model: str, snaps
     """
     table = Table(BUILD, model)
     now = f"{table.sql} AT (VERSION => {snapshot})"
-    since = published_snapshots(lake.connection).get(model)
-    if since is None or dbt.materialization(manifest, model) != "incremental":
+    last = ledger.published(lake).get(model)
+    if last is None or dbt.materialization(manifest, model) != "incremental":
         return f"SELECT * FROM {now}"
     columns = quote_all(column_types(lake.connection, table))
     return (
         f"SELECT {columns} FROM ducklake_table_insertions({literal(CATALOG)}, {literal(BUILD)}, {literal(model)}, "
-        f"{since + 1}, {snapshot}) WHERE rowid IN (SELECT rowid FROM {now}) "
+        f"{last.snapshot_id + 1}, {snapshot}) WHERE rowid IN (SELECT rowid FROM {now}) "
         "QUALIFY row_number() OVER (PARTITION BY rowid ORDER BY snapshot_id DESC) = 1"
     )
 
@@ -229,22 +215,24 @@ def _record(
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         at = datetime.now(UTC)
-        for result in results:
-            ledger.record(
-                connection,
-                "audits",
-                {
-                    "layer": "modelled",
-                    "source": BUILT_BY,
-                    "table_name": result.model,
-                    "run_id": run_id,
-                    "contract": name_of(contracts[result.model]) if result.model in contracts else None,
-                    "audited_at": at,
-                    "passed": result.passed,
-                    "rows_checked": result.rows_audited,
-                    "rows_failed": sum(v["rows"] for v in result.violations if v["fatal"]),
-                    "violations": [dict(violation) for violation in result.violations],
-                },
-            )
+        ledger.record_audit(
+            connection,
+            *(
+                ledger.Audit(
+                    kind="build",
+                    layer=MODELLED,
+                    source=None,
+                    table=result.model,
+                    run_id=run_id,
+                    contract=name_of(contracts[result.model]) if result.model in contracts else None,
+                    audited_at=at,
+                    passed=result.passed,
+                    rows_checked=result.rows_audited,
+                    rows_failed=sum(v["rows"] for v in result.violations if v["fatal"]),
+                    violations=result.violations,
+                )
+                for result in results
+            ),
+        )
 
     commit(lake, work)

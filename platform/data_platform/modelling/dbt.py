@@ -21,8 +21,7 @@ from filelock import FileLock
 
 from data_platform.contracts.contract import Contract
 from data_platform.errors import PlatformError
-from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, attach_url, install_extensions
+from data_platform.lakehouse.connect import attach_url, install_extensions
 from data_platform.lakehouse.settings import Settings, redact_url
 
 if TYPE_CHECKING:
@@ -295,15 +294,6 @@ def tested_models(manifest: Mapping[str, Any], unique_id: str, selected: Sequenc
     names = _built(manifest)
     read = [names[one] for one in node["depends_on"]["nodes"] if one in names]
     return [names[attached]] if names.get(attached) in selected else read
-
-
-def staged_steps(lake: Lakehouse) -> dict[str, int]:
-    """The number of the last step that changed each staged table (`source/table`): one that was refused did not."""
-    rows = lake.connection.execute(
-        f"SELECT source || '/' || table_name, max(staging_id) FROM {ledger.name('stagings')} "
-        "WHERE status = 'staged' GROUP BY ALL"
-    ).fetchall()
-    return dict(rows)
 
 
 def contracts_of(module: str, names: Sequence[str]) -> dict[str, type[Contract]]:

@@ -11,8 +11,9 @@ They are created with the first load and hold no rows of their own. What is writ
 
 import duckdb
 
-from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.ledger.names import name
+from data_platform.lakehouse.ledger.queries import AWAITING_STAGING
 from data_platform.lakehouse.transaction import commit
 
 VIEWS = {
@@ -27,21 +28,23 @@ VIEWS = {
             sum(bytes) AS bytes,
             sum(epoch(ended_at - started_at)) AS seconds,
             sum(rows_read) / nullif(sum(epoch(ended_at - started_at)), 0) AS rows_per_second
-        FROM {ledger.name("loads")}
+        FROM {name("loads")}
         GROUP BY ALL""",
     "freshness": f"""
         SELECT source, table_name, l.loaded_at, s.staged_at,
             epoch(now() - l.loaded_at) AS seconds_since_load,
             epoch(now() - s.staged_at) AS seconds_since_staging,
-            coalesce(len(list_filter(l.load_ids, lambda load: load > coalesce(s.staged_to, 0))), 0) AS loads_waiting
+            coalesce(a.loads, 0) AS loads_awaiting_staging
         FROM (
-            SELECT source, table_name, max(ended_at) AS loaded_at, list(load_id) AS load_ids
-            FROM {ledger.name("loads")} WHERE status = 'landed' GROUP BY ALL
+            SELECT source, table_name, max(ended_at) AS loaded_at
+            FROM {name("loads")} WHERE status = 'landed' GROUP BY ALL
         ) AS l
         LEFT JOIN (
-            SELECT source, table_name, max(ended_at) AS staged_at, max(load_to) AS staged_to
-            FROM {ledger.name("stagings")} WHERE status = 'staged' GROUP BY ALL
-        ) AS s USING (source, table_name)""",
+            SELECT source, table_name, max(ended_at) AS staged_at
+            FROM {name("stagings")} WHERE status = 'staged' GROUP BY ALL
+        ) AS s USING (source, table_name)
+        LEFT JOIN (SELECT source, table_name, count(*) AS loads FROM {AWAITING_STAGING} GROUP BY ALL) AS a
+        USING (source, table_name)""",
 }
 
 
@@ -49,7 +52,7 @@ def ensure_views(lake: Lakehouse) -> None:
     """Create the views that do not exist yet; the ledger must."""
     try:
         for view in VIEWS:
-            lake.connection.sql(f"FROM {ledger.name(view)}")  # bound, not run
+            lake.connection.sql(f"FROM {name(view)}")  # bound, not run
     except duckdb.CatalogException:
         replace_views(lake)
 
@@ -59,6 +62,6 @@ def replace_views(lake: Lakehouse) -> None:
 
     def create(connection: duckdb.DuckDBPyConnection) -> None:
         for view, query in VIEWS.items():
-            connection.execute(f"CREATE OR REPLACE VIEW {ledger.name(view)} AS {query}")
+            connection.execute(f"CREATE OR REPLACE VIEW {name(view)} AS {query}")
 
     commit(lake, create)

@@ -14,7 +14,7 @@ from data_platform.staging.recipe import Recipe
 class Input:
     """Which raw rows a step reads, and whether they replace the staged table."""
 
-    kind: str
+    kind: ledger.StagingKind
     condition: str
     load_from: int
     load_to: int
@@ -29,13 +29,8 @@ def choose(
     if not column_types(lake.connection, recipe.raw):
         return None
     staged_to = int(head.position.get("load_id", "0"))
-    landed = lake.connection.execute(
-        f"SELECT coalesce(max(load_id), 0), coalesce(max(load_id) FILTER (kind = 'snapshot'), 0) "
-        f"FROM {ledger.name('loads')} WHERE source = ? AND table_name = ? AND status = 'landed' "
-        "AND (rows_landed > 0 OR kind = 'snapshot')",
-        [recipe.source, recipe.table],
-    ).fetchone()
-    last, snapshot = landed if landed is not None else (0, 0)
+    bounds = ledger.landed_bounds(lake, recipe.source, recipe.table)
+    last, whole = bounds.last, bounds.whole
     if loads is not None:
         first, until = loads
         if not 1 <= first <= until <= staged_to:
@@ -43,31 +38,21 @@ def choose(
                 f"{recipe.source}/{recipe.table}: loads {first} to {until} cannot be staged again; "
                 f"loads 1 to {staged_to} have been staged."
             )
-        if until < snapshot:
+        if until < whole:
             raise PlatformError(
                 f"{recipe.source}/{recipe.table}: loads {first} to {until} were replaced by the full refresh of load "
-                f"{snapshot}. Stage loads {snapshot} to {staged_to} again, or the whole table with --rebuild."
+                f"{whole}. Stage loads {whole} to {staged_to} again, or the whole table with --rebuild."
             )
-        first = max(first, snapshot)
+        first = max(first, whole)
         return Input("backfill", _between(first, until), first, until, replaces=False)
     if rebuild:
-        return Input("rebuild", _between(snapshot or 1, last), snapshot or 1, last, replaces=True) if last else None
+        return Input("rebuild", _between(whole or 1, last), whole or 1, last, replaces=True) if last else None
     if last <= staged_to:
         return None
-    if snapshot > staged_to:
-        return Input("snapshot", _between(snapshot, last), snapshot, last, replaces=True)
-    return Input("additions", _between(staged_to + 1, last), staged_to + 1, last, replaces=False)
+    if whole > staged_to:
+        return Input("whole", _between(whole, last), whole, last, replaces=True)
+    return Input("rows", _between(staged_to + 1, last), staged_to + 1, last, replaces=False)
 
 
 def _between(first: int, last: int) -> str:
     return f"_load_id BETWEEN {first} AND {last}"
-
-
-def loaded_without_rows(lake: Lakehouse, recipe: Recipe) -> int:
-    """The last load of a table of which no row ever landed; 0 if it was never loaded."""
-    row = lake.connection.execute(
-        f"SELECT max(load_id) FROM {ledger.name('loads')} "
-        "WHERE source = ? AND table_name = ? AND status = 'landed' HAVING sum(rows_landed) = 0",
-        [recipe.source, recipe.table],
-    ).fetchone()
-    return int(row[0]) if row is not None else 0

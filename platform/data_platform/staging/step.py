@@ -22,10 +22,10 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote_all
-from data_platform.lakehouse.tables import column_types, duckdb_types, ensure_table
+from data_platform.lakehouse.tables import STAGED, column_types, duckdb_types, ensure_table
 from data_platform.lakehouse.transaction import DataFile, commit, discard, discarded_on_failure, register, write_file
 from data_platform.staging.batches import lookup, quarantine_entries, raw_batches, stage_batch
-from data_platform.staging.choice import Input, choose, loaded_without_rows
+from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import find_closing, later_version
 from data_platform.staging.merge import Merge, key_bounds, merge
 from data_platform.staging.recipe import ADDED, Recipe, StagingResult, staged_schema
@@ -54,9 +54,9 @@ def stage_table(
     chosen = choose(lake, recipe, head, rebuild=rebuild, loads=loads)
     if chosen is not None:
         return _step(lake, recipe, head, chosen, run_id)
-    loaded = loaded_without_rows(lake, recipe) if not head.number else 0
+    loaded = ledger.landed_without_rows(lake, recipe.source, recipe.table) if not head.number else 0
     if loaded:
-        nothing_yet = Input("additions", "false", 1, loaded, replaces=False)
+        nothing_yet = Input("rows", "false", 1, loaded, replaces=False)
         step = _begin(lake, recipe, head, nothing_yet, run_id)
         nothing = StagingResult(recipe.source, recipe.table, step.staging_id, load_from=1, load_to=loaded)
         return _land(step, Merge(nothing, None, deletes=False), [], None, "false")
@@ -274,7 +274,7 @@ def _find_closing(step: _Step, bad: list[pl.DataFrame], later: str) -> list[str]
         if chosen.kind == "replay"
         else f"e.load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
     )
-    older = f"e.load_id < {chosen.load_from}" if chosen.kind in ("snapshot", "rebuild") else "false"
+    older = f"e.load_id < {chosen.load_from}" if chosen.kind in ("whole", "rebuild") else "false"
     return find_closing(step.lake, step.recipe, judged=judged, older=older, later=later, failed=bad)
 
 
@@ -302,41 +302,40 @@ def _record(
         ensure_quarantine(connection, recipe.quarantine)
         register(connection, recipe.quarantine, [quarantine_file])
     figures = ("rows_inserted", "rows_updated", "rows_deleted", "rows_superseded", "bytes")
-    ledger.record(
+    ledger.record_staging(
         connection,
-        "stagings",
-        {
-            "source": recipe.source,
-            "table_name": recipe.table,
-            "staging_id": result.staging_id,
-            "run_id": step.run_id,
-            "kind": step.chosen.kind,
-            "status": "refused" if reason else "staged",
-            "started_at": step.started,
-            "ended_at": at,
-            "load_from": result.load_from,
-            "load_to": result.load_to,
-            "rows_read": result.rows_read,
-            "rows_filtered": result.rows_filtered,
-            "rows_quarantined": result.rows_quarantined,
-            "reason": reason,
+        ledger.Staging(
+            source=recipe.source,
+            table=recipe.table,
+            staging_id=result.staging_id,
+            run_id=step.run_id,
+            kind=step.chosen.kind,
+            status="refused" if reason else "staged",
+            started_at=step.started,
+            ended_at=at,
+            load_from=result.load_from,
+            load_to=result.load_to,
+            rows_read=result.rows_read,
+            rows_filtered=result.rows_filtered,
+            rows_quarantined=result.rows_quarantined,
+            reason=reason,
             **{figure: 0 if reason else getattr(result, figure) for figure in figures},
-        },
+        ),
     )
-    ledger.record(
+    ledger.record_audit(
         connection,
-        "audits",
-        {
-            "layer": "staged",
-            "source": recipe.source,
-            "table_name": recipe.table,
-            "step_id": result.staging_id,
-            "run_id": step.run_id,
-            "contract": name_of(recipe.contract),
-            "audited_at": at,
-            "passed": reason is None,
-            "rows_checked": result.rows_read,
-            "rows_failed": result.rows_quarantined,
-            "violations": [dict(violation) for violation in result.violations],
-        },
+        ledger.Audit(
+            kind="step",
+            layer=STAGED,
+            source=recipe.source,
+            table=recipe.table,
+            step_id=result.staging_id,
+            run_id=step.run_id,
+            contract=name_of(recipe.contract),
+            audited_at=at,
+            passed=reason is None,
+            rows_checked=result.rows_read,
+            rows_failed=result.rows_quarantined,
+            violations=result.violations,
+        ),
     )

@@ -1,0 +1,59 @@
+"""What brings a ledger of an earlier release up to date, one function for each version, run within one transaction
+under the writer lock. A migration says what it changes in its own SQL: the tables in `schema` are those of today.
+"""
+
+from collections.abc import Callable, Sequence
+
+import duckdb
+
+from data_platform.lakehouse.ledger.names import name
+
+
+def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
+    """Loads and stagings call their kinds `rows` and `whole`; loads may be retired; every audit has a kind, and only
+    sources are in `source`. Heads have a table of their own, files one entry each in `positions`.
+
+    Release 0.1.0 cannot commit a step to it: it writes a column of `positions` that is gone.
+    """
+    connection.execute(f"CREATE TABLE {name('schema_version')} (version BIGINT, migrated_at TIMESTAMPTZ)")
+    for table in ("loads", "stagings"):
+        connection.execute(
+            f"UPDATE {name(table)} SET kind = CASE kind WHEN 'additions' THEN 'rows' WHEN 'snapshot' THEN 'whole' END "
+            "WHERE kind IN ('additions', 'snapshot')"
+        )
+    connection.execute(f"ALTER TABLE {name('loads')} ADD COLUMN retired_at TIMESTAMPTZ")
+    connection.execute(f"ALTER TABLE {name('audits')} ADD COLUMN IF NOT EXISTS kind VARCHAR")
+    connection.execute(
+        f"UPDATE {name('audits')} SET kind = CASE WHEN kind = 'full' THEN kind WHEN layer = 'modelled' THEN 'build' "
+        "ELSE 'step' END, source = CASE WHEN layer <> 'modelled' THEN source END"
+    )
+    connection.execute(
+        f"CREATE TABLE {name('heads')} (layer VARCHAR, source VARCHAR, table_name VARCHAR, number BIGINT, "
+        "moved_at TIMESTAMPTZ)"
+    )
+    connection.execute(
+        f"INSERT INTO {name('heads')} SELECT layer, source, table_name, value::BIGINT, moved_at "
+        f"FROM {name('positions')} WHERE partition = '#step' AND layer <> 'platform'"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE entries AS SELECT p.layer, p.source, p.table_name, p.partition, "
+        "p.value || coalesce(':' || c.value, '') AS value "
+        f"FROM {name('positions')} AS p LEFT JOIN {name('positions')} AS c "
+        "ON (c.layer, c.source, c.table_name, c.partition) "
+        "= (p.layer, p.source, p.table_name, p.partition || '#sha256') "
+        "WHERE p.partition <> '#step' AND NOT (p.partition LIKE '%#sha256' AND (p.layer, p.source, p.table_name, "
+        f"p.partition) IN (SELECT (layer, source, table_name, partition || '#sha256') FROM {name('positions')}))"
+    )
+    connection.execute(f"DROP TABLE {name('positions')}")
+    connection.execute(
+        f"CREATE TABLE {name('positions')} (layer VARCHAR, source VARCHAR, table_name VARCHAR, partition VARCHAR, "
+        "value VARCHAR)"
+    )
+    connection.execute(f"INSERT INTO {name('positions')} FROM entries")
+    connection.execute("DROP TABLE entries")
+    for view in ("load_performance", "freshness"):  # made anew by the next load
+        connection.execute(f"DROP VIEW IF EXISTS {name(view)}")
+
+
+MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2,)
+"""The first one leads from version 1 to version 2, and so on."""
