@@ -2,11 +2,14 @@
 from n to n+1 is the compare-and-swap that keeps two runs which started from the same position from both landing.
 """
 
-from collections.abc import Collection, Mapping
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
+import pyarrow as pa
 
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.ledger.names import OF_TABLE, name
@@ -66,19 +69,32 @@ def advance(
     gone = {partition for partition in forget if partition in head.position and partition not in moved}
     replaced = [*gone, *(partition for partition in moved if partition in head.position)]
     if replaced:
-        connection.execute(
-            f"DELETE FROM {name('positions')} WHERE {OF_TABLE} AND partition IN (SELECT unnest(?::VARCHAR[]))",
-            [*key, replaced],
-        )
+        with _relation(connection, partition=replaced) as entries:
+            connection.execute(
+                f"DELETE FROM {name('positions')} WHERE {OF_TABLE} AND partition IN (SELECT partition FROM {entries})",
+                key,
+            )
     if moved:
-        connection.execute(
-            f"INSERT INTO {name('positions')} SELECT ?, ?, ?, unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
-            [*key, list(moved), list(moved.values())],
-        )
+        with _relation(connection, partition=list(moved), value=list(moved.values())) as entries:
+            connection.execute(f"INSERT INTO {name('positions')} SELECT ?, ?, ?, partition, value FROM {entries}", key)
     stands = {**head.position, **moved}
     for partition in gone:
         del stands[partition]
     return Head(head.layer, head.source, head.table, head.number + 1, stands)
+
+
+@contextmanager
+def _relation(connection: duckdb.DuckDBPyConnection, **columns: list[str]) -> Iterator[str]:
+    """The name of a relation with these columns of text, for the block. A hundred thousand entries bound as a list take
+    half a minute, as Arrow no time."""
+    relation = f"entries_{uuid.uuid4().hex}"
+    connection.register(
+        relation, pa.table({column: pa.array(values, pa.string()) for column, values in columns.items()})
+    )
+    try:
+        yield relation
+    finally:
+        connection.unregister(relation)
 
 
 def _swap(connection: duckdb.DuckDBPyConnection, head: Head, at: datetime) -> int:
