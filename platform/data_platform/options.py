@@ -19,7 +19,7 @@ def percentage(value: object) -> object:
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
-def duration(value: object) -> object:
+def duration(value: object) -> timedelta:
     """Read `30s`, `15m` or `1h30m` (units d, h, m, s) as a timedelta; a timedelta stays. Raises ValueError."""
     if isinstance(value, timedelta):
         return value

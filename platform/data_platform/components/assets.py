@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.keys import CHECK, raw_key, staged_key
+from data_platform.components.keys import CHECK, KEEP_REPLACED, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
     contract_schema,
@@ -91,6 +91,11 @@ def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         metadata={
             "defs": str(spec.where),
             "masked": ", ".join([*table.table.mask, *table.table.mask_within]) or "nothing",
+            **(
+                {KEEP_REPLACED: table.table.keep_replaced.total_seconds()}
+                if table.table.keep_replaced is not None
+                else {}
+            ),
         },
         check_specs=[
             dg.AssetCheckSpec(

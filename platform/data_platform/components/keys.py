@@ -1,4 +1,5 @@
-"""How assets are called: `raw/<source>/<table>`, `staged/<source>/<table>`, `modelled/<model>`. Spelt only here."""
+"""How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
+`modelled/<model>`. Spelt only here."""
 
 import dagster as dg
 
@@ -6,6 +7,9 @@ from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
 
 CHECK = "contract"
 """The name of the one check that each table has in each layer."""
+
+KEEP_REPLACED = "keep_replaced_seconds"
+"""The metadata of a raw table that says how long it keeps a full refresh which was replaced."""
 
 
 def raw_key(source: str, table: str) -> dg.AssetKey:

@@ -3,14 +3,16 @@ it is done to the lakehouse is in `lakehouse.maintenance`; the nightly audit is 
 """
 
 import shutil
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from data_platform.components.keys import CHECK
+from data_platform.components.keys import CHECK, KEEP_REPLACED
 from data_platform.components.resource import LakehouseResource
 from data_platform.errors import PlatformError
+from data_platform.ingestion.retention import retire_replaced_loads
 from data_platform.lakehouse.maintenance import maintain
 
 KEEP_RUNS = timedelta(days=30)
@@ -19,13 +21,32 @@ LAKEHOUSE_KEY = dg.AssetKey(["platform", "lakehouse_maintenance"])
 RUNS_KEY = dg.AssetKey(["platform", "run_history"])
 
 
-@dg.asset(key=LAKEHOUSE_KEY, group_name="platform", kinds={"ducklake"}, owners=["team:platform"])
-def lakehouse_maintenance(lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
-    """Merges small files, expires snapshots older than 30 days that nothing stands on, deletes files without a table,
-    and clears what dbt and interrupted steps left behind."""
+def lakehouse_maintenance(keep_replaced: Mapping[tuple[str, str], timedelta]) -> dg.AssetsDefinition:
+    """The asset that takes care of the lakehouse. `keep_replaced` is how long raw keeps a full refresh that was
+    replaced, by source and table, where that is not left to the settings."""
+
+    @dg.asset(
+        key=LAKEHOUSE_KEY,
+        group_name="platform",
+        kinds={"ducklake"},
+        owners=["team:platform"],
+        description="Deletes full refreshes from raw some time after they were replaced, merges small files, expires "
+        "snapshots older than 30 days that nothing stands on, deletes files without a table, and clears what dbt and "
+        "interrupted steps left behind.",
+    )
+    def maintenance(lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
+        return _maintained(lakehouse, keep_replaced)
+
+    return maintenance
+
+
+def _maintained(
+    lakehouse: LakehouseResource, keep_replaced: Mapping[tuple[str, str], timedelta]
+) -> dg.MaterializeResult[None]:
     settings = lakehouse.settings
     try:
         with lakehouse.open() as lake:
+            retired = retire_replaced_loads(lake, keep_replaced)
             done = maintain(lake)
     except PlatformError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
@@ -37,6 +58,9 @@ def lakehouse_maintenance(lakehouse: LakehouseResource) -> dg.MaterializeResult[
                 cleared += 1
     return dg.MaterializeResult(
         metadata={
+            "replaced loads deleted": retired.loads,
+            "rows of replaced loads deleted": retired.rows,
+            "replaced loads left, with rows in quarantine": retired.left_in_quarantine,
             "files merged": done.files_merged,
             "snapshots expired": done.snapshots_expired,
             "files deleted": done.files_deleted,
@@ -79,9 +103,24 @@ def latest_runs(instance: dg.DagsterInstance) -> set[str]:
     return runs | {record.run_id for record in evaluated.values()}
 
 
-def maintenance_definitions() -> dg.Definitions:
-    """The maintenance assets and their daily schedule."""
-    assets: list[Any] = [lakehouse_maintenance, run_history]
+def kept_replaced(parts: Sequence[dg.Definitions]) -> dict[tuple[str, str], timedelta]:
+    """How long raw keeps a full refresh that was replaced, by source and table, where the table itself says so."""
+    specs = [
+        spec
+        for part in parts
+        for asset in part.assets or ()
+        if isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs
+        if KEEP_REPLACED in spec.metadata
+    ]
+    return {
+        (spec.key.path[1], spec.key.path[2]): timedelta(seconds=spec.metadata[KEEP_REPLACED].value) for spec in specs
+    }
+
+
+def maintenance_definitions(parts: Sequence[dg.Definitions]) -> dg.Definitions:
+    """The maintenance assets of a platform, given the definitions of its sources, and their daily schedule."""
+    assets: list[Any] = [lakehouse_maintenance(kept_replaced(parts)), run_history]
     job = dg.define_asset_job(
         "maintenance", dg.AssetSelection.assets(*assets), description="Daily care of the lakehouse and of Dagster."
     )

@@ -42,7 +42,7 @@ def platform_definitions(
     multiprocess = environment.settings.executor == "multiprocess"
     return dg.Definitions.merge(
         *parts,
-        maintenance_definitions(),
+        maintenance_definitions(parts),
         audit_definitions(parts),
         # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
         dg.Definitions(

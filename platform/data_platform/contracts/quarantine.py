@@ -132,6 +132,15 @@ def has_open_rejects(connection: duckdb.DuckDBPyConnection, table: Table) -> boo
     )
 
 
+def has_open_rows(connection: duckdb.DuckDBPyConnection, table: Table, load_id: int) -> bool:
+    """Whether rows of a load are in quarantine, to be replayed or discarded. The table must exist."""
+    return bool(
+        connection.execute(
+            f"SELECT 1 FROM {table.sql} WHERE (status, layer, load_id) = ('open', 'staged', ?) LIMIT 1", [load_id]
+        ).fetchall()
+    )
+
+
 def supersede_rejects(connection: duckdb.DuckDBPyConnection, table: Table, load_id: int, at: datetime) -> None:
     """Close the malformed records of loads before a full refresh, which holds what is there now, within the caller's
     transaction."""

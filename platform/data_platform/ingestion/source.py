@@ -80,6 +80,11 @@ class TableOptions(Options):
         default=0.5,
         description="A full refresh is refused when it holds less than this share of the rows it replaces.",
     )
+    keep_replaced: Duration | None = Field(
+        default=None,
+        description="How long the raw rows of a full refresh are kept after a later one replaced it and was staged; "
+        "default: the setting LAKEHOUSE_KEEP_REPLACED, 30d.",
+    )
     fresh_within: Duration | None = Field(
         default=None,
         description="The staged table is shown as late when nothing was staged for this long: 6h, 1d.",

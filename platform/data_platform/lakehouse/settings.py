@@ -8,11 +8,13 @@ Two settings move it from one machine to many: `LAKEHOUSE_CATALOG` (SQLite file 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from data_platform.errors import PlatformError
+from data_platform.options import duration
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -20,6 +22,8 @@ MASK_KEY_VARIABLE = "DATA_PLATFORM_MASK_KEY"
 
 MEMORY_LIMIT = "600MB"
 """DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""
+
+KEEP_REPLACED = timedelta(days=30)
 
 EXECUTORS = ("in_process", "multiprocess")
 
@@ -47,12 +51,14 @@ class ObjectStore:
 @dataclass(frozen=True)
 class Settings:
     """The settings of one platform. `catalog` and `data` are as given: a path or a URL. `memory` is DuckDB's limit.
+    `keep_replaced` is how long raw keeps a full refresh that was replaced, where a table does not say otherwise.
     `strict` makes a broken `defs.yaml` fail the code location. Secrets do not show when it is printed."""
 
     home: Path
     catalog: str
     data: str
     memory: str = MEMORY_LIMIT
+    keep_replaced: timedelta = KEEP_REPLACED
     object_store: ObjectStore = ObjectStore()
     mask_secret: str | None = field(default=None, repr=False)
     executor: Literal["in_process", "multiprocess"] = "in_process"
@@ -88,7 +94,7 @@ class Settings:
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings that the environment gives; by default all state lies in `.state/`.
 
-    Raises PlatformError for a catalog of an unknown kind, or an executor that does not exist.
+    Raises PlatformError for a catalog of an unknown kind, an executor that does not exist, or what is no duration.
     """
     home = Path(environment.get("DATA_PLATFORM_HOME") or REPOSITORY / ".state").expanduser().resolve()
     catalog = environment.get("LAKEHOUSE_CATALOG") or str(home / "lakehouse" / "catalog.sqlite")
@@ -106,6 +112,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         catalog.removeprefix("sqlite://"),
         environment.get("LAKEHOUSE_DATA") or str(home / "lakehouse" / "data"),
         memory=environment.get("LAKEHOUSE_MEMORY") or MEMORY_LIMIT,
+        keep_replaced=_duration(environment, "LAKEHOUSE_KEEP_REPLACED", KEEP_REPLACED),
         object_store=ObjectStore(
             key_id=environment.get("AWS_ACCESS_KEY_ID", ""),
             secret=environment.get("AWS_SECRET_ACCESS_KEY", ""),
@@ -116,6 +123,13 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         executor="multiprocess" if executor == "multiprocess" else "in_process",
         strict=environment.get("DATA_PLATFORM_STRICT") == "1",
     )
+
+
+def _duration(environment: Mapping[str, str], variable: str, default: timedelta) -> timedelta:
+    try:
+        return duration(environment.get(variable) or default)
+    except ValueError as error:
+        raise PlatformError(f"{variable}: {error}.") from None
 
 
 def redact_url(url: str) -> str:

@@ -39,9 +39,15 @@ def choose(
                 f"loads 1 to {staged_to} have been staged."
             )
         if until < whole:
+            gone = (
+                f" Of those, retention has deleted full refreshes up to load {bounds.retired_to} from raw "
+                "(`keep_replaced`)."
+                if first <= bounds.retired_to
+                else ""
+            )
             raise PlatformError(
                 f"{recipe.source}/{recipe.table}: loads {first} to {until} were replaced by the full refresh of load "
-                f"{whole}. Stage loads {whole} to {staged_to} again, or the whole table with --rebuild."
+                f"{whole}.{gone} Stage loads {whole} to {staged_to} again, or the whole table with --rebuild."
             )
         first = max(first, whole)
         return Input("backfill", _between(first, until), first, until, replaces=False)

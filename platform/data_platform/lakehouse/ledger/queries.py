@@ -51,6 +51,17 @@ class LandedBounds:
 
 
 @dataclass(frozen=True)
+class ReplacedLoad:
+    """A whole load, its rows in raw, and when the next whole load replaced it."""
+
+    source: str
+    table: str
+    load_id: int
+    rows: int
+    replaced_at: datetime
+
+
+@dataclass(frozen=True)
 class LastLoad:
     """How the last load of a table ended. `loaded_at` is when one last landed, `reason` why the last was refused."""
 
@@ -171,6 +182,21 @@ def last_whole_rows(lake: Lakehouse, source: str, table: str) -> int | None:
         [source, table],
     ).fetchone()
     return row[0] if row is not None else None
+
+
+def replaced_loads(lake: Lakehouse) -> list[ReplacedLoad]:
+    """The whole loads that still lie in raw although a later one landed and was staged; the first replaced first."""
+    if not exists(lake):
+        return []
+    rows = lake.connection.execute(
+        "SELECT source, table_name, load_id, rows_landed, replaced_at FROM ("
+        "SELECT source, table_name, load_id, rows_landed, retired_at, lead(load_id) OVER later AS replaced_by, "
+        f"lead(ended_at) OVER later AS replaced_at FROM {name('loads')} WHERE status = 'landed' AND kind = 'whole' "
+        "WINDOW later AS (PARTITION BY source, table_name ORDER BY load_id)) "
+        f"JOIN {STAGED_TO} USING (source, table_name) WHERE retired_at IS NULL AND replaced_by <= staged_to "
+        "ORDER BY replaced_at, source, table_name, load_id"
+    ).fetchall()
+    return [ReplacedLoad(*row) for row in rows]
 
 
 def recent_loads(lake: Lakehouse, source: str, table: str, limit: int) -> list[Load]:

@@ -125,6 +125,16 @@ def record_publication(connection: duckdb.DuckDBPyConnection, *publications: Pub
     _record(connection, "publications", publications)
 
 
+def record_retirement(
+    connection: duckdb.DuckDBPyConnection, source: str, table: str, load_id: int, at: datetime
+) -> None:
+    """Note that the raw rows of a load were deleted, within the caller's transaction."""
+    connection.execute(
+        f"UPDATE {name('loads')} SET retired_at = ? WHERE (source, table_name, load_id) = (?, ?, ?)",
+        [at, source, table, load_id],
+    )
+
+
 def _record(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Any]) -> None:
     if not rows:
         return
