@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from platform_tests.cli.conftest import GOOD, Dp
+from platform_tests.lakehouse.ledger.release_1 import unpack_release_1
 
 from data_platform.cli.show import ago
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
 
@@ -62,6 +64,30 @@ def test_a_table_that_vanished_from_the_ledger_alone_is_still_counted(dp: Dp, ch
     found = json.loads(dp("status", "--json").stdout)
     assert [one["raw_rows"] for one in found["tables"]] == [GOOD + 2, 1]
     assert found["tables"][0]["loaded_at"] is None
+
+
+def test_a_ledger_of_another_release_is_named_without_a_traceback(
+    dp: Dp, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = unpack_release_1(tmp_path, home)
+    monkeypatch.setenv("LAKEHOUSE_CATALOG", older.catalog)
+    monkeypatch.setenv("LAKEHOUSE_DATA", older.data)
+    refused = dp("status")
+    assert refused.exit_code == 1
+    assert "earlier release: its ledger has version 1" in " ".join(refused.stderr.split())
+    assert dp("sql", "SELECT count(*) FROM platform.loads").exit_code == 0
+    with open_lakehouse(older) as lake:
+        ledger.ensure_ledger(lake)
+    tables = {one["table"]: one for one in json.loads(dp("status", "--json").stdout)["tables"]}
+    assert {name: one["awaiting"] for name, one in tables.items()} == {
+        "orders": True, "prices": True, "products": False, "empty": False, "pallets": False, "stock": False,
+    }  # fmt: skip
+    assert (tables["orders"]["passed"], tables["orders"]["quarantined"]) == (False, 11)
+    with open_lakehouse(older) as lake:
+        lake.connection.execute("INSERT INTO lake.platform.schema_version VALUES (99, now())")
+    newer = dp("status")
+    assert newer.exit_code == 1
+    assert "newer release: its ledger has version 99" in " ".join(newer.stderr.split())
 
 
 @pytest.mark.parametrize(

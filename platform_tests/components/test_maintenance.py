@@ -3,11 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pytest
 from dagster._core.test_utils import create_run_for_test
-from platform_tests.components.shop import ORDERS, Shop, failures, materialized
+from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, failures, materialized
 
 from data_platform.components.keys import raw_key
-from data_platform.components.maintenance import delete_runs
+from data_platform.components.maintenance import delete_runs, kept_replaced
 
 LATER = timedelta(days=1)
 
@@ -21,6 +22,36 @@ def test_maintenance_runs_and_changes_no_row(shop: Shop) -> None:
     assert shown["platform/run_history"]["runs deleted"] == 0
     assert shown["platform/lakehouse_maintenance"]["snapshots expired"] == 0
     assert shop.query("SELECT * EXCLUDE (_staged_at) FROM staged_shop.orders ORDER BY ALL") == before
+
+
+def test_full_refreshes_that_were_replaced_leave_raw_when_the_table_or_the_setting_says(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted() -> int:
+        result = shop.run("platform/lakehouse_maintenance")
+        assert result.success, failures(result)
+        return int(materialized(result)["platform/lakehouse_maintenance"]["replaced loads deleted"])
+
+    for price in (2.0, 3.0):
+        shop.execute(f"update products set price = {price}")
+        shop.run(*PRODUCTS)
+    assert deleted() == 0
+    monkeypatch.setenv("LAKEHOUSE_KEEP_REPLACED", "0s")
+    assert deleted() == 1
+    assert shop.query("SELECT DISTINCT _load_id FROM raw_shop.products") == [(2,)]
+
+
+def test_how_long_a_table_keeps_refreshes_is_in_its_defs(shop: Shop) -> None:
+    assert kept_replaced([shop.definitions]) == {}
+    defs = shop.package / "defs" / "shop" / "defs.yaml"
+    defs.write_text(defs.read_text().replace("      key: [sku]\n", "      key: [sku]\n      keep_replaced: 0s\n"))
+    del shop.definitions  # read again
+    assert kept_replaced([shop.definitions]) == {("shop", "products"): timedelta(0)}
+    for price in (2.0, 3.0):
+        shop.execute(f"update products set price = {price}")
+        shop.run(*PRODUCTS)
+    result = shop.run("platform/lakehouse_maintenance")
+    assert materialized(result)["platform/lakehouse_maintenance"]["rows of replaced loads deleted"] == 2
 
 
 def test_only_runs_that_ended_long_ago_are_deleted_and_never_the_last_word_on_an_asset(shop: Shop) -> None:

@@ -113,9 +113,7 @@ def kept_replaced(parts: Sequence[dg.Definitions]) -> dict[tuple[str, str], time
         for spec in asset.specs
         if KEEP_REPLACED in spec.metadata
     ]
-    return {
-        (spec.key.path[1], spec.key.path[2]): timedelta(seconds=spec.metadata[KEEP_REPLACED].value) for spec in specs
-    }
+    return {(spec.key.path[1], spec.key.path[2]): timedelta(seconds=spec.metadata[KEEP_REPLACED]) for spec in specs}
 
 
 def maintenance_definitions(parts: Sequence[dg.Definitions]) -> dg.Definitions:
