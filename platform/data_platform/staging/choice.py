@@ -1,5 +1,5 @@
 """Which raw rows a staging step reads: what landed since the last one, everything, or a range of loads again. What is
-done with them is told in `step`."""
+done with them is said in `step`."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ from data_platform.staging.recipe import Recipe
 
 @dataclass(frozen=True)
 class Input:
-    """Which raw rows a step reads, and whether they replace the staged table."""
+    """Which raw rows a step reads, and whether they replace the staged table. `since` is the first load that counts at
+    all: the last full refresh made those before it history."""
 
     kind: str
     condition: str
@@ -20,6 +21,7 @@ class Input:
     load_to: int
     replaces: bool
     parameters: tuple[object, ...] = ()
+    since: int = 1
 
 
 def choose(
@@ -49,18 +51,29 @@ def choose(
                 f"{snapshot}. Stage loads {snapshot} to {staged_to} again, or the whole table with --rebuild."
             )
         first = max(first, snapshot)
-        return Input("backfill", _between(first, until), first, until, replaces=False)
+        return Input("backfill", _between(first, until), first, until, replaces=False, since=snapshot or 1)
     if rebuild:
-        return Input("rebuild", _between(snapshot or 1, last), snapshot or 1, last, replaces=True) if last else None
+        if not last:
+            return None
+        return Input("rebuild", _between(snapshot or 1, last), snapshot or 1, last, replaces=True, since=snapshot or 1)
     if last <= staged_to:
         return None
     if snapshot > staged_to:
-        return Input("snapshot", _between(snapshot, last), snapshot, last, replaces=True)
-    return Input("additions", _between(staged_to + 1, last), staged_to + 1, last, replaces=False)
+        return Input("snapshot", _between(snapshot, last), snapshot, last, replaces=True, since=snapshot)
+    return Input("additions", _between(staged_to + 1, last), staged_to + 1, last, replaces=False, since=snapshot or 1)
 
 
 def _between(first: int, last: int) -> str:
     return f"_load_id BETWEEN {first} AND {last}"
+
+
+def last_full_refresh(lake: Lakehouse, recipe: Recipe) -> int:
+    """The last load that replaced all before it; 0 if none did."""
+    row = lake.connection.execute(
+        f"SELECT max(load_id) FROM {ledger.name('loads')} WHERE (source, table_name, status, kind) = (?, ?, ?, ?)",
+        [recipe.source, recipe.table, "landed", "snapshot"],
+    ).fetchone()
+    return int(row[0] or 0) if row is not None else 0
 
 
 def loaded_without_rows(lake: Lakehouse, recipe: Recipe) -> int:
