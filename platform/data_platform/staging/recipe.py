@@ -40,7 +40,7 @@ class Recipe:
     """How one table is staged: what `defs.yaml` says of it, resolved. Without a `key` rows are only added.
 
     `changes` says that the raw rows are changes from a log, with an operation and an order: that is known from the raw
-    table (`resolved`).
+    table (`resolved`). `history` keeps every version of each row in a table of its own.
     """
 
     source: str
@@ -50,6 +50,7 @@ class Recipe:
     function: StagingFunction | None = None
     newest_by: str | None = None
     refuse_above: float = 0.05
+    history: bool = False
     changes: bool = False
 
     @property
