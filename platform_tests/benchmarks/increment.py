@@ -21,7 +21,7 @@ from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 from data_platform.lakehouse.tables import LOAD_COLUMNS, Table, duckdb_types, ensure_table
 from data_platform.lakehouse.transaction import DataFile, commit, copy_to, new_path, register
-from data_platform.staging.recipe import ADDED, Recipe, staged_schema
+from data_platform.staging.recipe import ADDED, Recipe, audited_schema
 from data_platform.staging.step import stage_table
 
 HERE = "platform_tests.benchmarks.increment"
@@ -103,7 +103,7 @@ def _register(
     lake: Lakehouse, connection: duckdb.DuckDBPyConnection, raw: list[DataFile], staged: list[DataFile]
 ) -> None:
     now = datetime.now(UTC)
-    types = duckdb_types(connection, staged_schema(lake, RECIPE))
+    types = duckdb_types(connection, audited_schema(lake, RECIPE))
     own = {name: kind for name, kind in types.items() if not name.startswith("_")}
     ensure_table(connection, RECIPE.raw, {**own, **LOAD_COLUMNS})
     ensure_table(connection, RECIPE.staged, {**types, **ADDED})

@@ -136,7 +136,7 @@ def test_replay_says_which_rows_pass_and_which_still_fail(dp: Dp, changing: Sett
 def test_replay_in_words(dp: Dp, changing: Settings) -> None:
     shown = dp("quarantine", "replay", "shop/orders").stdout
     assert f"1 rows pass and are staged: {BAD_AMOUNT}" in shown
-    assert "1 rows: status: one of open, paid, but it is 'lost'" in shown
+    assert "status one of open, paid: 1 row, such as 'lost'" in shown
     assert "1 records could not be read at all" in shown
 
 

@@ -93,7 +93,9 @@ def test_bad_rows_above_the_threshold_refuse_the_step_and_are_kept_once_however_
     stage(lake)
     load(lake, orders((1, 5, "open", DAY), (2, "abc", "open", DAY)))
     for _ in range(3):
-        with pytest.raises(StagingRefusedError, match=r"1 of 2 rows break the contract .*tables\.Order.*amount not a"):
+        with pytest.raises(
+            StagingRefusedError, match=r"(?s)1 of 2 rows break the contract .*tables\.Order.*amount not a"
+        ):
             stage(lake)
     assert staged(lake) == [(1, 1.0)]
     assert quarantined(lake) == [("2:1", "open")]
@@ -182,7 +184,7 @@ def test_a_kept_orphan_is_staged_and_counted(lake: Lakehouse) -> None:
     load(lake, pa.table({"order_id": [1], "customer": [10]}))
     result = stage(lake, Recipe("shop", "orders", ("order_id",), Purchase))
     assert result.rows_inserted == 1
-    assert [(v["check"], v["rows"], v["fatal"]) for v in result.violations] == [
+    assert [(one.check, one.rows, one.fatal) for one in result.violations] == [
         ("not in shop/customers.customer", 1, False)
     ]
 
@@ -203,8 +205,8 @@ def lossy(raw: pl.LazyFrame) -> pl.LazyFrame:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (raising, r"shop/orders: raising failed on the raw rows: .*The raw table has: order_id, amount"),
-        (forgetful, "dropped the lineage columns _load_id, _row"),
+        (raising, r"(?s)the staging function raising failed .*ComputeError: .*The raw table has: order_id, amount"),
+        (forgetful, "dropped the columns _load_id, _row"),
         (lossy, "needs the column amount, which the staged rows do not have"),
     ],
 )

@@ -2,7 +2,7 @@
 What quarantine is lies in `contracts.quarantine`, judging rows again in `staging.step`."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,6 +64,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show open entries with every reason, and the row as it was."""
+    from data_platform.contracts.violations import reason_text
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -103,13 +104,14 @@ def replay(
     """Stage quarantined rows again with today's staging function and contract; those that pass leave quarantine."""
     from data_platform.components.platform import source_spec
     from data_platform.components.workspace import platform_package
+    from data_platform.contracts.violations import as_records, fatal
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
     from data_platform.staging.step import replay as replay_rows
 
     source, name = split(table)
     settings = settings_from_environment()
-    # What there is to replay is asked first: it is quickly told, and loading the platform takes seconds.
+    # What there is to replay is asked first: that is quick, and loading the platform takes seconds.
     with open_lakehouse(settings, read_only=True) as lake:
         stored, selection = chosen(lake, source, name, id, column)
         before = open_ids(lake, stored, selection)
@@ -123,16 +125,18 @@ def replay(
     unreadable = [entry for entry, layer in before.items() if layer != "staged"]
     passed = [entry for entry in staged if entry not in after]
     failing = [entry for entry in staged if entry in after]
-    violations = [violation for violation in result.violations if violation["fatal"]]
+    violations = fatal(result.violations)
     if as_json:
-        print_json({"passed": passed, "failing": failing, "unreadable": unreadable, "violations": violations})
+        print_json(
+            {"passed": passed, "failing": failing, "unreadable": unreadable, "violations": as_records(violations)}
+        )
         return
     screen = console()
     _print_plain(screen, f"{len(passed):,} rows pass and are staged{_ids(passed)}", "green")
     if failing:
         _print_plain(screen, f"{len(failing):,} rows still fail{_ids(failing)}", "yellow")
         for violation in violations:
-            _print_plain(screen, f"  {violation['rows']:,} rows: {reason_text(violation)}", "yellow")
+            _print_plain(screen, f"  {violation}", "yellow")
     if unreadable:
         print(
             f"{len(unreadable):,} records could not be read at all, so there is nothing to stage: have them delivered "
@@ -236,12 +240,6 @@ def count_open(lake: "Lakehouse", stored: "Table", selection: "Selection") -> in
     condition, parameters = selection.where()
     row = lake.connection.execute(f"SELECT count(*) FROM {stored.sql} WHERE {condition}", parameters).fetchone()
     return int(row[0]) if row else 0
-
-
-def reason_text(reason: Mapping[str, Any]) -> str:
-    """One reason in words: `amount at least 0, but it is -3`."""
-    value = f", but it is {_cut(reason['value'])!r}" if reason["value"] is not None else ""
-    return f"{reason['column'] or 'the row'}: {reason['check']}{value}"
 
 
 def _ids(ids: Sequence[str]) -> str:

@@ -202,7 +202,7 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         metadata={
             "dagster/column_schema": contract_schema(table.contract),
             "contract": name_of(table.contract),
-            "key": ", ".join(table.table.key),
+            **({"key": ", ".join(table.table.key)} if table.table.key else {}),
             "defs": str(spec.where),
         },
         check_specs=[

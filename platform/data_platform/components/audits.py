@@ -13,9 +13,11 @@ import dagster as dg
 import duckdb
 
 from data_platform.components.keys import CHECK
+from data_platform.components.metadata import violations_table
 from data_platform.components.resource import LakehouseResource
 from data_platform.contracts.contract import load_contract
 from data_platform.contracts.relation import Verdict, audit_relation
+from data_platform.contracts.violations import Violation, commonest
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -109,7 +111,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
                 for one in tables:
                     if column_types(lake.connection, one.table):
                         verdicts.append(audit_table(lake, one))
-                        context.log.info(f"{one.table}: {_told(verdicts[-1])}")
+                        context.log.info(f"{one.table}: {_in_words(verdicts[-1])}")
                 record_verdicts(lake, verdicts, context.run.run_id)
         except PlatformError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
@@ -128,9 +130,11 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
             check_name=CHECK,
             passed=not broken,
             severity=dg.AssetCheckSeverity.ERROR,
-            description="\n".join(f"{one.audited.table}: {_told(one)}" for one in broken)
+            description="\n".join(f"{one.audited.table}: {_in_words(one)}" for one in broken)
             or f"All {len(verdicts)} tables keep their contracts.",
-            metadata={"violations": _violations_table(verdicts)},
+            metadata={
+                "violations": violations_table({str(one.audited.table): one.verdict.violations for one in verdicts})
+            },
         )
 
     return audit_all
@@ -158,9 +162,7 @@ def record_verdicts(lake: Lakehouse, verdicts: Sequence[TableVerdict], run_id: s
 
 
 def _as_audit(one: TableVerdict, run_id: str, at: datetime) -> ledger.Audit:
-    violations = [dict(violation) for violation in one.verdict.violations]
-    if one.error:
-        violations.append({"column": "", "check": one.error, "rows": 0, "value": None, "fatal": True})
+    error = [Violation("", one.error, 0)] if one.error else []
     return ledger.Audit(
         kind="full",
         layer=one.audited.layer,
@@ -171,42 +173,21 @@ def _as_audit(one: TableVerdict, run_id: str, at: datetime) -> ledger.Audit:
         audited_at=at,
         passed=one.passed,
         rows_checked=one.verdict.rows,
-        rows_failed=sum(violation["rows"] for violation in one.verdict.broken),
-        violations=violations,
+        rows_failed=one.verdict.rows_failed,
+        violations=[*one.verdict.violations, *error],
     )
 
 
-def _told(one: TableVerdict) -> str:
+def _in_words(one: TableVerdict) -> str:
     if one.error:
         return one.error
-    broken = "; ".join(f"{v['column'] or 'row'} {v['check']} ({v['rows']:,})" for v in one.verdict.broken)
-    return broken or f"all {one.verdict.rows:,} rows keep the contract"
+    return "; ".join(commonest(one.verdict.violations)) or f"all {one.verdict.rows:,} rows keep the contract"
 
 
 def _verdicts_table(verdicts: Sequence[TableVerdict]) -> dg.TableMetadataValue:
     schema = dg.TableSchema([dg.TableColumn("table"), dg.TableColumn("rows", "int"), dg.TableColumn("verdict")])
     records = [
-        dg.TableRecord({"table": str(one.audited.table), "rows": one.verdict.rows, "verdict": _told(one)})
+        dg.TableRecord({"table": str(one.audited.table), "rows": one.verdict.rows, "verdict": _in_words(one)})
         for one in verdicts
-    ]
-    return dg.MetadataValue.table(records=records, schema=schema)
-
-
-def _violations_table(verdicts: Sequence[TableVerdict]) -> dg.TableMetadataValue:
-    columns = ["table", "column", "rule", "rows", "example", "consequence"]
-    schema = dg.TableSchema([dg.TableColumn(name, "int" if name == "rows" else "string") for name in columns])
-    records = [
-        dg.TableRecord(
-            {
-                "table": str(one.audited.table),
-                "column": violation["column"] or "(row)",
-                "rule": violation["check"],
-                "rows": violation["rows"],
-                "example": violation["value"],
-                "consequence": "broken" if violation["fatal"] else "kept",
-            }
-        )
-        for one in verdicts
-        for violation in one.verdict.violations
     ]
     return dg.MetadataValue.table(records=records, schema=schema)

@@ -12,6 +12,7 @@ import polars as pl
 from data_platform.components.keys import raw_key
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import Column, Contract, contract_columns
+from data_platform.contracts.violations import Violation
 from data_platform.ingestion.load import LoadResult
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -148,7 +149,7 @@ def _shortened(position: Mapping[str, str]) -> dict[str, str]:
 
 def staging_metadata(result: StagingResult) -> dict[str, Any]:
     """The figures of a staging step."""
-    names = ("read", "inserted", "updated", "deleted", "superseded", "filtered", "quarantined")
+    names = ("read", "inserted", "updated", "deleted", "superseded", "filtered", "quarantined", "removals")
     return {
         **{f"rows {name}": getattr(result, f"rows_{name}") for name in names},
         "bytes": result.bytes,
@@ -157,30 +158,30 @@ def staging_metadata(result: StagingResult) -> dict[str, Any]:
     }
 
 
-def violations_table(violations: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Broken rules with how many rows broke them, for a check's page."""
-    schema = dg.TableSchema(
-        columns=[
-            dg.TableColumn("column"),
-            dg.TableColumn("rule"),
-            dg.TableColumn("rows", "int"),
-            dg.TableColumn("example"),
-            dg.TableColumn("consequence"),
-        ]
-    )
+def violations_table(violations: Mapping[str, Sequence[Violation]] | Sequence[Violation]) -> dg.TableMetadataValue:
+    """Broken rules with how many rows broke them, for a check's page; with the table, if they are given by table."""
+    by_table = violations if isinstance(violations, Mapping) else {"": violations}
+    columns = ["column", "rule", "rows", "example", "consequence"]
+    if isinstance(violations, Mapping):
+        columns.insert(0, "table")
+    schema = dg.TableSchema([dg.TableColumn(name, "int" if name == "rows" else "string") for name in columns])
     records = [
-        dg.TableRecord(
-            {
-                "column": violation["column"] or "(row)",
-                "rule": violation["check"],
-                "rows": violation["rows"],
-                "example": "(empty)" if violation["value"] == "" else violation["value"],
-                "consequence": "quarantined" if violation["fatal"] else "kept",
-            }
-        )
-        for violation in violations
+        dg.TableRecord({name: value for name, value in _violation_cells(table, one).items() if name in columns})
+        for table, found in by_table.items()
+        for one in found
     ]
     return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def _violation_cells(table: str, violation: Violation) -> dict[str, str | int | None]:
+    return {
+        "table": table,
+        "column": violation.column or "(row)",
+        "rule": violation.check,
+        "rows": violation.rows,
+        "example": "(empty)" if violation.value == "" else violation.value,
+        "consequence": "not allowed" if violation.fatal else "kept",
+    }
 
 
 PROJECTED = re.compile(r"PROJECT(?:\[([^\]]*)\]| \*/)")

@@ -21,6 +21,7 @@ from data_platform.components.metadata import contract_schema, place, sample, vi
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Asked, least_interval, request_once
 from data_platform.contracts.contract import Contract, contract_columns, name_of, owner_of
+from data_platform.contracts.violations import commonest
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
@@ -111,12 +112,8 @@ def modelled_assets(
 
 
 def _first_reason(result: ModelResult) -> str:
-    worst = next((violation for violation in result.violations if violation["fatal"]), None)
-    if worst is None:
-        return result.verdict
-    where = f"{worst['column']} " if worst["column"] else ""
-    example = f", such as {worst['value']}" if worst["value"] is not None else ""
-    return f"{result.verdict} First: {where}{worst['check']}, {worst['rows']:,} rows{example}"
+    reasons = commonest(result.violations)
+    return f"{result.verdict} Commonest: {'; '.join(reasons)}" if reasons else result.verdict
 
 
 def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetSpec:

@@ -42,6 +42,7 @@ class TableSpec:
             function=self.function,
             newest_by=self.newest_by,
             refuse_above=self.table.refuse_above,
+            history=self.table.history,
         )
 
 
@@ -79,6 +80,10 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
         raise PlatformError(
             f"{where}, table {name}: the key names {', '.join(unknown)}, which the contract {table.contract} does not "
             f"have. It has: {', '.join(columns)}."
+        )
+    if table.history and not table.key:
+        raise PlatformError(
+            f"{where}, table {name}: `history` keeps the versions of each row, so it needs a `key` to tell rows apart."
         )
     return TableSpec(name, table, contract, function, table.newest_by or cursor)
 

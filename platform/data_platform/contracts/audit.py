@@ -2,27 +2,29 @@
 Where the rows come from and where the bad ones go is the step's business (`staging.step`, `contracts.quarantine`).
 
 Types come first: each column is cast to what the contract says, and a value that does not cast is a reason like any
-other. Then Pandera checks the values. Uniqueness is ours to check: a batch may hold several versions of one row, and
-that repeats neither the key nor a value that is unique to it. The step keeps the newest good version.
+other. Then Pandera checks the values. Missing values and uniqueness are checked here: a value that did not cast is not
+missing as well, and a batch may hold several versions of one row, which repeats neither the key nor a value that is
+unique to it. The step keeps the newest good version.
+
+What a rule finds is kept as one bit a row. Reasons are put together only for the rows that are asked for, so a batch
+of which every row breaks several rules takes hardly more memory than a good one.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import pandera.errors
 import polars as pl
 from pandera.api.polars.container import DataFrameSchema
+from pandera.constants import CHECK_OUTPUT_KEY
 
 from data_platform.cleaning.time import parse_instant
 from data_platform.contracts.contract import Column, Contract, contract_columns, name_of, rule, schema_of
+from data_platform.contracts.hints import likely_cause
+from data_platform.contracts.violations import PRIVATE, REASON, Violation
 from data_platform.errors import PlatformError
-
-REASON = pl.Struct({"column": pl.String, "check": pl.String, "value": pl.String})
-"""Why a row failed: the column (empty for the row as a whole), the rule in words, and the value that broke it."""
-
-LONG = {"index": pl.UInt32, "column": pl.String, "check": pl.String, "value": pl.String}
 
 TRUE = ["true", "t", "yes", "y", "1"]
 FALSE = ["false", "f", "no", "n", "0"]
@@ -34,119 +36,228 @@ EXACT_IN_FLOAT = 2**53
 MISSING = "missing"
 """The reason of a null where none may be."""
 
+NOT_UNIQUE = "not unique"
+"""The reason of a value that several rows have though it is to be unique."""
+
+REASONED_ROWS = 25_000
+"""Bad rows in a frame at most: each may have a reason for each rule of its contract."""
+
 Known = Callable[[Column, pl.Series], pl.Series]
 """Given a column that references another table and distinct values of it, the values that exist there."""
 
 
 class ContractError(PlatformError):
-    """The frame as a whole cannot be held against the contract: a column that it needs is not there."""
+    """The frame as a whole cannot be held against the contract: a column that it needs is not there, or a staging
+    function or a rule failed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Broken:
+    """A rule that rows broke: a mask over all rows of the batch, and the column's values as they were given (None for
+    a rule of the row as a whole). The values of `private` columns are not shown."""
+
+    column: str
+    check: str
+    rows: pl.Series
+    values: pl.Series | None
+    private: bool = False
+    fatal: bool = True
+
+    def texts(self, rows: pl.Series) -> pl.Series:
+        """The values of some rows (a mask) as text."""
+        count = int(rows.sum())
+        if self.private:
+            return pl.Series([PRIVATE], dtype=pl.String).new_from_index(0, count)
+        if self.values is None:
+            return pl.Series([None], dtype=pl.String).new_from_index(0, count)
+        return _as_text(self.values.filter(rows))
+
+    @property
+    def violation(self) -> Violation:
+        """How many rows broke the rule, and the value of the first of them."""
+        first = pl.select(pl.arange(0, len(self.rows)) == self.rows.arg_max()).to_series()
+        return Violation(self.column, self.check, int(self.rows.sum()), self.texts(first)[0], self.fatal)
+
+
+@dataclass(frozen=True, eq=False)
 class Audited:
-    """The outcome for one batch. `good` has exactly the contract's columns and the lineage columns; `bad` has the
-    lineage columns, what identifies the row and its version, and `reasons`; `violations` counts rows by `column` and
-    `check`, with an example `value`, and says by `fatal` whether such a row is bad or only worth a look (a kept
-    orphan)."""
+    """The outcome for one batch: all `rows`, in the contract's types, with the columns that are carried along, and the
+    rules that some of them broke. `identifying` are the columns that bad rows are given with, besides their reasons:
+    what is carried along, the key, the version."""
 
-    good: pl.DataFrame
-    bad: pl.DataFrame
-    violations: pl.DataFrame
+    rows: pl.DataFrame
+    broken: Sequence[Broken]
+    identifying: Sequence[str]
+
+    @cached_property
+    def failed(self) -> pl.Series:
+        """Which rows are bad, as a mask."""
+        mask = pl.Series([False], dtype=pl.Boolean).new_from_index(0, len(self.rows))
+        for one in self.broken:
+            if one.fatal:
+                mask = mask | one.rows
+        return mask
+
+    @cached_property
+    def rows_failed(self) -> int:
+        """How many rows are bad. A row that breaks several rules counts once."""
+        return int(self.failed.sum())
+
+    @property
+    def good(self) -> pl.DataFrame:
+        """The rows that keep the contract: its columns and those that are carried along."""
+        return self.rows.filter(~self.failed) if self.rows_failed else self.rows
+
+    @property
+    def bad(self) -> pl.DataFrame:
+        """All bad rows: what identifies them, and `reasons`."""
+        return self.with_reasons(self.failed)
+
+    def bad_frames(self, together: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """The bad rows in frames of about REASONED_ROWS, those with the same values of `together` in one frame."""
+        rows = self.rows.select(together).with_row_index("index").filter(self.failed).sort(together)
+        places = rows.select("index", (pl.struct(together).rle_id() // REASONED_ROWS).alias("frame"))
+        for frame in places.partition_by("frame", maintain_order=True):
+            yield self.with_reasons(_mask(frame["index"], len(self.rows)))
+
+    def sample(self, limit: int, by: Sequence[str]) -> pl.DataFrame:
+        """Bad rows: of each reason the `limit` that are first by the columns `by`."""
+        places = self.rows.select(by).with_row_index("index")
+        chosen = [places.filter(one.rows).bottom_k(limit, by=list(by))["index"] for one in self.broken if one.fatal]
+        return self.with_reasons(_mask(pl.concat(chosen).unique(), len(self.rows)) if chosen else self.failed)
+
+    def with_reasons(self, rows: pl.Series) -> pl.DataFrame:
+        """Some bad rows (a mask): what identifies them, and `reasons`."""
+        long = [_reasons(one, rows) for one in self.broken if one.fatal]
+        reasons = pl.concat([pl.DataFrame(schema={"index": pl.UInt32, "reason": REASON}), *long])
+        of_row = reasons.group_by("index").agg(pl.col("reason").alias("reasons"))
+        kept = self.rows.select(self.identifying).with_row_index("index").filter(rows)
+        return kept.join(of_row, on="index", how="left", maintain_order="left").drop("index")
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """The broken rules with how many rows broke them, in the order in which they were checked."""
+        return tuple(one.violation for one in self.broken)
+
+
+def _mask(numbers: pl.Series, length: int) -> pl.Series:
+    return pl.select(pl.arange(0, length, dtype=pl.UInt32).is_in(numbers.cast(pl.UInt32).implode())).to_series()
+
+
+def _reasons(broken: Broken, rows: pl.Series) -> pl.DataFrame:
+    """The reason that a broken rule is to some rows (a mask), by the row's number."""
+    chosen = broken.rows & rows
+    given = pl.DataFrame({"index": chosen.arg_true(), "value": broken.texts(chosen)})
+    reason = pl.struct(pl.lit(broken.column).alias("column"), pl.lit(broken.check).alias("check"), pl.col("value"))
+    return given.select("index", reason.cast(REASON).alias("reason"))
 
 
 def audit(
     frame: pl.DataFrame,
     contract: type[Contract],
-    lineage: Sequence[str],
+    carried: Sequence[str],
     key: Sequence[str] = (),
     known: Known | None = None,
     version: str | None = None,
+    *,
+    unique: bool = True,
 ) -> Audited:
-    """Hold `frame` against `contract`. `lineage` are columns carried along untouched, `key` identifies a row (its
-    columns may not be null), `version` orders its versions, `known` looks up references.
+    """Hold `frame` against `contract`. `carried` are columns carried along untouched, `key` identifies a row (its
+    columns may not be null), `version` orders its versions, `known` looks up references. `unique` says whether rows
+    are compared with each other.
 
     Raises ContractError when a column is missing that may not be null.
     """
     columns = contract_columns(contract)
-    typed, failures = _typed(frame, columns, lineage, contract)
-    problems = [failures, _broken_rules(typed, contract, failures)]
-    problems += [_repeated(typed, contract, key), _null_keys(typed, columns, key)]
-    orphans = _orphans(typed, columns, known)
-    private = [column.name for column in columns if column.private]
-    fatal = _without_values(pl.concat([*problems, orphans.filter("quarantine").drop("quarantine")]), private)
-    kept = _without_values(orphans.filter(~pl.col("quarantine")).drop("quarantine"), private)
-    told = list(dict.fromkeys([*lineage, *key, *([version] if version else [])]))
-    if fatal.is_empty():
-        bad = typed.select(told).clear().with_columns(pl.lit(None, dtype=pl.List(REASON)).alias("reasons"))
-        good = typed
-    else:
-        reasons = fatal.group_by("index").agg(pl.struct("column", "check", "value").cast(REASON).alias("reasons"))
-        numbered = typed.with_row_index("index")
-        bad = numbered.select("index", *told).join(reasons, on="index", how="inner").drop("index")
-        good = numbered.join(reasons, on="index", how="anti", maintain_order="left").drop("index")
-    return Audited(good, bad, pl.concat([_counted(fatal, fatal=True), _counted(kept, fatal=False)]))
+    _require_columns(frame, columns, carried, contract)
+    typed, not_cast = _typed(frame, columns, carried)
+    broken = [*not_cast, *_missing(typed, columns, key, not_cast), *_broken_rules(typed, contract)]
+    broken += [*(_repeated(typed, contract, key) if unique else ()), *_orphans(typed, columns, known)]
+    return Audited(typed, broken, _identifying(carried, key, version))
 
 
-def _without_values(failures: pl.DataFrame, private: Sequence[str]) -> pl.DataFrame:
-    value = pl.when(pl.col("column").is_in(private)).then(pl.lit("(private)")).otherwise(pl.col("value"))
-    return failures.with_columns(value.alias("value"))
+def audit_keys(
+    frame: pl.DataFrame, contract: type[Contract], carried: Sequence[str], key: Sequence[str], version: str | None
+) -> Audited:
+    """Hold only the key of `frame` against `contract`: rows that say which row is gone. The other columns are null.
+
+    Raises ContractError when a column of the key is missing.
+    """
+    columns = contract_columns(contract)
+    of_key = [column for column in columns if column.name in key]
+    _require_columns(frame, [replace(column, nullable=False) for column in of_key], carried, contract)
+    typed, not_cast = _typed(frame, of_key, carried)
+    broken = [*not_cast, *_missing(typed, of_key, key, not_cast)]
+    others = [pl.lit(None, dtype=column.dtype).alias(column.name) for column in columns if column.name not in key]
+    rows = typed.with_columns(others).select(*(column.name for column in columns), *carried)
+    return Audited(rows, broken, _identifying(carried, key, version))
 
 
-def _counted(failures: pl.DataFrame, *, fatal: bool) -> pl.DataFrame:
-    return failures.group_by("column", "check", maintain_order=True).agg(
-        pl.len().cast(pl.Int64).alias("rows"), pl.col("value").first(), pl.lit(fatal).alias("fatal")
-    )
+def _identifying(carried: Sequence[str], key: Sequence[str], version: str | None) -> list[str]:
+    return list(dict.fromkeys([*carried, *key, *([version] if version else [])]))
 
 
-def _typed(
-    frame: pl.DataFrame, columns: Sequence[Column], lineage: Sequence[str], contract: type[Contract]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The contract's columns in the contract's types, and the values that would not take them."""
-    missing = [column for column in columns if column.name not in frame.columns]
-    needed = [column.name for column in missing if not column.nullable]
+def _require_columns(
+    frame: pl.DataFrame, columns: Sequence[Column], carried: Sequence[str], contract: type[Contract]
+) -> None:
+    needed = [column.name for column in columns if not column.nullable and column.name not in frame.columns]
     if needed:
+        there = [name for name in frame.columns if not name.startswith("_")]
         raise ContractError(
             f"The contract {name_of(contract)} needs the column{'s' * (len(needed) > 1)} {', '.join(needed)}, "
-            f"which the staged rows do not have. They have: {', '.join(frame.columns)}. "
-            "Was it renamed or dropped in the source? Repair it in the staging function, or change the contract."
+            f"which the staged rows do not have. They have: {', '.join(there)}. {likely_cause(needed, there)}"
         )
-    lost = [name for name in lineage if name not in frame.columns]
+    lost = [name for name in carried if name not in frame.columns]
     if lost:
         raise ContractError(
-            f"The staging function dropped the lineage column{'s' * (len(lost) > 1)} {', '.join(lost)}. "
-            "Use `with_columns` rather than `select`; the contract picks its own columns afterwards."
+            f"The staging function dropped the column{'s' * (len(lost) > 1)} {', '.join(lost)}, which tell which raw "
+            "row a staged row comes from. Use `with_columns` rather than `select`; the contract picks its own columns "
+            "afterwards."
         )
+
+
+def _typed(frame: pl.DataFrame, columns: Sequence[Column], carried: Sequence[str]) -> tuple[pl.DataFrame, list[Broken]]:
+    """The contract's columns in the contract's types, and the values that would not take them."""
     casts = [
         _without_nan(conform(column.name, frame.schema[column.name], column.dtype), column.dtype)
         if column.name in frame.columns
         else pl.lit(None, dtype=column.dtype).alias(column.name)
         for column in columns
     ]
-    typed = frame.select(*casts, *lineage)
+    typed = frame.select(*casts, *carried)
     changed = [
         c for c in columns if c.name in frame.columns and (frame.schema[c.name] != c.dtype or c.dtype.is_float())
     ]
     counts = typed.select(c.name for c in changed).null_count().row(0) if changed else ()
     before = frame.select(c.name for c in changed).null_count().row(0) if changed else ()
-    failures = [pl.DataFrame(schema=LONG)]
+    failures = []
     for column, after, originally in zip(changed, counts, before, strict=True):
-        if after == originally:
+        if after != originally:
+            original = frame[column.name]
+            rows = typed[column.name].is_null() & original.is_not_null()
+            failures.append(Broken(column.name, f"not {_article(column.dtype)}", rows, original, column.private))
+    return typed, failures
+
+
+def _missing(
+    typed: pl.DataFrame, columns: Sequence[Column], key: Sequence[str], not_cast: Sequence[Broken]
+) -> Iterator[Broken]:
+    """Nulls where none may be: in columns that are not nullable, and in the key. A value that would not cast has
+    become null: that it may not be null is not a second reason."""
+    cast = {one.column: one.rows for one in not_cast}
+    for column in columns:
+        if (column.nullable and column.name not in key) or not typed[column.name].null_count():
             continue
-        failed = frame.select(pl.col(column.name).alias("original")).with_row_index("index")
-        failed = failed.filter(typed[column.name].is_null() & pl.col("original").is_not_null())
-        failures.append(
-            failed.select(
-                pl.col("index"),
-                pl.lit(column.name).alias("column"),
-                pl.lit(f"not {_article(column.dtype)}").alias("check"),
-                _as_text(failed["original"]).alias("value"),
-            )
-        )
-    return typed, pl.concat(failures)
+        rows = typed[column.name].is_null()
+        if column.name in cast:
+            rows = rows & ~cast[column.name]
+        if rows.any():
+            yield Broken(column.name, MISSING, rows, typed[column.name], column.private)
 
 
 def _without_nan(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Not-a-number as null, so that it is told as what it is. It is greater than every bound, and spoils every sum."""
+    """Not-a-number as null, so that it fails as a value of the wrong type. It is greater than every bound, and spoils
+    every sum."""
     return values.fill_nan(None) if dtype.is_float() else values
 
 
@@ -213,106 +324,68 @@ def _conform_instant(column: pl.Expr, dtype: pl.DataType, wanted: pl.Datetime) -
 
 @lru_cache(maxsize=256)
 def _schema(contract: type[Contract]) -> DataFrameSchema:
-    """The schema as Pandera is to check it; a copy, because Pandera's own is shared."""
+    """The schema as Pandera is to check it; a copy, because Pandera's own is shared. Nulls and uniqueness are not left
+    to it, and of the rows that fail it gives the mask: the values that it would list are not needed."""
     schema = copy.deepcopy(schema_of(contract))
-    # The contract's columns have been picked already; those that are left beside them are the lineage.
+    # The contract's columns have been picked already; those that are left beside them are carried along.
     schema.strict = False
     schema.unique = None
     for column in schema.columns.values():
         column.unique = False
+        column.nullable = True
+    for check in [*schema.checks, *(check for column in schema.columns.values() for check in column.checks)]:
+        check.n_failure_cases = 1
     return schema
 
 
-def _repeated(typed: pl.DataFrame, contract: type[Contract], key: Sequence[str]) -> pl.DataFrame:
-    """Values that rows of different keys share though they are to be unique, within this batch. As in SQL, nulls are
-    not equal to each other."""
-    schema = schema_of(contract)
-    unique = [[name] for name, column in schema.columns.items() if column.unique]
-    unique += [list(schema.unique)] if schema.unique else []
-    frames = [pl.DataFrame(schema=LONG)]
-    for names in unique:
-        if set(names) == set(key):
-            continue
-        known = typed.with_row_index("index").drop_nulls(names)
-        owners = pl.struct(key).n_unique() if key else pl.len()
-        broken = known.filter(owners.over(names) > 1)
-        one = len(names) == 1
-        frames.append(
-            broken.select(
-                "index",
-                pl.lit(names[0] if one else "").alias("column"),
-                pl.lit("not unique" if one else f"not unique: {', '.join(names)}").alias("check"),
-                (_as_text(broken[names[0]]) if one else pl.lit(None, dtype=pl.String)).alias("value"),
-            )
-        )
-    return pl.concat(frames)
-
-
-def _broken_rules(typed: pl.DataFrame, contract: type[Contract], cast_failures: pl.DataFrame) -> pl.DataFrame:
+def _broken_rules(typed: pl.DataFrame, contract: type[Contract]) -> list[Broken]:
     schema = _schema(contract)
     try:
         schema.validate(typed, lazy=True)
-    except pandera.errors.SchemaErrors as error:
-        cases: pl.DataFrame = error.failure_cases
+    except pandera.errors.SchemaErrors as errors:
+        found = errors.schema_errors
     else:
-        return pl.DataFrame(schema=LONG)
-    broken = cases.filter(pl.col("index").is_null())
-    if not broken.is_empty():
-        first = broken.row(0, named=True)
-        raise ContractError(
-            f"The contract {name_of(contract)} cannot be checked: {first['check']} of {first['column']} "
-            f"failed as a whole ({str(first['failure_case'])[:300]})."
-        )
-    words = _words(schema)
-    long = cases.select(
-        pl.col("index").cast(pl.UInt32),
-        pl.when(pl.col("schema_context") == "Column").then(pl.col("column")).otherwise(pl.lit("")).alias("column"),
-        pl.col("check"),
-        pl.col("check_number"),
-        pl.when(pl.col("schema_context") == "Column")
-        .then(pl.col("failure_case").cast(pl.String).str.slice(0, MAX_VALUE_CHARACTERS))
-        .alias("value"),
-    )
-    long = long.join(words, on=["column", "check_number"], how="left", nulls_equal=True).select(
-        "index",
-        "column",
-        pl.coalesce("words", pl.col("check").replace({"not_nullable": MISSING})).alias("check"),
-        "value",
-    )
-    # A value that would not cast has become null: that it may not be null is not a second reason.
-    nulls = pl.col("check") == MISSING
-    casts = cast_failures.select("index", "column", pl.lit(True).alias("cast"))
-    long = long.join(casts, on=["index", "column"], how="left")
-    return long.filter(~(nulls & pl.col("cast").fill_null(False))).drop("cast")
-
-
-def _words(schema: DataFrameSchema) -> pl.DataFrame:
-    """The rules in words, by column and number of the check."""
-    rows = [("", number, rule(check)) for number, check in enumerate(schema.checks)]
-    for name, column in schema.columns.items():
-        rows += [(name, number, rule(check)) for number, check in enumerate(column.checks)]
-    return pl.DataFrame(rows, schema={"column": pl.String, "check_number": pl.Int32, "words": pl.String}, orient="row")
-
-
-def _null_keys(typed: pl.DataFrame, columns: Sequence[Column], key: Sequence[str]) -> pl.DataFrame:
-    """Null key columns that the contract's own rules let pass."""
-    nullable = [column.name for column in columns if column.name in key and column.nullable]
-    frames = [pl.DataFrame(schema=LONG)]
-    for name in nullable:
-        rows = typed.select(pl.col(name)).with_row_index("index").filter(pl.col(name).is_null())
-        frames.append(
-            rows.select(
-                "index",
-                pl.lit(name).alias("column"),
-                pl.lit(MISSING).alias("check"),
-                pl.lit(None, dtype=pl.String).alias("value"),
+        return []
+    private = {column.name for column in contract_columns(contract) if column.private}
+    broken = []
+    for error in found:
+        if not isinstance(error.check_output, pl.DataFrame) or not isinstance(error.failure_cases, pl.DataFrame):
+            check = error.check if isinstance(error.check, str) else error.check.error or error.check.name
+            raise ContractError(
+                f"The contract {name_of(contract)} cannot be checked: {check} of {error.schema.name} failed as a whole "
+                f"({str(error.failure_cases)[:300]})."
             )
-        )
-    return pl.concat(frames)
+        rows = ~error.check_output[CHECK_OUTPUT_KEY]
+        if error.schema is schema or error.schema.name not in typed.columns:
+            broken.append(Broken("", rule(error.check), rows, None))
+        else:
+            name = error.schema.name
+            broken.append(Broken(name, rule(error.check), rows, typed[name], name in private))
+    return broken
 
 
-def _orphans(typed: pl.DataFrame, columns: Sequence[Column], known: Known | None) -> pl.DataFrame:
-    frames = [pl.DataFrame(schema={**LONG, "quarantine": pl.Boolean})]
+def _repeated(typed: pl.DataFrame, contract: type[Contract], key: Sequence[str]) -> Iterator[Broken]:
+    """Values that rows of different keys share though they are to be unique, within this batch. As in SQL, nulls are
+    not equal to each other."""
+    schema = schema_of(contract)
+    private = {column.name for column in contract_columns(contract) if column.private}
+    unique = [[name] for name, column in schema.columns.items() if column.unique]
+    unique += [list(schema.unique)] if schema.unique else []
+    for names in unique:
+        if set(names) == set(key):
+            continue
+        known = pl.all_horizontal(pl.col(name).is_not_null() for name in names)
+        owners = pl.struct(key).n_unique() if key else pl.len()
+        rows = typed.select((known & (owners.over(names) > 1)).alias("rows")).to_series()
+        if not rows.any():
+            continue
+        if len(names) == 1:
+            yield Broken(names[0], NOT_UNIQUE, rows, typed[names[0]], names[0] in private)
+        else:
+            yield Broken("", f"{NOT_UNIQUE}: {', '.join(names)}", rows, None)
+
+
+def _orphans(typed: pl.DataFrame, columns: Sequence[Column], known: Known | None) -> Iterator[Broken]:
     for column in columns:
         reference = column.references
         if reference is None or known is None:
@@ -321,15 +394,7 @@ def _orphans(typed: pl.DataFrame, columns: Sequence[Column], known: Known | None
         absent = values.filter(~values.is_in(known(column, values).implode()))
         if absent.is_empty():
             continue
-        rows = typed.select(pl.col(column.name).alias("original")).with_row_index("index")
-        rows = rows.filter(pl.col("original").is_in(absent.implode()))
-        frames.append(
-            rows.select(
-                "index",
-                pl.lit(column.name).alias("column"),
-                pl.lit(f"not in {reference.table}.{reference.column}").alias("check"),
-                pl.col("original").cast(pl.String).alias("value"),
-                pl.lit(reference.orphans == "quarantine").alias("quarantine"),
-            )
-        )
-    return pl.concat(frames)
+        rows = typed[column.name].is_in(absent.implode()).fill_null(False)
+        check = f"not in {reference.table}.{reference.column}"
+        fatal = reference.orphans == "quarantine"
+        yield Broken(column.name, check, rows, typed[column.name], column.private, fatal)

@@ -4,21 +4,25 @@ replayed or discarded. Judging rows is `audit`'s work, replaying them `staging.s
 A row has one entry however often it fails: its id names the raw row (`load:row`) or the malformed record's place.
 """
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from data_platform.contracts.audit import REASON
+from data_platform.contracts.violations import REASON
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.sql import literal, quote_all
 from data_platform.lakehouse.tables import Table, column_types, ensure_table, quarantine_table
-from data_platform.lakehouse.transaction import DataFile, write_file
+from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path
 
 COLUMNS = {
     "quarantine_id": "VARCHAR",
@@ -38,10 +42,10 @@ COLUMNS = {
 }
 """`layer` is where the row failed: `raw` (it could not be read: `file`, `line`) or `staged` (it broke its contract:
 `load_id`, `row` name the raw row). `record` is the row as JSON, or the malformed text. `key` and `version` are what
-identifies the row and orders its versions, as text, as far as that could be told. `status` is `open`, `replayed`,
+identifies the row and orders its versions, as text, as far as they are known. `status` is `open`, `replayed`,
 `discarded`, or `superseded` by a later full refresh, or by a later version of the row that passed."""
 
-FRAME_SCHEMA = {
+FRAME_SCHEMA: dict[str, Any] = {
     "quarantine_id": pl.String,
     "layer": pl.String,
     "load_id": pl.Int64,
@@ -65,9 +69,9 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
     record = pl.lit("(withheld: this table masks columns; see file and line)") if withhold else pl.col("record")
     place = pl.format("{}:{}", "_file", "_line")
     # What is withheld is not hashed into the id either: a hash lets one test a guess.
-    told = pl.format("{}:{}", place, pl.col("record").hash()) if not withhold else place
+    named = pl.format("{}:{}", place, pl.col("record").hash()) if not withhold else place
     return frame.select(
-        pl.coalesce(told, pl.format("{}:reject:{}", pl.lit(load_id), "index")).alias("quarantine_id"),
+        pl.coalesce(named, pl.format("{}:reject:{}", pl.lit(load_id), "index")).alias("quarantine_id"),
         pl.lit("raw").alias("layer"),
         pl.lit(load_id, dtype=pl.Int64).alias("load_id"),
         pl.lit(None, dtype=pl.Int64).alias("row"),
@@ -86,35 +90,95 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
     )
 
 
+class SpooledEntries:
+    """Quarantine entries (frames of FRAME_SCHEMA) gathered in a file of the spool folder: what is in memory does not
+    grow with their number. Made by `spooled_entries`."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows = 0
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Append entries."""
+        if frame.is_empty():
+            return
+        rows = frame.select(*FRAME_SCHEMA).to_arrow(compat_level=pl.CompatLevel.oldest())
+        try:
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, rows.schema, compression="zstd", compression_level=1)
+            self._writer.write_table(rows)
+        except OSError as error:
+            raise PlatformError(
+                f"Quarantined rows cannot be written to {self._path.parent}: {error.strerror or error}. The table is "
+                "as it was. Free space there, and run it again."
+            ) from error
+        self.rows += len(frame)
+
+    def close(self) -> None:
+        """Finish the file: nothing is added any more."""
+        if self._writer is not None:
+            self._writer.close()
+
+    @property
+    def sql(self) -> str:
+        """What stands for the entries after FROM, with their number in the file; only after `close`, and if there are
+        any."""
+        return f"read_parquet({literal(str(self._path))}, file_row_number = true)"
+
+
+@contextmanager
+def spooled_entries(lake: Lakehouse) -> Iterator[SpooledEntries]:
+    """An empty file of quarantine entries in the spool folder, removed after the block."""
+    lake.settings.spool.mkdir(parents=True, exist_ok=True)
+    path = lake.settings.spool / f"quarantine-{uuid.uuid4()}.parquet"
+    entries = SpooledEntries(path)
+    try:
+        yield entries
+    finally:
+        entries.close()
+        path.unlink(missing_ok=True)
+
+
 def write_quarantine(
+    lake: Lakehouse, table: Table, frames: Iterable[pl.DataFrame], run_id: str, at: datetime
+) -> DataFile | None:
+    """`write_entries` for entries in frames of FRAME_SCHEMA."""
+    with spooled_entries(lake) as entries:
+        for frame in frames:
+            entries.add(frame)
+        return write_entries(lake, table, entries, run_id, at)
+
+
+def write_entries(
     lake: Lakehouse,
     table: Table,
-    entries: Sequence[pl.DataFrame],
+    entries: SpooledEntries,
     run_id: str,
     at: datetime,
-    superseded: str = "false",
+    superseded: TempRelation | None = None,
 ) -> DataFile | None:
-    """Write entries to a file of the quarantine table, leaving out those that are there already, open or discarded.
+    """Write entries, each once, to a file of the quarantine table, leaving out those that are there already, open or
+    discarded; None if nothing is left.
 
-    `entries` have FRAME_SCHEMA. `superseded` is a condition on an entry `e`, for those that are closed already because
-    a later version of the row passed along with them. The caller registers the file in its transaction, after
-    `ensure_quarantine`.
+    `superseded` holds the `quarantine_id` of those that are closed already, because a later version of the row passed
+    along with them. The caller registers the file in its transaction, after `ensure_quarantine`.
     """
-    if not any(len(frame) for frame in entries):
+    entries.close()
+    if not entries.rows:
         return None
     known = ""
     if column_types(lake.connection, table):
-        known = f" WHERE quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status <> 'replayed')"
+        known = f" AND quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status <> 'replayed')"
     now = f"TIMESTAMPTZ '{at.isoformat()}'"
+    closed = "false" if superseded is None else f"quarantine_id IN (SELECT quarantine_id FROM {superseded.sql})"
     query = (
-        "SELECT DISTINCT ON (quarantine_id) * EXCLUDE (closed), "
-        f"CASE WHEN closed THEN 'superseded' ELSE 'open' END AS status, {literal(run_id)} AS run_id, "
-        f"{now} AS quarantined_at, CASE WHEN closed THEN {now} END AS resolved_at "
-        f"FROM (SELECT *, {superseded} AS closed FROM incoming AS e){known}"
+        f"SELECT {quote_all(FRAME_SCHEMA)}, CASE WHEN closed THEN 'superseded' ELSE 'open' END AS status, "
+        f"{literal(run_id)} AS run_id, {now} AS quarantined_at, CASE WHEN closed THEN {now} END AS resolved_at "
+        f"FROM (SELECT *, {closed} AS closed FROM {entries.sql}) WHERE file_row_number IN "
+        f"(SELECT min(file_row_number) FROM {entries.sql} GROUP BY quarantine_id){known}"
     )
-    frame = pl.concat([frame.select(*FRAME_SCHEMA) for frame in entries]).rechunk()
-    arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return write_file(lake, table, iter(arrow.to_batches()), arrow.schema, query)
+    return copy_to(lake, query, new_path(lake, table))
 
 
 def ensure_quarantine(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
@@ -223,3 +287,15 @@ def close_entries(
         f"UPDATE {table.sql} SET status = ?, resolved_at = ? WHERE {condition}", [status, at, *parameters]
     ).fetchone()
     return int(row[0]) if row else 0
+
+
+def close_found(connection: duckdb.DuckDBPyConnection, table: Table, entries: TempRelation, at: datetime) -> None:
+    """Give the open entries in `entries` (`quarantine_id`, `status`) their new status, within the caller's
+    transaction."""
+    statuses = connection.execute(f"SELECT DISTINCT status FROM {entries.sql}").fetchall()
+    for (status,) in statuses:
+        connection.execute(
+            f"UPDATE {table.sql} SET status = $1, resolved_at = $2 WHERE status = 'open' AND quarantine_id IN "
+            f"(SELECT quarantine_id FROM {entries.sql} WHERE status = $1)",
+            [status, at],
+        )

@@ -4,34 +4,35 @@ models' build (`modelling.build`) and the nightly audit (`components.audits`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import duckdb
 import polars as pl
 
-from data_platform.contracts.audit import Known, audit
+from data_platform.contracts.audit import NOT_UNIQUE, Known, audit
 from data_platform.contracts.contract import Contract, contract_columns, schema_of
+from data_platform.contracts.violations import Violation, fatal, summed
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
 
 BATCH_ROWS = 250_000
-NOT_UNIQUE = "not unique"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many rows were checked, and the rules that rows broke: dictionaries of column, check, rows, value and fatal.
-    Of values that are there several times, `rows` counts the values."""
+    """How many rows were checked, the rules that rows broke, most frequent first, and how many rows broke any (one that
+    breaks a rule and has a value that is to be unique twice counts twice). What is to be unique is checked over the
+    whole relation, whichever rows are."""
 
     rows: int
-    violations: Sequence[dict[str, Any]] = field(default_factory=tuple)
+    violations: Sequence[Violation] = ()
+    rows_failed: int = 0
 
     @property
-    def broken(self) -> list[dict[str, Any]]:
+    def broken(self) -> list[Violation]:
         """The violations that no row may have, most frequent first."""
-        return [violation for violation in self.violations if violation["fatal"]]
+        return fatal(self.violations)
 
     @property
     def passed(self) -> bool:
@@ -53,18 +54,22 @@ def audit_relation(
 
     Raises PlatformError when the relation cannot be read, ContractError when it lacks a column.
     """
-    found = []
-    checked = 0
+    found: list[Violation] = []
+    checked = failed = 0
     try:
         reader = lake.connection.execute(rows or f"SELECT * FROM {relation}").to_arrow_reader(BATCH_ROWS)
         for batch in reader:
             frame = pl.DataFrame(pl.from_arrow(batch))
+            # Whether values are unique is asked of the whole relation, not of a batch.
+            audited = audit(frame, contract, [], key, known, unique=False)
             checked += len(frame)
-            found.append(audit(frame, contract, lineage=[], key=key, known=known).violations)
+            failed += audited.rows_failed
+            found += audited.violations
         repeated = [_repeated(lake, relation, columns) for columns in unique_columns(contract, key)]
     except duckdb.Error as error:
         raise PlatformError(f"{relation} cannot be audited: {str(error).splitlines()[0]}") from None
-    return Verdict(checked, [*_summed(found), *(violation for one in repeated for violation in one)])
+    broken = [one for one in repeated if one is not None]
+    return Verdict(checked, summed([*found, *broken]), failed + sum(one.rows for one in broken))
 
 
 def unique_columns(contract: type[Contract], key: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -77,23 +82,13 @@ def unique_columns(contract: type[Contract], key: Sequence[str] = ()) -> list[tu
     return list(unique)
 
 
-def _summed(found: Sequence[pl.DataFrame]) -> list[dict[str, Any]]:
-    """The violations of all batches together. What a batch says of uniqueness is left to the whole table."""
-    if not found:
-        return []
-    told = pl.concat(found).filter(~pl.col("check").str.starts_with(NOT_UNIQUE))
-    summed = told.group_by("column", "check", "fatal").agg(pl.col("rows").sum(), pl.col("value").first())
-    return summed.sort("rows", "column", "check", descending=[True, False, False]).to_dicts()
-
-
-def _repeated(lake: Lakehouse, relation: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Values that occur several times, as a violation; none if there are none. Nulls are equal to nothing."""
+def _repeated(lake: Lakehouse, relation: str, columns: Sequence[str]) -> Violation | None:
+    """The rows that share values which are to be unique, as a violation; None if there are none. Nulls are equal to
+    nothing."""
     names = quote_all(columns)
     there = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
     row = lake.connection.execute(
-        f"SELECT count(*) FROM (SELECT {names} FROM {relation} WHERE {there} GROUP BY ALL HAVING count(*) > 1)"
+        f"SELECT sum(rows) FROM (SELECT {names}, count(*) AS rows FROM {relation} WHERE {there} GROUP BY {names} "
+        "HAVING count(*) > 1)"
     ).fetchone()
-    if row is None or not row[0]:
-        return []
-    label = ", ".join(columns)
-    return [{"column": label, "check": NOT_UNIQUE, "rows": int(row[0]), "value": None, "fatal": True}]
+    return Violation(", ".join(columns), NOT_UNIQUE, int(row[0])) if row is not None and row[0] else None

@@ -5,6 +5,7 @@ import os
 import polars as pl
 
 from data_platform.cleaning.masking import MaskKey, mask_columns, mask_emails_within
+from data_platform.contracts.violations import commonest
 from data_platform.drafting.draft import Draft
 from data_platform.staging.batches import stage_batch
 from data_platform.staging.recipe import Recipe
@@ -23,8 +24,7 @@ def trial(recipe: Recipe, draft: Draft) -> str:
         pl.lit(1, pl.Int64).alias("_load_id"), pl.int_range(pl.len(), dtype=pl.Int64).alias("_row")
     )
     audited = stage_batch(numbered, recipe, None)
-    if audited.bad.is_empty():
+    if not audited.rows_failed:
         return f"all {len(rows):,} rows that were read satisfy it"
-    worst = audited.violations.filter("fatal").sort("rows", descending=True).row(0, named=True)
-    reason = f"{worst['column']} {worst['check']} ({worst['rows']:,} rows)"
-    return f"{len(audited.bad):,} of the {len(rows):,} rows that were read break it: {reason}"
+    reasons = "; ".join(commonest(audited.violations))
+    return f"{audited.rows_failed:,} of the {len(rows):,} rows that were read break it: {reasons}"

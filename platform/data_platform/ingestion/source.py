@@ -52,7 +52,10 @@ class Overlap:
 class TableOptions(Options):
     """What every table of every source may say of itself in `defs.yaml`."""
 
-    key: list[str] = Field(min_length=1, description="Columns of the staged table that identify a row.")
+    key: list[str] = Field(
+        default_factory=list,
+        description="Columns of the staged table that identify a row; none: rows are only added, never replaced.",
+    )
     contract: str = Field(description="Dotted path of the Pandera contract of the staged table.")
     stage: str | None = Field(
         default=None, description="Dotted path of a function from raw LazyFrame to staged LazyFrame."
@@ -60,6 +63,10 @@ class TableOptions(Options):
     newest_by: str | None = Field(
         default=None,
         description="Raw column that orders versions of a row; default: the cursor, else order of arrival.",
+    )
+    history: bool = Field(
+        default=False,
+        description="Keep every version of each row, in <table>_versions and, with its validity, <table>_history.",
     )
     mask: list[str] = Field(
         default_factory=list, description="Columns replaced by a keyed hash before the first write."

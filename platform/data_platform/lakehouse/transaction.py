@@ -11,8 +11,8 @@ One writer commits at a time (see `lock`).
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ import pyarrow as pa
 from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import Table
 
 T = TypeVar("T")
@@ -113,6 +113,31 @@ def discarded_on_failure(lake: Lakehouse, files: list["DataFile"]) -> Iterator[N
 
 
 @dataclass(frozen=True)
+class TempRelation:
+    """A temporary table, which only the connection that made it sees. `sql` stands for it after FROM."""
+
+    sql: str
+    columns: tuple[str, ...]
+    rows: int
+
+
+@contextmanager
+def temp_relation(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] = ()
+) -> Iterator[TempRelation]:
+    """What `query` gives, kept in a temporary table for the time of the block."""
+    name = quote(f"temporary_{uuid.uuid4().hex}")
+    row = connection.execute(f"CREATE TEMP TABLE {name} AS {query}", list(parameters)).fetchone()
+    try:
+        columns = tuple(connection.sql(f"SELECT * FROM {name}").columns)
+        yield TempRelation(name, columns, int(row[0]) if row is not None else 0)
+    finally:
+        # A connection that broke has lost the table, and what broke it is what must be reported.
+        with suppress(duckdb.Error):
+            connection.execute(f"DROP TABLE {name}")
+
+
+@dataclass(frozen=True)
 class DataFile:
     """A Parquet file below a table's folder, with what it holds. Nobody sees it until it is registered."""
 
@@ -127,8 +152,9 @@ def write_file(
     rows: Iterator[pa.RecordBatch],
     schema: pa.Schema,
     query: str = "SELECT * FROM incoming",
+    path: str | None = None,
 ) -> DataFile | None:
-    """Stream `rows` through `query` (which reads them as `incoming`) into a new file of `table`.
+    """Stream `rows` through `query` (which reads them as `incoming`) into a new file of `table`, or to `path`.
 
     Memory stays bounded: batches are pulled one by one while DuckDB encodes. Returns None, and leaves no file, when
     nothing came out. What the iterator raises is raised again, as it was; a half-written file is removed.
@@ -143,7 +169,7 @@ def write_file(
             failure.append(error)
             raise
 
-    path = new_path(lake, table)
+    path = path or new_path(lake, table)
     reader = pa.RecordBatchReader.from_batches(schema, guarded())
     lake.connection.register("incoming", reader)
     try:

@@ -4,7 +4,7 @@ all passes do the published views move, together, to that snapshot. How dbt is r
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ import duckdb
 
 from data_platform.contracts.contract import Contract, name_of
 from data_platform.contracts.relation import audit_relation
+from data_platform.contracts.violations import Violation, counted, fatal
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
@@ -34,7 +35,7 @@ MESSAGE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What became of one model. `violations` are dictionaries of column, check, rows, value and fatal."""
+    """What became of one model. `rows_failed` counts the audited rows that break their contract."""
 
     model: str
     passed: bool
@@ -45,7 +46,8 @@ class ModelResult:
     tests: int = 0
     rows_audited: int = 0
     seconds: float = 0.0
-    violations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    violations: Sequence[Violation] = ()
+    rows_failed: int = 0
 
 
 def build_and_publish(
@@ -135,13 +137,13 @@ def _tested(
     built = [node for node in nodes if node.unique_id.split(".")[0] in BUILT and node.unique_id.split(".")[2] == model]
     tests = [node for node in nodes if model in dbt.tested_models(manifest, node.unique_id, selected)]
     violations = [
-        {
-            "column": "",
-            "check": f"dbt test {node.unique_id.split('.')[2]}",
-            "rows": node.failures,
-            "value": node.message[:MESSAGE_CHARACTERS],
-            "fatal": node.status in FAILED,
-        }
+        Violation(
+            "",
+            f"dbt test {node.unique_id.split('.')[2]}",
+            node.failures,
+            node.message[:MESSAGE_CHARACTERS],
+            node.status in FAILED,
+        )
         for node in tests
         if node.status in (*FAILED, "warn")
     ]
@@ -151,7 +153,7 @@ def _tested(
         return ModelResult(
             model, False, f"{NOT_BUILT}: {why}", tests=len(tests), seconds=seconds, violations=violations
         )
-    broken = [violation for violation in violations if violation["fatal"]]
+    broken = fatal(violations)
     verdict = f"{len(broken)} of {len(tests)} dbt tests failed." if broken else f"All {len(tests)} dbt tests passed."
     return ModelResult(model, not broken, verdict, tests=len(tests), seconds=seconds, violations=violations)
 
@@ -177,7 +179,7 @@ def _audited(
     told = f"{result.verdict} {verdict.rows:,} rows " + (
         f"satisfy {name_of(contract)}."
         if verdict.passed
-        else f"audited, {sum(v['rows'] for v in verdict.broken):,} violations of {name_of(contract)}."
+        else f"audited, {counted(verdict.rows_failed)} break {name_of(contract)}."
     )
     return replace(
         result,
@@ -185,6 +187,7 @@ def _audited(
         verdict=told,
         rows_audited=verdict.rows,
         violations=[*result.violations, *verdict.violations],
+        rows_failed=verdict.rows_failed,
     )
 
 
@@ -228,7 +231,7 @@ def _record(
                     audited_at=at,
                     passed=result.passed,
                     rows_checked=result.rows_audited,
-                    rows_failed=sum(v["rows"] for v in result.violations if v["fatal"]),
+                    rows_failed=result.rows_failed,
                     violations=result.violations,
                 )
                 for result in results

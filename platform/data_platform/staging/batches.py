@@ -1,17 +1,25 @@
-"""Raw rows in frames of bounded size, staged and audited one by one. What becomes of good and bad is `step`'s work."""
+"""Raw rows in frames of bounded size, staged and audited one by one. What becomes of good and bad is `passing`'s work.
+
+Rows from a log of changes are of three kinds: versions of a row, which are staged and audited; deletes, of which only
+the key matters; truncates, which hold nothing but their place in the log.
+"""
 
 from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from data_platform.contracts.audit import Audited, ContractError, Known, audit
+from data_platform.contracts.audit import Audited, ContractError, Known, audit, audit_keys
 from data_platform.contracts.contract import Column
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import ROW_ID, Table, column_types, staged_table
-from data_platform.staging.recipe import VERSION, Recipe, carried_columns, version_of
+from data_platform.lakehouse.tables import LOAD_COLUMNS, ROW_ID, Table, column_types, staged_table
+from data_platform.staging.function import run_function
+from data_platform.staging.recipe import OPERATION, Recipe
 
 BATCH_ROWS = 250_000
+
+VERSIONS, DELETE, TRUNCATE = ("insert", "update"), "delete", "truncate"
+"""The operations of a log of changes."""
 
 
 def raw_batches(
@@ -26,48 +34,84 @@ def raw_batches(
 
 def stage_batch(raw: pl.DataFrame, recipe: Recipe, known: Known | None) -> Audited:
     """Run the staging function on a frame of raw rows and audit what it gives."""
-    carried = carried_columns(recipe)
-    frame = raw.lazy()
-    if VERSION in carried and recipe.newest_by is not None:
-        if recipe.newest_by not in raw.columns:
-            raise ContractError(
-                f"{recipe.source}/{recipe.table}: `newest_by` names the column {recipe.newest_by}, which neither the "
-                f"contract nor the raw table has. The raw table has: {', '.join(raw.columns)}."
-            )
-        frame = frame.with_columns(pl.col(recipe.newest_by).alias(VERSION))
-    if recipe.function is not None:
-        frame = recipe.function(frame)
-    try:
-        staged = frame.collect()
-    except pl.exceptions.PolarsError as error:
-        where = getattr(recipe.function, "__qualname__", "the staging function")
-        # What follows `: [` are values of the rows, which may be private.
-        what = str(error).splitlines()[0].split(": [")[0]
+    staged = run_function(raw, recipe)
+    return audit(staged, recipe.contract, recipe.carried, recipe.key, known, recipe.version)
+
+
+def stage_changes(
+    raw: pl.DataFrame, recipe: Recipe, known: Known | None
+) -> tuple[Sequence[Audited], Sequence[Audited]]:
+    """The versions of rows in a frame of changes, as `stage_batch` gives them, and the rows that take others away:
+    deletes, which have only their key, and truncates, which have none.
+
+    Raises ContractError for an operation that is none, or that a table without a key cannot follow.
+    """
+    _require_operations(raw, recipe)
+    versions, deletes, truncates = (
+        raw.filter(pl.col(OPERATION).is_in(operations)) for operations in (VERSIONS, [DELETE], [TRUNCATE])
+    )
+    staged = [stage_batch(versions, recipe, known)] if len(versions) else []
+    removals = _stage_deletes(deletes, recipe) if len(deletes) else []
+    if len(truncates):
+        nulls = (pl.lit(None, dtype=column.dtype).alias(column.name) for column in recipe.columns)
+        removals.append(Audited(truncates.select(*nulls, *recipe.carried), (), ()))
+    return staged, removals
+
+
+def _require_operations(raw: pl.DataFrame, recipe: Recipe) -> None:
+    there = set(raw[OPERATION].unique().to_list())
+    unknown = there - {*VERSIONS, DELETE, TRUNCATE}
+    if unknown:
         raise ContractError(
-            f"{recipe.source}/{recipe.table}: {where} failed on the raw rows: {what}. "
-            f"The raw table has: {', '.join(raw.columns)}."
-        ) from None
-    return audit(staged, recipe.contract, carried, recipe.key, known, version_of(recipe))
+            f"{recipe.name}: the raw rows have the operations {', '.join(sorted(map(repr, unknown)))}. Changes are "
+            f"{', '.join(VERSIONS)}, {DELETE} or {TRUNCATE}."
+        )
+    if not recipe.key and there & {"update", DELETE}:
+        raise ContractError(
+            f"{recipe.name}: the source updates or deletes rows, but the table has no key to tell which. Name the "
+            "columns that identify a row under `key` in defs.yaml."
+        )
+
+
+def _stage_deletes(raw: pl.DataFrame, recipe: Recipe) -> list[Audited]:
+    """Deletes as staged rows of which only the key is known.
+
+    They go through the staging function, which may rename or make the key. If it leaves some out (their other columns
+    are null), their key is taken from the raw columns of that name: a delete is never lost.
+    """
+    found = audit_keys(run_function(raw, recipe), recipe.contract, recipe.carried, recipe.key, recipe.version)
+    lost = raw.join(found.rows, on=list(ROW_ID), how="anti")
+    if lost.is_empty():
+        return [found]
+    absent = [name for name in recipe.key if name not in raw.columns]
+    if absent:
+        raise ContractError(
+            f"{recipe.name}: the staging function leaves out deleted rows, and the raw table has no column "
+            f"{', '.join(absent)} that would give their key. A row whose {OPERATION} is {DELETE!r} holds only what the "
+            "source gives of a deleted row: let it pass."
+        )
+    keys = lost.select(*recipe.key, *recipe.carried)
+    return [found, audit_keys(keys, recipe.contract, recipe.carried, recipe.key, recipe.version)]
 
 
 def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     """The raw rows behind bad staged rows, as quarantine entries. Several bad rows of one raw row are one entry, which
     has a key if they have the same."""
-    version = version_of(recipe)
-    told = bad.select(
+    version = recipe.version
+    failed = bad.select(
         *ROW_ID,
         pl.col("reasons").alias("__reasons"),
         _key(bad.schema, recipe.key).alias("__key"),
         (pl.lit(None, dtype=pl.String) if version is None else _text(version, bad.schema[version])).alias("__version"),
     )
     one = pl.col("__key").n_unique() == 1
-    reasons = told.group_by(*ROW_ID).agg(
+    reasons = failed.group_by(*ROW_ID).agg(
         pl.col("__reasons").explode(),
         pl.when(one).then(pl.col("__key").first()).alias("__key"),
         pl.when(one).then(pl.col("__version").first()).alias("__version"),
     )
     rows = raw.join(reasons, on=list(ROW_ID), how="inner")
-    record = [column for column in raw.columns if column not in ("_load_id", "_loaded_at", "_row")]
+    record = [column for column in raw.columns if column not in LOAD_COLUMNS]
     has_place = {"_file", "_line"} <= set(raw.columns)
     return rows.select(
         pl.format("{}:{}", "_load_id", "_row").alias("quarantine_id"),
@@ -84,7 +128,10 @@ def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> 
 
 
 def _key(schema: pl.Schema, key: Sequence[str]) -> pl.Expr:
-    """The columns of a key as a list of text; null if one of them is null, as then they identify nothing."""
+    """The columns of a key as a list of text; null if one of them is null, as then they identify nothing, or
+    if there is no key."""
+    if not key:
+        return pl.lit(None, dtype=pl.List(pl.String))
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in key)
     return pl.when(known).then(pl.concat_list(_text(name, schema[name]) for name in key))
 

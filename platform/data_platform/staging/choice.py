@@ -1,5 +1,5 @@
 """Which raw rows a staging step reads: what landed since the last one, everything, or a range of loads again. What is
-done with them is told in `step`."""
+done with them is said in `step`."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ from data_platform.staging.recipe import Recipe
 
 @dataclass(frozen=True)
 class Input:
-    """Which raw rows a step reads, and whether they replace the staged table."""
+    """Which raw rows a step reads, and whether they replace the staged table. `since` is the first load that counts at
+    all: the last full refresh made those before it history."""
 
     kind: ledger.StagingKind
     condition: str
@@ -20,6 +21,7 @@ class Input:
     load_to: int
     replaces: bool
     parameters: tuple[object, ...] = ()
+    since: int = 1
 
 
 def choose(
@@ -31,6 +33,7 @@ def choose(
     staged_to = int(head.position.get("load_id", "0"))
     bounds = ledger.landed_bounds(lake, recipe.source, recipe.table)
     last, whole = bounds.last, bounds.whole
+    since = whole or 1
     if loads is not None:
         first, until = loads
         if not 1 <= first <= until <= staged_to:
@@ -50,14 +53,14 @@ def choose(
                 f"{whole}.{gone} Stage loads {whole} to {staged_to} again, or the whole table with --rebuild."
             )
         first = max(first, whole)
-        return Input("backfill", _between(first, until), first, until, replaces=False)
+        return Input("backfill", _between(first, until), first, until, replaces=False, since=since)
     if rebuild:
-        return Input("rebuild", _between(whole or 1, last), whole or 1, last, replaces=True) if last else None
+        return Input("rebuild", _between(since, last), since, last, replaces=True, since=since) if last else None
     if last <= staged_to:
         return None
     if whole > staged_to:
-        return Input("whole", _between(whole, last), whole, last, replaces=True)
-    return Input("rows", _between(staged_to + 1, last), staged_to + 1, last, replaces=False)
+        return Input("whole", _between(whole, last), whole, last, replaces=True, since=since)
+    return Input("rows", _between(staged_to + 1, last), staged_to + 1, last, replaces=False, since=since)
 
 
 def _between(first: int, last: int) -> str:

@@ -1,60 +1,79 @@
 """Which quarantine entries a staging step closes: those whose raw row passed now, and those that no longer matter,
-because a full refresh replaced the row or a later version of it passed. What an entry holds is told in
+because a full refresh replaced the row, or a later version of it passed or deleted it. What an entry holds is said in
 `contracts.quarantine`.
 """
 
-from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
-import polars as pl
-
-from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.sql import literal, quote
+from data_platform.contracts.quarantine import SpooledEntries
+from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.tables import column_types
-from data_platform.lakehouse.transaction import DataFile
-from data_platform.staging.recipe import Recipe, version_of
+from data_platform.lakehouse.transaction import TempRelation, temp_relation
+from data_platform.staging.merge import Newest
+from data_platform.staging.plan import Plan
+
+REPLAYED, SUPERSEDED = "replayed", "superseded"
 
 
-def later_version(recipe: Recipe, types: Mapping[str, str], file: DataFile | None) -> str:
-    """A condition on an entry `e` of quarantine: `file`, of staged rows, has the same key in a later version. `types`
-    are the DuckDB types of the staged columns.
+@dataclass(frozen=True)
+class Closing:
+    """The open entries that a step closes: `entries` has their `quarantine_id` and new `status`. `spooled` has the
+    `quarantine_id` of this step's own entries that are superseded as soon as they are written."""
 
-    Later is what has a higher version, or where none is known, what the source delivered later.
-    """
-    if file is None:
-        return "false"
-    same = [f"n.{quote(name)} = TRY_CAST(e.key[{at}] AS {types[name]})" for at, name in enumerate(recipe.key, 1)]
-    version = version_of(recipe)
-    delivered = "(n._load_id, n._row) > (e.load_id, e.row)"
-    later = delivered
-    if version is not None:
-        new, old = f"n.{quote(version)}", f"TRY_CAST(e.version AS {types[version]})"
-        later = f"({new} > {old} OR (({new} = {old} OR {old} IS NULL) AND {delivered}))"
-    return f"EXISTS (FROM read_parquet({literal(file.path)}) AS n WHERE {' AND '.join(same)} AND {later})"
+    entries: TempRelation | None = None
+    spooled: TempRelation | None = None
 
 
 def find_closing(
-    lake: Lakehouse, recipe: Recipe, *, judged: str, older: str, later: str, failed: Sequence[pl.DataFrame]
-) -> list[str]:
-    """Put into the temporary table `closing` the open entries that a step closes, and return their new statuses.
-
-    `judged`, `older` and `later` are conditions on an entry `e`: its raw row was judged again, a full refresh replaced
-    it, a later version of the row passed.
-    `failed` are the entries of this step: what failed again stays open, however it was judged.
-    """
-    connection = lake.connection
-    columns = column_types(connection, recipe.quarantine)
+    plan: Plan, newest: Newest, failed: SpooledEntries, replayed: TempRelation | None, temporary: ExitStack
+) -> Closing:
+    """What a step closes. `failed` are its own entries: what failed again is not passed, however it was judged.
+    `replayed` holds `load_id` and `row` of the entries that a replay judged again."""
+    connection, chosen = plan.lake.connection, plan.chosen
+    spooled = None
+    if failed.rows:
+        query = f"SELECT DISTINCT quarantine_id FROM {failed.sql} AS entry WHERE {_later(plan, newest)}"
+        spooled = temporary.enter_context(temp_relation(connection, query))
+    columns = column_types(connection, plan.recipe.quarantine)
     if not columns:
-        return []
-    # A quarantine of an earlier release does not tell keys yet.
-    superseded = f"({older} OR {later})" if "key" in columns else older
-    none = pl.DataFrame(schema={"quarantine_id": pl.String})
-    again = pl.concat([none, *(frame.select("quarantine_id") for frame in failed)])
-    connection.register("failed", again.to_arrow(compat_level=pl.CompatLevel.oldest()))
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE closing AS SELECT quarantine_id, "
-        f"CASE WHEN {judged} THEN 'replayed' ELSE 'superseded' END AS new_status FROM {recipe.quarantine.sql} AS e "
-        f"WHERE status = 'open' AND layer = 'staged' AND ({judged} OR {superseded}) "
-        "AND quarantine_id NOT IN (SELECT quarantine_id FROM failed)"
+        return Closing(None, spooled)
+    judged = f"load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
+    if replayed is not None:
+        judged = f"(load_id, row) IN (SELECT (load_id, row) FROM {replayed.sql})"
+    if failed.rows:
+        judged += f" AND quarantine_id NOT IN (SELECT quarantine_id FROM {failed.sql})"
+    superseded = f"load_id < {chosen.load_from}" if chosen.replaces else "false"
+    # A quarantine of an earlier release has no keys yet.
+    if "key" in columns:
+        superseded += f" OR {_later(plan, newest)}"
+    query = (
+        f"SELECT quarantine_id, CASE WHEN {judged} THEN '{REPLAYED}' ELSE '{SUPERSEDED}' END AS status "
+        f"FROM {plan.recipe.quarantine.sql} AS entry "
+        f"WHERE status = 'open' AND layer = 'staged' AND ({judged} OR {superseded})"
     )
-    connection.unregister("failed")
-    return [row[0] for row in connection.execute("SELECT DISTINCT new_status FROM closing").fetchall()]
+    return Closing(temporary.enter_context(temp_relation(connection, query)), spooled)
+
+
+def _later(plan: Plan, newest: Newest) -> str:
+    """A condition on a quarantine `entry`: the same key came in a later version, or all keys were truncated later.
+
+    Later is what has a higher version, or where none is known, what the source delivered later.
+    """
+    conditions = []
+    types, version = plan.types, plan.recipe.version
+    stored = f"TRY_CAST(entry.version AS {types[version]})" if version is not None else ""
+    if newest.truncated is not None:
+        conditions.append(f"({stored}, entry.load_id, entry.row) < {newest.truncated}")
+    if newest.relation is not None:
+        same = [
+            f"newer.{quote(name)} = TRY_CAST(entry.key[{at}] AS {types[name]})"
+            for at, name in enumerate(plan.recipe.key, 1)
+        ]
+        delivered = "(newer._load_id, newer._row) > (entry.load_id, entry.row)"
+        later = delivered
+        if version is not None:
+            new = f"newer.{quote(version)}"
+            later = f"({new} > {stored} OR (({new} = {stored} OR {stored} IS NULL) AND {delivered}))"
+        conditions.append(f"EXISTS (FROM {newest.relation} AS newer WHERE {' AND '.join(same)} AND {later})")
+    return f"({' OR '.join(conditions) or 'false'})"

@@ -2,98 +2,219 @@
 commit itself only deletes by key and registers a file.
 
 MERGE would rewrite whole files of the table; deleting the outdated keys and adding a file does not.
+
+Of a log of changes a delete is one more version of its key: if it is the newest, the key leaves the table. A truncate
+takes away what came before it, in the step and in the table.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import duckdb
 
-from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote, quote_all
-from data_platform.lakehouse.transaction import DataFile, copy_to, discard, new_path
-from data_platform.staging.recipe import Recipe, StagingResult, order_of
+from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, discard, new_path, temp_relation
+from data_platform.staging.batches import DELETE, TRUNCATE
+from data_platform.staging.plan import Plan
+from data_platform.staging.recipe import OPERATION, StagingResult
+
+NUMBER = "file_row_number"
+
+Place = tuple[int, int, int]
+"""A place in a log of changes: order, load, row."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest version of each key among the rows of a step, deletes included: `relation` stands after FROM and has
+    the key and the columns that order versions. `truncated` is the last truncate."""
+
+    relation: str | None = None
+    truncated: Place | None = None
 
 
 @dataclass(frozen=True)
 class Merge:
-    """What replaces what: files to register, and whether the keys in the temporary table `outdated` are deleted."""
+    """What a step changes in the staged table: the file to register, and which staged rows go: those of the
+    `outdated` keys (replaced or deleted), those before the truncate, and those of the loads that are staged `again` (of
+    a table without a key)."""
 
     result: StagingResult
-    file: DataFile | None
-    deletes: bool
+    file: DataFile | None = None
+    outdated: TempRelation | None = None
+    truncated: Place | None = None
+    again: tuple[int, int] | None = None
+    newest: Newest = Newest()
 
 
-def merge(lake: Lakehouse, recipe: Recipe, file: DataFile | None, result: StagingResult, *, exists: bool) -> Merge:
-    """Keep the newest version of each key, among the new rows in `file` and, if the staged table `exists` and stays,
-    against its rows."""
-    if file is None:
-        return Merge(result, None, deletes=False)
-    connection = lake.connection
-    keys = quote_all(recipe.key)
-    incoming = f"read_parquet({literal(file.path)})"
-    losers = _find_losers(connection, recipe, file)
+def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporary: ExitStack) -> Merge:
+    """Keep the newest version of each key, among the `accepted` rows and, if the staged rows stay, against them.
+
+    `accepted` is a file of the staged table, or, of changes, one in the spool folder, which the caller removes. What
+    is made along the way lives as long as `temporary`.
+    """
+    again = _staged_again(plan)
+    repeated = _count(plan.lake.connection, f"{plan.recipe.staged.sql} WHERE {of_loads(again)}") if again else 0
+    if accepted is None:
+        return Merge(replace(result, rows_deleted=repeated), again=again)
+    connection = plan.lake.connection
+    incoming = f"read_parquet({literal(accepted.path)}, {NUMBER} = true)"
+    truncated = _last_truncate(plan, incoming)
+    remaining = f"(FROM {incoming} WHERE {_after(plan, truncated)})" if truncated else incoming
+    losers = temporary.enter_context(temp_relation(connection, _losers(plan, incoming, remaining, truncated)))
     winners = incoming
-    if losers:
-        numbered = f"read_parquet({literal(file.path)}, file_row_number = true)"
-        winners = f"(SELECT * EXCLUDE (file_row_number) FROM {numbered} ANTI JOIN losers USING (file_row_number))"
-    matched = outdated = 0
-    if exists:
-        matched, outdated = _find_outdated(connection, recipe, winners)
-    if not losers and matched == outdated:
-        kept: DataFile | None = file
-    else:
-        anti = f" ANTI JOIN newer USING ({keys})" if matched > outdated else ""
-        kept = copy_to(lake, f"SELECT * FROM {winners}{anti}", new_path(lake, recipe.staged))
-        discard(lake, file.path)
-    rows = kept.rows if kept is not None else 0
+    if losers.rows:
+        winners = f"(FROM {incoming} ANTI JOIN {losers.sql} USING ({NUMBER}))"
+    found = _compare(plan, winners, truncated, temporary) if plan.recipe.key and plan.stays else _Compared()
+    file = _write_kept(plan, accepted, winners, found, unchanged=not losers.rows and not found.newer_rows)
+    rows = file.rows if file is not None else 0
+    gone = _count_truncated(plan, truncated) if truncated and plan.stays else 0
     return Merge(
         replace(
             result,
-            rows_inserted=rows - outdated,
-            rows_updated=outdated,
-            rows_superseded=file.rows - rows,
-            bytes=kept.bytes if kept is not None else 0,
+            rows_inserted=rows - found.replaced,
+            rows_updated=found.replaced,
+            rows_deleted=found.deleted + gone + repeated,
+            rows_superseded=_count_versions(plan, accepted, incoming) - rows,
+            bytes=file.bytes if file is not None else 0,
         ),
-        kept,
-        deletes=outdated > 0,
+        file,
+        found.outdated if found.replaced + found.deleted else None,
+        truncated if gone else None,
+        again,
+        _newest(plan, winners, file, truncated),
     )
 
 
-def _find_losers(connection: duckdb.DuckDBPyConnection, recipe: Recipe, file: DataFile) -> int:
-    """Find the rows of `file` that a newer one with the same key beats, by their number in the file (the temporary
-    table `losers`); how many. Only keys that repeat are ordered, and of them only the columns that decide."""
-    keys = quote_all(recipe.key)
-    numbered = f"read_parquet({literal(file.path)}, file_row_number = true)"
-    order = ", ".join(f"{quote(c)} DESC NULLS LAST" for c in order_of(recipe))
-    repeated = f"(SELECT {keys} FROM {numbered} GROUP BY ALL HAVING count(*) > 1)"
-    return _count_created(
-        connection,
-        f"losers AS SELECT file_row_number FROM {numbered} SEMI JOIN {repeated} USING ({keys}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1",
+def _newest(plan: Plan, winners: str, file: DataFile | None, truncated: Place | None) -> Newest:
+    if not plan.recipe.key:
+        return Newest(None, truncated)
+    if plan.recipe.changes:
+        return Newest(winners, truncated)
+    return Newest(f"read_parquet({literal(file.path)})" if file is not None else None)
+
+
+def _last_truncate(plan: Plan, incoming: str) -> Place | None:
+    if not plan.recipe.changes:
+        return None
+    order = quote_all(plan.recipe.order)
+    row = plan.lake.connection.execute(
+        f"SELECT {order} FROM {incoming} WHERE {OPERATION} = {literal(TRUNCATE)} ORDER BY ({order}) DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def before(plan: Plan, truncated: Place) -> str:
+    """A condition on rows that carry their order: they come before the truncate."""
+    return f"({quote_all(plan.recipe.order)}) < {truncated}"
+
+
+def _after(plan: Plan, truncated: Place) -> str:
+    return f"({quote_all(plan.recipe.order)}) > {truncated}"
+
+
+def _staged_again(plan: Plan) -> tuple[int, int] | None:
+    """Without a key, rows of a load that is staged again replace those of that load."""
+    chosen = plan.chosen
+    return (chosen.load_from, chosen.load_to) if chosen.kind == "backfill" and not plan.recipe.key else None
+
+
+def of_loads(loads: tuple[int, int]) -> str:
+    """A condition on rows: they come from these loads."""
+    return f"_load_id BETWEEN {loads[0]} AND {loads[1]}"
+
+
+def _losers(plan: Plan, incoming: str, remaining: str, truncated: Place | None) -> str:
+    """A query for the numbers of the incoming rows that are not the newest of their key. Only keys that repeat are
+    ordered, and of them only the columns that decide."""
+    before = f"SELECT {NUMBER} FROM {incoming} WHERE NOT {_after(plan, truncated)}" if truncated else ""
+    if not plan.recipe.key:
+        return before or f"SELECT {NUMBER} FROM {incoming} WHERE false"
+    keys = quote_all(plan.recipe.key)
+    order = ", ".join(f"{quote(column)} DESC NULLS LAST" for column in plan.recipe.order)
+    repeated = f"(SELECT {keys} FROM {remaining} GROUP BY ALL HAVING count(*) > 1)"
+    beaten = (
+        f"SELECT {NUMBER} FROM {remaining} SEMI JOIN {repeated} USING ({keys}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1"
     )
+    return f"{before} UNION ALL ({beaten})" if before else beaten
 
 
-def _find_outdated(connection: duckdb.DuckDBPyConnection, recipe: Recipe, winners: str) -> tuple[int, int]:
-    """Compare new rows with the staged rows of the same key: `outdated` are staged keys that a new row replaces,
-    `newer` those whose staged row is newer than the new one. Return how many match, and how many are outdated."""
+@dataclass(frozen=True)
+class _Compared:
+    """New rows against staged rows of the same key: `outdated` are the staged keys that a new row replaces or deletes,
+    `newer` those whose staged row is newer than the new one."""
+
+    outdated: TempRelation | None = None
+    newer: TempRelation | None = None
+    replaced: int = 0
+    deleted: int = 0
+
+    @property
+    def newer_rows(self) -> int:
+        return self.newer.rows if self.newer is not None else 0
+
+
+def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitStack) -> _Compared:
+    recipe, connection = plan.recipe, plan.lake.connection
     keys = quote_all(recipe.key)
-    columns = quote_all([*recipe.key, *order_of(recipe)])
-    bounds = key_bounds(connection, recipe.key, winners)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE arriving AS SELECT {columns} FROM {winners}")
+    columns = quote_all([*recipe.key, *recipe.order])
+    deletes = f"{OPERATION} = {literal(DELETE)}" if recipe.changes else "false"
+    arriving = temporary.enter_context(
+        temp_relation(connection, f"SELECT {columns}, {deletes} AS deletes FROM {winners}")
+    )
+    if not arriving.rows:
+        return _Compared()
+    bounds = key_bounds(connection, recipe.key, arriving.sql)
+    if truncated:
+        bounds += f" AND {_after(plan, truncated)}"
     # Compared as rows, nulls last: an unknown version is the oldest.
     new, old = (
-        ", ".join(f"{alias}.{quote(c)} IS NOT NULL, {alias}.{quote(c)}" for c in order_of(recipe))
-        for alias in ("n", "s")
+        ", ".join(f"{alias}.{quote(c)} IS NOT NULL, {alias}.{quote(c)}" for c in recipe.order) for alias in ("n", "s")
     )
     on = " AND ".join(f"s.{quote(k)} = n.{quote(k)}" for k in recipe.key)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE matched AS SELECT n.*, ({new}) >= ({old}) AS wins "
-        f"FROM (SELECT {columns} FROM {recipe.staged.sql} WHERE {bounds}) AS s JOIN arriving AS n ON {on}"
+    matched = temporary.enter_context(
+        temp_relation(
+            connection,
+            f"SELECT n.*, ({new}) >= ({old}) AS wins "
+            f"FROM (SELECT {columns} FROM {recipe.staged.sql} WHERE {bounds}) AS s JOIN {arriving.sql} AS n ON {on}",
+        )
     )
-    outdated = _count_created(connection, f"outdated AS SELECT {keys} FROM matched WHERE wins")
-    newer = _count_created(connection, f"newer AS SELECT {keys} FROM matched WHERE NOT wins")
-    return outdated + newer, outdated
+    outdated, newer = (
+        temporary.enter_context(
+            temp_relation(connection, f"SELECT {keys}, deletes FROM {matched.sql} WHERE {condition}")
+        )
+        for condition in ("wins", "NOT wins")
+    )
+    deleted = _count(connection, f"{outdated.sql} WHERE deletes") if recipe.changes else 0
+    return _Compared(outdated, newer, outdated.rows - deleted, deleted)
+
+
+def _write_kept(plan: Plan, accepted: DataFile, winners: str, found: _Compared, *, unchanged: bool) -> DataFile | None:
+    """The rows that stay as a file of the staged table: the accepted one, if all of them do and it is one already."""
+    recipe = plan.recipe
+    if unchanged and not recipe.changes:
+        return accepted
+    anti = f" ANTI JOIN {found.newer.sql} USING ({quote_all(recipe.key)})" if found.newer and found.newer_rows else ""
+    versions = f" WHERE {OPERATION} <> {literal(DELETE)}" if recipe.changes else ""
+    kept = copy_to(
+        plan.lake, f"SELECT {quote_all(plan.types)} FROM {winners}{anti}{versions}", new_path(plan.lake, recipe.staged)
+    )
+    if not recipe.changes:
+        discard(plan.lake, accepted.path)
+    return kept
+
+
+def _count_versions(plan: Plan, accepted: DataFile, incoming: str) -> int:
+    if not plan.recipe.changes:
+        return accepted.rows
+    removals = f"{literal(DELETE)}, {literal(TRUNCATE)}"
+    return _count(plan.lake.connection, f"{incoming} WHERE {OPERATION} NOT IN ({removals})")
+
+
+def _count_truncated(plan: Plan, truncated: Place) -> int:
+    return _count(plan.lake.connection, f"{plan.recipe.staged.sql} WHERE {before(plan, truncated)}")
 
 
 def key_bounds(connection: duckdb.DuckDBPyConnection, key: Sequence[str], rows: str) -> str:
@@ -111,10 +232,6 @@ def key_bounds(connection: duckdb.DuckDBPyConnection, key: Sequence[str], rows: 
     return " AND ".join(bounds) or "true"
 
 
-def _count_created(connection: duckdb.DuckDBPyConnection, definition: str) -> int:
-    return _scalar(connection, f"CREATE OR REPLACE TEMP TABLE {definition}")
-
-
-def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
+def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
     return int(row[0]) if row is not None else 0

@@ -1,22 +1,34 @@
-"""What staging a table takes and gives: the recipe, resolved from `defs.yaml`, the result, and the names of the
-columns that the platform adds. What is done with them is in `step`, `batches` and `merge`.
+"""What staging a table takes and gives: the recipe, resolved from `defs.yaml` and the raw table, the result, and the
+names of the columns that the platform adds. What is done with them is in `step`, `batches` and `merge`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from data_platform.contracts.contract import Contract, contract_columns
+from data_platform.contracts.contract import Column, Contract, contract_columns
+from data_platform.contracts.violations import Violation
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import ROW_ID, Table, column_types, quarantine_table, raw_table, staged_table
+from data_platform.lakehouse.tables import (
+    CHANGE_COLUMNS,
+    ROW_ID,
+    Table,
+    column_types,
+    quarantine_table,
+    raw_table,
+    staged_table,
+)
 
 VERSION = "_version"
 """What orders the versions of a row where the contract does not have that column: the raw value in its own type, so
 text is compared as text. Absent where the contract has it, or where order of arrival decides."""
+
+OPERATION, ORDER = CHANGE_COLUMNS
 
 ADDED = {"_staging_id": "BIGINT", "_staged_at": "TIMESTAMP WITH TIME ZONE"}
 
@@ -25,7 +37,11 @@ StagingFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one table is staged: what `defs.yaml` says of it, resolved."""
+    """How one table is staged: what `defs.yaml` says of it, resolved. Without a `key` rows are only added.
+
+    `changes` says that the raw rows are changes from a log, with an operation and an order: that is known from the raw
+    table (`resolved`). `history` keeps every version of each row in a table of its own.
+    """
 
     source: str
     table: str
@@ -34,6 +50,13 @@ class Recipe:
     function: StagingFunction | None = None
     newest_by: str | None = None
     refuse_above: float = 0.05
+    history: bool = False
+    changes: bool = False
+
+    @property
+    def name(self) -> str:
+        """What messages call the table."""
+        return f"{self.source}/{self.table}"
 
     @property
     def raw(self) -> Table:
@@ -47,11 +70,39 @@ class Recipe:
     def quarantine(self) -> Table:
         return quarantine_table(self.source, self.table)
 
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The contract's columns."""
+        return tuple(contract_columns(self.contract))
+
+    @cached_property
+    def version(self) -> str | None:
+        """The staged column that orders the versions of a row: of changes, their order in the log; else the contract's
+        own column `newest_by`, typed, or the raw value in VERSION; None where order of arrival decides."""
+        if self.changes:
+            return ORDER
+        if self.newest_by is None or self.newest_by in {column.name for column in self.columns}:
+            return self.newest_by
+        return VERSION
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The columns that order the versions of a row, the last one deciding among equals."""
+        return ROW_ID if self.version is None else (self.version, *ROW_ID)
+
+    @cached_property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that pass through the staging function beside the contract's."""
+        if self.changes:
+            return (*ROW_ID, OPERATION, ORDER)
+        return (*ROW_ID, VERSION) if self.version == VERSION else ROW_ID
+
 
 @dataclass(frozen=True)
 class StagingResult:
-    """What a step did. `rows_read` = inserted + updated + superseded + filtered + quarantined, as long as the staging
-    function makes at most one row of each. `violations` are dictionaries of column, check, rows, value and fatal."""
+    """What a step did. `rows_read` = inserted + updated + superseded + filtered + quarantined + removals, as long as
+    the staging function makes at most one row of each. `rows_removals` are raw rows that take rows away (deletes and
+    truncates of a log of changes), `rows_deleted` the staged rows that are gone."""
 
     source: str
     table: str
@@ -65,38 +116,27 @@ class StagingResult:
     rows_superseded: int = 0
     rows_filtered: int = 0
     rows_quarantined: int = 0
+    rows_removals: int = 0
     bytes: int = 0
-    violations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    violations: Sequence[Violation] = ()
 
 
-def version_of(recipe: Recipe) -> str | None:
-    """The staged column that orders the versions of a row: the contract's own, typed, if it has the column
-    `newest_by`, else the raw value in VERSION; None where order of arrival decides."""
-    names = {column.name for column in contract_columns(recipe.contract)}
-    return recipe.newest_by if recipe.newest_by is None or recipe.newest_by in names else VERSION
+def resolved(lake: Lakehouse, recipe: Recipe) -> Recipe:
+    """The recipe as the raw table has it: whether its rows are changes."""
+    return replace(recipe, changes=set(CHANGE_COLUMNS) <= set(column_types(lake.connection, recipe.raw)))
 
 
-def order_of(recipe: Recipe) -> tuple[str, ...]:
-    """The columns that order the versions of a row, the last one deciding among equals."""
-    version = version_of(recipe)
-    return ROW_ID if version is None else (version, *ROW_ID)
-
-
-def carried_columns(recipe: Recipe) -> tuple[str, ...]:
-    """The columns that pass through the staging function beside the contract's."""
-    return (*ROW_ID, VERSION) if version_of(recipe) == VERSION else ROW_ID
-
-
-def staged_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
-    """The Arrow schema of audited rows: the contract's columns, the lineage, the version if it is carried along."""
-    columns = {column.name: column.dtype for column in contract_columns(recipe.contract)}
-    empty = pl.DataFrame(schema={**columns, "_load_id": pl.Int64, "_row": pl.Int64})
-    schema = empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    return schema.append(pa.field(VERSION, _version_type(lake, recipe))) if version_of(recipe) == VERSION else schema
+def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
+    """The Arrow schema of audited rows: the contract's columns, and those that are carried along."""
+    columns = {column.name: column.dtype for column in recipe.columns}
+    carried = {"_load_id": pl.Int64, "_row": pl.Int64, OPERATION: pl.String, ORDER: pl.Int64}
+    types: dict[str, Any] = {**columns, **{name: carried[name] for name in recipe.carried if name != VERSION}}
+    schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    return schema.append(pa.field(VERSION, _version_type(lake, recipe))) if VERSION in recipe.carried else schema
 
 
 def _version_type(lake: Lakehouse, recipe: Recipe) -> pa.DataType:
     if recipe.newest_by is None or recipe.newest_by not in column_types(lake.connection, recipe.raw):
         return pa.string()
-    probe = lake.connection.execute(f"SELECT {quote(recipe.newest_by)} FROM {recipe.raw.sql} LIMIT 0").to_arrow_table()
-    return pl.DataFrame(pl.from_arrow(probe)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema.field(0).type
+    empty = lake.connection.execute(f"SELECT {quote(recipe.newest_by)} FROM {recipe.raw.sql} LIMIT 0").to_arrow_table()
+    return pl.DataFrame(pl.from_arrow(empty)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema.field(0).type

@@ -62,9 +62,9 @@ def test_all_other_flights_are_repaired_to_what_really_happened(world: World, fl
 
 
 def test_flights_to_airports_outside_the_directory_are_kept_and_counted(flights: Staged) -> None:
-    kept = flights.audited.violations.filter(~pl.col("fatal"), column="destination")
-    assert kept["check"].to_list() == ["not in reference/airports.airport"]
-    assert kept["rows"].item() > 0
+    (kept,) = (one for one in flights.audited.violations if not one.fatal and one.column == "destination")
+    assert kept.check == "not in reference/airports.airport"
+    assert kept.rows > 0
 
 
 def test_aircraft_are_refused_for_exactly_what_was_spoiled_beyond_repair(world: World, aircraft: Staged) -> None:

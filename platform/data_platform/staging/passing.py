@@ -1,0 +1,171 @@
+"""The pass over the raw rows of a step: staged and audited batch by batch, good rows into one unseen file, bad ones to
+a file of the spool folder. Which versions win is `merge`'s work; what becomes of the files, `step`'s.
+
+Once it is certain that the step will be refused, bad rows are only counted, and the first of each reason kept: a
+mistake that concerns every row of a large table costs no more than staging it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import polars as pl
+import pyarrow as pa
+
+from data_platform.contracts.audit import Audited, Known
+from data_platform.contracts.quarantine import FRAME_SCHEMA, SpooledEntries
+from data_platform.contracts.violations import Violation, summed
+from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.tables import ROW_ID
+from data_platform.lakehouse.transaction import DataFile, write_file
+from data_platform.staging.batches import (
+    DELETE,
+    TRUNCATE,
+    lookup,
+    quarantine_entries,
+    raw_batches,
+    stage_batch,
+    stage_changes,
+)
+from data_platform.staging.plan import Plan
+from data_platform.staging.recipe import OPERATION, ORDER, StagingResult
+
+SAMPLED = 100
+"""Rows of each reason that are kept of a step that is refused."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What the pass over the raw rows gave: the audited rows in an unseen file (None if there are none), the figures,
+    and whether so many rows are bad that the step is refused. `sample` holds the quarantine entries of a refused step,
+    the spool those of one that is not."""
+
+    accepted: DataFile | None
+    result: StagingResult
+    refused: bool
+    sample: pl.DataFrame
+
+
+def pass_over(plan: Plan, spool: SpooledEntries, path: str | None) -> Passed:
+    """Stage and audit the chosen raw rows batch by batch into one unseen file of the staged table, or at `path`."""
+    under_way = _Pass(plan, spool)
+    query = (
+        f"SELECT *, {plan.staging_id}::BIGINT AS _staging_id, TIMESTAMPTZ {literal(plan.started.isoformat())} "
+        "AS _staged_at FROM incoming"
+    )
+    accepted = write_file(plan.lake, plan.recipe.staged, under_way.accepted(), plan.schema, query, path)
+    spool.close()
+    return Passed(accepted, under_way.result(), under_way.refused(under_way.read), under_way.sample)
+
+
+class _Pass:
+    """A pass under way: what was counted so far."""
+
+    def __init__(self, plan: Plan, spool: SpooledEntries) -> None:
+        self.plan = plan
+        self.spool = spool
+        self.read = self.good = self.bad = self.removals = 0
+        self.violations: Sequence[Violation] = ()
+        self.sample = pl.DataFrame(schema=FRAME_SCHEMA)
+        self.first_order: int | None = None
+
+    def accepted(self) -> Iterator[pa.RecordBatch]:
+        """Stage and audit all raw rows; yield the good ones as long as they may be wanted."""
+        plan = self.plan
+        known = lookup(plan.lake.cursor())
+        for raw in raw_batches(plan.lake, plan.recipe.raw, plan.chosen.condition, plan.chosen.parameters):
+            staged, removals = _stage(plan, raw, known)
+            certain = self._certainly_refused()
+            self._count(raw, staged, removals)
+            self._keep_bad(raw, [*staged, *removals], everything=not certain)
+            if not certain:
+                yield from _arrow([*staged, *removals])
+        if self.first_order is not None and not plan.chosen.replaces and not self._certainly_refused():
+            for raw in _later_removals(plan, self.first_order):
+                yield from _arrow(_stage(plan, raw, known)[1])
+
+    def _count(self, raw: pl.DataFrame, staged: Sequence[Audited], removals: Sequence[Audited]) -> None:
+        parts = [*staged, *removals]
+        self.read += len(raw)
+        self.good += sum(len(part.rows) - part.rows_failed for part in staged)
+        self.removals += sum(len(part.rows) - part.rows_failed for part in removals)
+        self.bad += sum(part.rows.select(ROW_ID).filter(part.failed).n_unique() for part in parts if part.rows_failed)
+        self.violations = summed([*self.violations, *(one for part in parts for one in part.violations)])
+        if self.plan.recipe.changes:
+            orders = [cast(int, part.rows[ORDER].min()) for part in staged if len(part.rows)]
+            self.first_order = min([*orders, *([] if self.first_order is None else [self.first_order])], default=None)
+
+    def _keep_bad(self, raw: pl.DataFrame, parts: Sequence[Audited], *, everything: bool) -> None:
+        for part in parts:
+            if not part.rows_failed:
+                continue
+            if everything:
+                for bad in part.bad_frames(ROW_ID):
+                    self.spool.add(quarantine_entries(raw, bad, self.plan.recipe))
+            sampled = quarantine_entries(raw, part.sample(SAMPLED, ROW_ID), self.plan.recipe)
+            self.sample = _first_of_each_reason(pl.concat([self.sample, sampled.select(*FRAME_SCHEMA)]))
+
+    def refused(self, rows: int) -> bool:
+        """Whether too many of `rows` rows are bad. Rows that failed before may fail again when they are replayed: that
+        is no reason to keep out those that pass now."""
+        return self.plan.chosen.kind != "replay" and self.bad > self.plan.recipe.refuse_above * rows
+
+    def _certainly_refused(self) -> bool:
+        """Whether more rows are bad than may be of all that will have been read."""
+        return self.refused(self.read) and self.refused(self._rows)
+
+    @cached_property
+    def _rows(self) -> int:
+        """How many raw rows there are to read. They are counted when it first matters."""
+        chosen = self.plan.chosen
+        query = f"SELECT count(*) FROM {self.plan.recipe.raw.sql} WHERE {chosen.condition}"
+        row = self.plan.lake.cursor().connection.execute(query, list(chosen.parameters)).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def result(self) -> StagingResult:
+        """The figures of the pass."""
+        plan = self.plan
+        return StagingResult(
+            plan.recipe.source,
+            plan.recipe.table,
+            staging_id=plan.staging_id,
+            load_from=plan.chosen.load_from,
+            load_to=plan.chosen.load_to,
+            rows_read=self.read,
+            rows_filtered=max(0, self.read - self.good - self.removals - self.bad),
+            rows_quarantined=self.bad,
+            rows_removals=self.removals,
+            violations=self.violations,
+        )
+
+
+def _stage(plan: Plan, raw: pl.DataFrame, known: Known) -> tuple[Sequence[Audited], Sequence[Audited]]:
+    """The staged rows of a frame, and those that take others away."""
+    if plan.recipe.changes:
+        return stage_changes(raw, plan.recipe, known)
+    return [stage_batch(raw, plan.recipe, known)], []
+
+
+def _first_of_each_reason(entries: pl.DataFrame) -> pl.DataFrame:
+    """Of each reason the first SAMPLED entries."""
+    reasons = entries.select("quarantine_id", "load_id", "row", "reasons").explode("reasons").unnest("reasons")
+    first = reasons.sort("load_id", "row").group_by("column", "check", maintain_order=True).head(SAMPLED)
+    return entries.join(first.select("quarantine_id").unique(), on="quarantine_id", how="semi")
+
+
+def _arrow(parts: Sequence[Audited]) -> Iterator[pa.RecordBatch]:
+    for part in parts:
+        yield from part.good.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+
+
+def _later_removals(plan: Plan, first: int) -> Iterator[pl.DataFrame]:
+    """The deletes and truncates that this step does not read, but which come after some of its rows in the log: what
+    is read late, or again, must not bring back a row that is gone. Of a log that is read in order there are none, and
+    no file is opened to find out: each holds what came before."""
+    chosen = plan.chosen
+    condition = (
+        f"{OPERATION} IN ({literal(DELETE)}, {literal(TRUNCATE)}) AND {ORDER} >= {first} "
+        f"AND _load_id BETWEEN {chosen.since} AND {max(plan.staged_to, chosen.load_to)} AND NOT ({chosen.condition})"
+    )
+    return raw_batches(plan.lake, plan.recipe.raw, condition, chosen.parameters)

@@ -1,0 +1,77 @@
+"""What one staging step works with, found out once before it begins: the recipe as the raw table has it, the raw rows
+that it reads, the columns that it makes. What is done with them is in `passing`, `merge`, `closing` and `step`.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from data_platform.contracts.audit import ContractError
+from data_platform.contracts.contract import name_of
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.tables import column_types, duckdb_types
+from data_platform.staging.choice import Input
+from data_platform.staging.recipe import ADDED, OPERATION, Recipe, audited_schema, resolved
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step under way. `schema` has the columns of audited rows, `types` those of the staged table as the contract
+    wants them (DuckDB types by name), `stored` as they are: empty if there is no table yet."""
+
+    lake: Lakehouse
+    recipe: Recipe
+    head: ledger.Head
+    chosen: Input
+    run_id: str
+    started: datetime
+    schema: pa.Schema
+    types: dict[str, str]
+    stored: dict[str, str]
+
+    @property
+    def staging_id(self) -> int:
+        return self.head.number + 1
+
+    @property
+    def staged_to(self) -> int:
+        """The last load that was staged."""
+        return int(self.head.position.get("load_id", "0"))
+
+    @property
+    def stays(self) -> bool:
+        """Whether there are staged rows that the new ones meet."""
+        return bool(self.stored) and not self.chosen.replaces
+
+
+def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, run_id: str) -> Plan:
+    """Find out what the step works with. Raises ContractError if the staged table was made with another contract, and
+    stays."""
+    with lake.reading():
+        recipe = resolved(lake, recipe)
+        schema = audited_schema(lake, recipe)
+        types = {**duckdb_types(lake.connection, schema), **ADDED}
+        types.pop(OPERATION, None)
+        stored = column_types(lake.connection, recipe.staged)
+    plan = Plan(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored)
+    if plan.stays:
+        _require_same_contract(plan)
+    return plan
+
+
+def _require_same_contract(plan: Plan) -> None:
+    """Rows staged before a contract changed do not have its new types, nor values in columns that now need them."""
+    recipe, stored = plan.recipe, plan.stored
+    nullable = {column.name for column in recipe.columns if column.nullable}
+    changed = [
+        f"{column} is {stored[column]}" for column, kind in plan.types.items() if stored.get(column, kind) != kind
+    ]
+    changed += [f"{column} is not there" for column in plan.types if column not in stored and column not in nullable]
+    if changed:
+        raise ContractError(
+            f"{recipe.staged} was staged with another contract than {name_of(recipe.contract)} now is: in the table "
+            f"{', '.join(changed)}. Nothing was staged. Stage it again from raw: "
+            f"`dp run staged/{recipe.name} --rebuild`."
+        )
