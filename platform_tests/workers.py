@@ -7,7 +7,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,8 +17,9 @@ import pyarrow as pa
 
 from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError
-from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch, Overlap, Position, TableOptions
+from data_platform.ingestion import load as load_module
+from data_platform.ingestion.load import load_table, load_tables
+from data_platform.ingestion.source import UNKNOWN, Batch, Overlap, Position, Probe, TableOptions
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.publish import BUILD, publish
@@ -83,20 +85,29 @@ class Growing:
     def __init__(self, batches: int = 3, size: int = 20) -> None:
         self.batches, self.size = batches, size
 
-    def full_refresh(self, table: str) -> bool:
-        return False
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> Mapping[str, Probe]:
+        return dict.fromkeys(tables, UNKNOWN)
 
-    def position(self, table: str) -> Position | None:
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator["GrowingReading"]:
+        yield GrowingReading(self, tables[0], int(after.get("number", "0")))
+
+
+class GrowingReading:
+    def __init__(self, source: Growing, table: str, start: int) -> None:
+        self.source, self.table, self.start = source, table, start
+
+    def overlap(self, table: str) -> Overlap | None:
         return None
 
-    def overlap(self, table: str, after: Position) -> Overlap | None:
-        return None
+    def __iter__(self) -> Iterator[Batch]:
+        start, size = self.start, self.source.size
+        for _ in range(self.source.batches):
+            yield Batch(self.table, entries(start, start + size), "rows", {"number": str(start + size)})
+            start += size
 
-    def read(self, table: str, after: Position) -> Iterator[Batch]:
-        start = int(after.get("number", "0"))
-        for _ in range(self.batches):
-            yield Batch(entries(start, start + self.size), {"number": str(start + self.size)})
-            start += self.size
+    def committed(self, position: Position) -> None:
+        pass
 
 
 class Waiting(Growing):
@@ -106,11 +117,13 @@ class Waiting(Growing):
         super().__init__(batches=1)
         self.folder = folder
 
-    def read(self, table: str, after: Position) -> Iterator[Batch]:
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator[GrowingReading]:
         (self.folder / f"asked-{os.getpid()}").touch()
         while not (self.folder / "go").exists():
             time.sleep(0.01)
-        yield from super().read(table, after)
+        with super().reading(tables, after) as reading:
+            yield reading
 
 
 def race(lake: Lakehouse, folder: str) -> dict[str, Any]:
@@ -139,6 +152,15 @@ def work(lake: Lakehouse, _: str = "") -> dict[str, Any]:
         commit(lake, _build)
         snapshot = current_snapshot(lake.connection)
         publish(lake, {"totals": {"growing/entries": staged.staging_id}}, snapshot, run_id="work")
+
+
+def follow(lake: Lakehouse, folder: str) -> dict[str, Any]:
+    """Read the log in `folder` to its end, committing every few transactions."""
+    from platform_tests.ingestion.log_source import READING, TABLES, LogSource
+
+    load_module.CHUNK_ROWS = 60
+    load_tables(lake, "shop", LogSource(Path(folder)), READING, TABLES, run_id="follow")
+    return {}
 
 
 def _build(connection: duckdb.DuckDBPyConnection) -> None:
@@ -236,6 +258,7 @@ def main(arguments: Sequence[str]) -> None:
         "work": work,
         "read": read,
         "fill": fill,
+        "follow": follow,
     }
     task = tasks[arguments[0]]
     with open_lakehouse(settings_from_environment()) as lake:

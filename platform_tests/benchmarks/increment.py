@@ -12,10 +12,10 @@ from platform_tests.benchmarks.measure import Case, Measured, Say, measure, prep
 from platform_tests.benchmarks.places import lakehouse_in
 from platform_tests.benchmarks.report import Row
 from platform_tests.benchmarks.scale import Scale
-from platform_tests.tables import MemorySource
+from platform_tests.tables import MemorySource, batch_of
 
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch, TableOptions
+from data_platform.ingestion.source import TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
@@ -130,7 +130,7 @@ def stage(folder: str, into: str, rows: int, size: int, which: str) -> Callable[
         old = f"{top} - i * {RECENT}" if which == "recent" else f"1 + (i * {SPREAD} + {before}) % {rows}"
         keys = f"SELECT {old} AS n FROM range({half}) AS r(i) UNION ALL FROM range({top + 1}, {top + 1 + half}) AS r(n)"
         new = lake.connection.execute(f"SELECT {ORDERS.format(version=before)} FROM ({keys})").to_arrow_table()
-        source = MemorySource([Batch(new, {"cursor": str(before + 1)})])
+        source = MemorySource([batch_of(new, {"cursor": str(before + 1)})])
         load_table(lake, RECIPE.source, source, RECIPE.table, TABLE, run_id="benchmark")
 
     def timed() -> int:

@@ -83,7 +83,7 @@ def load(folder: str, into: str, rows: int) -> Callable[[], int]:
         for first in range(1, rows + 1, PART):
             last = min(first + PART, rows + 1)
             given = connection.execute(RAW.format(first=first, last=last)).to_arrow_table()
-            yield Batch(given, {"cursor": "1"} if last > rows else None)
+            yield Batch("orders", given, "rows", {"cursor": "1"} if last > rows else None)
 
     def timed() -> int:
         with open_lakehouse(settings) as lake:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from platform_tests.tables import RECIPE, TABLE, MemorySource, orders, rejects
+from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders, rejects
 from typer.testing import CliRunner
 
 from data_platform.cli.app import app
 from data_platform.cli.init import init_platform
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.publish import publish
@@ -32,12 +31,12 @@ def build_lakehouse(home: Path) -> Settings:
     """A lakehouse: shop/orders with three entries in quarantine, shop/refunds refused, mart published."""
     settings = settings_from_environment({"DATA_PLATFORM_HOME": str(home)})
     good = [(number, number, "paid", AT) for number in range(1, GOOD + 1)]
-    batch = Batch(
+    batch = batch_of(
         orders(*good, (101, -5, "paid", AT), (102, 7, "lost", AT)),
         {"cursor": "1"},
         rejects(("orders.csv", 7, "103;;", "1 field instead of 4")),
     )
-    refunds = Batch(orders((1, 1, "nowhere", AT)), {"cursor": "1"})
+    refunds = batch_of(orders((1, 1, "nowhere", AT)), {"cursor": "1"})
     with open_lakehouse(settings) as lake:
         load_table(lake, "shop", MemorySource([batch]), "orders", TABLE, run_id="run-1")
         stage_table(lake, RECIPE, run_id="run-1")

@@ -222,8 +222,8 @@ def test_a_single_compressed_file_of_json_lines_is_the_whole_table(dp: Dp, packa
     spec = source_spec(package, "people")
     columns = {column.name: column for column in contract_columns(spec.tables["people"].contract)}
     assert (columns["id"].dtype, columns["n"].dtype, columns["n"].nullable) == (pl.String(), pl.Int64(), True)
-    with spec.open() as source:
-        assert source.full_refresh("people")
+    with spec.open() as source, source.reading(["people"], {}) as reading:
+        assert [batch.kind for batch in reading] == ["whole"]
 
 
 @pytest.mark.parametrize(

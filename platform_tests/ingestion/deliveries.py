@@ -35,9 +35,12 @@ class Reader:
         """One read. What was yielded since the last position does not land if the read fails."""
         found: list[Batch] = []
         try:
-            for batch in self.source.read("t", self.position):
-                found.append(batch)
-                self.position |= batch.position or {}
+            with self.source.reading(["t"], self.position) as reading:
+                for batch in reading:
+                    found.append(batch)
+                    self.position |= batch.position or {}
+                    for path in batch.forget:
+                        self.position.pop(path, None)
         except PlatformError as error:
             self.error = str(error)
             raise

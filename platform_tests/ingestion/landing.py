@@ -5,10 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from platform_tests.tables import TABLE, MemorySource, orders
+from platform_tests.tables import TABLE, MemorySource, batch_of, orders
 
 from data_platform.ingestion.load import LoadResult, load_table
-from data_platform.ingestion.source import Batch, TableOptions
+from data_platform.ingestion.source import TableOptions
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 
@@ -54,8 +54,8 @@ def numbered(*numbers: int) -> pa.Table:
 
 
 def additions(*numbers: int, upto: str) -> MemorySource:
-    return MemorySource([Batch(numbered(*numbers), {"cursor": upto})])
+    return MemorySource([batch_of(numbered(*numbers), {"cursor": upto})])
 
 
 def snapshot(*numbers: int, version: str) -> MemorySource:
-    return MemorySource([Batch(numbered(*numbers), {"version": version})], whole=True)
+    return MemorySource([batch_of(numbered(*numbers), {"version": version})], whole=True)

@@ -1,6 +1,7 @@
 """What becomes of rows between the source and the raw table, whatever the source does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -17,13 +18,13 @@ from platform_tests.ingestion.landing import (
     rows,
     snapshot,
 )
-from platform_tests.tables import TABLE, MemorySource, orders, rejects
+from platform_tests.tables import TABLE, MemoryReading, MemorySource, batch_of, orders, rejects
 
 from data_platform.contracts.quarantine import summary
 from data_platform.errors import PlatformError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion.load import LoadRefusedError, load_table
-from data_platform.ingestion.source import Batch, Overlap
+from data_platform.ingestion.source import Overlap, Position
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import column_types, raw_table
@@ -61,15 +62,15 @@ def test_the_next_load_starts_where_the_last_one_ended(lake: Lakehouse) -> None:
 
 
 def test_a_batch_moves_only_the_partitions_that_it_names(lake: Lakehouse) -> None:
-    load(lake, MemorySource([Batch(numbered(1), {"a": "1"}), Batch(numbered(2), {"b": "1"})]))
-    load(lake, MemorySource([Batch(numbered(3), {"b": "2"})]))
+    load(lake, MemorySource([batch_of(numbered(1), {"a": "1"}), batch_of(numbered(2), {"b": "1"})]))
+    load(lake, MemorySource([batch_of(numbered(3), {"b": "2"})]))
     assert position(lake) == {"a": "1", "b": "2"}
 
 
 @ON_SQLITE
 def test_nothing_new_is_no_step_at_all(lake: Lakehouse) -> None:
     load(lake, additions(1, upto="1"))
-    result = load(lake, MemorySource([Batch(numbered(), {"cursor": "1"})]))
+    result = load(lake, MemorySource([batch_of(numbered(), {"cursor": "1"})]))
     assert (result.loads, result.rows_read, result.position) == ((), 0, {"cursor": "1"})
     assert load(lake, MemorySource([])).loads == ()
     assert len(rows(lake, "load_id", "platform.loads")) == 1
@@ -78,13 +79,13 @@ def test_nothing_new_is_no_step_at_all(lake: Lakehouse) -> None:
 @ON_SQLITE
 def test_a_position_can_move_without_rows(lake: Lakehouse) -> None:
     load(lake, additions(1, upto="1"))
-    assert load(lake, MemorySource([Batch(numbered(), {"cursor": "5"})])).loads == (2,)
+    assert load(lake, MemorySource([batch_of(numbered(), {"cursor": "5"})])).loads == (2,)
     assert position(lake) == {"cursor": "5"}
 
 
 @ON_SQLITE
 def test_a_table_without_rows_is_created_with_its_columns(lake: Lakehouse) -> None:
-    load(lake, MemorySource([Batch(numbered(), {"cursor": "0"})]))
+    load(lake, MemorySource([batch_of(numbered(), {"cursor": "0"})]))
     assert rows(lake) == []
     columns = column_types(lake.connection, raw_table("shop", "orders"))
     assert list(columns) == ["order_id", "amount", "status", "changed_at", "_load_id", "_loaded_at", "_row"]
@@ -94,7 +95,7 @@ def test_when_the_source_fails_midway_what_reached_a_position_lands_and_the_rest
     lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load_module, "CHUNK_ROWS", 2)
-    batches = [Batch(numbered(1), {"cursor": "1"}), Batch(numbered(2, 3), None), Batch(numbered(4), None)]
+    batches = [batch_of(numbered(1), {"cursor": "1"}), batch_of(numbered(2, 3), None), batch_of(numbered(4), None)]
     with pytest.raises(PlatformError, match="the line went dead"):
         load(lake, MemorySource(batches, fails=PlatformError("the line went dead")))
     assert rows(lake) == ["1"]
@@ -105,7 +106,7 @@ def test_when_the_source_fails_midway_what_reached_a_position_lands_and_the_rest
 @ON_SQLITE
 def test_when_a_full_refresh_fails_midway_nothing_lands(lake: Lakehouse, settings: Settings) -> None:
     load(lake, snapshot(1, 2, version="a"))
-    source = MemorySource([Batch(numbered(3), None)], whole=True, fails=PlatformError("timeout"))
+    source = MemorySource([batch_of(numbered(3), None)], whole=True, fails=PlatformError("timeout"))
     with pytest.raises(PlatformError, match="timeout"):
         load(lake, source)
     assert rows(lake) == ["1", "2"]
@@ -118,7 +119,7 @@ def test_a_bug_in_a_source_lands_nothing_and_leaves_no_file(
 ) -> None:
     monkeypatch.setattr(load_module, "CHUNK_ROWS", 1)
     with pytest.raises(ZeroDivisionError):
-        load(lake, MemorySource([Batch(numbered(1), None)], fails=ZeroDivisionError("bug")))
+        load(lake, MemorySource([batch_of(numbered(1), None)], fails=ZeroDivisionError("bug")))
     assert data_files(settings) == known_files(lake)
     assert position(lake) == {}
 
@@ -128,7 +129,7 @@ def test_a_long_load_commits_on_its_way_and_resumes_where_it_died(
     lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load_module, "CHUNK_ROWS", 2)
-    batches = [Batch(numbered(n), {"cursor": str(n)}) for n in range(1, 6)]
+    batches = [batch_of(numbered(n), {"cursor": str(n)}) for n in range(1, 6)]
     with pytest.raises(ZeroDivisionError):
         load(lake, MemorySource(batches, fails=ZeroDivisionError("bug")))
     assert (rows(lake), position(lake)) == (["1", "2", "3", "4"], {"cursor": "4"})
@@ -146,7 +147,7 @@ def test_a_long_load_commits_on_its_way_and_resumes_where_it_died(
 @ON_SQLITE
 def test_records_that_cannot_be_read_are_quarantined_with_file_line_and_reason(lake: Lakehouse) -> None:
     bad = rejects(("a.csv", 7, "x;y;z", "3 fields where 2 are expected"))
-    result = load(lake, MemorySource([Batch(numbered(*range(50)), {"a.csv": "1"}, bad)]))
+    result = load(lake, MemorySource([batch_of(numbered(*range(50)), {"a.csv": "1"}, bad)]))
     assert (result.rows_read, result.rows_landed, result.rows_quarantined) == (51, 50, 1)
     columns = 'layer, file, line, record, reasons[1]."check", status, run_id'
     assert rows(lake, columns, "quarantine_shop.orders") == [
@@ -158,7 +159,7 @@ def test_records_that_cannot_be_read_are_quarantined_with_file_line_and_reason(l
 def test_a_full_refresh_closes_what_could_not_be_read_of_the_one_before(lake: Lakehouse) -> None:
     def whole(number: int, *lines: int) -> MemorySource:
         bad = rejects(*(("a.csv", line, f"junk {number}", "no") for line in lines))
-        return MemorySource([Batch(numbered(*range(50)), {"digest": str(number)}, bad)], whole=True)
+        return MemorySource([batch_of(numbered(*range(50)), {"digest": str(number)}, bad)], whole=True)
 
     def statuses() -> list[Any]:
         return rows(lake, "load_id, line, status, resolved_at IS NULL", "quarantine_shop.orders")
@@ -177,7 +178,7 @@ def test_a_full_refresh_closes_what_could_not_be_read_of_the_one_before(lake: La
 def test_too_many_unreadable_records_refuse_the_load_and_are_all_kept(lake: Lakehouse, settings: Settings) -> None:
     load(lake, additions(1, upto="1"))
     bad = rejects(*(("a.csv", line, "junk", "no") for line in range(10)))
-    source = MemorySource([Batch(numbered(*range(2, 12)), {"cursor": "2"}, bad)])
+    source = MemorySource([batch_of(numbered(*range(2, 12)), {"cursor": "2"}, bad)])
     for _ in range(2):
         with pytest.raises(LoadRefusedError, match=r"10 of 20 records could not be read, more than the 5% that"):
             load(lake, source)
@@ -192,7 +193,7 @@ def test_too_many_unreadable_records_refuse_the_load_and_are_all_kept(lake: Lake
 def test_a_refused_full_refresh_is_refused_once(lake: Lakehouse) -> None:
     bad = rejects(("a.csv", 1, "junk", "no"))
     with pytest.raises(LoadRefusedError):
-        load(lake, MemorySource([Batch(numbered(1), {"version": "a"}, bad)], whole=True))
+        load(lake, MemorySource([batch_of(numbered(1), {"version": "a"}, bad)], whole=True))
     assert rows(lake, "status", "platform.loads") == ["refused"]
 
 
@@ -201,7 +202,7 @@ def test_records_without_a_place_are_each_kept(lake: Lakehouse) -> None:
     none: Any = None
     bad = rejects((none, none, "one", "no"), (none, none, "two", "no"))
     table = TABLE.model_copy(update={"refuse_above": 1.0})
-    load(lake, MemorySource([Batch(numbered(1), {"page": "1"}, bad)]), table)
+    load(lake, MemorySource([batch_of(numbered(1), {"page": "1"}, bad)]), table)
     assert rows(lake, "record", "quarantine_shop.orders") == ["one", "two"]
 
 
@@ -237,7 +238,7 @@ def test_a_forced_refresh_reads_from_the_beginning_and_counts_as_the_whole_table
 ) -> None:
     monkeypatch.setattr(load_module, "CHUNK_ROWS", 2)
     load(lake, additions(1, upto="1"))
-    source = MemorySource([Batch(numbered(n), {"cursor": str(n)}) for n in range(1, 8)])
+    source = MemorySource([batch_of(numbered(n), {"cursor": str(n)}) for n in range(1, 8)])
     result = load(lake, source, full_refresh=True)
     assert source.asked == [{}]
     assert (result.loads, result.rows_landed) == ((2,), 7)
@@ -247,7 +248,7 @@ def test_a_forced_refresh_reads_from_the_beginning_and_counts_as_the_whole_table
 @ON_SQLITE
 def test_a_forced_refresh_that_fails_midway_changes_nothing(lake: Lakehouse, settings: Settings) -> None:
     load(lake, additions(1, upto="1"))
-    failing = MemorySource([Batch(numbered(1), {"cursor": "0"})], fails=PlatformError("gone"))
+    failing = MemorySource([batch_of(numbered(1), {"cursor": "0"})], fails=PlatformError("gone"))
     with pytest.raises(PlatformError, match="gone"):
         load(lake, failing, full_refresh=True)
     assert (rows(lake), position(lake)) == (["1"], {"cursor": "1"})
@@ -255,18 +256,18 @@ def test_a_forced_refresh_that_fails_midway_changes_nothing(lake: Lakehouse, set
 
 
 def test_rows_that_are_delivered_again_are_dropped_if_they_are_equal_in_every_column(lake: Lakehouse) -> None:
-    load(lake, MemorySource([Batch(orders((1, 1, "open", DAY), (2, 2, "open", None)), {"cursor": DAY})]))
+    load(lake, MemorySource([batch_of(orders((1, 1, "open", DAY), (2, 2, "open", None)), {"cursor": DAY})]))
     again = orders((1, 1, "open", DAY), (2, 2, "open", None), (1, 9, "open", DAY), (3, 3, "open", DAY))
     overlap = Overlap("changed_at", DAY)
-    result = load(lake, MemorySource([Batch(again, {"cursor": "2020-01-02"})], again=overlap))
+    result = load(lake, MemorySource([batch_of(again, {"cursor": "2020-01-02"})], again=overlap))
     assert (result.rows_read, result.rows_landed, result.rows_repeated) == (4, 2, 2)
     assert rows(lake, "order_id, amount") == [("1", "1"), ("1", "9"), ("2", "2"), ("3", "3")]
 
 
 @ON_SQLITE
 def test_when_all_rows_were_there_already_the_position_still_moves(lake: Lakehouse) -> None:
-    load(lake, MemorySource([Batch(numbered(1), {"cursor": DAY})]))
-    again = MemorySource([Batch(numbered(1), {"cursor": "x"})], again=Overlap("changed_at", DAY))
+    load(lake, MemorySource([batch_of(numbered(1), {"cursor": DAY})]))
+    again = MemorySource([batch_of(numbered(1), {"cursor": "x"})], again=Overlap("changed_at", DAY))
     assert load(lake, again).rows_repeated == 1
     assert (rows(lake), position(lake)) == (["1"], {"cursor": "x"})
 
@@ -275,13 +276,14 @@ def test_two_loads_from_the_same_position_land_once(lake: Lakehouse, settings: S
     load(lake, additions(1, upto="1"))
 
     class Slow(MemorySource):
-        def read(self, table: str, after: Any) -> Iterator[Batch]:
-            yield from super().read(table, after)
-            other = lake.cursor()
-            load(other, additions(2, upto="2"))
+        @contextmanager
+        def reading(self, tables: Sequence[str], after: Position) -> Iterator[MemoryReading]:
+            load(lake.cursor(), additions(2, upto="2"))
+            with super().reading(tables, after) as reading:
+                yield reading
 
     with pytest.raises(ConcurrentStepError, match="stands at step 2, this run started from 1"):
-        load(lake, Slow([Batch(numbered(2), {"cursor": "2"})]))
+        load(lake, Slow([batch_of(numbered(2), {"cursor": "2"})]))
     assert rows(lake) == ["1", "2"]
     assert rows(lake, "load_id", "platform.loads") == [1, 2]
     assert data_files(settings) == known_files(lake)
@@ -290,14 +292,14 @@ def test_two_loads_from_the_same_position_land_once(lake: Lakehouse, settings: S
 @ON_SQLITE
 def test_progress_tells_the_rows_read_so_far(lake: Lakehouse) -> None:
     told: list[int] = []
-    batches = [Batch(numbered(1, 2), {"cursor": "2"}), Batch(numbered(3), {"cursor": "3"})]
+    batches = [batch_of(numbered(1, 2), {"cursor": "2"}), batch_of(numbered(3), {"cursor": "3"})]
     load(lake, MemorySource(batches), progress=told.append)
     assert told == [2, 3]
 
 
 def test_names_and_values_full_of_quotes_go_through(lake: Lakehouse) -> None:
     odd = pa.table({'a"b; DROP TABLE x': ["it's"], "select": ['"']})
-    result = load_table(lake, "o'd\"d", MemorySource([Batch(odd, {"p'q": "r's"})]), "t'\"", TABLE, run_id="r'1")
+    result = load_table(lake, "o'd\"d", MemorySource([batch_of(odd, {"p'q": "r's"})]), "t'\"", TABLE, run_id="r'1")
     assert result.rows_landed == 1
     assert lake.connection.execute("""SELECT * EXCLUDE (_loaded_at) FROM "raw_o'd""d"."t'""\" """).fetchall() == [
         ("it's", '"', 1, 0)

@@ -30,7 +30,7 @@ class Reading:
             for number in range(self.count):
                 self.read += 1
                 self.given.release()
-                yield Batch(pa.table({"number": [number]}), None)
+                yield Batch("t", pa.table({"number": [number]}), "rows", None)
             if self.failure is not None:
                 raise self.failure
         finally:

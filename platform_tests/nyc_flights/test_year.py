@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from platform_tests.ingestion.reading import read_all
 from platform_tests.nyc_flights.auditing import assert_quarantined, assert_repaired, stage
 
 from data_platform.ingestion.files.formats import JsonLines, read
@@ -31,7 +32,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def raw(world: World, table: str) -> pl.DataFrame:
-    batches = Relational(world.operations_url, {table: SqlTable(key=["any"], contract="any")}).read(table, {})
+    batches = read_all(Relational(world.operations_url, {table: SqlTable(key=["any"], contract="any")}), table)
     return pl.concat([pl.DataFrame(pl.from_arrow(batch.rows)) for batch in batches])
 
 

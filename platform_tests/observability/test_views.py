@@ -1,11 +1,10 @@
 """The pipeline's own performance, asked in SQL."""
 
 import pytest
-from platform_tests.tables import RECIPE, TABLE, MemorySource, orders, rejects
+from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders, rejects
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.observability.views import ensure_views
@@ -16,7 +15,7 @@ DAY = "2020-01-01T00:00:00Z"
 
 def load(lake: Lakehouse, number: int, *, bad: int = 0) -> None:
     unreadable = rejects(*(("f.csv", line, "?", "no record") for line in range(bad)))
-    batch = Batch(
+    batch = batch_of(
         orders(*((n, 1, "open", DAY) for n in range(10 * number, 10 * number + 9))), {"c": str(number)}, unreadable
     )
     load_table(

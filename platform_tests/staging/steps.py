@@ -5,10 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from platform_tests.tables import RECIPE, TABLE, MemorySource, orders
+from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders
 
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.staging.recipe import Recipe, StagingResult
 from data_platform.staging.step import stage_table
@@ -28,7 +27,7 @@ def load(lake: Lakehouse, rows: pa.Table, *, whole: bool = False, name: str = "o
     if found and found[0]:
         row = lake.connection.execute("SELECT count(*) FROM platform.loads").fetchone()
         number = row[0] if row else 0
-    batch = Batch(rows, {"cursor": str(number)})
+    batch = batch_of(rows, {"cursor": str(number)})
     load_table(lake, source, MemorySource([batch], whole=whole), name, TABLE, run_id="run-1")
 
 

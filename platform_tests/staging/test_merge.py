@@ -5,11 +5,11 @@ import re
 import duckdb
 import pyarrow as pa
 import pytest
-from platform_tests.tables import MemorySource
+from platform_tests.tables import MemorySource, batch_of
 
 from data_platform.contracts import Contract
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch, TableOptions
+from data_platform.ingestion.source import TableOptions
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.staging.merge import key_bounds
 from data_platform.staging.recipe import Recipe
@@ -36,7 +36,7 @@ def rows(first: int, prefix: str | None, value: int = 0) -> pa.Table:
 
 
 def step(lake: Lakehouse, table: pa.Table, recipe: Recipe, cursor: int) -> int:
-    source = MemorySource([Batch(table, {"cursor": str(cursor)})])
+    source = MemorySource([batch_of(table, {"cursor": str(cursor)})])
     load_table(lake, "shop", source, "orders", TableOptions(key=["key"], contract="x"), run_id="r")
     return stage_table(lake, recipe, run_id="r").rows_updated
 

@@ -24,13 +24,12 @@ from platform_tests.staging.steps import (
     stage,
     staged,
 )
-from platform_tests.tables import RECIPE, TABLE, MemorySource, orders
+from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders
 
 from data_platform.contracts import Contract, Field, Instant
 from data_platform.contracts.audit import ContractError
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.staging.recipe import Recipe
@@ -122,7 +121,7 @@ def test_full_refreshes_that_were_never_staged_are_history(lake: Lakehouse) -> N
 def test_an_emptied_full_refresh_empties_the_staged_table(lake: Lakehouse) -> None:
     load(lake, numbered(1), whole=True)
     stage(lake)
-    source = MemorySource([Batch(numbered(), {"cursor": "x"})], whole=True)
+    source = MemorySource([batch_of(numbered(), {"cursor": "x"})], whole=True)
     load_table(lake, "shop", source, "orders", TABLE, run_id="run-1", full_refresh=True)
     assert stage(lake).rows_deleted == 1
     assert staged(lake) == []
@@ -218,7 +217,7 @@ def test_however_rows_are_split_into_loads_and_steps_the_outcome_is_the_oracles(
                     ),
                 }
             )
-            memory = MemorySource([Batch(batch, {"cursor": str(number)})], whole=what == "snapshot")
+            memory = MemorySource([batch_of(batch, {"cursor": str(number)})], whole=what == "snapshot")
             load_table(lake, source, memory, "orders", table, run_id="r")
             if what != "load":
                 stage_table(lake, recipe, run_id="r")

@@ -6,7 +6,7 @@ Rows quarantined within tolerance are no failure: the check passes and shows the
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -145,7 +145,7 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
     key = raw_key(spec.name, table.name)
     stored = raw_table(spec.name, table.name)
     shown = sample(lake, stored, private_raw_columns(lake, spec, table))
-    lost = result.drift.get("lost", [])
+    lost = result.drift.lost
     return [
         dg.MaterializeResult(
             asset_key=key,
@@ -165,14 +165,14 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
             metadata={
                 "rows read": result.rows_read,
                 "rows quarantined": result.rows_quarantined,
-                "columns added": ", ".join(result.drift.get("added", [])) or "none",
+                "columns added": ", ".join(result.drift.added) or "none",
                 "columns gone": ", ".join(lost) or "none",
             },
         ),
     ]
 
 
-def _raw_verdict(result: LoadResult, lost: list[str]) -> str:
+def _raw_verdict(result: LoadResult, lost: Sequence[str]) -> str:
     if lost:
         return f"The source no longer gives {', '.join(lost)}: null in these rows. The staged contract decides."
     if result.rows_quarantined:

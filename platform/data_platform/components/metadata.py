@@ -137,7 +137,7 @@ def load_metadata(result: LoadResult) -> dict[str, Any]:
         "bytes": result.bytes,
         "loads": ", ".join(map(str, result.loads)) or "none: nothing new",
         "position": dg.MetadataValue.json(_shortened(result.position)),
-        **({"schema drift": dg.MetadataValue.json(dict(result.drift))} if result.drift else {}),
+        **({"schema drift": dg.MetadataValue.json(result.drift.as_dict())} if result.drift else {}),
     }
 
 

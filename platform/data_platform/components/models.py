@@ -19,7 +19,7 @@ from data_platform.components.dbt_specs import model_specs
 from data_platform.components.keys import CHECK, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Asked, least_interval, request_once
+from data_platform.components.sensors import Request, least_interval, request_once
 from data_platform.contracts.contract import Contract, contract_columns, name_of, owner_of
 from data_platform.contracts.violations import commonest
 from data_platform.errors import PlatformError
@@ -181,11 +181,11 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Set
             raise dg.Failure(description=str(error)) from None
         if not stale:
             return dg.SkipReason("Every model is built from the latest staged rows.")
-        asked = {
-            model: Asked([model_key(one) for one in with_stale_parents(model, stale, direct)], now)
+        requests = {
+            model: Request([model_key(one) for one in with_stale_parents(model, stale, direct)], now)
             for model, now in stale.items()
         }
-        return request_once(context.instance, MODELLED, asked, every)
+        return request_once(context.instance, MODELLED, requests, every)
 
     return look
 

@@ -1,8 +1,8 @@
-"""Sensors look and never decide: one for each source compares how far the source has come with the ledger, and asks
-for one run of the tables that have something new. What is loaded is decided by the load, from the ledger.
+"""Sensors probe and never decide: one for each source compares how far the source has come with the ledger, and
+requests one run of the tables that have changes. What is loaded is decided by the load, from the ledger.
 
-They keep no cursor. What was asked for is known by tags on its run, one a table: while a run of a table is under way
-it is not asked for again, and after a failure the same news is asked for again ever more slowly, until the source
+They keep no cursor. What was requested is known by tags on its run, one a table: while a run of a table is under way
+it is not requested again, and after a failure the same changes are requested again ever more slowly, until the source
 moves. One table that fails holds up no other.
 """
 
@@ -17,12 +17,12 @@ import dagster as dg
 from data_platform.components.keys import raw_key, staged_key
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Position, Source
+from data_platform.ingestion.source import Probe
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import shared_lakehouse
 
-LOOK_TAG = ".dagster/look"
-"""Runs that a sensor asked for have a tag `.dagster/look.<table>` for each table, whose value stands for what was new.
+PROBE_TAG = ".dagster/probe"
+"""Runs that a sensor requested have a tag `.dagster/probe.<table>` for each table, whose value stands for what was new.
 The UI does not show tags that begin with `.dagster/`."""
 
 SOURCE_TAG = "source"
@@ -50,16 +50,16 @@ class TableState:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a sensor would ask for: the assets of one table or model, and what is new there, as anything that JSON can
+class Request:
+    """What a sensor would have run: the assets of one table or model, and what is new there, as anything that JSON can
     hold and that changes once a run has done its work."""
 
     assets: Sequence[dg.AssetKey]
-    news: object
+    changes: object
 
 
 def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
-    """The sensor of a source: looks every `every`, asks for the tables that have something new."""
+    """The sensor of a source: probes it every `every`, and requests the tables that have changes."""
     targets = [key for table in spec.tables for key in (raw_key(spec.name, table), staged_key(spec.name, table))]
 
     @dg.sensor(
@@ -67,31 +67,32 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(*targets),
         minimum_interval_seconds=least_interval(spec.every),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Looks every {spec.every.total_seconds():g} s whether {spec.name} has something new, and asks for "
-        "those tables.",
+        description=f"Probes {spec.name} every {spec.every.total_seconds():g} s and requests the tables that have "
+        "changes.",
     )
-    def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def tick(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = datetime.now(UTC)
         try:
             states = read_states(spec)
             with spec.open() as source:
-                looks = take_looks(source, list(spec.tables), context.log.warning)
+                probes = source.probe(list(spec.tables), {table: state.position for table, state in states.items()})
+            probes = usable(probes, context.log.warning)
         except PlatformError as error:
             # The tick fails with the reason; other sources have sensors of their own.
             raise dg.Failure(description=str(error)) from None
-        asked = {}
-        for table, told in looks.items():
+        requests = {}
+        for table, probe in probes.items():
             state = states[table]
-            if is_blind(told):
+            if not probe.complete:
                 state = replace(state, read_at=_latest(state.read_at, read_at(context.instance, spec.name, table)))
-            one = asked_of(spec, table, told, state, now)
-            if one is not None:
-                asked[table] = one
-        if not asked:
-            return dg.SkipReason(f"Nothing new in {', '.join(looks)}.")
-        return request_once(context.instance, spec.name, asked, spec.every)
+            request = request_of(spec, table, probe, state, now)
+            if request is not None:
+                requests[table] = request
+        if not requests:
+            return dg.SkipReason(f"Nothing new in {', '.join(probes)}.")
+        return request_once(context.instance, spec.name, requests, spec.every)
 
-    return look
+    return tick
 
 
 def least_interval(every: timedelta) -> int:
@@ -101,27 +102,14 @@ def least_interval(every: timedelta) -> int:
     return max(1, int(every.total_seconds()) - 1)
 
 
-def take_looks(source: Source, tables: Sequence[str], warn: Callable[[str], object]) -> dict[str, Position | None]:
-    """How far each table of a source has come. A table that cannot be looked at is left out, with a warning, as long
-    as others can.
-
-    Raises PlatformError if the source gives nothing: after the second table that fails before any was seen, so that a
-    source which does not answer is not waited for once a table.
-    """
-    looks: dict[str, Position | None] = {}
-    failed: list[PlatformError] = []
-    for table in tables:
-        try:
-            looks[table] = source.position(table)
-        except PlatformError as error:
-            failed.append(error)
-            if not looks and len(failed) > 1:
-                break
-    if not looks:
-        raise failed[0]
-    for reason in failed:
-        warn(str(reason))
-    return looks
+def usable(probes: Mapping[str, Probe], warn: Callable[[str], object]) -> dict[str, Probe]:
+    """The probes that succeeded, with a warning for each that failed. Raises the first failure if none succeeded."""
+    failures = [probe.failure for probe in probes.values() if probe.failure is not None]
+    if failures and len(failures) == len(probes):
+        raise failures[0]
+    for failure in failures:
+        warn(str(failure))
+    return {table: probe for table, probe in probes.items() if probe.failure is None}
 
 
 def read_at(instance: dg.DagsterInstance, source: str, table: str) -> datetime | None:
@@ -144,73 +132,67 @@ def read_states(spec: SourceSpec) -> dict[str, TableState]:
         ledger.exists(lake)  # brings that of an earlier release up to date, which needs a transaction of its own
         with lake.reading():
             found = ledger.table_states(lake, spec.name)
-    states = {table: found.get(table, ledger.TableState()) for table in spec.tables}
-    return {table: TableState(one.position, bool(one.awaiting), one.loaded_at) for table, one in states.items()}
+    nothing, states = ledger.TableState(), {}
+    for table in spec.tables:
+        reading = found.get(spec.reading_of(table), nothing)
+        awaiting = found.get(table, nothing).awaiting
+        states[table] = TableState(reading.position, bool(awaiting), reading.loaded_at)
+    return states
 
 
-def is_blind(look: Position | None) -> bool:
-    """Whether a look says nothing, or not all: rows that change in place leave their number as it is."""
-    return look is None or set(look) == {"rows"}
+def is_due(probe: Probe, state: TableState, now: datetime, refresh: timedelta) -> bool:
+    """Whether it is time to read a table again of which a probe does not tell everything."""
+    return not probe.complete and (state.read_at is None or now - state.read_at >= refresh)
 
 
-def has_moved(look: Position | None, state: TableState) -> bool:
-    """Whether the source has come further than the ledger says."""
-    return look is not None and any(state.position.get(entry) != value for entry, value in look.items())
-
-
-def has_news(look: Position | None, state: TableState, now: datetime, refresh: timedelta) -> bool:
-    """Whether a table is worth a run: the source moved, rows await staging, or it is time to read it again."""
-    due = is_blind(look) and (state.read_at is None or now - state.read_at >= refresh)
-    return state.unstaged or has_moved(look, state) or due
-
-
-def asked_of(spec: SourceSpec, table: str, look: Position | None, state: TableState, now: datetime) -> Asked | None:
-    """What to ask for of one table; None if nothing is new. Rows that only await staging are not read again."""
-    if not has_news(look, state, now, spec.refresh):
-        return None
-    raw, staged = raw_key(spec.name, table), staged_key(spec.name, table)
-    if has_moved(look, state):
-        return Asked([raw, staged], [look, dict(state.position)])
+def request_of(spec: SourceSpec, table: str, probe: Probe, state: TableState, now: datetime) -> Request | None:
+    """What to request of one table; None if nothing is new. Rows that only await staging are not read again. Tables
+    that share a reading are read together."""
+    raw, staged = [raw_key(spec.name, one) for one in spec.sharing(table)], staged_key(spec.name, table)
+    if probe.changes:
+        return Request([*raw, staged], [dict(probe.changes), dict(state.position)])
     if state.unstaged:
-        return Asked([staged], [dict(state.position), "unstaged"])
-    return Asked([raw, staged], [look, str(state.read_at)])
+        return Request([staged], [dict(state.position), "unstaged"])
+    if is_due(probe, state, now, spec.refresh):
+        return Request([*raw, staged], [{}, str(state.read_at)])
+    return None
 
 
 def request_once(
-    instance: dg.DagsterInstance, name: str, asked: Mapping[str, Asked], every: timedelta
+    instance: dg.DagsterInstance, name: str, requests: Mapping[str, Request], every: timedelta
 ) -> dg.RunRequest | dg.SkipReason:
-    """One request for all that is asked for, by table or model, except what a run under way is about, and what ended
-    just now without taking in the same news. If nothing is left, the reasons.
+    """One run for all that is requested, by table or model, except what a run under way is about, and what ended just
+    now without taking in the same changes. If nothing is left, the reasons.
     """
     busy = assets_under_way(instance)
     ready: dict[str, str] = {}
     last: list[str] = []
     reasons = []
-    for item, one in asked.items():
+    for item, one in requests.items():
         if busy.intersection(one.assets):
             reasons.append(f"{item}: a run is under way.")
             continue
-        digest = hashlib.sha256(json.dumps([name, one.news], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps([name, one.changes], sort_keys=True, default=str).encode()).hexdigest()[:16]
         records = instance.get_run_records(
-            dg.RunsFilter(tags={f"{LOOK_TAG}.{item}": digest, SOURCE_TAG: name}), limit=ATTEMPTS_COUNTED
+            dg.RunsFilter(tags={f"{PROBE_TAG}.{item}": digest, SOURCE_TAG: name}), limit=ATTEMPTS_COUNTED
         )
         wait = remaining_wait([record.update_timestamp for record in records], every, datetime.now(UTC))
         if wait > timedelta(0):
             reasons.append(
-                f"{item}: {len(records)} run{'s' * (len(records) > 1)} for the same news did not take it in; asking "
-                f"again in {int(wait.total_seconds())} s, or as soon as something moves."
+                f"{item}: {len(records)} run{'s' * (len(records) > 1)} for the same changes did not take them in; the "
+                f"next one in {int(wait.total_seconds())} s, or as soon as something moves."
             )
             continue
         ready[item] = digest
         last += [record.dagster_run.run_id for record in records[:1]]
     if not ready:
         return dg.SkipReason(" ".join(reasons))
-    # The same tick evaluated twice asks once: the key changes with the news, and with each attempt at the same.
+    # The same tick evaluated twice requests once: the key changes with the changes, and with each attempt at the same.
     key = hashlib.sha256(json.dumps([name, ready, last], sort_keys=True).encode()).hexdigest()[:32]
     return dg.RunRequest(
         run_key=f"{name}-{key}",
-        asset_selection=list(dict.fromkeys(asset for item in ready for asset in asked[item].assets)),
-        tags={SOURCE_TAG: name, **{f"{LOOK_TAG}.{item}": digest for item, digest in ready.items()}},
+        asset_selection=list(dict.fromkeys(asset for item in ready for asset in requests[item].assets)),
+        tags={SOURCE_TAG: name, **{f"{PROBE_TAG}.{item}": digest for item, digest in ready.items()}},
     )
 
 

@@ -4,6 +4,7 @@ all of them make are in `assets` and `sensors`.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import cache
@@ -70,7 +71,13 @@ class SourceComponent(PlatformComponent):
             tables={name: table_spec(name, table, cursor_of(table), where) for name, table in options.tables.items()},
             open=lambda: nullcontext(given if given is not None else self.source(where, environment.settings)),
             settings=environment.settings,
+            readings=self.readings(),
         )
+
+    def readings(self) -> Mapping[str, Sequence[str]]:
+        """The tables that share a reading (a log of changes over all of them), by the reading's name. None do, unless a
+        kind of source says otherwise: each table is then read by itself."""
+        return {}
 
     @abstractmethod
     def kind(self) -> str:

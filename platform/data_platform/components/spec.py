@@ -6,9 +6,9 @@ missing variable stops that source's runs with a clear message, and no other sou
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class TableSpec:
         return Recipe(
             source=source,
             table=self.name,
-            key=tuple(self.table.key),
+            key=tuple(self.table.key or ()),
             contract=self.contract,
             function=self.function,
             newest_by=self.newest_by,
@@ -60,6 +60,17 @@ class SourceSpec:
     tables: Mapping[str, TableSpec]
     open: Callable[[], AbstractContextManager[Source]]
     settings: Settings
+    readings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Tables that share a reading, and with it a position and an operation, by the reading's name; every other table
+    has a reading of its own name."""
+
+    def reading_of(self, table: str) -> str:
+        """The name of the reading that covers a table."""
+        return next((name for name, tables in self.readings.items() if table in tables), table)
+
+    def sharing(self, table: str) -> Sequence[str]:
+        """The tables that are read together with a table, itself included."""
+        return self.readings.get(self.reading_of(table), [table])
 
 
 def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) -> TableSpec:
@@ -75,7 +86,7 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
     except PlatformError as error:
         raise PlatformError(f"{where}, table {name}: {error}") from None
     columns = list(contract.to_schema().columns)
-    unknown = [column for column in table.key if column not in columns]
+    unknown = [column for column in table.key or () if column not in columns]
     if unknown:
         raise PlatformError(
             f"{where}, table {name}: the key names {', '.join(unknown)}, which the contract {table.contract} does not "

@@ -63,11 +63,12 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
     """Malformed records as quarantine entries.
 
     `withhold` leaves their text out: a line that cannot be taken apart cannot be masked either, so a table that masks
-    anything keeps only the place (file and line), where the text can still be found.
+    anything keeps only the place, where the text can still be found. A place that is no line of a file stands in the
+    entry's `file`.
     """
     frame = pl.DataFrame(pl.from_arrow(rejects)).with_row_index("index")
     record = pl.lit("(withheld: this table masks columns; see file and line)") if withhold else pl.col("record")
-    place = pl.format("{}:{}", "_file", "_line")
+    place = pl.coalesce("place", pl.format("{}:{}", "_file", "_line"))
     # What is withheld is not hashed into the id either: a hash lets one test a guess.
     named = pl.format("{}:{}", place, pl.col("record").hash()) if not withhold else place
     return frame.select(
@@ -75,7 +76,7 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
         pl.lit("raw").alias("layer"),
         pl.lit(load_id, dtype=pl.Int64).alias("load_id"),
         pl.lit(None, dtype=pl.Int64).alias("row"),
-        pl.col("_file").alias("file"),
+        pl.coalesce("_file", "place").alias("file"),
         pl.col("_line").alias("line"),
         record.alias("record"),
         pl.concat_list(

@@ -73,20 +73,21 @@ def slug(name: str) -> str:
 
 
 def first_rows(source: Source, table: str) -> tuple[pa.Table, bool]:
-    """The first rows of a table, and whether they are all of them. The reading is closed at once: a probe is light."""
+    """The first rows of a table, and whether they are all of them. Closes the reading at once."""
     gathered: list[pa.Table] = []
     count, whole = 0, True
-    reading = source.read(table, {})
-    close = getattr(reading, "close", None)
-    try:
-        for batch in reading:
-            gathered.append(batch.rows.slice(0, SAMPLE_ROWS))
-            count += batch.rows.num_rows
-            if count >= SAMPLE_ROWS:
-                whole = False
-                break
-    finally:
-        if close is not None:
-            close()
+    with source.reading([table], {}) as reading:
+        batches = iter(reading)
+        try:
+            for batch in batches:
+                gathered.append(batch.rows.slice(0, SAMPLE_ROWS))
+                count += batch.rows.num_rows
+                if count >= SAMPLE_ROWS:
+                    whole = False
+                    break
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
     kept = [rows for rows in gathered if rows.num_columns]
     return (pa.concat_tables(kept, promote_options="default") if kept else pa.table({})), whole

@@ -1,41 +1,75 @@
-"""Drift: how the columns that a source gives depart from those of its raw table, and what becomes of them. Reading and
-landing the rows is `load`'s work; what the columns mean is the contract's.
+"""Drift: how the columns that a source gives depart from those of its raw table, and what becomes of them. Reading
+and landing the rows is `landing`'s work; what the columns mean is the contract's.
 
 Names are compared as DuckDB does, without regard to case: a source that now says `Email` means the column `email`,
-and is masked as before. Whole numbers are stored as BIGINT from the start, so that a source whose column becomes wider
-needs nothing: DuckLake 1.0 keeps wrong statistics of a column whose type is altered, and reads wrong rows by them.
+and is masked as before. Whole numbers are stored as BIGINT from the start, so that the commonest widening needs
+nothing.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.tables import LOAD_COLUMNS
+from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"})
 """What BIGINT holds."""
 
-UNKNOWN = "UNKNOWN"
+ONLY_NULLS = "NULL"
 """In place of a type, for a column that holds nothing but nulls."""
 
 
 class LoadRefusedError(PlatformError):
-    """The load was refused: the table is as it was, and records that could not be read are in quarantine."""
+    """The load was refused: the table is as it was, and a sample of what could not be read is in quarantine."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the columns of a load departed from those of the raw table: names, and `column: type to type` for types."""
+
+    added: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    widened: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.ignored or self.lost or self.widened)
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """What there is of it, by kind."""
+        return {kind: list(getattr(self, kind)) for kind in self.__dataclass_fields__ if getattr(self, kind)}
+
+    def __or__(self, later: "Drift") -> "Drift":
+        return Drift(
+            **{
+                kind: tuple(dict.fromkeys([*getattr(self, kind), *getattr(later, kind)]))
+                for kind in self.__dataclass_fields__
+            }
+        )
 
 
 @dataclass
 class Columns:
     """The columns of one raw table during a load: `before` as they are stored (empty if the table is not there yet),
-    `settled` as they will be, `seen` as the source gave them. `drift` names columns that were `added` or `ignored`."""
+    `settled` as they will be, `seen` as the source gave them.
+
+    `retype` says what becomes of a column whose new type the stored one cannot be widened to: "refuse" the load, store
+    it as "text" (which holds anything: a log of changes must be read on), or "replace" the table.
+    """
 
     label: str
     policy: Literal["evolve", "ignore", "refuse"]
     before: dict[str, str]
+    retype: Literal["refuse", "text", "replace"] = "refuse"
     settled: dict[str, str] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
-    drift: dict[str, list[str]] = field(default_factory=dict)
+    added: set[str] = field(default_factory=set)
+    ignored: set[str] = field(default_factory=set)
+    replaced: bool = False
 
     def __post_init__(self) -> None:
         self.settled = {column: kind for column, kind in self.before.items() if column not in LOAD_COLUMNS}
@@ -55,19 +89,21 @@ class Columns:
                     "rename it in a view of the source."
                 )
             names[lower] = stored.get(lower, column)
+        if list(names.values()) == rows.column_names:
+            return rows
         return rows.rename_columns(list(names.values()))
 
-    def require_masked(self, rows: pa.Table, wanted: list[str]) -> None:
+    def require_masked(self, columns: Sequence[str], wanted: Sequence[str]) -> None:
         """Raise PlatformError if a column that is to be masked is missing and may have come in the clear under another
         name: it was never there (a misspelling), or it is gone and others are new (a renaming)."""
-        absent = [column for column in wanted if column not in rows.column_names]
+        absent = [column for column in wanted if column not in columns]
         unknown = [column for column in absent if column not in self.settled and column not in self.seen]
         if unknown:
             raise PlatformError(
                 f"{self.label} is to mask {', '.join(unknown)}, which the source does not give. "
-                f"It gives: {', '.join(rows.column_names)}. Nothing was loaded: correct `mask` in defs.yaml."
+                f"It gives: {', '.join(columns)}. Nothing was loaded: correct `mask` in defs.yaml."
             )
-        added = self._added(rows)
+        added = self._new(columns)
         if absent and added and self.policy != "ignore":
             raise LoadRefusedError(
                 f"{self.label} no longer gives {', '.join(absent)}, which is masked, and gives {', '.join(added)} "
@@ -77,54 +113,84 @@ class Columns:
 
     def admit(self, rows: pa.Table) -> pa.Table:
         """The rows without the columns that the policy leaves out. Raises LoadRefusedError if it refuses them."""
-        self.seen |= set(rows.column_names)
-        added = self._added(rows)
-        if not added:
-            return rows
-        if self.policy == "refuse":
+        added = self._new(rows.column_names)
+        if added and self.policy == "refuse":
             raise LoadRefusedError(
                 f"{self.label} has new column{'s' * (len(added) > 1)} {', '.join(added)}, and its drift policy is to "
                 "refuse. Nothing was loaded. Add them to the contract and set `drift: evolve`, or set `drift: ignore`."
             )
-        self._note("ignored" if self.policy == "ignore" else "added", added)
-        return rows.drop_columns(added) if self.policy == "ignore" else rows
+        self.seen.update(rows.column_names)
+        if not added:
+            return rows
+        if self.policy == "ignore":
+            self.ignored.update(added)
+            return rows.drop_columns(added)
+        self.added.update(added)
+        return rows
 
-    def settle(self, incoming: dict[str, str]) -> dict[str, str]:
-        """The type that each incoming column is stored in. Raises LoadRefusedError for one that does not fit the raw
-        table's."""
-        types = {}
+    def settle(self, incoming: Mapping[str, str]) -> None:
+        """Take note of the types of incoming columns: each is stored in the type it has, or in a wider one that holds
+        what is stored and what comes. Raises LoadRefusedError if there is none."""
+        settled = {}
         for column, given in incoming.items():
-            kind = self.settled.get(column, "VARCHAR") if given == UNKNOWN else given
-            kind = "BIGINT" if kind in INTEGERS else kind
-            stored = self.settled.get(column, kind)
-            if stored != kind and not fits(kind, stored):
-                raise LoadRefusedError(
-                    f"{self.label}: column {column} was {stored} and is now {kind}. Nothing was loaded. Cast it back "
-                    "in the source, or drop the raw table and load it afresh with --full-refresh."
-                )
-            types[column] = stored
-        self.settled |= types
-        return types
+            stored = self.settled.get(column)
+            if given == ONLY_NULLS:
+                settled[column] = stored or "VARCHAR"
+                continue
+            kind = "BIGINT" if given in INTEGERS else given
+            settled[column] = kind if stored is None else wider(stored, kind) or self._retyped(column, stored, kind)
+        self.settled |= settled
 
-    def found(self) -> dict[str, list[str]]:
-        """All drift of this load: what was noted, and stored columns that the source no longer gives, as `lost`."""
+    def _retyped(self, column: str, stored: str, kind: str) -> str:
+        if self.retype == "text" and column not in CHANGE_COLUMNS:
+            return "VARCHAR"
+        if self.retype == "replace":
+            self.replaced = True
+            return kind
+        raise LoadRefusedError(
+            f"{self.label}: column {column} was {stored} and is now {kind}. Nothing was loaded. Cast it back in the "
+            f"source, or replace the raw table by what the source has now: dp run {self.label} --full-refresh."
+        )
+
+    def widened(self) -> dict[str, str]:
+        """The stored columns whose type changes, with their new types."""
+        return {
+            column: self.settled[column]
+            for column, kind in self.before.items()
+            if column in self.settled and self.settled[column] != kind
+        }
+
+    def found(self) -> Drift:
+        """All drift of this load."""
         lost = sorted(c for c in self.before if c not in LOAD_COLUMNS and c not in self.seen) if self.seen else []
-        return {**self.drift, **({"lost": lost} if lost else {})}
+        widened = (f"{column}: {self.before[column]} to {kind}" for column, kind in self.widened().items())
+        return Drift(tuple(sorted(self.added)), tuple(sorted(self.ignored)), tuple(lost), tuple(widened))
 
-    def _added(self, rows: pa.Table) -> list[str]:
-        return [column for column in rows.column_names if column not in self.before] if self.before else []
-
-    def _note(self, what: str, columns: list[str]) -> None:
-        self.drift[what] = sorted({*self.drift.get(what, []), *columns})
+    def _new(self, columns: Sequence[str]) -> list[str]:
+        return [column for column in columns if column not in self.before] if self.before else []
 
 
-def fits(kind: str, stored: str) -> bool:
-    """Whether every value of type `kind` can be stored as `stored` without loss."""
-    if stored == "VARCHAR":
-        return True
-    if kind == "FLOAT" and stored == "DOUBLE":
-        return True
-    if kind.startswith("DECIMAL(") and stored.startswith("DECIMAL("):
-        (p1, s1), (p2, s2) = (tuple(map(int, t[8:-1].split(","))) for t in (kind, stored))
-        return s2 >= s1 and p2 - s2 >= p1 - s1
-    return False
+def wider(stored: str, given: str) -> str | None:
+    """The type that holds every value of both without loss; None if there is none but text."""
+    if given == stored or stored == "VARCHAR":
+        return stored
+    if {stored, given} == {"FLOAT", "DOUBLE"}:
+        return "DOUBLE"
+    digits, incoming = _digits(stored), _digits(given)
+    if digits is None or incoming is None:
+        return None
+    whole, scale = max(digits[0], incoming[0]), max(digits[1], incoming[1])
+    return f"DECIMAL({whole + scale},{scale})" if whole + scale <= 38 else None
+
+
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+
+def _digits(kind: str) -> tuple[int, int] | None:
+    """Digits before and after the point that an exact number of this type may have."""
+    if kind == "BIGINT":
+        return 19, 0
+    if kind == "UBIGINT":
+        return 20, 0
+    match = _DECIMAL.fullmatch(kind)
+    return (int(match[1]) - int(match[2]), int(match[2])) if match else None

@@ -1,26 +1,45 @@
-"""What every source is: the protocol, the batch, the position, and the options every table shares.
-How a particular interface is read belongs in a module of its own beside this one; nothing here reads or writes.
+"""What every source is: the protocol, the reading, the batch, the position, and the options every table shares.
+How a particular interface is read belongs in a package of its own beside this one; nothing here reads or writes.
 
 A position is a map from a *partition* of the source to how far it was read, both text: one entry for a table with
 a cursor, one for each file of a folder, one for each partition of a topic. A batch names only the entries that it
 moves, so the cost of a commit does not grow with what was read before.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 from pydantic import Field
 
+from data_platform.errors import PlatformError
 from data_platform.options import Duration, Options, Share
 
 Position = Mapping[str, str]
 
+Kind = Literal["rows", "changes", "whole"]
+"""What the rows of a batch are: rows to add, changes of rows (with CHANGE_COLUMNS), or the table as a whole."""
+
+DIGEST = "digest"
+"""The entry of a position that stands for the content of a whole table: while it stays, no row has changed."""
+
+HINT = "hint"
+"""The entry of a position that holds what a probe saw just before a whole table was read."""
+
 REJECTS_SCHEMA = pa.schema(
-    [("_file", pa.string()), ("_line", pa.int64()), ("record", pa.string()), ("reason", pa.string())]
+    [
+        ("_file", pa.string()),
+        ("_line", pa.int64()),
+        ("place", pa.string()),
+        ("record", pa.string()),
+        ("reason", pa.string()),
+    ]
 )
-"""Records that could not be read at all: where they stand, what they say, and why they were refused."""
+"""Records that could not be read: where they stand, what they say, and why they were refused. `place` is text of any
+kind (`orders.csv:12`, `partition 3, offset 991`); `_file` and `_line` are null where there is no file."""
 
 BATCH_ROWS = 250_000
 """Rows in a batch at most: what keeps a load's memory bounded whatever the size of the table."""
@@ -28,25 +47,138 @@ BATCH_ROWS = 250_000
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one table, as the source gave them, and the position reached once they have landed.
+    """Rows of one table, as the source gave them, and the position that the reading reached with them.
 
-    `position` is None while the source cannot be resumed from here (in the middle of a file or of a full refresh):
-    such rows are committed together with those of the next batch that has a position. Entries of `position` are
-    added to the stored position; others stay. A batch may have no rows and only move the position.
+    `position` is None while the source cannot be resumed from here (in the middle of a file, of a transaction or of a
+    whole table): such rows are committed together with those of the next batch that has a position, whichever table
+    that is of. Entries of `position` are added to the stored position, those that `forget` names are removed from it,
+    others stay. A batch may have no rows and only move the position.
+
+    The whole of a table begins where a position was reached: no other rows wait to be committed with it. Rows of kind
+    "changes" have the columns `_operation` (insert, update, delete, truncate) and `_order` (int64).
     """
 
+    table: str
     rows: pa.Table
+    kind: Kind
     position: Position | None
     rejects: pa.Table = field(default_factory=REJECTS_SCHEMA.empty_table)
+    forget: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The stretch that a read delivers again (an inclusive boundary, a lag): rows whose `column` is null, or not
+    """The stretch that a reading delivers again (an inclusive boundary, a lag): rows whose `column` is null, or not
     less than `since`, may have landed already and are dropped on landing if they are there, equal in every column."""
 
     column: str
     since: Any
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much one load may read. It ends at the first position that it reaches after any of these is spent; None is
+    no limit. The next load goes on from there."""
+
+    rows: int | None = None
+    bytes: int | None = None
+    time: timedelta | None = None
+
+    def is_spent(self, rows: int, size: int, seconds: float) -> bool:
+        """Whether any limit is reached."""
+        return (
+            (self.rows is not None and rows >= self.rows)
+            or (self.bytes is not None and size >= self.bytes)
+            or (self.time is not None and seconds >= self.time.total_seconds())
+        )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found of one table.
+
+    `changes` are the entries of the source's position that differ from the stored one; empty if none does. If it is
+    not `complete`, rows may have changed although no entry did: the table is read again every `refresh`. `failure` is
+    why the table could not be probed.
+    """
+
+    changes: Position = field(default_factory=dict)
+    complete: bool = True
+    failure: PlatformError | None = None
+
+
+UNKNOWN = Probe(complete=False)
+"""Nothing can be said of the table without reading it."""
+
+
+class Reading(Protocol):
+    """One pass over one or more tables of a source: one open connection, one consistent view, one position. It ends at
+    the source's end as it was when the reading began."""
+
+    def overlap(self, table: str) -> Overlap | None:
+        """The stretch of `table` that this reading delivers again, or None if it delivers nothing twice. Asked for
+        before the first batch."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches, each bounded. Raises PlatformError when the source cannot be read; what came before up to the
+        last position is whole. Runs in a thread of its own."""
+        ...
+
+    def committed(self, position: Position) -> None:
+        """Take note that everything up to `position` is committed: advance a slot, commit offsets, move files.
+
+        Called after each commit with the entries that it moved, and only then. It may be called while another thread
+        waits for the next batch: a connection that cannot do both acknowledges between two batches. If it raises, the
+        rows stay committed; the source may offer them again, and `reading(tables, after)` starts after them.
+        """
+        ...
+
+
+class Source(Protocol):
+    """A system that tables are read from. Reading is light on it: one statement or one pass for each reading."""
+
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> Mapping[str, Probe]:
+        """A cheap look at how far the source has come, for sensors; `after` is the stored position of each table. It
+        never decides what is loaded. Raises PlatformError if the source does not answer at all; a table that cannot be
+        probed has a `failure`, and the others their answer.
+        """
+        ...
+
+    def reading(self, tables: Sequence[str], after: Position) -> AbstractContextManager[Reading]:
+        """Open a reading of what came after `after` (an empty position: from the beginning); leaving the context
+        releases the connection. Several tables are given only where the source says that they share a reading.
+
+        Raises PlatformError when the source cannot be read, or no longer has what came after `after`: never a silent
+        start from the beginning or from the end.
+        """
+        ...
+
+
+def probe_each(tables: Sequence[str], probe: Callable[[str], Probe]) -> dict[str, Probe]:
+    """Probe tables one by one; one that fails holds up no other. Raises what the first raised if the second fails too
+    before any was seen: a source that does not answer is not waited for once a table."""
+    found: dict[str, Probe] = {}
+    for table in tables:
+        try:
+            found[table] = probe(table)
+        except PlatformError as error:
+            found[table] = Probe(failure=error)
+            failures = [one.failure for one in found.values() if one.failure is not None]
+            if len(failures) == len(found) and len(found) == min(2, len(tables)):
+                raise failures[0] from None
+    return found
+
+
+def the_only(tables: Sequence[str]) -> str:
+    """The table of a reading that covers one. Raises ValueError for several: this source has a position for each."""
+    (table,) = tables
+    return table
+
+
+def differences(position: Position, after: Position) -> dict[str, str]:
+    """The entries of `position` that `after` does not have, or has with another value."""
+    return {entry: value for entry, value in position.items() if after.get(entry) != value}
 
 
 class TableOptions(Options):
@@ -77,7 +209,8 @@ class TableOptions(Options):
     )
     refuse_above: Share = Field(
         default=0.05,
-        description="Share of bad rows above which a step is refused; below, they are quarantined.",
+        description="Share of bad rows above which a step is refused; below, they are quarantined. A load is "
+        "also judged each time that a million records were read.",
     )
     drift: Literal["evolve", "ignore", "refuse"] = Field(
         default="evolve",
@@ -97,29 +230,3 @@ class TableOptions(Options):
         description="The staged table is shown as late when nothing was staged for this long: 6h, 1d.",
     )
     description: str | None = Field(default=None, description="What the raw table holds.")
-
-
-class Source(Protocol):
-    """A system that tables are read from. Reading is light on it: one statement or one pass for each table."""
-
-    def full_refresh(self, table: str) -> bool:
-        """Whether each load of `table` is the whole table (what is missing from it is gone) rather than additions."""
-        ...
-
-    def position(self, table: str) -> Position | None:
-        """A cheap look at how far the source has come; None if it cannot tell without reading.
-
-        There is something new when an entry of it differs from the stored one. Used by sensors; never decides.
-        """
-        ...
-
-    def overlap(self, table: str, after: Position) -> Overlap | None:
-        """The stretch that `read(table, after)` delivers again, or None if it delivers nothing twice."""
-        ...
-
-    def read(self, table: str, after: Position) -> Iterator[Batch]:
-        """Yield what came after `after` (an empty position: from the beginning), each batch bounded.
-
-        Closing the iterator releases the connection. Raises PlatformError when the source cannot be read.
-        """
-        ...

@@ -1,6 +1,7 @@
 """Files in a folder: each once, known by content, whole or not at all."""
 
 import gzip
+import hashlib
 import logging
 import os
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from platform_tests.ingestion.deliveries import JSON, Reader, table, write
+from platform_tests.ingestion.reading import overlap, probe, read_all, reading
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
@@ -21,9 +23,8 @@ from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Source
 
 
 def test_files_are_a_source() -> None:
-    source: Source = Files(Path(), {"t": table(), "s": table(deliveries="snapshot")})
-    assert (source.full_refresh("t"), source.full_refresh("s")) == (False, True)
-    assert source.overlap("t", {}) is None
+    source: Source = Files(Path(), {"t": table()})
+    assert overlap(source, "t", {}) is None
 
 
 def test_rows_say_where_they_stand(tmp_path: Path) -> None:
@@ -43,10 +44,11 @@ def test_rejects_say_where_they_stand(tmp_path: Path) -> None:
     (batch,) = Reader(tmp_path).batches()
     assert batch.rejects.schema == REJECTS_SCHEMA
     assert batch.rejects.to_pylist() == [
-        {"_file": "a.csv", "_line": 3, "record": "3", "reason": "1 field instead of 2"},
+        {"_file": "a.csv", "_line": 3, "place": "a.csv:3", "record": "3", "reason": "1 field instead of 2"},
         {
             "_file": "a.csv",
             "_line": 4,
+            "place": "a.csv:4",
             "record": "\\xff,4",
             "reason": "holds bytes that are not utf-8 (shown as escapes)",
         },
@@ -56,11 +58,11 @@ def test_rejects_say_where_they_stand(tmp_path: Path) -> None:
 def test_a_file_is_delivered_once_and_the_cheap_look_agrees_with_the_position(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     reader = Reader(tmp_path)
-    look = reader.source.position("t")
-    assert look == {"a.csv": "5:1000000000"}
+    assert probe(reader.source) == {"a.csv": "5:1000000000"}
     assert reader.ids() == ["1"]
-    assert look.items() <= reader.position.items()
-    assert set(reader.position) == {"a.csv", "a.csv#sha256"}
+    content = hashlib.sha256(b"id\n1\n").hexdigest()
+    assert reader.position == {"a.csv": f"5:1000000000:{content}"}
+    assert probe(reader.source, "t", reader.position) == {}
     assert reader.batches() == []
 
 
@@ -71,7 +73,7 @@ def test_the_cheap_look_opens_no_file(tmp_path: Path, monkeypatch: pytest.Monkey
         raise AssertionError("opened a file")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert len(Reader(tmp_path).source.position("t") or {}) == 1
+    assert len(probe(Reader(tmp_path).source, "t") or {}) == 1
 
 
 def test_files_come_oldest_first_then_by_name(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_a_touched_file_only_moves_its_position(tmp_path: Path) -> None:
     os.utime(tmp_path / "a.csv", (9, 9))
     (batch,) = reader.batches()
     assert batch.rows.num_rows == 0
-    assert reader.position["a.csv"] == "5:9000000000"
+    assert reader.position["a.csv"].startswith("5:9000000000:")
     assert reader.batches() == []
 
 
@@ -108,7 +110,8 @@ def test_the_same_content_under_another_name_gives_no_rows(tmp_path: Path, caplo
     assert "b.csv has the content of a.csv, which is loaded already" in caplog.text
     write(tmp_path, "c.csv", "id\n1\n", 3)
     assert reader.ids() == []
-    assert set(reader.source.position("t") or {}) <= set(reader.position)
+    assert set(reader.position) == {"a.csv", "b.csv", "c.csv"}
+    assert probe(reader.source, "t", reader.position) == {}
 
 
 def test_a_snapshot_that_returns_to_older_content_is_delivered(tmp_path: Path) -> None:
@@ -126,13 +129,16 @@ def test_each_snapshot_is_a_delivery_of_its_own(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     write(tmp_path, "b.csv", "id\n1\n2\n", 2)
     batches = Reader(tmp_path, deliveries="snapshot").batches()
-    assert [sorted(batch.position or {}) for batch in batches] == [["a.csv", "a.csv#sha256"], ["b.csv", "b.csv#sha256"]]
+    assert [(batch.kind, list(batch.position or {})) for batch in batches] == [
+        ("whole", ["a.csv"]),
+        ("whole", ["b.csv"]),
+    ]
 
 
 def test_an_empty_file_moves_the_position_but_is_refused_as_a_snapshot(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", "", 1)
     (batch,) = Reader(tmp_path).batches()
-    assert (batch.rows.num_rows, set(batch.position or {})) == (0, {"a.csv", "a.csv#sha256"})
+    assert (batch.rows.num_rows, set(batch.position or {})) == (0, {"a.csv"})
     with pytest.raises(PlatformError, match=r"a\.csv: it is empty \(0 bytes\)"):
         Reader(tmp_path, deliveries="snapshot").batches()
 
@@ -182,7 +188,7 @@ def test_a_file_still_growing_is_left_alone(tmp_path: Path) -> None:
     ahead = write(tmp_path, "ahead.csv", "id\n3\n", 1)
     os.utime(ahead, (4_000_000_000, 4_000_000_000))
     reader = Reader(tmp_path, stable_for=60)
-    assert set(reader.source.position("t") or {}) == {"old.csv", "ahead.csv"}
+    assert set(probe(reader.source, "t") or {}) == {"old.csv", "ahead.csv"}
     assert reader.ids() == ["2", "3"]
     assert sorted(Reader(tmp_path).ids()) == ["1", "2", "3"]
 
@@ -208,20 +214,19 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
 
 
 def test_names_that_a_position_cannot_hold_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, "a#sha256", "id\n1\n", 1)
     write(tmp_path, os.fsdecode(b"b\xff"), "id\n1\n", 1)
     reader = Reader(tmp_path, path="*")
-    with pytest.raises(PlatformError, match="2 files") as raised:
+    with pytest.raises(PlatformError, match="1 file") as raised:
         reader.batches()
     assert r"b\udcff: its name holds bytes that are not UTF-8" in str(raised.value)
-    assert reader.source.position("t") == {}
+    assert probe(reader.source, "t") == {}
 
 
 def test_a_missing_folder_and_an_unknown_table_are_named(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match=f"folder {tmp_path}/nowhere does not exist"):
-        Files(tmp_path / "nowhere", {"t": table()}).position("t")
+        probe(Files(tmp_path / "nowhere", {"t": table()}), "t")
     with pytest.raises(PlatformError, match="No table 'u' in this source; there are: t"):
-        Files(tmp_path, {"t": table()}).full_refresh("u")
+        read_all(Files(tmp_path, {"t": table()}), "u")
 
 
 def test_unpacked_files_too_large_for_memory_go_to_the_spool_and_leave_it_empty(
@@ -230,23 +235,24 @@ def test_unpacked_files_too_large_for_memory_go_to_the_spool_and_leave_it_empty(
     monkeypatch.setattr(storage, "_SPOOL_MEMORY", 100)
     root, spool = tmp_path / "landing", tmp_path / "spool"
     write(root, "a.csv.gz", gzip.compress(b"id\n" + b"1\n" * 500), 1)
-    (batch,) = Files(root, {"t": table("*.gz")}, spool).read("t", {})
+    (batch,) = read_all(Files(root, {"t": table("*.gz")}, spool), "t")
     assert batch.rows.num_rows == 500
     assert list(spool.iterdir()) == []
     spool.rmdir()
     spool.write_text("in the way")
     with pytest.raises(PlatformError, match=r"a\.csv\.gz: .*File exists"):
-        list(Files(root, {"t": table("*.gz")}, spool).read("t", {}))
+        read_all(Files(root, {"t": table("*.gz")}, spool), "t")
 
 
 def test_closing_the_read_lets_go_of_file_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BATCH_ROWS", 10)
     monkeypatch.setattr(text, "BLOCK", 64)
+    monkeypatch.setattr(storage, "HELD_BYTES", 0)
     write(tmp_path, "a.csv", "id\n" + "1\n" * 500, 1)
-    reading = Files(tmp_path, {"t": table()}).read("t", {})
-    next(reading)
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are all that is wanted)
-    reading.close()  # type: ignore[attr-defined]  # an iterator to the outside, a generator in fact
+    with reading(Files(tmp_path, {"t": table()})) as batches:
+        next(batches)
+        before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are all that is wanted)
+        batches.close()  # type: ignore[attr-defined]  # an iterator to the outside, a generator in fact
     assert len(os.listdir("/proc/self/fd")) < len(before)  # noqa: PTH208
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("parse")]
 
@@ -261,9 +267,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, form: str, monkeypat
         write(tmp_path, f"{rows}.x", ("id,note\n" if form == "csv" else "") + "".join(line % n for n in range(rows)), 1)
         tracemalloc.start()
         peak, count = 0, 0
-        for batch in Files(tmp_path, {"t": table(f"{rows}.x", format={"type": form})}).read("t", {}):
-            count += batch.rows.num_rows
-            peak = max(peak, pa.total_allocated_bytes())
+        with reading(Files(tmp_path, {"t": table(f"{rows}.x", format={"type": form})})) as batches:
+            for batch in batches:
+                count += batch.rows.num_rows
+                peak = max(peak, pa.total_allocated_bytes())
         peaks.append(peak + tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert count == rows

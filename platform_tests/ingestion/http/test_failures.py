@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from platform_tests.ingestion.http.server import Answer, Api, Asked, running_api
+from platform_tests.ingestion.reading import probe, read_all
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
@@ -51,7 +52,7 @@ def source(url: str, table: dict[str, Any] | None = None, **options: Any) -> Htt
 
 
 def read(api: Api, table: dict[str, Any] | None = None, **options: Any) -> pa.Table:
-    (batch,) = source(api.url, table, **options).read("things", {})
+    (batch,) = read_all(source(api.url, table, **options), "things")
     return batch.rows
 
 
@@ -121,19 +122,19 @@ def test_a_pause_longer_than_our_patience_is_not_waited_for(api: Api, naps: list
     assert "requests_per_second" in said
 
 
-def test_a_look_gets_over_a_moment_in_which_the_api_is_busy_and_over_no_more(api: Api, naps: list[float]) -> None:
+def test_a_probe_gets_over_a_moment_in_which_the_api_is_busy_and_over_no_more(api: Api, naps: list[float]) -> None:
     table = {"look": {"path": "head", "value": "newest"}}
     api.script(Answer(status=503), Answer(status=503), Answer({"newest": "2013"}))
-    assert source(api.url, table).position("things") == {"look": "2013"}
+    assert probe(source(api.url, table), "things") == {"hint": "2013"}
     assert len(naps) == 2
     before = len(api.asked)
     api.script(Answer(status=503))
     with pytest.raises(PlatformError, match="failed 3 times"):
-        source(api.url, table).position("things")
+        probe(source(api.url, table), "things")
     assert len(api.asked) == before + 3
     api.script(Answer(status=429, headers={"Retry-After": "60"}))
     with pytest.raises(PlatformError, match="failed 1 times"):
-        source(api.url, table).position("things")
+        probe(source(api.url, table), "things")
 
 
 def test_patience_ends_after_the_tries_that_were_allowed(api: Api) -> None:
@@ -307,5 +308,5 @@ def test_our_own_limit_spaces_requests_over_all_reads(api: Api, monkeypatch: pyt
     monkeypatch.setattr("data_platform.ingestion.http.client.time.sleep", pauses.append)
     things = source(api.url, requests_per_second=0.1)
     for _ in range(3):
-        list(things.read("things", {}))
+        read_all(things, "things")
     assert [round(pause) for pause in pauses] == [0, 10, 20]

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from platform_tests.ingestion.http.server import Answer, Api, Asked, running_api
+from platform_tests.ingestion.reading import overlap, probe, read_all, reading
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http import source as http_module
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.http.source import HttpSource
-from data_platform.ingestion.source import Batch
+from data_platform.ingestion.source import Batch, Probe
 
 ROWS = [{"id": i, "at": f"2013-01-01T00:00:{i:02}Z"} for i in range(10)]
 IDS = [str(i) for i in range(10)]
@@ -32,7 +33,7 @@ def source(api: Api, **table: Any) -> HttpSource:
 
 
 def read(api: Api, after: dict[str, str] | None = None, **table: Any) -> list[Batch]:
-    return list(source(api, **table).read("things", after or {}))
+    return read_all(source(api, **table), "things", after or {})
 
 
 def ids(batches: list[Batch]) -> list[str]:
@@ -171,7 +172,7 @@ def test_a_full_refresh_ends_with_a_digest_that_stays_while_the_rows_do(api: Api
         (batch,) = read(api)
         return batch.position
 
-    assert source(api).full_refresh("things")
+    assert {batch.kind for batch in read(api)} == {"whole"}
     first = position()
     api.answer = lambda _: Answer(ROWS[::-1])
     assert position() == first
@@ -196,8 +197,8 @@ def test_an_incremental_table_asks_from_its_position_and_says_what_comes_again(a
     read(api, dict(first.position), **told)
     assert api.asked[-1].query == {"since": "2012-12-31T23:59:09Z"}
     things = source(api, **told)
-    assert not things.full_refresh("things")
-    again = things.overlap("things", first.position)
+    assert {batch.kind for batch in read_all(things, "things")} == {"rows"}
+    again = overlap(things, "things", first.position)
     assert again is not None
     assert (again.column, again.since) == ("at", "2012-12-31T23:59:09")
 
@@ -237,55 +238,55 @@ def test_a_page_that_fails_midway_leaves_the_pages_before_it_and_nothing_of_its_
 
     api.answer = answer
     cursor = {"column": "at", "param": "since", "ordered": ordered}
-    reading = source(api, rows="result.items", pagination={"type": "page_number"}, cursor=cursor).read("things", {})
-    batch = next(reading)
-    assert batch.rows["id"].to_pylist() == IDS[:6]
-    assert batch.position == ({"cursor": "2013-01-01T00:00:05Z"} if ordered else None)
-    with pytest.raises(PlatformError, match=r"Table 'things': GET .*page=\.\.\. was refused: 418"):
-        next(reading)
+    things = source(api, rows="result.items", pagination={"type": "page_number"}, cursor=cursor)
+    with reading(things, "things") as batches:
+        batch = next(batches)
+        assert batch.rows["id"].to_pylist() == IDS[:6]
+        assert batch.position == ({"cursor": "2013-01-01T00:00:05Z"} if ordered else None)
+        with pytest.raises(PlatformError, match=r"Table 'things': GET .*page=\.\.\. was refused: 418"):
+            next(batches)
 
 
 def test_a_page_out_of_order_does_not_move_the_position_past_what_was_given(api: Api) -> None:
     pages = [[{"id": 1, "at": "2013-01-01"}], [{"id": 2, "at": "2013-01-05"}, {"id": 3, "at": "2013-01-02"}]]
     api.answer = lambda asked: Answer(pages[int(asked.query["page"]) - 1])
     cursor = {"column": "at", "param": "since", "ordered": True}
-    reading = source(api, pagination={"type": "page_number"}, cursor=cursor).read("things", {})
-    assert next(reading).position == {"cursor": "2013-01-01T00:00:00+00:00"}
-    with pytest.raises(PlatformError, match="ordered: false"):
-        next(reading)
+    with reading(source(api, pagination={"type": "page_number"}, cursor=cursor), "things") as batches:
+        assert next(batches).position == {"cursor": "2013-01-01T00:00:00+00:00"}
+        with pytest.raises(PlatformError, match="ordered: false"):
+            next(batches)
 
 
-def test_a_look_asks_once_and_tells_the_newest_cursor_or_any_value(api: Api) -> None:
+def test_a_probe_asks_once_and_tells_the_newest_cursor_or_any_value(api: Api) -> None:
     api.answer = lambda asked: Answer({"newest": {"at": "2013-01-01T02:00:00+02:00"}} if "head" in asked.path else ROWS)
     look = {"path": "head", "value": "newest.at"}
     cursor = {"column": "at", "param": "since"}
-    assert source(api).position("things") is None
-    assert source(api, look=look, cursor=cursor).position("things") == {"cursor": "2013-01-01T00:00:00+00:00"}
-    assert source(api, look=look).position("things") == {"look": "2013-01-01T02:00:00+02:00"}
+    assert source(api).probe(["things"], {}) == {"things": Probe(complete=False)}
+    assert probe(source(api, look=look, cursor=cursor), "things") == {"cursor": "2013-01-01T00:00:00+00:00"}
+    assert probe(source(api, look=look), "things") == {"hint": "2013-01-01T02:00:00+02:00"}
     (batch,) = read(api, look=look)
     assert batch.position is not None
-    assert batch.position["look"] == "2013-01-01T02:00:00+02:00"
+    assert batch.position["hint"] == "2013-01-01T02:00:00+02:00"
     with pytest.raises(PlatformError, match=r"look: .*there is no 'oldest' in the body, which has the keys newest"):
-        source(api, look={"path": "head", "value": "oldest"}).position("things")
+        probe(source(api, look={"path": "head", "value": "oldest"}), "things")
     api.answer = lambda _: Answer(status=503)
     asked_before = len(api.asked)
     with pytest.raises(PlatformError, match="503"):
-        source(api, look=look).position("things")
+        probe(source(api, look=look), "things")
     assert len(api.asked) == asked_before + 1
 
 
-def test_closing_a_read_midway_asks_for_no_more(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_a_reading_midway_asks_for_no_more(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_module, "BATCH_ROWS", 3)
     api.answer = paged
-    reading = source(api, rows="result.items", pagination={"type": "page_number"}).read("things", {})
-    next(reading)
-    reading.close()  # type: ignore[attr-defined]  # a generator, as every read is
+    with reading(source(api, rows="result.items", pagination={"type": "page_number"}), "things") as batches:
+        next(batches)
     assert len(api.asked) == 1
 
 
 def test_an_unknown_table_is_named_with_those_that_exist(api: Api) -> None:
     with pytest.raises(PlatformError, match=r"no table 'nothing'. It has things"):
-        source(api).full_refresh("nothing")
+        read_all(source(api), "nothing")
 
 
 @pytest.mark.parametrize(

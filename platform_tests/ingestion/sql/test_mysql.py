@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
+from platform_tests.ingestion.reading import overlap, probe, read_all
 from platform_tests.servers import free_port, mariadb_is_installed, running_mariadb
 
 from data_platform.errors import PlatformError
@@ -101,7 +102,7 @@ def test_each_type_arrives_without_loss(url: str) -> None:
         "insert into t values (18446744073709551615, 7, 12.34, 1e50, 0.1, '2013-01-01', '2013-01-01 10:00:00.123456', "
         "'2013-01-01 10:00:00.5', '-100:00:00.5', 'b', '{\"a\":1}', x'ff00', b'10101', 3, 'naïve ☂')",
     )
-    (batch,) = Relational(url, {"t": table()}).read("t", {})
+    (batch,) = read_all(Relational(url, {"t": table()}), "t")
     assert batch.rows.to_pylist() == [
         {
             "id": Decimal("18446744073709551615"),
@@ -127,7 +128,7 @@ def test_each_type_arrives_without_loss(url: str) -> None:
 def test_a_zero_date_arrives_as_null_as_the_server_itself_treats_it(url: str) -> None:
     run(url, "create table t (id int, da date, at datetime)")
     run(url, "insert ignore into t values (1, '0000-00-00', '0000-00-00 00:00:00')")
-    (batch,) = Relational(url, {"t": table()}).read("t", {})
+    (batch,) = read_all(Relational(url, {"t": table()}), "t")
     assert batch.rows.to_pylist() == [{"id": 1, "da": None, "at": None}]
 
 
@@ -141,16 +142,19 @@ def test_an_incremental_read_goes_on_from_the_position_less_the_lag(url: str) ->
     reader = Relational(
         url, {"t": table(cursor={"column": "at", "lag": "15m"}), "s": table(table="t", cursor={"column": "s"})}
     )
-    (first,) = reader.read("t", {})
+    (first,) = read_all(reader, "t")
     assert first.rows["id"].to_pylist() == [3, 1, 2]
-    assert first.position == reader.position("t") == {"cursor": "2013-01-01T11:00:00.000000+00:00"}
-    (second,) = reader.read("t", first.position)
+    assert first.position == probe(reader, "t") == {"cursor": "2013-01-01T11:00:00.000000+00:00"}
+    (second,) = read_all(reader, "t", first.position)
     assert second.rows["id"].to_pylist() == [3, 2]
-    overlap = reader.overlap("t", first.position)
-    assert overlap is not None
-    assert overlap.since == dt.datetime(2013, 1, 1, 10, 45, tzinfo=dt.UTC)
-    assert [row["s"] for batch in reader.read("s", {}) for row in batch.rows.to_pylist()] == ["B", "b", "it's"]
-    assert [row["s"] for batch in reader.read("s", {"cursor": "b"}) for row in batch.rows.to_pylist()] == ["b", "it's"]
+    again = overlap(reader, "t", first.position)
+    assert again is not None
+    assert again.since == dt.datetime(2013, 1, 1, 10, 45, tzinfo=dt.UTC)
+    assert [row["s"] for batch in read_all(reader, "s") for row in batch.rows.to_pylist()] == ["B", "b", "it's"]
+    assert [row["s"] for batch in read_all(reader, "s", {"cursor": "b"}) for row in batch.rows.to_pylist()] == [
+        "b",
+        "it's",
+    ]
 
 
 @real
@@ -171,9 +175,9 @@ def test_missing_tables_and_rights_are_reported(url: str) -> None:
         "grant select on shop.flights to poor",
     )
     with pytest.raises(PlatformError, match=r"no table flihgts.*Did you mean flights\?"):
-        list(Relational(url, {"flihgts": table()}).read("flihgts", {}))
+        read_all(Relational(url, {"flihgts": table()}), "flihgts")
     with pytest.raises(PlatformError, match=r"no table secret.*There is: flights\."):
-        list(Relational(url.replace("root@", "poor@"), {"secret": table()}).read("secret", {}))
+        read_all(Relational(url.replace("root@", "poor@"), {"secret": table()}), "secret")
 
 
 @real
@@ -186,4 +190,4 @@ def test_the_source_is_opened_read_only_and_described(url: str) -> None:
         ("d", "decimal(5,1)", True, False),
     ]
     assert reader.tables() == ["t"]
-    assert reader.position("t") == {"rows": "0"}
+    assert probe(reader, "t") == {"rows": "0"}

@@ -10,6 +10,7 @@ import duckdb
 import psycopg
 import pyarrow as pa
 import pytest
+from platform_tests.ingestion.reading import probe, read_all, reading
 from platform_tests.servers import Postgres, free_port, kill_postgres, start_postgres, stop_postgres
 
 from data_platform.errors import PlatformError
@@ -38,7 +39,7 @@ def rows(batches: Sequence[Batch]) -> list[dict[str, Any]]:
 
 def refusal(url: str, name: str = "t", **options: Any) -> str:
     with pytest.raises(PlatformError) as caught:
-        list(source(url, **{name: table(**options)}).read(name, {}))
+        read_all(source(url, **{name: table(**options)}), name)
     return str(caught.value)
 
 
@@ -116,7 +117,7 @@ def test_a_column_that_has_no_order_worth_the_name_cannot_be_a_cursor(postgres_u
 def test_a_column_named_like_one_of_the_platforms_is_refused(postgres_url: str, name: str) -> None:
     run(postgres_url, f'create table t (id int, "{name}" int)')
     assert f"has a column {name}" in refusal(postgres_url)
-    assert rows(list(source(postgres_url, t=table(columns=["id"])).read("t", {}))) == []
+    assert rows(read_all(source(postgres_url, t=table(columns=["id"])), "t")) == []
 
 
 def test_columns_that_differ_by_case_only_are_refused(postgres_url: str) -> None:
@@ -133,11 +134,11 @@ def test_a_server_that_dies_midway_leaves_what_was_read_and_says_so(monkeypatch:
             "create table t as select i as id, repeat('x', 500) as filling from generate_series(1, 300000) i",
             "alter table t alter id set not null",
         )
-        batches = source(server.url, t=table(cursor={"column": "id"})).read("t", {})
-        first = next(batches)
-        kill_postgres(server)
-        with pytest.raises(PlatformError, match=r"The connection to PostgreSQL .* broke") as caught:
-            list(batches)
+        with reading(source(server.url, t=table(cursor={"column": "id"}))) as batches:
+            first = next(batches)
+            kill_postgres(server)
+            with pytest.raises(PlatformError, match=r"The connection to PostgreSQL .* broke") as caught:
+                list(batches)
         assert "the next load goes on" in str(caught.value)
         assert first.position == {"cursor": str(first.rows.num_rows)}
         assert first.rows["id"][-1].as_py() == first.rows.num_rows
@@ -149,21 +150,21 @@ def test_a_statement_that_takes_too_long_is_given_up_by_the_server(postgres_url:
     run(postgres_url, "create view t as select pg_sleep(20)::text as id")
     slow = Relational(postgres_url, {"t": table()}, statement_timeout=dt.timedelta(milliseconds=100))
     with pytest.raises(PlatformError, match=r"statement timeout.*Raise `statement_timeout`"):
-        list(slow.read("t", {}))
+        read_all(slow, "t")
 
 
 def test_closing_a_read_in_the_middle_ends_the_statement_on_the_server(postgres: Postgres, postgres_url: str) -> None:
     run(postgres_url, "create table t as select i as id, repeat('x', 900) as f from generate_series(1, 200000) i")
-    batches = source(postgres_url, t=table()).read("t", {})
-    assert isinstance(batches, Generator)
-    next(batches)
     busy = (
         "select count(*) from pg_stat_activity "
         "where application_name = 'data_platform' and datname = current_database()"
     )
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        assert connection.execute(busy).fetchone() == (1,)
-        batches.close()
+        with reading(source(postgres_url, t=table())) as batches:
+            next(batches)
+            assert connection.execute(busy).fetchone() == (1,)
+            assert isinstance(batches, Generator)
+            batches.close()
         for _ in range(200):
             if connection.execute(busy).fetchone() == (0,):
                 break
@@ -178,10 +179,10 @@ def test_a_session_can_write_nothing(postgres_url: str) -> None:
 
 def test_one_read_sees_one_snapshot_whatever_is_committed_meanwhile(postgres_url: str) -> None:
     run(postgres_url, "create table t as select i as id, repeat('x', 900) as f from generate_series(1, 200000) i")
-    batches = source(postgres_url, t=table()).read("t", {})
-    first = next(batches)
-    run(postgres_url, "delete from t where id % 2 = 0", "insert into t values (0, 'late')")
-    rest = list(batches)
+    with reading(source(postgres_url, t=table())) as batches:
+        first = next(batches)
+        run(postgres_url, "delete from t where id % 2 = 0", "insert into t values (0, 'late')")
+        rest = list(batches)
     assert first.rows.num_rows + sum(batch.rows.num_rows for batch in rest) == 200_000
     assert (rest[-1].position or {})["rows"] == "200000"
 
@@ -247,7 +248,7 @@ def test_each_type_arrives_without_loss_and_keeps_its_type_when_all_is_null(post
         connection.execute("insert into nulls (i2) values (null)")
     everything = source(postgres_url, t=table(), nulls=table())
     expected = pa.schema([(name.split()[0], kind) for name, (kind, _, _) in EVERY_TYPE.items()])
-    full, empty = (next(everything.read(name, {})).rows for name in ("t", "nulls"))
+    full, empty = (read_all(everything, name)[0].rows for name in ("t", "nulls"))
     assert full.schema == expected
     assert full.to_pylist() == [{name.split()[0]: value for name, (_, _, value) in EVERY_TYPE.items()}]
     assert empty.schema == expected
@@ -262,13 +263,13 @@ def test_infinity_stays_infinity_in_the_lake_and_does_not_stall_the_cursor(postg
         " (3, '2013-01-01', '2013-01-01', '2013-01-01 00:00+00'), (4, null, null, null)",
     )
     reader = source(postgres_url, t=table(cursor={"column": "tz"}), d=table(table="t", cursor={"column": "d"}))
-    batches = list(reader.read("t", {}))
+    batches = read_all(reader, "t")
     landed = batches[0].rows
     texts = duckdb.connect().execute("select id, d::text, ts::text from landed order by id").fetchall()
     assert texts[:2] == [(1, "infinity", "infinity"), (2, "-infinity", "-infinity")]
     assert landed["id"].to_pylist() == [4, 2, 3, 1]
-    assert batches[-1].position == reader.position("t") == {"cursor": "2013-01-01T00:00:00.000000+00:00"}
-    assert list(reader.read("d", {}))[-1].position == reader.position("d") == {"cursor": "2013-01-01"}
+    assert batches[-1].position == probe(reader, "t") == {"cursor": "2013-01-01T00:00:00.000000+00:00"}
+    assert read_all(reader, "d")[-1].position == probe(reader, "d") == {"cursor": "2013-01-01"}
 
 
 def test_a_numeric_that_is_not_a_number_is_refused_where_it_is_declared_a_decimal(postgres_url: str) -> None:
@@ -278,7 +279,7 @@ def test_a_numeric_that_is_not_a_number_is_refused_where_it_is_declared_a_decima
         "insert into t values (1, 'NaN', 'NaN')",
     )
     assert "price" in refusal(postgres_url)
-    assert rows(list(source(postgres_url, t=table(columns=["loose"])).read("t", {}))) == [{"loose": "NaN"}]
+    assert rows(read_all(source(postgres_url, t=table(columns=["loose"])), "t")) == [{"loose": "NaN"}]
 
 
 def test_any_name_can_be_read(postgres_url: str) -> None:
@@ -295,9 +296,9 @@ def test_any_name_can_be_read(postgres_url: str) -> None:
         d=table(table="dotted.name"),
     )
     expected = [{"a b": 1, 'he said "no"': "it's", "order": dt.date(2013, 1, 1)}]
-    assert rows(list(reader.read("t", {}))) == expected
-    assert rows(list(reader.read("t", {"cursor": "2013-01-01"}))) == expected
-    assert next(reader.read("d", {})).rows.column_names == ["id"]
+    assert rows(read_all(reader, "t")) == expected
+    assert rows(read_all(reader, "t", {"cursor": "2013-01-01"})) == expected
+    assert read_all(reader, "d")[0].rows.column_names == ["id"]
 
 
 def test_a_text_cursor_is_ordered_by_bytes_whatever_the_collation(postgres_url: str) -> None:
@@ -307,10 +308,10 @@ def test_a_text_cursor_is_ordered_by_bytes_whatever_the_collation(postgres_url: 
         "insert into t values ('b'), ('A'), ('a'), ('B'), ('é'), ('it''s\\')",
     )
     reader = source(postgres_url, t=table(cursor={"column": "id"}))
-    order = [row["id"] for row in rows(list(reader.read("t", {})))]
+    order = [row["id"] for row in rows(read_all(reader, "t"))]
     assert order == sorted(order, key=str.encode)
-    assert reader.position("t") == {"cursor": "é"}
-    assert [row["id"] for row in rows(list(reader.read("t", {"cursor": "it's\\"})))] == ["it's\\", "é"]
+    assert probe(reader, "t") == {"cursor": "é"}
+    assert [row["id"] for row in rows(read_all(reader, "t", {"cursor": "it's\\"}))] == ["it's\\", "é"]
 
 
 def test_rows_of_a_partitioned_table_and_of_a_view_are_read(postgres_url: str) -> None:
@@ -323,8 +324,8 @@ def test_rows_of_a_partitioned_table_and_of_a_view_are_read(postgres_url: str) -
         "create view v as select id from t",
     )
     reader = source(postgres_url, t=table(cursor={"column": "id"}), v=table())
-    assert [row["id"] for row in rows(list(reader.read("t", {})))] == [1, 11]
-    assert len(rows(list(reader.read("v", {})))) == 2
+    assert [row["id"] for row in rows(read_all(reader, "t"))] == [1, 11]
+    assert len(rows(read_all(reader, "v"))) == 2
     assert reader.tables() == ["t", "v"]
     assert reader.describe("t") == [("id", "integer", False, True), ("n", "text", False, False)]
 
@@ -333,7 +334,7 @@ def test_memory_stays_bounded_while_a_table_is_read(postgres_url: str) -> None:
     run(postgres_url, "create table t as select i as id, repeat('x', 1000) as f from generate_series(1, 200000) i")
     before = pa.total_allocated_bytes()
     highest = 0
-    for batch in source(postgres_url, t=table()).read("t", {}):
+    for batch in read_all(source(postgres_url, t=table()), "t"):
         highest = max(highest, batch.rows.nbytes)
     assert highest < 2 * relational.BATCH_BYTES
     del batch
@@ -346,6 +347,6 @@ def test_a_server_of_ascii_hands_on_bytes_that_are_no_text_and_they_survive(post
     try:
         url = postgres.database_url(name)
         run(url, "create table t (id int, v text)", "insert into t values (1, E'caf\\xe9')")
-        assert rows(list(source(url, t=table()).read("t", {}))) == [{"id": 1, "v": "caf\\xe9"}]
+        assert rows(read_all(source(url, t=table()), "t")) == [{"id": 1, "v": "caf\\xe9"}]
     finally:
         run(postgres.url, f"drop database {name} with (force)")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platform_tests.ingestion.reading import overlap, probe, read_all
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
@@ -60,13 +61,14 @@ def ids(read: list[Batch]) -> list[int]:
 
 def test_a_scheme_that_is_not_known_is_answered_with_those_that_are() -> None:
     with pytest.raises(PlatformError, match=r"oracle://, which is no database known.*postgresql://") as caught:
-        Relational("oracle://me:s3cret@host/db", {"t": table()}).position("t")
+        probe(Relational("oracle://me:s3cret@host/db", {"t": table()}), "t")
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_table_that_is_not_in_the_yaml_is_answered_with_those_that_are() -> None:
+def test_a_table_that_is_not_in_the_yaml_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "x.sqlite").close()
     with pytest.raises(PlatformError, match=r"no table flihgts in its defs.yaml. Did you mean flights"):
-        Relational("x.sqlite", {"flights": table()}).full_refresh("flihgts")
+        read_all(Relational(str(tmp_path / "x.sqlite"), {"flights": table()}), "flihgts")
 
 
 @pytest.mark.parametrize("lag", ["15 parsecs", "m", True, [1]])
@@ -93,18 +95,18 @@ def test_a_lag_of_the_wrong_kind_is_refused_with_an_example(database: Database) 
     database.run("create table t (id integer primary key)", "insert into t values (5)")
     source = database.source(cursor={"column": "id", "lag": "15m"})
     with pytest.raises(PlatformError, match="its lag must be a number"):
-        list(source.read("t", {"cursor": "5"}))
+        read_all(source, "t", {"cursor": "5"})
 
 
 def test_a_column_of_the_subset_that_is_not_there_is_answered_with_those_that_are(database: Database) -> None:
     database.run("create table t (id integer, name text)")
     with pytest.raises(PlatformError, match=r"no column nane.*Did you mean name\?"):
-        list(database.source(columns=["id", "nane"]).read("t", {}))
+        read_all(database.source(columns=["id", "nane"]), "t")
 
 
 def test_the_cursor_is_read_even_if_the_subset_leaves_it_out(database: Database) -> None:
     database.run("create table t (id integer, name text, at text)", "insert into t values (1, 'x', '2013-01-01')")
-    (batch,) = database.source(columns=["id"], cursor={"column": "at"}).read("t", {})
+    (batch,) = read_all(database.source(columns=["id"], cursor={"column": "at"}), "t")
     assert batch.rows.column_names == ["id", "at"]
 
 
@@ -113,30 +115,30 @@ def test_a_read_goes_on_from_the_position_itself_because_others_may_share_it(dat
         "create table t (id integer, at text not null)", "insert into t values (1, '2013-01-01'), (2, '2013-01-02')"
     )
     source = database.source(cursor={"column": "at"})
-    first = list(source.read("t", {}))
-    assert first[-1].position == source.position("t") == {"cursor": "2013-01-02"}
+    first = read_all(source, "t")
+    assert first[-1].position == probe(source, "t") == {"cursor": "2013-01-02"}
     database.run("insert into t values (3, '2013-01-02'), (4, '2013-01-03')")
-    assert source.position("t") == {"cursor": "2013-01-03"}
-    assert sorted(ids(list(source.read("t", {"cursor": "2013-01-02"})))) == [2, 3, 4]
-    overlap = source.overlap("t", {"cursor": "2013-01-02"})
-    assert overlap is not None
-    assert (overlap.column, overlap.since) == ("at", "2013-01-02")
+    assert probe(source, "t") == {"cursor": "2013-01-03"}
+    assert sorted(ids(read_all(source, "t", {"cursor": "2013-01-02"}))) == [2, 3, 4]
+    again = overlap(source, "t", {"cursor": "2013-01-02"})
+    assert again is not None
+    assert (again.column, again.since) == ("at", "2013-01-02")
 
 
 def test_nothing_overlaps_before_the_first_load_or_in_a_full_refresh(database: Database) -> None:
     database.run("create table t (id integer)")
-    assert database.source(cursor={"column": "id"}).overlap("t", {}) is None
-    assert database.source().overlap("t", {"rows": "5"}) is None
+    assert overlap(database.source(cursor={"column": "id"}), "t", {}) is None
+    assert overlap(database.source(), "t", {"rows": "5"}) is None
 
 
 def test_an_empty_table_gives_its_columns_and_no_news(database: Database) -> None:
     database.run("create table t (id integer, at text)")
     source = database.source(cursor={"column": "at"})
-    (batch,) = source.read("t", {})
+    (batch,) = read_all(source, "t")
     assert batch.rows.num_rows == 0
     assert batch.rows.column_names == ["id", "at"]
-    assert source.position("t") == {}
-    (again,) = source.read("t", dict(batch.position or {}))
+    assert probe(source, "t") == {}
+    (again,) = read_all(source, "t", dict(batch.position or {}))
     assert again.rows.num_rows == 0
 
 
@@ -145,35 +147,35 @@ def test_rows_without_a_cursor_value_come_first_each_time(database: Database) ->
         "create table t (id integer, at text)", "insert into t values (1, '2013-01-01'), (2, null), (3, '2013-01-02')"
     )
     source = database.source(cursor={"column": "at"})
-    assert ids(list(source.read("t", {}))) == [2, 1, 3]
-    assert ids(list(source.read("t", {"cursor": "2013-01-02"}))) == [2, 3]
+    assert ids(read_all(source, "t")) == [2, 1, 3]
+    assert ids(read_all(source, "t", {"cursor": "2013-01-02"})) == [2, 3]
 
 
 def test_rows_without_a_cursor_value_are_left_out_on_request(database: Database) -> None:
     database.run("create table t (id integer, at text)", "insert into t values (1, '2013-01-01'), (2, null)")
     source = database.source(cursor={"column": "at", "nulls": "exclude"})
-    assert ids(list(source.read("t", {}))) == [1]
-    assert ids(list(source.read("t", {"cursor": "2013-01-01"}))) == [1]
+    assert ids(read_all(source, "t")) == [1]
+    assert ids(read_all(source, "t", {"cursor": "2013-01-01"})) == [1]
 
 
 def test_rows_without_a_cursor_value_are_refused_on_request_with_their_number(database: Database) -> None:
     database.run("create table t (id integer, at text)")
     database.run("insert into t values (1, '2013-01-01'), (2, null), (3, null)")
     with pytest.raises(PlatformError, match="Table t: 2 rows have no at, the cursor"):
-        list(database.source(cursor={"column": "at", "nulls": "refuse"}).read("t", {}))
+        read_all(database.source(cursor={"column": "at", "nulls": "refuse"}), "t")
 
 
 def test_a_table_of_nulls_only_is_noticed_read_and_read_again(database: Database) -> None:
     database.run("create table t (id integer, at text)", "insert into t values (1, null)")
     source = database.source(cursor={"column": "at"})
-    (batch,) = source.read("t", {})
-    assert batch.position == source.position("t") == {"cursor": ""}
+    (batch,) = read_all(source, "t")
+    assert batch.position == probe(source, "t") == {"cursor": ""}
     database.run("insert into t values (2, '0')")
-    assert source.position("t") == {"cursor": "0"}
-    assert ids(list(source.read("t", {"cursor": ""}))) == [1, 2]
-    overlap = source.overlap("t", {"cursor": ""})
-    assert overlap is not None
-    assert overlap.since == ""
+    assert probe(source, "t") == {"cursor": "0"}
+    assert ids(read_all(source, "t", {"cursor": ""})) == [1, 2]
+    again = overlap(source, "t", {"cursor": ""})
+    assert again is not None
+    assert again.since == ""
 
 
 def test_a_crash_after_any_batch_loses_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,18 +185,18 @@ def test_a_crash_after_any_batch_loses_nothing(database: Database, monkeypatch: 
     literals = ", ".join(f"({n}, {'null' if v is None else repr(v)})" for n, v in enumerate(values))
     database.run("create table t (id integer, at text)", f"insert into t values {literals}")
     source = database.source(cursor={"column": "at"})
-    total = len(list(source.read("t", {})))
+    total = len(read_all(source, "t"))
     assert total > 3
     for survived in range(total):
         landed, waiting, position = set[int](), list[int](), dict[str, str]()
-        for number, batch in enumerate(source.read("t", {})):
+        for number, batch in enumerate(read_all(source, "t")):
             if number == survived:
                 break
             waiting += ids([batch])
             if batch.position is not None:
                 landed |= set(waiting)
                 waiting, position = [], {**position, **batch.position}
-        landed |= set(ids(list(source.read("t", position))))
+        landed |= set(ids(read_all(source, "t", position)))
         assert landed == set(range(60))
 
 
@@ -202,15 +204,14 @@ def test_a_full_refresh_has_one_position_at_its_end(database: Database, monkeypa
     monkeypatch.setattr(relational, "BATCH_ROWS", 10)
     database.run("create table t (id integer)", f"insert into t values {', '.join(f'({n})' for n in range(25))}")
     source = database.source()
-    read = list(source.read("t", {}))
+    read = read_all(source, "t")
     assert [batch.position is None for batch in read] == [True, True, False]
     assert (read[-1].position or {})["rows"] == "25"
-    assert source.full_refresh("t")
-    assert source.position("t") == {"rows": "25"}
+    assert {batch.kind for batch in read} == {"whole"}
 
 
 def digest(database: Database) -> str:
-    return dict(list(database.source().read("t", {}))[-1].position or {})["digest"]
+    return dict(read_all(database.source(), "t")[-1].position or {})["digest"]
 
 
 def test_the_digest_of_a_table_tells_any_difference_and_no_order(database: Database) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platform_tests.ingestion.reading import overlap, probe, read_all
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Batch
@@ -37,12 +38,12 @@ def rows(batches: Sequence[Batch]) -> list[dict[str, Any]]:
 
 def read(path: Path, after: str | None = None, **options: Any) -> list[dict[str, Any]]:
     position = {} if after is None else {"cursor": after}
-    return rows(list(Relational(str(path), {"t": table(**options)}).read("t", position)))
+    return rows(read_all(Relational(str(path), {"t": table(**options)}), "t", position))
 
 
 def refusal(path: Path, name: str = "t", **options: Any) -> str:
     with pytest.raises(PlatformError) as caught:
-        list(Relational(str(path), {name: table(**options)}).read(name, {}))
+        read_all(Relational(str(path), {name: table(**options)}), name)
     return str(caught.value)
 
 
@@ -146,10 +147,10 @@ def test_types_are_kept_where_sqlite_enforces_them(file: Path) -> None:
         "create table empty as select * from t where 0",
     )
     reader = Relational(str(file), {"t": table(), "empty": table()})
-    batch = next(reader.read("t", {})).rows
+    batch = read_all(reader, "t")[0].rows
     assert batch.schema.types == [pa.int64(), pa.int64(), pa.float64(), pa.string(), pa.binary()]
     assert batch.to_pylist() == [{"id": 1, "n": 9007199254740993, "x": 0.1, "s": "é", "b": b"\xff"}]
-    assert next(reader.read("empty", {})).rows.column_names == ["id", "n", "x", "s", "b"]
+    assert read_all(reader, "empty")[0].rows.column_names == ["id", "n", "x", "s", "b"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -193,9 +194,9 @@ def test_the_lag_is_taken_off_a_text_cursor_in_its_own_shape(file: Path) -> None
     )
     cursor = {"column": "at", "lag": "15m"}
     reader = Relational(str(file), {"t": table(cursor=cursor)})
-    overlap = reader.overlap("t", {"cursor": "2013-01-02T00:00:00Z"})
-    assert overlap is not None
-    assert (overlap.column, overlap.since) == ("at", "2013-01-01T23:45:00Z")
+    again = overlap(reader, "t", {"cursor": "2013-01-02T00:00:00Z"})
+    assert again is not None
+    assert (again.column, again.since) == ("at", "2013-01-01T23:45:00Z")
     assert [row["id"] for row in read(file, "2013-01-02T00:00:00Z", cursor=cursor)] == ["1", "2"]
     assert [row["id"] for row in read(file, "2013-01-02T00:06:00Z", cursor=cursor)] == ["2"]
 
@@ -204,7 +205,7 @@ def test_a_lag_on_text_that_is_no_time_is_refused(file: Path) -> None:
     write(file, "create table t (id text)", "insert into t values ('x')")
     reader = Relational(str(file), {"t": table(cursor={"column": "id", "lag": "15m"})})
     with pytest.raises(PlatformError, match="holds the text 'x', which is no time"):
-        list(reader.read("t", {"cursor": "x"}))
+        read_all(reader, "t", {"cursor": "x"})
 
 
 def test_an_integer_cursor_is_compared_as_a_number_and_arrives_as_one(file: Path) -> None:
@@ -212,7 +213,7 @@ def test_an_integer_cursor_is_compared_as_a_number_and_arrives_as_one(file: Path
     cursor = {"column": "v", "lag": 1}
     assert read(file, "10", cursor=cursor) == [{"v": 9}, {"v": 10}, {"v": 100}]
     assert read(file, "12", cursor=cursor) == [{"v": 100}]
-    assert Relational(str(file), {"t": table(cursor=cursor)}).position("t") == {"cursor": "100"}
+    assert probe(Relational(str(file), {"t": table(cursor=cursor)}), "t") == {"cursor": "100"}
 
 
 def test_a_cursor_that_holds_numbers_and_text_is_refused_before_it_stalls(file: Path) -> None:
@@ -255,8 +256,8 @@ def test_views_generated_columns_and_tables_without_row_id_are_read(file: Path) 
         "create view v as select id, d + 1 as e from w",
     )
     reader = Relational(f"sqlite://{file}", {"w": table(), "v": table()})
-    assert rows(list(reader.read("w", {}))) == [{"id": "1", "d": "2"}]
-    assert rows(list(reader.read("v", {}))) == [{"id": "1", "e": "3"}]
+    assert rows(read_all(reader, "w")) == [{"id": "1", "d": "2"}]
+    assert rows(read_all(reader, "v")) == [{"id": "1", "e": "3"}]
     assert reader.tables() == ["v", "w"]
     assert reader.describe("w") == [("id", "INTEGER", False, True), ("d", "INTEGER", True, False)]
 

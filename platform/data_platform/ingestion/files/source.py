@@ -1,12 +1,15 @@
 """Files in a folder as a source: each delivered once, known by content, landed whole or not at all.
 How a format's bytes become rows is in `formats`, where files come from in `storage`.
 
-A position has two entries a file: `<path>` tells by size and time of modification whether to look at it again,
-`<path>#sha256` by content whether there is anything new in it.
+A position has an entry a file, `<path>` -> `<size>:<time of modification [ns]>:<sha256>`: the first two tell without
+opening it whether to read it, the last whether there is anything new in it.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -16,13 +19,31 @@ from pydantic import AfterValidator, Field
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import Format, Parsed, read
-from data_platform.ingestion.files.storage import CONTENT, Delivery
-from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Batch, Overlap, Position, TableOptions
+from data_platform.ingestion.files.storage import Delivery
+from data_platform.ingestion.source import (
+    BATCH_ROWS,
+    REJECTS_SCHEMA,
+    Batch,
+    Kind,
+    Overlap,
+    Position,
+    Probe,
+    TableOptions,
+    probe_each,
+    the_only,
+)
+from data_platform.options import Duration
 
 logger = logging.getLogger(__name__)
 
 BATCH_BYTES = 64 << 20
 """Bytes in a batch at most, give or take a block: wide rows would fill memory long before BATCH_ROWS of them."""
+
+BATCH_FILES = 1_000
+"""Files gathered into a batch at most, so that a load of tiny ones moves on as it goes."""
+
+SHOWN_FILES = 50
+"""Files that an error names at most."""
 
 
 def _below(pattern: str) -> str:
@@ -51,162 +72,268 @@ class FileTable(TableOptions):
         description="Seconds that a file must have been left alone before it is read; 0 where files appear whole "
         "(written elsewhere and renamed), more where they are written or copied in place.",
     )
+    forget_after: Duration | None = Field(
+        default=None,
+        description="Files that are gone from the folder and were modified longer ago than this are forgotten: 90d. "
+        "The position then stops growing, and such a file is loaded again if it ever comes back. Default: never.",
+    )
 
 
 class Files:
-    """A folder, and below it the files of each table. `spool` takes unpacked files too large for memory; by default
-    the system's folder for temporary files."""
+    """A folder, and below it the files of each table, as a `Source`. `spool` takes unpacked files too large for memory;
+    by default the system's folder for temporary files."""
 
     def __init__(self, root: Path, tables: Mapping[str, FileTable], spool: Path | None = None) -> None:
         self._root = root
         self._tables = tables
         self._spool = spool
 
-    def full_refresh(self, table: str) -> bool:
-        """True for snapshots: each file is the whole table."""
-        return self._table(table).deliveries == "snapshot"
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
+        """Which files are new or changed by size and time of modification, without opening any."""
+        return probe_each(tables, lambda table: Probe(self._unread(table, after.get(table, {}))))
 
-    def position(self, table: str) -> Position:
-        """Size and time of modification of each file there is, without opening any."""
-        found = self._find(table)
-        return {delivery.path: delivery.version for delivery in found if not storage.unrecordable(delivery.path)}
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator["FolderReading"]:
+        """Read the files of one table that are new or changed: see `FolderReading`."""
+        name = the_only(tables)
+        yield FolderReading(self._root, name, self._table(name), after, self._spool)
 
-    def overlap(self, table: str, after: Position) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
-        """None: a file is delivered once."""
-        return None
-
-    def read(self, table: str, after: Position) -> Iterator[Batch]:
-        """Yield the files that are new or changed, oldest first; the last batch of each file has its position.
-
-        A file with content that was loaded before only moves its position: under its own path always; under another
-        path unless files are snapshots and another came in between, for then the older content is news again.
-        Files that cannot be read are passed over and named in a PlatformError at the end; their position stays, so
-        they are tried again. A file that turns bad after some of its rows were yielded (it was changed meanwhile, the
-        disk failed) ends the read at once, since those rows must not land.
-        """
+    def _unread(self, table: str, after: Position) -> dict[str, str]:
         options = self._table(table)
-        known = dict(after)
-        contents = _contents(after)
-        broken: list[str] = []
-        for delivery in self._find(table):
-            if known.get(delivery.path) == delivery.version:
-                continue
-            yielded = False
-            try:
-                for batch in self._deliver(options, delivery, known, contents):
-                    if batch.position is not None:
-                        known.update(batch.position)
-                        contents.update(_contents(batch.position))
-                    yielded = True
-                    yield batch
-            except (PlatformError, OSError) as error:
-                if isinstance(error, FileNotFoundError) and not yielded and not storage.exists(self._root, delivery):
-                    logger.info("%s vanished before it was read", delivery.path)
-                    continue
-                broken.append(f"{delivery.path.encode(errors='backslashreplace').decode()}: {error}")
-                if yielded:
-                    raise self._error(table, broken) from error
-        if broken:
-            raise self._error(table, broken)
-
-    def _deliver(
-        self, options: FileTable, delivery: Delivery, known: Position, contents: Mapping[str, str]
-    ) -> Iterator[Batch]:
-        if reason := storage.unrecordable(delivery.path):
-            raise PlatformError(reason)
-        if storage.leads_out(self._root, delivery):
-            raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
-        if not delivery.size and options.deliveries == "snapshot":
-            raise PlatformError(
-                "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
-                "Have it sent again, or delete it."
-            )
-        content = storage.sha256(self._root, delivery)
-        position = {delivery.path: delivery.version, delivery.path + CONTENT: content}
-        same = _loaded_as(options, delivery.path, content, known, contents)
-        if same or not delivery.size:
-            if storage.changed(self._root, delivery):
-                raise PlatformError(_CHANGED)
-            if same:
-                logger.info("%s has the content of %s, which is loaded already", delivery.path, same)
-            yield Batch(_located(pa.table({"_line": pa.array([], pa.int64())}), delivery.path), position)
-            return
-        with storage.unpacked(self._root, delivery, self._spool) as stream:
-            waiting: Batch | None = None
-            for batch in _batches(read(options.format, stream), delivery.path):
-                if waiting:
-                    yield waiting
-                waiting = batch
-            if storage.changed(self._root, delivery):
-                raise PlatformError(_CHANGED)
-            if waiting:
-                yield Batch(waiting.rows, position, waiting.rejects)
-
-    def _find(self, table: str) -> list[Delivery]:
-        options = self._table(table)
-        return storage.find(self._root, options.path, options.stable_for)
+        return {
+            delivery.path: delivery.version
+            for delivery in storage.find(self._root, options.path, options.stable_for)
+            if not _is_known(after, delivery) and not storage.unrecordable(delivery.path)
+        }
 
     def _table(self, table: str) -> FileTable:
         if table not in self._tables:
             raise PlatformError(f"No table {table!r} in this source; there are: {', '.join(sorted(self._tables))}.")
         return self._tables[table]
 
-    def _error(self, table: str, broken: list[str]) -> PlatformError:
+
+class FolderReading:
+    """The files of one table that are new or changed, oldest first. Small ones are gathered into batches, each of which
+    moves the position of all its files; of a large one, only the last batch has a position.
+
+    A file with content that was loaded before only moves its position: under its own path always; under another path
+    unless files are snapshots and another came in between, for then the older content is news again.
+
+    Files that cannot be read are passed over and named in a PlatformError at the end; their position stays, so they are
+    tried again. A file that turns bad after some of its rows were yielded (it was changed meanwhile, the disk failed)
+    ends the reading at once, since those rows must not land.
+    """
+
+    def __init__(self, root: Path, table: str, options: FileTable, after: Position, spool: Path | None) -> None:
+        self._root, self._name, self._options, self._spool = root, table, options, spool
+        self._after = after
+        self._loaded = _Loaded(after)
+        self._kind: Kind = "whole" if options.deliveries == "snapshot" else "rows"
+
+    def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
+        """None: a file is delivered once."""
+        return None
+
+    def committed(self, position: Position) -> None:
+        """Nothing: files stay where they are."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        broken: list[str] = []
+        gathered = _Gathered(self._name)
+        found = storage.find(self._root, self._options.path, self._options.stable_for)
+        for delivery in found:
+            if _is_known(self._after, delivery):
+                continue
+            begun = False
+            try:
+                for batch in self._deliver(delivery):
+                    if batch.position is None or begun or batch.kind == "whole" or not gathered.takes(batch):
+                        yield from gathered.batches()
+                    if batch.position is not None:
+                        self._loaded.add(batch.position)
+                    if batch.position is None or begun or batch.kind == "whole":
+                        begun = True
+                        yield batch
+                    else:
+                        gathered.add(batch)
+            except (PlatformError, OSError) as error:
+                if isinstance(error, FileNotFoundError) and not begun and not storage.exists(self._root, delivery):
+                    logger.info("%s vanished before it was read", delivery.path)
+                    continue
+                broken.append(f"{delivery.path.encode(errors='backslashreplace').decode()}: {error}")
+                if begun:
+                    raise self._error(broken) from error
+        yield from gathered.batches()
+        if self._options.forget_after is not None:
+            forgotten = self._forgotten({delivery.path for delivery in found}, self._options.forget_after)
+            if forgotten:
+                yield Batch(self._name, _NO_ROWS, "rows", {}, forget=forgotten)
+        if broken:
+            raise self._error(broken)
+
+    def _deliver(self, delivery: Delivery) -> Iterator[Batch]:
+        """The batches of one file; the last one has its position."""
+        if reason := storage.unrecordable(delivery.path):
+            raise PlatformError(reason)
+        if storage.leads_out(self._root, delivery):
+            raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
+        if not delivery.size and self._kind == "whole":
+            raise PlatformError(
+                "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
+                "Have it sent again, or delete it."
+            )
+        held = storage.held(self._root, delivery)
+        content = storage.sha256(self._root, delivery, held)
+        position = {delivery.path: f"{delivery.version}:{content}"}
+        same = self._loaded.as_(delivery.path, content, any_order=self._kind == "rows")
+        if same or not delivery.size:
+            if storage.changed(self._root, delivery):
+                raise PlatformError(_CHANGED)
+            if same:
+                logger.info("%s has the content of %s, which is loaded already", delivery.path, same)
+            yield Batch(self._name, _NO_ROWS, "rows", position)
+            return
+        with storage.unpacked(self._root, delivery, self._spool, held) as stream:
+            waiting: tuple[pa.Table, pa.Table] | None = None
+            for rows, rejects in _batches(read(self._options.format, stream), delivery.path):
+                if waiting:
+                    yield Batch(self._name, waiting[0], self._kind, None, waiting[1])
+                waiting = rows, rejects
+            if storage.changed(self._root, delivery):
+                raise PlatformError(_CHANGED)
+            if waiting:
+                yield Batch(self._name, waiting[0], self._kind, position, waiting[1])
+
+    def _forgotten(self, there: Container[str], after: timedelta) -> list[str]:
+        """The entries of files that are gone and were last modified longer ago than `after`."""
+        before = (time.time() - after.total_seconds()) * 1e9
+        return [path for path, entry in self._after.items() if path not in there and _modified(entry) < before]
+
+    def _error(self, broken: list[str]) -> PlatformError:
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
+        more = [f"and {len(broken) - SHOWN_FILES:,} more"] if len(broken) > SHOWN_FILES else []
         return PlatformError(
-            f"Table {table}: {files} below {self._root} could not be read and will be tried again:\n  "
-            + "\n  ".join(broken)
+            f"Table {self._name}: {files} below {self._root} could not be read and will be tried again:\n  "
+            + "\n  ".join([*broken[:SHOWN_FILES], *more])
         )
 
 
 _CHANGED = "it changed while it was read; it is read next time. If that repeats, set `stable_for`"
 
-
-def _contents(position: Position) -> dict[str, str]:
-    """Contents that were loaded, each with the last path that had it."""
-    return {value: entry.removesuffix(CONTENT) for entry, value in position.items() if entry.endswith(CONTENT)}
+_NO_ROWS = pa.table({})
+"""What a batch holds that only moves the position."""
 
 
-def _loaded_as(options: FileTable, path: str, content: str, known: Position, contents: Mapping[str, str]) -> str | None:
-    """The path under which this content was loaded, if it is no news."""
-    if known.get(path + CONTENT) == content:
-        return path
-    if options.deliveries == "additions":
-        return contents.get(content)
-    latest = max(
-        (entry for entry in known if not entry.endswith(CONTENT)),
-        key=lambda entry: (int(known[entry].partition(":")[2]), entry),
-        default="",
-    )
-    return latest if known.get(latest + CONTENT) == content else None
+def _is_known(position: Position, delivery: Delivery) -> bool:
+    """Whether a position has the file as it stands, by size and time of modification."""
+    entry = position.get(delivery.path)
+    return entry is not None and entry.rpartition(":")[0] == delivery.version
 
 
-def _batches(parsed: Iterator[Parsed], path: str) -> Iterator[Batch]:
-    """Gather blocks into batches of at most BATCH_ROWS rows and about BATCH_BYTES; one at least, with the columns."""
+def _modified(entry: str) -> int:
+    """Time of modification in an entry of a position [ns]."""
+    return int(entry.split(":", 2)[1])
+
+
+class _Loaded:
+    """What a position tells of the contents that were loaded, kept up to date during a reading."""
+
+    def __init__(self, position: Position) -> None:
+        self._content_of: dict[str, str] = {}
+        self._path_of: dict[str, str] = {}
+        self._newest: tuple[int, str] = (-1, "")
+        self.add(position)
+
+    def add(self, position: Position) -> None:
+        for path, entry in position.items():
+            content = entry.rpartition(":")[2]
+            self._content_of[path] = content
+            self._path_of[content] = path
+            self._newest = max(self._newest, (_modified(entry), path))
+
+    def as_(self, path: str, content: str, *, any_order: bool) -> str | None:
+        """The path under which this content was loaded, if it is no news: where the order counts, that of the newest
+        file alone."""
+        if self._content_of.get(path) == content:
+            return path
+        if any_order:
+            return self._path_of.get(content)
+        newest = self._newest[1]
+        return newest if self._content_of.get(newest) == content else None
+
+
+class _Gathered:
+    """Small files on their way into one batch."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._clear()
+
+    def _clear(self) -> None:
+        self._rows: list[pa.Table] = []
+        self._rejects: list[pa.Table] = []
+        self._position: dict[str, str] = {}
+        self._size = self._count = 0
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether a batch fits in beside what is there."""
+        if len(self._position) >= BATCH_FILES or self._count >= BATCH_ROWS or self._size >= BATCH_BYTES:
+            return False
+        if self._count + batch.rows.num_rows > BATCH_ROWS:
+            return not self._position
+        return not (self._rows and batch.rows.num_columns) or self._rows[-1].schema.equals(batch.rows.schema)
+
+    def add(self, batch: Batch) -> None:
+        if batch.rows.num_columns:
+            self._rows.append(batch.rows)
+        if batch.rejects.num_rows:
+            self._rejects.append(batch.rejects)
+        self._position.update(batch.position or {})
+        self._count += batch.rows.num_rows
+        self._size += batch.rows.nbytes + batch.rejects.nbytes
+
+    def batches(self) -> Iterator[Batch]:
+        """One batch of all that was gathered; none of nothing."""
+        if self._position:
+            rows = pa.concat_tables(self._rows).combine_chunks() if self._rows else _NO_ROWS
+            rejects = pa.concat_tables(self._rejects) if self._rejects else REJECTS_SCHEMA.empty_table()
+            batch = Batch(self._table, rows, "rows", self._position, rejects)
+            self._clear()
+            yield batch
+
+
+Rejected = tuple[str, int, str, str, str]
+
+
+def _batches(parsed: Iterator[Parsed], path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Gather blocks into rows and rejects of at most BATCH_ROWS rows and about BATCH_BYTES; one at least, with the
+    columns."""
     tables: list[pa.Table] = []
-    rejects: list[tuple[str, int, str, str]] = []
+    rejects: list[Rejected] = []
     rows, size = 0, 0
     for block in parsed:
         tables.append(block.rows)
-        rejects.extend((path, reject.line, reject.record, reject.reason) for reject in block.rejects)
+        rejects.extend((path, one.line, f"{path}:{one.line}", one.record, one.reason) for one in block.rejects)
         rows += block.rows.num_rows
         size += block.rows.nbytes + sum(len(reject.record) for reject in block.rejects)
         while rows > BATCH_ROWS or size > BATCH_BYTES:
             gathered = pa.concat_tables(tables, promote_options="default")
-            yield _batch(gathered.slice(0, BATCH_ROWS), rejects, path)
+            yield _located(gathered.slice(0, BATCH_ROWS), path), _rejects(rejects)
             rest = gathered.slice(BATCH_ROWS)
             tables, rejects, rows, size = [rest], [], rest.num_rows, rest.nbytes
-    yield _batch(pa.concat_tables(tables, promote_options="default"), rejects, path)
+    yield _located(pa.concat_tables(tables, promote_options="default"), path), _rejects(rejects)
 
 
-def _batch(rows: pa.Table, rejects: list[tuple[str, int, str, str]], path: str) -> Batch:
-    columns = zip(*rejects, strict=True) if rejects else [()] * len(REJECTS_SCHEMA)
+def _rejects(rejects: list[Rejected]) -> pa.Table:
+    if not rejects:
+        return REJECTS_SCHEMA.empty_table()
+    columns = zip(*rejects, strict=True)
     arrays = [pa.array(values, kind.type) for values, kind in zip(columns, REJECTS_SCHEMA, strict=True)]
-    return Batch(_located(rows, path), None, pa.table(arrays, schema=REJECTS_SCHEMA))
+    return pa.table(arrays, schema=REJECTS_SCHEMA)
 
 
 def _located(rows: pa.Table, path: str) -> pa.Table:
     """The rows with `_file` beside `_line`, both last."""
     names = [name for name in rows.column_names if name != "_line"]
     file = pa.repeat(pa.scalar(path, pa.string()), rows.num_rows)
-    return rows.select([*names, "_line"]).add_column(len(names), "_file", file)
+    return pa.table([*(rows[name] for name in names), file, rows["_line"]], names=[*names, "_file", "_line"])

@@ -5,8 +5,8 @@ Pages become Arrow one by one and are gathered into batches, so memory holds a p
 the table. dlt and requests are imported when something is read: listing a project's tables should not wait for them.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -16,21 +16,31 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http import cursor as http_cursor
-from data_platform.ingestion.http.options import HttpOptions, HttpTable
+from data_platform.ingestion.http.options import HttpCursor, HttpOptions, HttpTable
 from data_platform.ingestion.http.rows import digest, to_arrow
-from data_platform.ingestion.source import Batch, Overlap, Position
+from data_platform.ingestion.source import (
+    DIGEST,
+    HINT,
+    UNKNOWN,
+    Batch,
+    Overlap,
+    Position,
+    Probe,
+    differences,
+    probe_each,
+    the_only,
+)
 
 if TYPE_CHECKING:
+    from dlt.sources.helpers.rest_client.client import RESTClient
+
     from data_platform.ingestion.http.client import Pace
 
-LOOK_RETRIES, LOOK_PATIENCE = 2, timedelta(seconds=10)
-"""How a look meets an API that is busy: no sensor's tick may wait for minutes."""
+PROBE_RETRIES, PROBE_PATIENCE = 2, timedelta(seconds=10)
+"""How a probe meets an API that is busy: no sensor's tick may wait for minutes."""
 
 BATCH_ROWS, BATCH_BYTES = 10_000, 32 * 2**20
 """The page that reaches either completes a batch."""
-
-DIGEST, LOOK = "digest", "look"
-"""Position of a full refresh: what the rows were, and what the look said just before they were read."""
 
 
 @dataclass(frozen=True)
@@ -38,84 +48,52 @@ class HttpSource:
     """The tables of one HTTP API. Implements `source.Source`.
 
     A table with a cursor is incremental; its position is `{"cursor": newest value}`, on the last batch, or on each
-    if the cursor is `ordered`. A table without is refreshed whole; its position is `{"digest": ...}` on the last
-    batch, which stays the same while the rows do, in whatever order they come.
+    if the cursor is `ordered`. A table without is read whole; its position is `{"digest": ...}` on the last batch,
+    which stays the same while the rows do, in whatever order they come, and beside it what `look` said just before.
     """
 
     options: HttpOptions
     tables: Mapping[str, HttpTable]
 
-    def full_refresh(self, table: str) -> bool:
-        return self._table(table).cursor is None
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
+        """What the `look` of each table says; nothing without one, since HTTP has no cheap probe of its own. An API
+        that is not back within seconds is asked again by the next probe."""
+        return probe_each(tables, lambda table: self._probe(table, after.get(table, {})))
 
-    def position(self, table: str) -> Position | None:
-        """What the table's `look` says; None without one, since HTTP has no cheap look of its own. An API that is not
-        back within seconds is asked again by the next look."""
-        told = self._table(table)
-        if told.look is None:
-            return None
+    def _probe(self, name: str, after: Position) -> Probe:
+        table = self._table(name)
+        if table.look is None:
+            return UNKNOWN
         from data_platform.ingestion.http.client import connect
         from data_platform.ingestion.http.pages import look
 
-        hasty = self.options.model_copy(
+        impatient = self.options.model_copy(
             update={
-                "max_retries": min(LOOK_RETRIES, self.options.max_retries),
-                "patience": min(LOOK_PATIENCE, self.options.patience),
+                "max_retries": min(PROBE_RETRIES, self.options.max_retries),
+                "patience": min(PROBE_PATIENCE, self.options.patience),
             }
         )
-        with _named(table), connect(hasty, self._pace) as client:
-            value = look(client, hasty, told.look)
+        with _named(name), connect(impatient, self._pace) as client:
+            value = look(client, impatient, table.look)
             if value is None:
-                return {}
-            if told.cursor is None:
-                return {LOOK: value}
-            progress = http_cursor.Progress(told.cursor, {})
+                return Probe()
+            if table.cursor is None:
+                return Probe(differences({HINT: value}, after))
+            progress = http_cursor.Progress(table.cursor, {})
             progress.see([value], 1, [])
-            return progress.position()
+            return Probe(differences(progress.position(), after))
 
-    def overlap(self, table: str, after: Position) -> Overlap | None:
-        """Rows at the stored cursor and within its lag come again: see `cursor`."""
-        cursor = self._table(table).cursor
-        return None if cursor is None else http_cursor.overlap(cursor, after)
-
-    def read(self, table: str, after: Position) -> Iterator[Batch]:
-        """Yield batches of whole pages. When a page fails, those before it are given before the error is raised."""
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator["PagesReading"]:
+        """Read one table, page by page."""
         from data_platform.ingestion.http.client import connect
-        from data_platform.ingestion.http.pages import look, pages
 
-        told = self._table(table)
-        cursor = told.cursor
-        held = _Held()
-        with _named(table), connect(self.options, self._pace) as client:
-            if cursor is None:
-                progress, asked = None, None
-                looked = None if told.look is None else look(client, self.options, told.look)
-            else:
-                progress, asked = http_cursor.Progress(cursor, after), http_cursor.asked_from(cursor, after)
-                looked = None
-            reached: Position | None = None
-            content = 0
-            try:
-                for rows in pages(client, self.options, told, asked):
-                    page = to_arrow(rows)
-                    if progress is None:
-                        content += digest(rows)
-                    else:
-                        column = page[progress.cursor.column] if progress.cursor.column in page.column_names else None
-                        progress.see(None if column is None else column.to_pylist(), len(rows), page.column_names)
-                        reached = progress.position() if progress.cursor.ordered else None
-                    held.add(page)
-                    if held.rows >= BATCH_ROWS or held.bytes >= BATCH_BYTES:
-                        yield Batch(held.take(), reached)
-            except PlatformError:
-                if held.rows:
-                    yield Batch(held.take(), reached)
-                raise
-            if progress is None:
-                position = {DIGEST: f"{content % 2**256:064x}"} | ({} if looked is None else {LOOK: looked})
-                yield Batch(held.take(), position)
-            elif progress.rows:
-                yield Batch(held.take(), progress.position())
+        name = the_only(tables)
+        table = self._table(name)
+        with ExitStack() as stack:
+            with _named(name):
+                client = stack.enter_context(connect(self.options, self._pace))
+            yield PagesReading(client, self.options, name, table, after)
 
     @cached_property
     def _pace(self) -> "Pace":
@@ -127,6 +105,65 @@ class HttpSource:
         if table not in self.tables:
             raise PlatformError(f"The source has no table {table!r}. It has {', '.join(self.tables) or 'none'}.")
         return self.tables[table]
+
+
+class PagesReading:
+    """The pages of one table, gathered into batches. When a page fails, those before it are given before the error is
+    raised."""
+
+    def __init__(
+        self, client: "RESTClient", options: HttpOptions, name: str, table: HttpTable, after: Position
+    ) -> None:
+        self._client, self._options, self._name, self._table, self._after = client, options, name, table, after
+
+    def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
+        """Rows at the stored cursor and within its lag come again: see `cursor`."""
+        cursor = self._table.cursor
+        return None if cursor is None else http_cursor.overlap(cursor, self._after)
+
+    def committed(self, position: Position) -> None:
+        """Nothing: an API keeps no account of its readers."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        with _named(self._name):
+            yield from self._whole() if self._table.cursor is None else self._new(self._table.cursor)
+
+    def _whole(self) -> Iterator[Batch]:
+        from data_platform.ingestion.http.pages import look, pages
+
+        place = self._table.look
+        hint = None if place is None else look(self._client, self._options, place)
+        held = _Held()
+        content = 0
+        for rows in pages(self._client, self._options, self._table, None):
+            content += digest(rows)
+            held.add(to_arrow(rows))
+            if held.is_full():
+                yield Batch(self._name, held.take(), "whole", None)
+        position = {DIGEST: f"{content % 2**256:064x}"} | ({} if hint is None else {HINT: hint})
+        yield Batch(self._name, held.take(), "whole", position)
+
+    def _new(self, cursor: HttpCursor) -> Iterator[Batch]:
+        from data_platform.ingestion.http.pages import pages
+
+        held = _Held()
+        progress = http_cursor.Progress(cursor, self._after)
+        reached: Position | None = None
+        try:
+            for rows in pages(self._client, self._options, self._table, http_cursor.asked_from(cursor, self._after)):
+                page = to_arrow(rows)
+                column = page[cursor.column] if cursor.column in page.column_names else None
+                progress.see(None if column is None else column.to_pylist(), len(rows), page.column_names)
+                reached = progress.position() if cursor.ordered else None
+                held.add(page)
+                if held.is_full():
+                    yield Batch(self._name, held.take(), "rows", reached)
+        except PlatformError:
+            if held.rows:
+                yield Batch(self._name, held.take(), "rows", reached)
+            raise
+        if progress.rows:
+            yield Batch(self._name, held.take(), "rows", progress.position())
 
 
 class _Held:
@@ -141,6 +178,9 @@ class _Held:
         self._pages.append(page)
         self.rows += page.num_rows
         self.bytes += page.nbytes
+
+    def is_full(self) -> bool:
+        return self.rows >= BATCH_ROWS or self.bytes >= BATCH_BYTES
 
     def take(self) -> pa.Table:
         """All that waited, with a null where a page lacks a column; without rows, in the shape of the batch before."""

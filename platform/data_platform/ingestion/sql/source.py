@@ -1,12 +1,14 @@
-"""Tables of a relational database as a source: whole, or what a cursor column says is new, one streamed statement each.
-How a database is spoken to belongs in `dialects`, how cursor values are written in `cursor`; landing is `load`'s work.
+"""Tables of a relational database as a source: whole, or what a cursor column says is new, one streamed statement
+each. How a database is spoken to belongs in `dialects`, how cursor values are written in `cursor`; landing is
+`load`'s work.
 
-A read begins at the last position itself (`>=`), because rows that share its value may have been committed since. What
-landed already is delivered again and dropped on landing: see `Overlap`.
+A reading begins at the last position itself (`>=`), because rows that share its value may have been committed since.
+What landed already is delivered again and dropped on landing: see `Overlap`.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -15,7 +17,20 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import BATCH_ROWS, Batch, Overlap, Position, TableOptions
+from data_platform.ingestion.source import (
+    BATCH_ROWS,
+    DIGEST,
+    HINT,
+    UNKNOWN,
+    Batch,
+    Overlap,
+    Position,
+    Probe,
+    TableOptions,
+    differences,
+    probe_each,
+    the_only,
+)
 from data_platform.ingestion.sql.cursor import last_position, less, parse
 from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
 from data_platform.ingestion.sql.dialects.session import checked_names, known
@@ -24,6 +39,9 @@ from data_platform.options import Options, duration
 
 BATCH_BYTES = 64 * 2**20
 """Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""
+
+CURSOR = "cursor"
+"""The entry of the position of a table that is read by a cursor."""
 
 NOTHING = ""
 """The position of a table of which no row with a cursor value was read yet."""
@@ -70,56 +88,45 @@ class Relational:
     def __init__(self, url: str, tables: Mapping[str, SqlTable], statement_timeout: timedelta | None = None) -> None:
         self.url, self.options, self.statement_timeout = url, dict(tables), statement_timeout
 
-    def full_refresh(self, table: str) -> bool:
-        """Whether the table has no cursor."""
-        return self._options(table).cursor is None
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
+        """With a cursor: the highest value (an index answers that). Without: what the database keeps of a table at
+        hand (see `Session.hint`), which may miss rows that change in place."""
+        session: Session | None = None
 
-    def position(self, table: str) -> Position | None:
-        """The highest cursor value (an index answers that), or the number of rows."""
-        options = self._options(table)
-        with self._session() as session:
-            relation, columns = self._described(session, table)
-            if options.cursor is None:
-                return {"rows": str(session.scalar(f"select count(*) as value from {relation}", pa.int64()))}
-            column = _cursor_column(columns, options.cursor, relation, session)
-            conditions = [f"{column.order} is not null"] + [c for c in [session.finite(column)] if c is not None]
-            statement = (
-                f"select {_selected(session, [column])} from {relation} where {' and '.join(conditions)} "
-                f"order by {column.order} desc limit 1"
-            )
-            for batch in session.stream(statement, _schema([column])):
-                if batch.num_rows:
-                    assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
-                    position = last_position(pa.chunked_array([batch.column(0)]), column.kind)
-                    return {} if position is None else {"cursor": position}
-            if options.cursor.nulls == "include" and column.nullable:
-                some = session.scalar(f"select 1 as value from {relation} limit 1", pa.int64())
-                return {} if some is None else {"cursor": NOTHING}
-            return {}
+        def probe(table: str) -> Probe:
+            nonlocal session
+            try:
+                session = session or self._session()
+                return self._probe(session, table, after.get(table, {}))
+            except PlatformError:
+                # A statement that failed has spoilt PostgreSQL's transaction: the next table gets a session of its own.
+                if session is not None:
+                    session.close()
+                    session = None
+                raise
 
-    def overlap(self, table: str, after: Position) -> Overlap | None:
-        """What lies within the lag of the position, and the position's own value. None for a full refresh."""
+        try:
+            return probe_each(tables, probe)
+        finally:
+            if session is not None:
+                session.close()
+
+    def _probe(self, session: Session, table: str, after: Position) -> Probe:
         cursor = self._options(table).cursor
-        if cursor is None or "cursor" not in after:
-            return None
-        with self._session() as session:
-            relation, columns = self._described(session, table)
-            column = _cursor_column(columns, cursor, relation, session)
-        assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
-        lower = less(after["cursor"], column.kind, cursor.lag, f"Table {table}")
-        since: Any = parse(lower, column.kind, f"Table {table}")
-        # A decimal that is stored as text is compared as text: any row of it may have landed.
-        return Overlap(column.name, "" if pa.types.is_string(column.type) and column.kind != "text" else since)
+        relation, columns = self._described(session, table)
+        if cursor is None:
+            hint = session.hint(relation)
+            return UNKNOWN if hint is None else Probe(differences({HINT: hint}, after), complete=False)
+        return Probe(differences(_newest(session, relation, columns, cursor), after))
 
-    def read(self, table: str, after: Position) -> Iterator[Batch]:
-        """Yield what is new in the order of the cursor, or the whole table; at least one batch, be it empty."""
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator["TableReading"]:
+        """Read what is new in one table in the order of the cursor, or the whole of it."""
+        table = the_only(tables)
         options = self._options(table)
         with self._session() as session:
             relation, columns = self._described(session, table)
-            if options.cursor is None:
-                yield from _whole(session, relation, columns)
-                return
-            yield from _new(session, relation, columns, options.cursor, table, after.get("cursor", NOTHING))
+            yield TableReading(session, table, relation, columns, options.cursor, after)
 
     def tables(self) -> list[str]:
         """The tables and views that the database has."""
@@ -174,6 +181,97 @@ class Relational:
         return relation, columns
 
 
+class TableReading:
+    """One statement over one table, in one session: one view of the source."""
+
+    def __init__(
+        self,
+        session: Session,
+        table: str,
+        relation: str,
+        columns: list[Column],
+        cursor: Cursor | None,
+        after: Position,
+    ) -> None:
+        self._session, self._table, self._relation, self._columns = session, table, relation, columns
+        self._cursor, self._after = cursor, after
+
+    def overlap(self, table: str) -> Overlap | None:
+        """What lies within the lag of the position, and the position's own value. None for a whole table."""
+        cursor, after = self._cursor, self._after
+        if cursor is None or CURSOR not in after:
+            return None
+        column = _cursor_column(self._columns, cursor, self._relation, self._session)
+        assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+        lower = less(after[CURSOR], column.kind, cursor.lag, f"Table {table}")
+        since: Any = parse(lower, column.kind, f"Table {table}")
+        # A decimal that is stored as text is compared as text: any row of it may have landed.
+        return Overlap(column.name, "" if pa.types.is_string(column.type) and column.kind != "text" else since)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """At least one batch, be it empty."""
+        if self._cursor is None:
+            yield from self._whole()
+        else:
+            yield from self._new(self._cursor, self._after.get(CURSOR, NOTHING))
+
+    def committed(self, position: Position) -> None:
+        """Nothing: the source keeps no account of its readers."""
+
+    def _whole(self) -> Iterator[Batch]:
+        """All rows. Only the last batch has a position, which tells whether anything is different at all."""
+        session, schema = self._session, _schema(self._columns)
+        hint = session.hint(self._relation)
+        digest = _Digest(schema)
+        statement = f"select {_selected(session, self._columns)} from {self._relation}"
+        held = schema.empty_table()
+        for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
+            digest.add(rows)
+            if held.num_rows:
+                yield Batch(self._table, held, "whole", None)
+            held = rows
+        position = digest.position() | ({} if hint is None else {HINT: hint})
+        yield Batch(self._table, held, "whole", position)
+
+    def _new(self, cursor: Cursor, after: str) -> Iterator[Batch]:
+        session, relation, table = self._session, self._relation, self._table
+        column = _cursor_column(self._columns, cursor, relation, session)
+        kind = column.kind
+        assert kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+        if cursor.nulls == "refuse" and column.nullable:
+            _refuse_nulls(session, relation, column, table)
+        schema = _schema(self._columns)
+        lower = less(after, kind, cursor.lag, f"Table {table}")
+        statement = _new_rows(session, relation, self._columns, column, cursor, lower)
+        held, position = schema.empty_table(), after
+        for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
+            if held.num_rows:
+                # Rows without a value come first: until one has a value, there is nothing to go on from.
+                yield Batch(table, held, "rows", {CURSOR: position} if position else None)
+            held = rows
+            position = last_position(rows.column(column.name), kind) or position
+        yield Batch(table, held, "rows", {CURSOR: position})
+
+
+def _newest(session: Session, relation: str, columns: list[Column], cursor: Cursor) -> dict[str, str]:
+    """The position of the highest cursor value; empty if no row has one."""
+    column = _cursor_column(columns, cursor, relation, session)
+    conditions = [f"{column.order} is not null"] + [c for c in [session.finite(column)] if c is not None]
+    statement = (
+        f"select {_selected(session, [column])} from {relation} where {' and '.join(conditions)} "
+        f"order by {column.order} desc limit 1"
+    )
+    for batch in session.stream(statement, _schema([column])):
+        if batch.num_rows:
+            assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+            position = last_position(pa.chunked_array([batch.column(0)]), column.kind)
+            return {} if position is None else {CURSOR: position}
+    if cursor.nulls == "include" and column.nullable:
+        some = session.scalar(f"select 1 as value from {relation} limit 1", pa.int64())
+        return {} if some is None else {CURSOR: NOTHING}
+    return {}
+
+
 def _cursor_column(columns: list[Column], cursor: Cursor, relation: str, session: Session) -> Column:
     for column in columns:
         if column.name == cursor.column:
@@ -188,40 +286,6 @@ def _cursor_column(columns: list[Column], cursor: Cursor, relation: str, session
         f"{relation} in {session.product} has no column {cursor.column} to be the cursor. It has: {typed}. "
         "Name one that grows with every change, or leave `cursor` out to read the whole table each time."
     )
-
-
-def _whole(session: Session, relation: str, columns: list[Column]) -> Iterator[Batch]:
-    """All rows. Only the last batch has a position, which tells whether anything is different at all."""
-    schema = _schema(columns)
-    digest = _Digest(schema)
-    statement = f"select {_selected(session, columns)} from {relation}"
-    held = schema.empty_table()
-    for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
-        digest.add(rows)
-        if held.num_rows:
-            yield Batch(held, None)
-        held = rows
-    yield Batch(held, digest.position())
-
-
-def _new(
-    session: Session, relation: str, columns: list[Column], cursor: Cursor, table: str, after: str
-) -> Iterator[Batch]:
-    column = _cursor_column(columns, cursor, relation, session)
-    kind = column.kind
-    assert kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
-    if cursor.nulls == "refuse" and column.nullable:
-        _refuse_nulls(session, relation, column, table)
-    schema = _schema(columns)
-    statement = _new_rows(session, relation, columns, column, cursor, less(after, kind, cursor.lag, f"Table {table}"))
-    held, position = schema.empty_table(), after
-    for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
-        if held.num_rows:
-            # Rows without a value come first: until one has a value, there is nothing to go on from.
-            yield Batch(held, {"cursor": position} if position else None)
-        held = rows
-        position = last_position(rows.column(column.name), kind) or position
-    yield Batch(held, {"cursor": position})
 
 
 def _new_rows(
@@ -295,4 +359,4 @@ class _Digest:
 
     def position(self) -> dict[str, str]:
         self._connection.close()
-        return {"rows": str(self._rows), "digest": f"{self._sum % 2**64:016x}"}
+        return {"rows": str(self._rows), DIGEST: f"{self._sum % 2**64:016x}"}

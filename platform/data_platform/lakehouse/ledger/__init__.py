@@ -3,7 +3,7 @@ each step did, what was audited and published. Nothing outside this package writ
 and migrates them, `positions` and `steps` write them within the transaction of the step they describe, `queries` reads.
 """
 
-from data_platform.lakehouse.ledger.positions import Head, advance, head
+from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
     LastLoad,
@@ -62,9 +62,11 @@ __all__ = [
     "TableState",
     "TableTotals",
     "advance",
+    "advance_tables",
     "ensure_ledger",
     "exists",
     "head",
+    "heads_of_tables",
     "landed_bounds",
     "landed_without_rows",
     "last_landed",

@@ -3,9 +3,9 @@ from n to n+1 is the compare-and-swap that keeps two runs which started from the
 """
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import duckdb
@@ -47,6 +47,46 @@ def head(lake: Lakehouse, layer: str, source: str, table: str) -> Head:
     entries = found.filter(found["partition"].is_valid())
     position = dict(zip(entries["partition"].to_pylist(), entries["value"].to_pylist(), strict=True))
     return Head(layer, source, table, found["number"][0].as_py(), position)
+
+
+def heads_of_tables(lake: Lakehouse, layer: str, source: str, tables: Collection[str]) -> dict[str, Head]:
+    """The heads of tables whose position is kept under another name, that of the reading which covers them: numbers
+    without positions."""
+    if not exists(lake):
+        ensure_ledger(lake)
+    numbers = dict(
+        lake.connection.execute(
+            f"SELECT table_name, number FROM {name('heads')} WHERE (layer, source) = (?, ?)", [layer, source]
+        ).fetchall()
+    )
+    return {table: Head(layer, source, table, numbers.get(table, 0), {}) for table in tables}
+
+
+def advance_tables(connection: duckdb.DuckDBPyConnection, heads: Sequence[Head], at: datetime) -> list[Head]:
+    """Move the heads of several tables by one step each, within the caller's transaction, which has moved the head of
+    the reading that covers them. Raises ConcurrentStepError if one of them is no longer where it was found."""
+    if not heads:
+        return []
+    layer, source = heads[0].layer, heads[0].source
+    tables, numbers = [head.table for head in heads], [head.number for head in heads]
+    started = "(SELECT unnest(?::VARCHAR[]) AS table_name, unnest(?::BIGINT[]) AS number)"
+    before = dict(
+        connection.execute(
+            f"SELECT table_name, number FROM {name('heads')} WHERE (layer, source) = (?, ?)", [layer, source]
+        ).fetchall()
+    )
+    for head in heads:
+        if before.get(head.table, 0) != head.number:
+            raise _moved(connection, head)
+    connection.execute(
+        f"DELETE FROM {name('heads')} WHERE (layer, source) = (?, ?) AND table_name IN (SELECT unnest(?::VARCHAR[]))",
+        [layer, source, tables],
+    )
+    connection.execute(
+        f"INSERT INTO {name('heads')} SELECT ?, ?, table_name, number + 1, ? FROM {started}",
+        [layer, source, at, tables, numbers],
+    )
+    return [replace(head, number=head.number + 1) for head in heads]
 
 
 def advance(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from platform_tests.ingestion.reading import read_all
 from platform_tests.nyc_flights.auditing import Staged, assert_quarantined, assert_repaired, happened, stage
 
 from data_platform.ingestion.sql.source import Relational, SqlTable
@@ -17,7 +18,7 @@ PRIVATE = ["passenger_name", "passenger_email", "passenger_phone"]
 def raw(world: World, table: str) -> pl.DataFrame:
     """The rows of a table as the platform reads them."""
     options = SqlTable(key=["any"], contract="any")
-    batches = Relational(world.operations_url, {table: options}).read(table, {})
+    batches = read_all(Relational(world.operations_url, {table: options}), table)
     return pl.concat([pl.DataFrame(pl.from_arrow(batch.rows)) for batch in batches])
 
 

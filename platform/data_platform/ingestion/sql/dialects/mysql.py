@@ -109,6 +109,19 @@ class MysqlSession(Session):
                 arrays = [array.cast(field.type) for array, field in zip(batch.columns, schema, strict=True)]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
+    def hint(self, relation: str) -> str | None:
+        """When the table was last written to, to the second; null for views, and until the first write after the server
+        started. MySQL 8 itself keeps this for a day unless `information_schema_stats_expiry` is 0."""
+        schema, table = (part.replace("``", "`") for part in relation[1:-1].split("`.`"))
+        found: str | None = self.scalar(
+            # A write within the same second would leave the time as it is: a fresh time is marked as one.
+            "select concat(update_time, if(update_time > now() - interval 2 second, '?', '')) as value "
+            f"from information_schema.tables where table_schema = {text_literal(schema)} "
+            f"and table_name = {text_literal(table)}",
+            pa.string(),
+        )
+        return found
+
     def quote(self, *parts: str) -> str:
         return backquote(*parts)
 

@@ -17,11 +17,16 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
 
 Kind = Literal["integer", "decimal", "float", "date", "timestamp", "timestamptz", "text"]
 """The kinds of value that a cursor may have."""
 
-RESERVED = ("_load_id", "_loaded_at", "_row")
+RESERVED = frozenset({*LOAD_COLUMNS, *CHANGE_COLUMNS})
+"""Names of columns that the platform gives itself."""
+
+COUNTED_ROWS = 100_000
+"""Rows that a hint counts at most: what bounds the cost of a probe where the database keeps nothing cheaper."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,11 @@ class Session(ABC):
 
     def finite(self, column: Column) -> str | None:  # noqa: ARG002 - for those that have such values
         """The SQL condition that a value is an ordinary one, where the type has others (infinity, not a number)."""
+        return None
+
+    def hint(self, relation: str) -> str | None:  # noqa: ARG002 - for those that keep something
+        """Text that changes when a table without a cursor is written to, as far as the database keeps such a thing at
+        hand; None if it does not. A hint may miss rows that change in place, and may change for nothing."""
         return None
 
     def scalar(self, statement: str, kind: pa.DataType) -> Any:

@@ -22,7 +22,7 @@ import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, Session, valid_text
+from data_platform.ingestion.sql.dialects.session import COUNTED_ROWS, Column, Kind, Session, valid_text
 from data_platform.lakehouse.sql import literal, quote
 
 BUSY_TIMEOUT = 10_000
@@ -124,6 +124,23 @@ class SqliteSession(Session):
                     for array, field in zip(rows.columns, schema, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def hint(self, relation: str) -> str | None:
+        """The highest row id, and the number of rows up to COUNTED_ROWS: beyond that, what is deleted in the middle or
+        changed in place is not seen."""
+        table = relation[1:-1].replace('""', '"')
+        ordinary = self.scalar(
+            "select 1 as value from pragma_table_list where schema = 'main' and type = 'table' and wr = 0 "
+            f"and name = {literal(table)}",
+            pa.int64(),
+        )
+        highest = f"(select max(rowid) from {relation})" if ordinary else "null"
+        found: str | None = self.scalar(
+            f"select coalesce({highest}, '') || ':' || "
+            f"(select count(*) from (select 1 from {relation} limit {COUNTED_ROWS})) as value",
+            pa.string(),
+        )
+        return found
 
     def quote(self, *parts: str) -> str:
         return quote(*parts)

@@ -1,0 +1,289 @@
+"""The landing of one table: rows on their way from a reading to a commit, masked, numbered, in the columns of the raw
+table, and written to files that nobody sees yet. What is committed, and when, is `load`'s decision and `commit`'s
+work.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+import pyarrow as pa
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.drift import ONLY_NULLS, Columns
+from data_platform.ingestion.masking import Mask, mask_of
+from data_platform.ingestion.rejects import SPILL_BYTES, Rejects
+from data_platform.ingestion.source import Batch, Kind, Overlap, TableOptions
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.sql import literal, quote
+from data_platform.lakehouse.tables import (
+    CHANGE_COLUMNS,
+    LOAD_COLUMNS,
+    column_types,
+    duckdb_types,
+    quarantine_table,
+    raw_table,
+)
+from data_platform.lakehouse.transaction import (
+    DataFile,
+    TempRelation,
+    copy_to,
+    discard,
+    new_path,
+    temp_relation,
+    write_file,
+)
+
+
+@dataclass(frozen=True)
+class Spilled:
+    """A file of rows that nobody sees yet, and the types that its columns were written in."""
+
+    file: DataFile
+    types: dict[str, str]
+
+
+@dataclass
+class Part:
+    """What was read of a table up to the last position that was reached, or after it: rows in memory, rows in files,
+    and records that could not be read."""
+
+    rejects: Rejects
+    tables: list[pa.Table] = field(default_factory=list)
+    files: list[Spilled] = field(default_factory=list)
+    rows: int = 0
+    held_rows: int = 0
+    held_bytes: int = 0
+
+    @property
+    def records(self) -> int:
+        """Rows, and records that could not be read."""
+        return self.rows + self.rejects.count
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows, in memory."""
+        self.tables.append(rows)
+        self.rows += rows.num_rows
+        self.held_rows += rows.num_rows
+        self.held_bytes += rows.nbytes
+
+    def absorb(self, later: "Part") -> None:
+        """Add what was read afterwards."""
+        self.rejects.absorb(later.rejects)
+        self.tables += later.tables
+        self.files += later.files
+        self.rows += later.rows
+        self.held_rows += later.held_rows
+        self.held_bytes += later.held_bytes
+
+    def discard(self, lake: Lakehouse) -> None:
+        """Remove the files."""
+        self.discard_rows(lake)
+        for file in self.rejects.files:
+            discard(lake, file.path)
+
+    def discard_rows(self, lake: Lakehouse) -> None:
+        """Remove the files of rows, not those of records that could not be read."""
+        for spilled in self.files:
+            discard(lake, spilled.file.path)
+
+    def take_tables(self) -> list[pa.Table]:
+        """Hand out the rows in memory."""
+        tables, self.tables, self.held_rows, self.held_bytes = self.tables, [], 0, 0
+        return tables
+
+
+class TableLanding:
+    """One table of a load under way. `ready` holds what came up to the last position of the reading, `tail` what came
+    after it; both are of the load that the next commit will record, `load_id`."""
+
+    def __init__(
+        self,
+        lake: Lakehouse,
+        source: str,
+        name: str,
+        table: TableOptions,
+        run_id: str,
+        head: ledger.Head,
+        *,
+        overlap: Overlap | None,
+        replaces: bool,
+    ) -> None:
+        """`replaces` lands everything as the whole table, whatever the source calls it, and with any columns."""
+        self.lake, self.source, self.name, self.table, self.run_id = lake, source, name, table, run_id
+        self.head, self.replaces = head, replaces
+        self.raw, self.quarantine = raw_table(source, name), quarantine_table(source, name)
+        self.mask: Mask | None = mask_of(table)
+        self._overlap = overlap
+        self._landed: _Landed | None = None
+        self.kept = ExitStack()
+        self._types: dict[pa.Schema, dict[str, str]] = {}
+        self.started = datetime.now(UTC)
+        self.begin(column_types(lake.connection, self.raw))
+
+    def begin(self, stored: dict[str, str]) -> None:
+        """Begin what the next commit will land, in a raw table of these columns."""
+        self.columns = Columns(
+            f"{self.source}/{self.name}", self.table.drift, stored, "replace" if self.replaces else "refuse"
+        )
+        self.ready, self.tail = self._part(), self._part()
+        self.kind: Kind = "whole" if self.replaces else "rows"
+        self._next_row = 0
+
+    def _part(self) -> Part:
+        rejects = Rejects(self.lake, self.quarantine, self.run_id, self.load_id, withhold=self.mask is not None)
+        return Part(rejects)
+
+    @property
+    def label(self) -> str:
+        return f"{self.source}/{self.name}"
+
+    @property
+    def load_id(self) -> int:
+        return self.head.number + 1
+
+    def has_something_ready(self) -> bool:
+        """Whether a commit has anything to do for this table: rows, rejects, a table to create or to empty."""
+        creates = not self.columns.before and bool(self.columns.seen)
+        return bool(self.ready.records or creates or self.kind == "whole")
+
+    def take(self, batch: Batch) -> None:
+        """Add a batch to the tail. Raises LoadRefusedError, and leaves the ready part as it is, if its columns are
+        refused."""
+        if batch.rows.num_columns:
+            self.tail.add(self._prepared(batch.rows, batch.kind))
+        if not self.replaces and (batch.kind != "rows" or batch.rows.num_columns):
+            self.kind = batch.kind
+        if batch.rejects.num_rows:
+            self.tail.rejects.add(batch.rejects)
+            for part in (self.ready, self.tail):
+                if part.rejects.held_bytes >= SPILL_BYTES:
+                    part.rejects.spill()
+
+    def reach_position(self) -> None:
+        """Everything that was read so far may be committed."""
+        self.ready.absorb(self.tail)
+        self.tail = self._part()
+
+    def _prepared(self, rows: pa.Table, kind: Kind) -> pa.Table:
+        """The rows with private columns masked, drift settled, and numbered within the load."""
+        rows = self.columns.named(rows)
+        _check_change_columns(self.label, rows.schema, kind)
+        if self.mask is not None:
+            self.columns.require_masked(rows.column_names, self.mask.names)
+            rows = self.mask.apply(rows)
+        rows = self.columns.admit(rows)
+        if kind == "changes":
+            self.columns.retype = "text"
+        self.columns.settle(self._types_of(rows.schema))
+        numbers = pl.int_range(self._next_row, self._next_row + rows.num_rows, dtype=pl.Int64, eager=True).to_arrow()
+        self._next_row += rows.num_rows
+        return rows.append_column("_row", numbers)
+
+    def _types_of(self, schema: pa.Schema) -> dict[str, str]:
+        if schema not in self._types:
+            nulls = {one.name: ONLY_NULLS for one in schema if pa.types.is_null(one.type)}
+            self._types[schema] = {**duckdb_types(self.lake.connection, schema), **nulls}
+        return self._types[schema]
+
+    def spill(self) -> None:
+        """Write the rows in memory to unseen files, one for each set of columns."""
+        for part in (self.ready, self.tail):
+            alike: dict[pa.Schema, list[pa.Table]] = {}
+            for table in part.take_tables():
+                alike.setdefault(table.schema, []).append(table)
+            for group in alike.values():
+                spilled = self._write(pa.concat_tables(group))
+                part.files += [spilled] if spilled is not None else []
+
+    def _write(self, rows: pa.Table) -> Spilled | None:
+        types = {name: self.columns.settled[name] for name in rows.column_names if name != "_row"}
+        columns = [_cast(column, kind) for column, kind in types.items()]
+        query = (
+            f"SELECT {', '.join(columns)}, {self.load_id}::BIGINT AS _load_id, "
+            f"TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM incoming{self._unless_landed(types)}"
+        )
+        file = write_file(self.lake, self.raw, iter(rows.to_batches()), rows.schema, query)
+        return None if file is None else Spilled(file, types)
+
+    def _unless_landed(self, types: dict[str, str]) -> str:
+        """The condition that leaves out rows which landed before, in the stretch that is delivered again. A new column
+        gives rows that landed before a new content: then none of them is a repetition."""
+        if self._overlap is None or not self.columns.before or self.columns.added:
+            return ""
+        stored = {name: self.columns.settled[name] for name in self.columns.before if name not in LOAD_COLUMNS}
+        if self._landed is None or self._landed.types != stored:
+            self.kept.close()
+            hashed = ", ".join(f"CAST({quote(name)} AS {kind})" for name, kind in stored.items())
+            since = quote(self._overlap.column)
+            query = (
+                f"SELECT DISTINCT hash({hashed}) AS row_hash FROM {self.raw.sql} WHERE {since} IS NULL OR {since} >= ?"
+            )
+            relation = temp_relation(self.lake.connection, query, [self._overlap.since])
+            self._landed = _Landed(self.kept.enter_context(relation), stored)
+        values = ", ".join(
+            f"CAST({quote(name) if name in types else 'NULL'} AS {kind})" for name, kind in stored.items()
+        )
+        return f" WHERE hash({values}) NOT IN (SELECT row_hash FROM {self._landed.relation.sql})"
+
+    def settle_files(self) -> None:
+        """Rewrite the ready files that were written before a column became wider."""
+        settled = self.columns.settled
+        for index, spilled in enumerate(self.ready.files):
+            types = {name: settled[name] for name in spilled.types}
+            if types != spilled.types:
+                columns = ", ".join(_cast(column, kind) for column, kind in types.items())
+                query = f"SELECT {columns}, {', '.join(LOAD_COLUMNS)} FROM read_parquet({literal(spilled.file.path)})"
+                file = copy_to(self.lake, query, new_path(self.lake, self.raw))
+                discard(self.lake, spilled.file.path)
+                assert file is not None  # noqa: S101 - a file that was spilled has rows
+                self.ready.files[index] = Spilled(file, types)
+
+    def stored_in_wider_types(self) -> DataFile | None:
+        """The rows of the raw table, written anew in the types that the next commit needs; None if there are none.
+
+        DuckLake can alter a type by itself, but compares what files hold in their own type: of a FLOAT made DOUBLE,
+        `a = 0.1` finds rows that hold another value. It is seldom, and a rewrite is right for every type.
+        """
+        settled = self.columns.settled
+        columns = ", ".join(
+            quote(name) if name in LOAD_COLUMNS else _cast(name, settled[name]) for name in self.columns.before
+        )
+        return copy_to(self.lake, f"SELECT {columns} FROM {self.raw.sql}", new_path(self.lake, self.raw))
+
+    def drop(self) -> None:
+        """Remove the files of what was not committed."""
+        self.ready.discard(self.lake)
+        self.tail.discard(self.lake)
+
+    def close(self) -> None:
+        """End the landing: nothing more is committed."""
+        self.drop()
+        self.kept.close()
+
+
+@dataclass(frozen=True)
+class _Landed:
+    """Hashes of the rows that landed in the stretch which is delivered again, made of columns of these types."""
+
+    relation: TempRelation
+    types: dict[str, str]
+
+
+def _cast(column: str, kind: str) -> str:
+    return f"CAST({quote(column)} AS {kind}) AS {quote(column)}"
+
+
+def _check_change_columns(label: str, schema: pa.Schema, kind: Kind) -> None:
+    """Raise PlatformError if rows have one of CHANGE_COLUMNS without the other, or changes have none."""
+    there = [name for name in CHANGE_COLUMNS if name in schema.names]
+    if len(there) == len(CHANGE_COLUMNS) or not (there or kind == "changes"):
+        return
+    raise PlatformError(
+        f"{label} has a column {there[0]}, a name that the platform uses itself. Nothing was loaded. Leave it out with "
+        "`columns`, or rename it in a view of the source."
+        if there
+        else f"{label} gives changes without the columns {' and '.join(CHANGE_COLUMNS)}. Nothing was loaded."
+    )

@@ -1,0 +1,219 @@
+"""A log of changes over forty tables, read as one: transactions land whole, whatever is killed and whenever, and the
+source is told of nothing that is not committed."""
+
+import random
+import time
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from platform_tests import workers
+from platform_tests.ingestion.landing import ON_SQLITE, data_files, known_files
+from platform_tests.ingestion.log_source import (
+    COPIED,
+    NAMES,
+    READING,
+    STRIDE,
+    TABLES,
+    Change,
+    LogSource,
+    acknowledged,
+    read_log,
+    write_log,
+)
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion import load as load_module
+from data_platform.ingestion.load import LoadRefusedError, LoadResult, load_tables
+from data_platform.ingestion.source import Budget
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.settings import Settings
+
+
+def follow(lake: Lakehouse, folder: Path, **options: Any) -> dict[str, LoadResult]:
+    return load_tables(lake, "shop", LogSource(folder), READING, TABLES, run_id="run-1", **options)
+
+
+def reached(lake: Lakehouse) -> int:
+    return int(ledger.head(lake, "raw", "shop", READING).position["transaction"])
+
+
+def landed(lake: Lakehouse, at: str = "") -> list[tuple[str, int]]:
+    """Table and order of every raw row, as of a snapshot."""
+    tables = {
+        table
+        for (table,) in lake.connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'raw_shop'"
+        ).fetchall()
+    }
+    if not tables:
+        return []
+    parts = (f"SELECT '{table}', _order FROM raw_shop.{table}{at}" for table in sorted(tables))
+    return lake.connection.execute(" UNION ALL ".join(parts)).fetchall()
+
+
+def expected(log: list[list[Change]], upto: int) -> list[tuple[str, int]]:
+    return [(change.table, change.order) for transaction in log[: upto + 1] for change in transaction]
+
+
+def check_every_snapshot(lake: Lakehouse, log: list[list[Change]], at_most: int) -> int:
+    """At each snapshot, raw holds exactly the transactions up to the position that was committed with it."""
+    snapshots = [
+        version
+        for (version,) in lake.connection.execute(
+            "SELECT snapshot_id FROM ducklake_snapshots('lake') ORDER BY 1"
+        ).fetchall()
+    ]
+    chosen = snapshots if len(snapshots) <= at_most else random.Random(1).sample(snapshots, at_most)
+    seen = 0
+    for version in chosen:
+        at = f" AT (VERSION => {version})"
+        try:
+            rows = lake.connection.execute(
+                f"SELECT value FROM platform.positions{at} WHERE table_name = '{READING}' AND partition = 'transaction'"
+            ).fetchall()
+            found = landed(lake, at) if rows else []
+        except Exception as error:
+            if "does not exist" not in str(error):
+                raise
+            continue
+        if rows:
+            assert Counter(found) == Counter(expected(log, int(rows[0][0]))), version
+            seen += 1
+    return seen
+
+
+def check_values(lake: Lakehouse, log: list[list[Change]]) -> None:
+    """Every raw row has the values that the source gave it, whatever became of its columns' types."""
+    for table in NAMES:
+        columns = [row[0] for row in lake.connection.execute(f"DESCRIBE raw_shop.{table}").fetchall()]
+        note = "note" if "note" in columns else "NULL"
+        rows = lake.connection.execute(
+            f"SELECT _order, _operation, id, v::VARCHAR, r, d, {note} FROM raw_shop.{table} ORDER BY _load_id, _row"
+        ).fetchall()
+        changes = [change for transaction in log for change in transaction if change.table == table]
+        assert [row[0] for row in rows] == [change.order for change in changes]
+        for row, change in zip(rows, changes, strict=True):
+            values = change.values()
+            v, d = values.get("v"), values.get("d")
+            assert row[1:4] == (change.operation, change.id, None if v is None else str(v))
+            assert row[4:] == (values.get("r"), None if d is None else Decimal(d), values.get("note"))
+
+
+def test_a_log_lands_whole_in_one_load_through_every_change_of_its_columns(
+    lake: Lakehouse, tmp_path: Path, settings: Settings
+) -> None:
+    write_log(tmp_path, 60, "one load")
+    results = follow(lake, tmp_path)
+    log = read_log(tmp_path)
+    assert Counter(landed(lake)) == Counter(expected(log, 60))
+    check_values(lake, log)
+    assert (reached(lake), acknowledged(tmp_path)) == (60, 60)
+    assert sum(result.rows_landed for result in results.values()) == len(expected(log, 60))
+    assert any(result.drift.widened for result in results.values())
+    assert data_files(settings) >= known_files(lake)
+    assert all(not result.loads for result in follow(lake, tmp_path).values())
+
+
+@ON_SQLITE
+def test_a_load_commits_as_it_goes_and_a_budget_ends_it_at_the_end_of_a_transaction(
+    lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 40)
+    write_log(tmp_path, 60, "budget")
+    log = read_log(tmp_path)
+    reaches = []
+    while (before := acknowledged(tmp_path)) < 60:
+        follow(lake, tmp_path, budget=Budget(rows=100))
+        reaches.append(reached(lake))
+        assert acknowledged(tmp_path) == reached(lake) > before
+    assert len(reaches) > 1
+    assert check_every_snapshot(lake, log, 100) > len(reaches)
+    check_values(lake, log)
+
+
+@ON_SQLITE
+def test_what_the_source_has_forgotten_is_an_error_that_says_what_to_do(lake: Lakehouse, tmp_path: Path) -> None:
+    write_log(tmp_path, 20, "gone")
+    follow(lake, tmp_path, budget=Budget(rows=len(NAMES) * COPIED + 5))
+    (tmp_path / "acknowledged").write_text("15")
+    with pytest.raises(PlatformError, match="Copy the tables anew with --full-refresh"):
+        follow(lake, tmp_path)
+    follow(lake, tmp_path, full_refresh=True)
+    assert reached(lake) == 20
+
+
+@ON_SQLITE
+def test_a_source_that_cannot_be_told_keeps_nothing_from_landing_and_offers_nothing_twice(
+    lake: Lakehouse, tmp_path: Path
+) -> None:
+    write_log(tmp_path, 20, "deaf")
+    (tmp_path / "deaf").touch()
+    with pytest.raises(PlatformError, match="is committed, but the source could not be told so: it does not answer"):
+        follow(lake, tmp_path)
+    (tmp_path / "deaf").unlink()
+    log = read_log(tmp_path)
+    assert Counter(landed(lake)) == Counter(expected(log, reached(lake)))
+    follow(lake, tmp_path)
+    assert Counter(landed(lake)) == Counter(expected(log, 20))
+
+
+@ON_SQLITE
+def test_one_table_that_is_refused_holds_up_the_others_of_its_reading_and_is_named(
+    lake: Lakehouse, tmp_path: Path
+) -> None:
+    write_log(tmp_path, 60, "refused")
+    strict = {
+        name: table.model_copy(update={"drift": "refuse"} if name == "t07" else {}) for name, table in TABLES.items()
+    }
+    with pytest.raises(LoadRefusedError, match="shop/t07 has new column note, and its drift policy is to refuse"):
+        load_tables(lake, "shop", LogSource(tmp_path), READING, strict, run_id="run-1")
+    log, stopped = read_log(tmp_path), reached(lake)
+    first = next(c.transaction for transaction in log for c in transaction if c.table == "t07" and c.version == 2)
+    assert stopped == first - 1
+    assert Counter(landed(lake)) == Counter(expected(log, stopped))
+    follow(lake, tmp_path)
+    assert Counter(landed(lake)) == Counter(expected(log, 60))
+
+
+@pytest.mark.parametrize(("kills", "transactions"), [(3, 80), pytest.param(25, 1500, marks=pytest.mark.crash)])
+def test_after_any_number_of_kills_every_transaction_is_there_once_and_whole(
+    settings: Settings, tmp_path: Path, kills: int, transactions: int
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    write_log(folder, transactions, f"kills {kills}")
+    log = read_log(folder)
+    instants = random.Random(f"log {kills} {settings.catalog_is_sqlite}")
+    with open_lakehouse(settings) as lake:
+        ledger.ensure_ledger(lake)
+    for _ in range(kills):
+        worker = workers.start(settings, "follow", folder)
+        before = acknowledged(folder)
+        until = time.monotonic() + 60
+        while acknowledged(folder) == before < transactions and worker.poll() is None:
+            assert time.monotonic() < until, "the worker committed nothing"
+            time.sleep(0.005)
+        time.sleep(instants.uniform(0, 0.5))
+        worker.kill()
+        worker.wait()
+        with open_lakehouse(settings) as lake:
+            # What was acknowledged is committed: nothing is lost.
+            assert acknowledged(folder) <= reached(lake)
+            assert Counter(landed(lake)) == Counter(expected(log, reached(lake)))
+    with open_lakehouse(settings) as lake:
+        follow(lake, folder)
+        assert reached(lake) == acknowledged(folder) == transactions
+        assert Counter(landed(lake)) == Counter(expected(log, transactions))
+        check_values(lake, log)
+        assert check_every_snapshot(lake, log, 150) > kills
+        loads = lake.connection.execute(
+            "SELECT table_name, count(*), max(load_id), sum(rows_landed)::BIGINT FROM platform.loads GROUP BY ALL"
+        ).fetchall()
+        rows = Counter(table for table, _ in expected(log, transactions))
+        assert {table: count for table, _, _, count in loads} == dict(rows)
+        assert all(count == last for _, count, last, _ in loads)
+        assert all(order // STRIDE <= transactions for _, order in landed(lake))
