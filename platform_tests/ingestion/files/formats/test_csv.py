@@ -16,6 +16,13 @@ from data_platform.ingestion.files.formats import Csv, Parsed, Reject, csv, read
 Rows = list[tuple[str, ...]]
 
 
+@pytest.fixture(autouse=True, params=["small blocks by Arrow", "small blocks by Python"])
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here has blocks that are small: both ways of taking them apart give the same."""
+    if request.param == "small blocks by Arrow":
+        monkeypatch.setattr(text, "SMALL", 0)
+
+
 def parse(content: bytes, **options: object) -> tuple[list[str], list[int], Rows, list[Reject]]:
     blocks = list(read(Csv.model_validate({"type": "csv", **options}), io.BytesIO(content)))
     rows = pa.concat_tables([block.rows for block in blocks])
@@ -91,6 +98,7 @@ def test_what_pythons_csv_writes_comes_back_whole_and_by_the_fast_path(
     def unexpected(*_: object) -> None:
         raise AssertionError("well-formed text should not need the careful path")
 
+    monkeypatch.setattr(text, "SMALL", 0)
     monkeypatch.setattr(csv, "_careful", unexpected)
     out = io.StringIO(newline="")
     writer = python_csv.writer(out, lineterminator=ending)
@@ -126,6 +134,7 @@ def test_records_that_break_the_rules_are_set_aside_with_line_text_and_reason_an
 
 
 def test_wrong_field_counts_do_not_need_the_careful_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "SMALL", 0)
     monkeypatch.delattr(csv, "_careful")
     _, lines, rows, rejects = parse(b'x,y\n1,2\n3\n"4\n",5\n"6\n\n",7,8\n9,10\n')
     assert lines == [2, 4, 9]
@@ -219,6 +228,7 @@ def test_no_delimiter_or_quote_means_anything_else_to_the_fast_path(
 ) -> None:
     if delimiter == quote:
         return
+    monkeypatch.setattr(text, "SMALL", 0)
     monkeypatch.delattr(csv, "_careful")
     content = f"{quote}a{delimiter}{quote}{quote}\n{quote}{delimiter}b\n".encode()
     parsed = parse(content, delimiter=delimiter, quote=quote, header=False, columns=["x", "y"])

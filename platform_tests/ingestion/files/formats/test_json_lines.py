@@ -14,6 +14,13 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import JsonLines, Reject, json_lines, read, text
 
 
+@pytest.fixture(autouse=True, params=["small blocks by Arrow", "small blocks by Python"])
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here has blocks that are small: both ways of taking them apart give the same."""
+    if request.param == "small blocks by Arrow":
+        monkeypatch.setattr(text, "SMALL", 0)
+
+
 def parse(content: bytes, **options: object) -> tuple[list[dict[str, object]], list[Reject]]:
     blocks = list(read(JsonLines.model_validate({"type": "json_lines", **options}), io.BytesIO(content)))
     rows = pa.concat_tables([block.rows for block in blocks], promote_options="default") if blocks else pa.table({})

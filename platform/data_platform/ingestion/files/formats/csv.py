@@ -9,7 +9,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO, Literal, Self
 
@@ -20,6 +20,7 @@ import pyarrow.csv as arrow_csv
 from pydantic import AfterValidator, Field, model_validator
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.formats.text import (
     LONGEST,
     MARK,
@@ -30,6 +31,7 @@ from data_platform.ingestion.files.formats.text import (
     Reject,
     checked_columns,
     lone_return,
+    parsers,
     shown,
     text_table,
     unreadable,
@@ -88,7 +90,7 @@ def read(options: Csv, stream: BinaryIO) -> Iterator[Parsed]:
     names = options.columns or _header(records, options)
     yield Parsed(text_table({name: [] for name in names}, []))
     in_flight: deque[tuple[_Block, Future[Parsed | None]]] = deque()
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="parse")
+    pool = parsers(alone=not records.has_more())
     try:
         grow = 0
         while True:
@@ -133,6 +135,10 @@ class _Records:
         self._carry = b""
         self._line = 1
         self._ended = False
+
+    def has_more(self) -> bool:
+        """Whether there is another block than the one in hand."""
+        return not self._ended and self._more()
 
     @property
     def exhausted(self) -> bool:
@@ -202,7 +208,7 @@ def _header(records: _Records, options: Csv) -> list[str]:
 def _fast(block: _Block, options: Csv, names: list[str]) -> Parsed | None:
     """Parse whole records with Arrow; None unless it is certain that `_careful` would say the same."""
     data = block.data
-    if UNDECODABLE in data or data.startswith(b"\xef\xbb\xbf") or lone_return(data):
+    if len(data) < text.SMALL or UNDECODABLE in data or data.startswith(b"\xef\xbb\xbf") or lone_return(data):
         return None
     if options.comment and (data.startswith(options.comment.encode()) or f"\n{options.comment}".encode() in data):
         return None

@@ -9,9 +9,10 @@ import codecs
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, BinaryIO
+from itertools import chain, islice
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -20,11 +21,17 @@ from pydantic import AfterValidator
 
 from data_platform.errors import PlatformError
 
+T = TypeVar("T")
+
 BLOCK = 2 << 20
 """Bytes read at a time: the unit of parsing, and with the number of threads what bounds memory."""
 
 THREADS = min(4, os.cpu_count() or 1)
 """Blocks parsed at once; the parsers leave the interpreter's lock while they work."""
+
+SMALL = 4 << 10
+"""Bytes in a block below which Python takes it apart faster than Arrow starts to: a folder of tiny files has nothing
+else."""
 
 LONGEST = 16 << 20
 """Bytes in a line, or in a record of several lines, at most: beyond it the file is not what it was declared to be."""
@@ -138,7 +145,9 @@ def unreadable(record: str, encoding: str) -> str:
 def good_lines(block: bytes, first: int, encoding: str) -> tuple[pl.DataFrame, list[Reject]]:
     """The lines of a block that hold something and can be decoded, as `text` without line ends and `_line`; and
     rejects for those that cannot be decoded. For formats in which a line is a record."""
-    if not (UNDECODABLE in block or b"\x01" in block or block.startswith(codecs.BOM_UTF8) or lone_return(block)):
+    if len(block) >= SMALL and not (
+        UNDECODABLE in block or b"\x01" in block or block.startswith(codecs.BOM_UTF8) or lone_return(block)
+    ):
         lines = arrow_csv.read_csv(  # far faster than splitting in Python: one column, for want of any delimiter
             pa.BufferReader(block),
             arrow_csv.ReadOptions(column_names=["text"], use_threads=False, block_size=len(block) + 1),
@@ -164,13 +173,32 @@ def lone_return(data: bytes) -> bool:
     return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
+class _InPlace(Executor):
+    """Runs what it is given at once, in the caller's thread."""
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any, **options: Any) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+        return future
+
+
+def parsers(*, alone: bool) -> Executor:
+    """What parses blocks: a few threads, or the caller's own for a block that is `alone`. Starting threads takes longer
+    than parsing a small file."""
+    return _InPlace() if alone else ThreadPoolExecutor(THREADS, thread_name_prefix="parse")
+
+
 def in_order(parse: Callable[[bytes, int], Parsed], blocks: Iterator[bytes]) -> Iterator[Parsed]:
     """What `parse` makes of each block and the number of its first line, on a few threads, in the blocks' order."""
     first = 1
     in_flight: deque[Future[Parsed]] = deque()
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="parse")
+    head = list(islice(blocks, 2))
+    pool = parsers(alone=len(head) < 2)
     try:
-        for block in blocks:
+        for block in chain(head, blocks):
             in_flight.append(pool.submit(parse, block, first))
             first += block.count(b"\n")
             if len(in_flight) > THREADS:
