@@ -1,6 +1,6 @@
 """A source held in memory and the contract of its table, for tests of what happens to rows after they were read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -44,7 +44,7 @@ def rejects(*rows: tuple[str, int, str, str]) -> pa.Table:
 class MemorySource:
     """Delivers batches that a test gave it, each with its position; `fails` is raised after the last one."""
 
-    batches: Sequence[Batch] = ()
+    batches: Iterable[Batch] = ()
     whole: bool = False
     again: Overlap | None = None
     fails: BaseException | None = None

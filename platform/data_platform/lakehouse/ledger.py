@@ -37,7 +37,7 @@ TABLES = {
         "source VARCHAR, table_name VARCHAR, staging_id BIGINT, run_id VARCHAR, kind VARCHAR, status VARCHAR, "
         "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, load_from BIGINT, load_to BIGINT, rows_read BIGINT, "
         "rows_inserted BIGINT, rows_updated BIGINT, rows_deleted BIGINT, rows_superseded BIGINT, rows_filtered BIGINT, "
-        "rows_quarantined BIGINT, bytes BIGINT, reason VARCHAR"
+        "rows_quarantined BIGINT, rows_removals BIGINT, bytes BIGINT, reason VARCHAR"
     ),
     "audits": (
         "layer VARCHAR, source VARCHAR, table_name VARCHAR, step_id BIGINT, run_id VARCHAR, contract VARCHAR, "
@@ -51,7 +51,8 @@ TABLES = {
     "pins": "name VARCHAR, snapshot_id BIGINT, reason VARCHAR, pinned_at TIMESTAMPTZ",
 }
 """The ledger's tables. Figures that one row of `loads` or `stagings` gives add up: what was read is what was landed,
-repeated and quarantined; what was staged from is what was inserted, updated, superseded, filtered and quarantined."""
+repeated and quarantined; what was staged from is what was inserted, updated, superseded, filtered, quarantined, and the
+removals (deletes and truncates)."""
 
 
 OF_TABLE = "(layer, source, table_name) = (?, ?, ?)"
