@@ -1,6 +1,6 @@
 """A source held in memory and the contract of its table, for tests of what happens to rows after they were read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -71,7 +71,7 @@ class MemorySource:
     """Delivers batches that a test gave it, each with its position, as those of whatever table is read; `fails` is
     raised after the last one. It keeps the positions that it was `asked` to read after, and those `acknowledged`."""
 
-    batches: Sequence[Batch] = ()
+    batches: Iterable[Batch] = ()
     whole: bool = False
     again: Overlap | None = None
     fails: BaseException | None = None

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "csv": "files_to_raw:csv",
     "json_lines": "files_to_raw:json_lines",
     "staging": "raw_to_staged:staging",
+    "refusal": "refusal:refusal",
     "increment": "increment:increment",
     "definitions": "definitions:definitions",
     "arrival": "arrival:arrival",

@@ -64,7 +64,7 @@ def staging(scale: Scale, scratch: Path, say: Say) -> Iterator[Row]:
     raw = scratch / "raw"
     raw.mkdir()
     say("loading raw rows")
-    prepare(f"{HERE}:load", scratch, into=str(raw), rows=scale.staged)
+    prepare(f"{HERE}:load", scratch, into=str(raw), rows=scale.staged, query=RAW, beside=True)
     given = {"raw": str(raw)}
     cases = {"ours": Case(f"{HERE}:ours", given), "DuckDB": Case(f"{HERE}:duckdb", given)}
     measured = measure(cases, scratch, scale.repeats, say)
@@ -74,37 +74,44 @@ def staging(scale: Scale, scratch: Path, say: Say) -> Iterator[Row]:
     yield Row("staging", what, ours, "TRY_CAST, WHERE and row_number in DuckDB", plain, 2.0)
 
 
-def load(folder: str, into: str, rows: int) -> Callable[[], int]:
-    """Make the raw table, in a lakehouse and in a plain file."""
+def load(folder: str, into: str, rows: int, query: str, beside: bool = False) -> Callable[[], int]:
+    """Make the raw table of what `query` gives from `first` to `last`, in a lakehouse and, if it is wanted `beside` it,
+    in a plain file."""
     settings = lakehouse_in(into)
     connection = plain_duckdb(Path(into) / "raw.duckdb")
 
     def batches() -> Iterator[Batch]:
         for first in range(1, rows + 1, PART):
             last = min(first + PART, rows + 1)
-            given = connection.execute(RAW.format(first=first, last=last)).to_arrow_table()
+            given = connection.execute(query.format(first=first, last=last)).to_arrow_table()
             yield Batch("orders", given, "rows", {"cursor": "1"} if last > rows else None)
 
     def timed() -> int:
         with open_lakehouse(settings) as lake:
-            landed = load_table(lake, "shop", MemorySource(list(batches())), "orders", TABLE, run_id="benchmark")
-        # As they lie in the lakehouse, so that both read the same.
-        connection.execute(
-            f"CREATE TABLE orders AS FROM read_parquet('{settings.data}/raw_shop/orders/*.parquet') ORDER BY _row"
-        )
+            landed = load_table(lake, "shop", MemorySource(batches()), "orders", TABLE, run_id="benchmark")
+        if beside:
+            # As they lie in the lakehouse, so that both read the same.
+            connection.execute(
+                f"CREATE TABLE orders AS FROM read_parquet('{settings.data}/raw_shop/orders/*.parquet') ORDER BY _row"
+            )
         connection.close()
         return landed.rows_landed
 
     return timed
 
 
-def ours(folder: str, raw: str) -> Callable[[], int]:
-    """The staging step, on a copy of the catalog as it was before."""
+def copied(folder: str, raw: str) -> Settings:
+    """The lakehouse in `raw` before anything was staged: a copy of the catalog in `folder`, and the data."""
     template = settings_from_environment()
     shutil.copyfile(f"{raw}/catalog.sqlite", f"{folder}/catalog.sqlite")
-    settings = Settings(template.home, f"{folder}/catalog.sqlite", f"{raw}/data")
     for schema in ("staged_shop", "quarantine_shop"):
         shutil.rmtree(Path(raw) / "data" / schema, ignore_errors=True)
+    return Settings(template.home, f"{folder}/catalog.sqlite", f"{raw}/data")
+
+
+def ours(folder: str, raw: str) -> Callable[[], int]:
+    """The staging step, on a copy of the catalog as it was before."""
+    settings = copied(folder, raw)
 
     def timed() -> int:
         with open_lakehouse(settings) as lake:

@@ -13,6 +13,7 @@ class Scale:
     csv: int
     json_lines: int
     staged: int
+    refused: int
     few: int
     many: int
     increment: int
@@ -30,6 +31,7 @@ SCALES = {
         csv=20_000,
         json_lines=20_000,
         staged=20_000,
+        refused=20_000,
         few=5_000,
         many=50_000,
         increment=1_000,
@@ -45,6 +47,7 @@ SCALES = {
         csv=600_000,
         json_lines=300_000,
         staged=400_000,
+        refused=1_000_000,
         few=100_000,
         many=5_000_000,
         increment=10_000,
@@ -60,6 +63,7 @@ SCALES = {
         csv=3_500_000,
         json_lines=2_000_000,
         staged=2_000_000,
+        refused=20_000_000,
         few=100_000,
         many=50_000_000,
         increment=10_000,

@@ -18,6 +18,7 @@ ROWS = {
     "csv": 1,
     "json_lines": 1,
     "staging": 1,
+    "refusal": 2,
     "increment": 2,
     "definitions": 2,
     "arrival": 8,
@@ -45,4 +46,4 @@ def test_all_benchmarks_run_and_their_table_has_every_row_with_figures(tmp_path:
         if row["reference"] is not None:
             figures = (row["ratio"], row["cpu_ratio"], row["reference"]["seconds"], row["reference"]["peak"])
             assert all(math.isfinite(figure) and figure > 0 for figure in figures)
-    assert sum(row["aim"] is not None for row in rows) == 9
+    assert sum(row["aim"] is not None for row in rows) == 11

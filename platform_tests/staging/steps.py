@@ -52,9 +52,9 @@ def numbered(*numbers: int, amount: object = 1, at: object = DAY) -> pa.Table:
 
 
 def figures_add_up(lake: Lakehouse) -> bool:
-    """What was staged from is what was inserted, updated, superseded, filtered and quarantined; in every step."""
+    """What was staged from is what was inserted, updated, superseded, filtered, quarantined and the removals."""
     return query(
         lake,
         "SELECT count(*) FROM platform.stagings WHERE status = 'staged' AND rows_read <> "
-        "rows_inserted + rows_updated + rows_superseded + rows_filtered + rows_quarantined",
+        "rows_inserted + rows_updated + rows_superseded + rows_filtered + rows_quarantined + rows_removals",
     ) == [(0,)]

@@ -76,8 +76,8 @@ class _Pass:
         known = lookup(plan.lake.cursor())
         for raw in raw_batches(plan.lake, plan.recipe.raw, plan.chosen.condition, plan.chosen.parameters):
             staged, removals = _stage(plan, raw, known)
-            certain = self._certainly_refused()
             self._count(raw, staged, removals)
+            certain = self._certainly_refused()
             self._keep_bad(raw, [*staged, *removals], everything=not certain)
             if not certain:
                 yield from _arrow([*staged, *removals])

@@ -224,6 +224,7 @@ def _record(
             rows_read=result.rows_read,
             rows_filtered=result.rows_filtered,
             rows_quarantined=result.rows_quarantined,
+            rows_removals=result.rows_removals,
             reason=reason,
             **{figure: 0 if reason else getattr(result, figure) for figure in figures},
         ),

@@ -22,6 +22,8 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
             "WHERE kind IN ('additions', 'snapshot')"
         )
     connection.execute(f"ALTER TABLE {name('loads')} ADD COLUMN retired_at TIMESTAMPTZ")
+    connection.execute(f"ALTER TABLE {name('stagings')} ADD COLUMN rows_removals BIGINT")
+    connection.execute(f"UPDATE {name('stagings')} SET rows_removals = 0")
     connection.execute(f"ALTER TABLE {name('audits')} ADD COLUMN IF NOT EXISTS kind VARCHAR")
     connection.execute(
         f"UPDATE {name('audits')} SET kind = CASE WHEN kind = 'full' THEN kind WHEN layer = 'modelled' THEN 'build' "

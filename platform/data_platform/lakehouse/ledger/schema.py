@@ -34,7 +34,7 @@ TABLES = {
         "source VARCHAR, table_name VARCHAR, staging_id BIGINT, run_id VARCHAR, kind VARCHAR, status VARCHAR, "
         "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, load_from BIGINT, load_to BIGINT, rows_read BIGINT, "
         "rows_inserted BIGINT, rows_updated BIGINT, rows_deleted BIGINT, rows_superseded BIGINT, rows_filtered BIGINT, "
-        "rows_quarantined BIGINT, bytes BIGINT, reason VARCHAR"
+        "rows_quarantined BIGINT, rows_removals BIGINT, bytes BIGINT, reason VARCHAR"
     ),
     "audits": (
         "kind VARCHAR, layer VARCHAR, source VARCHAR, table_name VARCHAR, step_id BIGINT, run_id VARCHAR, "

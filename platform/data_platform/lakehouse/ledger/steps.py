@@ -49,7 +49,8 @@ class Load:
 @dataclass(frozen=True)
 class Staging:
     """One staging step, of the loads from `load_from` to `load_to`. `rows_read` = inserted + updated + superseded +
-    filtered + quarantined, as long as the staging function makes at most one row of each."""
+    filtered + quarantined + removals (deletes and truncates), as long as the staging function makes at most one row of
+    each."""
 
     source: str
     table: str
@@ -68,6 +69,7 @@ class Staging:
     rows_superseded: int = 0
     rows_filtered: int = 0
     rows_quarantined: int = 0
+    rows_removals: int = 0
     bytes: int = 0
     reason: str | None = None
 
