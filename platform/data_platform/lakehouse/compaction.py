@@ -21,7 +21,7 @@ from data_platform.lakehouse.connect import CATALOG, Lakehouse, database, load_d
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal
-from data_platform.lakehouse.transaction import DataFile, Table, commit_locked, discard, discarded_on_failure
+from data_platform.lakehouse.transaction import DataFile, commit_locked, discard, discarded_on_failure
 
 METADATA = f"__ducklake_metadata_{CATALOG}"
 """DuckLake's own name for its catalog's tables."""
@@ -73,7 +73,6 @@ BY_FILE = (
 class Batch:
     """Data files of one table that are replaced together, by their numbers in DuckLake's catalog."""
 
-    table: Table
     table_id: int
     how: str
     files: tuple[int, ...]
@@ -128,7 +127,14 @@ def write_replacements(settings: Settings, batch: Batch, copied: Mapping[str, pa
     do. The new files lie in the table's folder, known to that catalog alone."""
     snapshot, first_file = (copied["ducklake_snapshot"][name][0].as_py() for name in ("snapshot_id", "next_file_id"))
     with _copy_of_catalog(settings, copied) as (connection, metadata):
-        names = {"catalog": COPY, "table": batch.table.name, "schema": batch.table.schema}
+        current = connection.execute(
+            f"SELECT s.schema_name, t.table_name FROM {metadata}.ducklake_table AS t "
+            f"JOIN {metadata}.ducklake_schema AS s USING (schema_id) "
+            "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL"
+        ).fetchone()
+        if current is None:
+            return None  # it was dropped meanwhile
+        names = {"catalog": COPY, "schema": current[0], "table": current[1]}
         connection.execute(CALLS[batch.how].format(**{name: literal(text) for name, text in names.items()})).fetchall()
 
         def rows(sql: str) -> pa.Table:
@@ -243,7 +249,7 @@ def _carry_over(connection: duckdb.DuckDBPyConnection, batch: Batch, written: _W
             f"data_file_id + {shift} AS data_file_id, CASE begin_snapshot WHEN {written.snapshot} "
             f"THEN {snapshot} ELSE begin_snapshot END AS begin_snapshot"
         ),
-        **{table: f"data_file_id + {shift} AS data_file_id" for table in BY_FILE},
+        **dict.fromkeys(BY_FILE, f"data_file_id + {shift} AS data_file_id"),
         "ducklake_files_scheduled_for_deletion": "data_file_id AS data_file_id",
     }
     for table, rows in written.rows.items():

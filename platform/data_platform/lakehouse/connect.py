@@ -33,7 +33,7 @@ ONE_VIEW = {"sqlite_disable_multithreaded_scans": "true"}
 """What DuckDB is opened with so that a transaction reads a SQLite catalog through one SQLite transaction, as of one
 moment. By default each catalog table is read through a connection of its own: a query that meets a commit which removes
 catalog rows (maintenance, or a second deletion from one file) then misses rows, or sees deleted ones, without an error.
-It must hold for DuckLake's own connections too: given when DuckDB is opened, or by SET GLOBAL; a plain SET is not enough.
+It must hold for DuckLake's own connections too: given when DuckDB is opened, or by SET GLOBAL, not by a plain SET.
 """
 
 BUSY_MILLISECONDS = 60_000

@@ -30,7 +30,7 @@ REWRITE_ABOVE = 0.25
 """The share of deleted rows above which a file that is not small is written afresh."""
 
 BATCH_BYTES = 128 * 2**20
-"""How much is rewritten at a time, and how large files become: seconds of work, in which a deletion may come between."""
+"""How much is rewritten at a time, and how large files become: seconds of work, with few deletions meanwhile."""
 
 ATTEMPTS = 3
 """How often a batch is tried in which other commits delete rows meanwhile; then it is left for the next time."""
@@ -54,7 +54,6 @@ class Maintained:
 class _File:
     """A current data file: `deleted` of its `rows` are no longer there."""
 
-    table: Table
     table_id: int
     number: int
     bytes: int
@@ -82,7 +81,7 @@ def maintain(
 
 
 def flush_inlined(lake: Lakehouse) -> None:
-    """Write the rows that DuckLake keeps in its catalog, because a commit had few of them, to files: a table a commit."""
+    """Write the rows that DuckLake keeps in its catalog, because a commit had few of them, to files, table by table."""
     for table in _tables(lake):
         call = (
             f"CALL ducklake_flush_inlined_data({literal(CATALOG)}, schema_name => {literal(table.schema)}, "
@@ -117,16 +116,12 @@ def _replace(lake: Lakehouse, how: str) -> tuple[int, int]:
 def _files(lake: Lakehouse) -> list[_File]:
     """The current data files of all tables, in the order in which their rows came."""
     rows = lake.connection.execute(
-        "SELECT s.schema_name, t.table_name, t.table_id, f.data_file_id, f.file_size_bytes, f.record_count, "
-        "coalesce(d.delete_count, 0) "
-        f"FROM {METADATA}.ducklake_data_file AS f JOIN {METADATA}.ducklake_table AS t USING (table_id) "
-        f"JOIN {METADATA}.ducklake_schema AS s USING (schema_id) "
-        f"LEFT JOIN {METADATA}.ducklake_delete_file AS d "
+        "SELECT f.table_id, f.data_file_id, f.file_size_bytes, f.record_count, coalesce(d.delete_count, 0) "
+        f"FROM {METADATA}.ducklake_data_file AS f LEFT JOIN {METADATA}.ducklake_delete_file AS d "
         "ON d.data_file_id = f.data_file_id AND d.end_snapshot IS NULL "
-        "WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL "
-        "ORDER BY t.table_id, f.begin_snapshot, f.row_id_start, f.data_file_id"
+        "WHERE f.end_snapshot IS NULL ORDER BY f.table_id, f.begin_snapshot, f.row_id_start, f.data_file_id"
     ).fetchall()
-    return [_File(Table(schema, name), *rest) for schema, name, *rest in rows]
+    return [_File(*row) for row in rows]
 
 
 def batches(lake: Lakehouse, files: Iterable[_File], how: str) -> Iterator[Batch]:
@@ -135,7 +130,7 @@ def batches(lake: Lakehouse, files: Iterable[_File], how: str) -> Iterator[Batch
     DuckLake does not merge files that have deletes. So small files are written afresh whatever little was deleted,
     large ones only where it pays.
     """
-    for (table, table_id), of_table in groupby(files, key=lambda file: (file.table, file.table_id)):
+    for table_id, of_table in groupby(files, key=lambda file: file.table_id):
         worth = [file for file in of_table if _worth_replacing(file, how)]
         least = 2 if how == compaction.MERGE else 1
         if len(worth) < least:
@@ -143,7 +138,7 @@ def batches(lake: Lakehouse, files: Iterable[_File], how: str) -> Iterator[Batch
         pending = compaction.inlined_deletions(lake, table_id)
         for batch in _portions(file for file in worth if file.number not in pending):
             if len(batch) >= least:
-                yield Batch(table, table_id, how, tuple(file.number for file in batch))
+                yield Batch(table_id, how, tuple(file.number for file in batch))
 
 
 def _worth_replacing(file: _File, how: str) -> bool:
@@ -192,13 +187,19 @@ def _kept(connection: duckdb.DuckDBPyConnection) -> set[int]:
 
 def delete_replaced_files(lake: Lakehouse, before: datetime) -> int:
     """Delete the files that were replaced, or whose last snapshot expired, before a time."""
-    replaced = lake.connection.execute(
-        f"SELECT schedule_start::TIMESTAMPTZ AS since FROM {METADATA}.ducklake_files_scheduled_for_deletion "
-        "WHERE since < ? ORDER BY since",
-        [before],
+    scheduled = f"{METADATA}.ducklake_files_scheduled_for_deletion"
+    since = lake.connection.execute(
+        f"SELECT schedule_start::TIMESTAMPTZ AS since FROM {scheduled} WHERE since < ? ORDER BY since", [before]
     ).fetchall()
+    if not since:
+        return 0
+    if lake.settings.catalog_is_sqlite:
+        # There DuckLake compares the text of two times of which it writes one with a blank and one with a T: of
+        # whatever was replaced on the day that ends the time to keep, all would go, up to 24 hours too early.
+        with_t = f"UPDATE {scheduled} SET schedule_start = replace(schedule_start, ' ', 'T')"
+        commit(lake, lambda connection: connection.execute(with_t))
     deleted = 0
-    for moment in sorted({at for (at,) in replaced[AT_ONCE::AT_ONCE]} | {before} if replaced else ()):
+    for moment in sorted({at for (at,) in since[AT_ONCE::AT_ONCE]} | {before}):
         call = f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => TIMESTAMPTZ '{moment.isoformat()}')"
         deleted += commit(lake, lambda connection, call=call: len(connection.execute(call).fetchall()))
     return deleted
