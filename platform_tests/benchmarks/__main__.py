@@ -26,6 +26,7 @@ BENCHMARKS = {
     "json_lines": "files_to_raw:json_lines",
     "staging": "raw_to_staged:staging",
     "increment": "increment:increment",
+    "commits": "commits:commits",
     "definitions": "definitions:definitions",
     "arrival": "arrival:arrival",
 }

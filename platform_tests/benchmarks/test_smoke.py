@@ -19,6 +19,7 @@ ROWS = {
     "json_lines": 1,
     "staging": 1,
     "increment": 2,
+    "commits": 16,
     "definitions": 2,
     "arrival": 8,
 }

@@ -167,7 +167,11 @@ def by_a_stream(settings: Settings) -> Iterator[Any]:
 
 def by_another_duckdb(settings: Settings) -> Iterator[Any]:
     """A DuckDB that is not the platform's own, such as dbt's, opened with the same option."""
-    config = {"extension_directory": str(install_extensions(settings)), "allow_unsigned_extensions": "true", **ONE_VIEW}
+    config: dict[str, Any] = {
+        "extension_directory": str(install_extensions(settings)),
+        "allow_unsigned_extensions": "true",
+        **ONE_VIEW,
+    }
     with duckdb.connect(config=config) as connection:
         connection.execute("LOAD ducklake")
         connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")

@@ -18,8 +18,7 @@ import pytest
 from platform_tests.lakehouse import polling
 
 from data_platform.lakehouse import compaction
-from data_platform.lakehouse.compaction import METADATA
-from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.maintenance import Maintained, delete_replaced_files, maintain
 from data_platform.lakehouse.settings import Settings

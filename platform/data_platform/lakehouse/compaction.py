@@ -17,14 +17,11 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 
-from data_platform.lakehouse.connect import CATALOG, Lakehouse, database, load_ducklake
+from data_platform.lakehouse.connect import METADATA, Lakehouse, database, load_ducklake
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.transaction import DataFile, commit_locked, discard, discarded_on_failure
-
-METADATA = f"__ducklake_metadata_{CATALOG}"
-"""DuckLake's own name for its catalog's tables."""
 
 COPY = "replacement"
 """The name under which a copy of the catalog is attached."""

@@ -25,6 +25,9 @@ from data_platform.lakehouse.sql import literal
 CATALOG = "lake"
 """The name under which the lakehouse is attached, here and in dbt."""
 
+METADATA = f"__ducklake_metadata_{CATALOG}"
+"""DuckLake's own name for the database with its catalog's tables."""
+
 EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
 MEMORY_LIMIT = "600MB"
 """DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""

@@ -14,12 +14,13 @@ from itertools import groupby
 import duckdb
 
 from data_platform.lakehouse import compaction, ledger
-from data_platform.lakehouse.compaction import METADATA, Batch
-from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.compaction import Batch
+from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.publish import published_snapshots
 from data_platform.lakehouse.sql import literal
-from data_platform.lakehouse.transaction import Table, commit
+from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.transaction import commit
 
 KEEP_SNAPSHOTS = timedelta(days=30)
 KEEP_FILES = timedelta(days=1)
@@ -87,7 +88,16 @@ def flush_inlined(lake: Lakehouse) -> None:
             f"CALL ducklake_flush_inlined_data({literal(CATALOG)}, schema_name => {literal(table.schema)}, "
             f"table_name => {literal(table.name)})"
         )
-        commit(lake, lambda connection, call=call: connection.execute(call).fetchall())
+        _commit(lake, call)
+
+
+def _commit(lake: Lakehouse, statement: str) -> int:
+    """Commit one statement; how many rows it gave."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> int:
+        return len(connection.execute(statement).fetchall())
+
+    return commit(lake, work)
 
 
 def _tables(lake: Lakehouse) -> list[Table]:
@@ -196,12 +206,11 @@ def delete_replaced_files(lake: Lakehouse, before: datetime) -> int:
     if lake.settings.catalog_is_sqlite:
         # There DuckLake compares the text of two times of which it writes one with a blank and one with a T: of
         # whatever was replaced on the day that ends the time to keep, all would go, up to 24 hours too early.
-        with_t = f"UPDATE {scheduled} SET schedule_start = replace(schedule_start, ' ', 'T')"
-        commit(lake, lambda connection: connection.execute(with_t))
+        _commit(lake, f"UPDATE {scheduled} SET schedule_start = replace(schedule_start, ' ', 'T')")
     deleted = 0
     for moment in sorted({at for (at,) in since[AT_ONCE::AT_ONCE]} | {before}):
         call = f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => TIMESTAMPTZ '{moment.isoformat()}')"
-        deleted += commit(lake, lambda connection, call=call: len(connection.execute(call).fetchall()))
+        deleted += _commit(lake, call)
     return deleted
 
 
