@@ -204,9 +204,22 @@ def start(settings: Settings, task: str, folder: Path) -> "subprocess.Popen[byte
     return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE)
 
 
+def begun(folder: Path, task: str) -> Path:
+    """The file that a task makes when it begins."""
+    return folder / f"begun-{task.replace(' ', '-')}"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something is so; an AssertionError if it never is."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
 def outcome(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     """What a task printed when it ended; an AssertionError if it failed."""
-    printed, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=240)
     assert process.returncode == 0, printed.decode()
     result: dict[str, Any] = json.loads(printed.decode().splitlines()[-1])
     return result
@@ -215,6 +228,7 @@ def outcome(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
 def main(task: str, folder: str) -> None:
     stop = Path(folder) / "stop"
     with open_lakehouse(settings_from_environment()) as lake:
+        begun(Path(folder), task).touch()
         print(json.dumps(TASKS[task](lake, stop.exists)))
 
 

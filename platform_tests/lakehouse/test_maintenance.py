@@ -5,6 +5,7 @@ version stays what it was.
 """
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,15 +16,18 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from platform_tests import workers
 from platform_tests.lakehouse import polling
 
+from data_platform.ingestion.load import load_table
 from data_platform.lakehouse import compaction
 from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.maintenance import Maintained, delete_replaced_files, maintain
 from data_platform.lakehouse.settings import Settings
+from data_platform.staging.step import stage_table
 
-POLLING_SECONDS = float(os.environ.get("POLLING_SECONDS", "8"))
+POLLING_SECONDS = float(os.environ.get("POLLING_SECONDS", "6"))
 SECOND = 1.0
 SLOW = 4.0
 """Seconds by which a batch of files takes longer: a writer that waited for it would take as long."""
@@ -92,6 +96,7 @@ def test_commits_beside_a_slow_merge_take_less_than_a_second(
 
         before = [figures(version) for version in versions]
         writer = polling.start(settings, "write", tmp_path)
+        polling.wait_for(polling.begun(tmp_path, "write").exists)
         with meanwhile(monkeypatch, lambda count: time.sleep(SLOW * (count < 3))), open_lakehouse(settings) as second:
             maintenance = Thread(target=lambda: done.append(maintain(second)))
             maintenance.start()
@@ -320,6 +325,7 @@ def poll(settings: Settings, folder: Path, seconds: float) -> None:
     with open_lakehouse(settings) as lake:
         maintain(lake)
     running = {task: polling.start(settings, task, folder) for task in polling.TASKS}
+    polling.wait_for(lambda: all(polling.begun(folder, task).exists() for task in running))
     time.sleep(seconds)
     (folder / "stop").touch()
     seen = {task: polling.outcome(process) for task, process in running.items()}
@@ -327,3 +333,58 @@ def poll(settings: Settings, folder: Path, seconds: float) -> None:
     assert all(seen[task]["polled"] > 0 for task in polling.READERS)
     assert seen["write"]["commits"]
     assert seen["maintain"]["runs"] > 0
+
+
+def test_steps_and_their_readers_go_on_while_maintenance_runs(settings: Settings, tmp_path: Path) -> None:
+    with open_lakehouse(settings) as lake:
+        maintain(lake)
+    steps = workers.start(settings, "work")
+    others = [workers.start(settings, "read", tmp_path), polling.start(settings, "maintain", tmp_path)]
+    polling.wait_for(polling.begun(tmp_path, "maintain").exists)
+    time.sleep(POLLING_SECONDS)
+    with open_lakehouse(settings, read_only=True) as lake:
+        polling.wait_for(lambda: run(lake, "SELECT count(*) >= 3 FROM platform.publications") == [(True,)])
+    assert steps.poll() is None, "a step failed"
+    steps.kill()
+    steps.wait()
+    (tmp_path / "stop").touch()
+    seen, maintained = (polling.outcome(process) for process in others)
+    assert seen["wrong"] == []
+    assert maintained["runs"] > 0
+    with open_lakehouse(settings) as lake:
+        load_table(lake, "growing", workers.Growing(batches=1), "entries", workers.TABLE, run_id="last")
+        stage_table(lake, workers.RECIPE, run_id="last")
+        upto = run(lake, "SELECT max(number) + 1 FROM raw_growing.entries")[0][0]
+        assert run(lake, "SELECT count(*), count(DISTINCT (number, side)) FROM raw_growing.entries") == [
+            (2 * upto,) * 2
+        ]
+        staged = run(lake, "SELECT key, side, number FROM staged_growing.entries ORDER BY ALL")
+        assert staged == workers.expected_staged(upto)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.crash)])
+def test_after_maintenance_was_killed_at_any_instant_every_row_is_there_once(
+    settings: Settings, tmp_path: Path, kills: int
+) -> None:
+    instants = random.Random(f"kill {kills} {settings.catalog_is_sqlite}")
+    polling.create(settings)
+    figures = f"SELECT {polling.FIGURES} FROM {polling.ITEMS}"
+    begun = polling.begun(tmp_path, "maintain")
+    with open_lakehouse(settings) as lake:
+        maintain(lake)
+        writer = polling.start(settings, "write", tmp_path)
+        for _ in range(kills):
+            maintenance = polling.start(settings, "maintain", tmp_path)
+            polling.wait_for(begun.exists)
+            begun.unlink()
+            time.sleep(instants.uniform(0, 3))
+            assert maintenance.poll() is None, "maintenance failed by itself"
+            maintenance.kill()
+            maintenance.wait()
+            assert run(lake, figures) == [polling.RIGHT]
+        (tmp_path / "stop").touch()
+        assert polling.outcome(writer)["commits"]
+        before = run(lake, f"SELECT key, version FROM {polling.ITEMS} ORDER BY ALL")
+        assert maintain(lake).files_left == 0
+        assert run(lake, f"SELECT key, version FROM {polling.ITEMS} ORDER BY ALL") == before
+        assert run(lake, figures) == [polling.RIGHT]

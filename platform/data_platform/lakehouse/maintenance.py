@@ -36,8 +36,8 @@ BATCH_BYTES = 128 * 2**20
 ATTEMPTS = 3
 """How often a batch is tried in which other commits delete rows meanwhile; then it is left for the next time."""
 
-AT_ONCE = 100
-"""How many snapshots are expired, or files deleted, in one commit: a few hundredths of a second."""
+AT_ONCE = 50
+"""How many snapshots are expired, or files deleted, in one commit: a tenth of a second."""
 
 
 @dataclass(frozen=True)
