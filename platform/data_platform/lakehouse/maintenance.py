@@ -17,7 +17,6 @@ from data_platform.lakehouse import compaction, ledger
 from data_platform.lakehouse.compaction import Batch
 from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.publish import published_snapshots
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import commit
@@ -173,7 +172,7 @@ def expire_snapshots(lake: Lakehouse, before: datetime) -> int:
     old = lake.connection.execute(
         f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE snapshot_time < ? ORDER BY ALL", [before]
     ).fetchall()
-    kept = _kept(lake.connection)
+    kept = _kept(lake)
     worth = [row[0] for row in old if row[0] not in kept]
     expired = 0
     for start in range(0, len(worth), AT_ONCE):
@@ -181,7 +180,7 @@ def expire_snapshots(lake: Lakehouse, before: datetime) -> int:
 
         def expire(connection: duckdb.DuckDBPyConnection, versions: set[int] = versions) -> int:
             # Looked up again: one of them may have been published or pinned meanwhile.
-            doomed = sorted(versions - _kept(connection))
+            doomed = sorted(versions - _kept(lake))
             if doomed:
                 connection.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => {doomed})")
             return len(doomed)
@@ -190,9 +189,9 @@ def expire_snapshots(lake: Lakehouse, before: datetime) -> int:
     return expired
 
 
-def _kept(connection: duckdb.DuckDBPyConnection) -> set[int]:
-    pinned = connection.execute(f"SELECT snapshot_id FROM {ledger.name('pins')}").fetchall()
-    return {*published_snapshots(connection).values(), *(row[0] for row in pinned), current_snapshot(connection)}
+def _kept(lake: Lakehouse) -> set[int]:
+    published = {one.snapshot_id for one in ledger.published(lake).values()}
+    return {*published, *ledger.pinned_snapshots(lake), current_snapshot(lake.connection)}
 
 
 def delete_replaced_files(lake: Lakehouse, before: datetime) -> int:
