@@ -27,6 +27,7 @@ BENCHMARKS = {
     "staging": "raw_to_staged:staging",
     "refusal": "refusal:refusal",
     "increment": "increment:increment",
+    "commits": "commits:commits",
     "definitions": "definitions:definitions",
     "arrival": "arrival:arrival",
 }

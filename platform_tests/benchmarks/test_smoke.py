@@ -20,6 +20,7 @@ ROWS = {
     "staging": 1,
     "refusal": 2,
     "increment": 2,
+    "commits": 16,
     "definitions": 2,
     "arrival": 8,
 }

@@ -139,3 +139,43 @@ def test_a_read_that_fails_ends_its_transaction(lake: Lakehouse) -> None:
         lake.connection.execute("SELECT error('no')")
     with lake.reading():
         assert lake.connection.execute("SELECT 1").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "commits",
+    [
+        ["DELETE FROM entries WHERE number % 10 = 1"],
+        ["CALL ducklake_merge_adjacent_files('lake')"],
+        ["CALL ducklake_rewrite_data_files('lake', delete_threshold => 0.0)"],
+        ["CALL ducklake_flush_inlined_data('lake')"],
+        [
+            "DELETE FROM entries WHERE number > 4000",
+            "CALL ducklake_rewrite_data_files('lake', delete_threshold => 0.0)",
+        ],
+    ],
+    ids=["a second deletion", "merged", "rewritten", "written to files", "narrower statistics"],
+)
+def test_what_is_read_together_is_of_one_moment_though_rows_leave_the_catalog(
+    lake: Lakehouse, settings: Settings, commits: list[str]
+) -> None:
+    for table in ("entries", "whole", "others"):
+        lake.connection.execute(f"CREATE TABLE {table} (number BIGINT)")
+        for first in range(0, 5_000, 1_000):
+            lake.connection.execute(f"INSERT INTO {table} SELECT range FROM range({first}, {first + 1000})")
+        if table != "whole":
+            lake.connection.execute(f"DELETE FROM {table} WHERE number % 10 = 0")
+        lake.connection.execute(f"INSERT INTO {table} VALUES (-1), (-2)")
+    summed = [
+        f"SELECT count(*), sum(number), count(*) FILTER (number = 4999) FROM lake.main.{table} WHERE number > -5"
+        for table in ("entries", "whole")
+    ]
+    with open_lakehouse(settings) as other:
+        expected = [other.connection.execute(query).fetchall() for query in summed]
+        with lake.reading():
+            # The transaction has begun, but has not read of these tables yet.
+            lake.connection.execute("SELECT count(*) FROM lake.main.others").fetchall()
+            for statement in commits:
+                other.connection.execute(statement).fetchall()
+            for query, before in zip(summed, expected, strict=True):
+                assert lake.connection.execute(query).fetchall() == before
+                assert lake.connection.execute(query).fetchall() == before

@@ -154,15 +154,18 @@ def test_a_query_that_began_before_the_merge_reads_to_its_end(lake: Lakehouse, s
     assert len(rows.fetchall()) == 120
 
 
-def test_a_step_that_reads_while_maintenance_replaces_files_takes_in_every_row(lake: Lakehouse) -> None:
+def test_a_step_reads_on_while_maintenance_replaces_its_files(lake: Lakehouse, settings: Settings) -> None:
     step(lake)
     load_table(lake, "growing", workers.Growing(batches=1), "entries", workers.TABLE, run_id="r")
+    merged = []
 
     def slow(raw: pl.LazyFrame) -> pl.LazyFrame:
-        maintain(lake.cursor(), keep_snapshots=LATER)
+        with open_lakehouse(settings) as other:
+            merged.append(maintain(other, keep_snapshots=NOW).files_merged)
         return raw
 
     stage_table(lake, replace(workers.RECIPE, function=slow), run_id="r")
+    assert merged[0] > 0
     found = lake.connection.execute("SELECT key, side, number FROM staged_growing.entries ORDER BY ALL").fetchall()
     assert found == workers.expected_staged(40)
 

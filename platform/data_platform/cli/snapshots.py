@@ -21,6 +21,8 @@ WORDS = {
     "inlined_insert": "added to",
     "inlined_delete": "deleted from",
     "merge_adjacent": "merged files of",
+    "rewrite_delete": "rewrote files of",
+    "inline_flush": "wrote to files",
 }
 """DuckLake's words for what a commit changed."""
 
@@ -70,8 +72,7 @@ def snapshots(
 
 def table_names(lake: Any) -> dict[str, str]:
     """The tables by DuckLake's numbers for them, which is how it calls those that a commit wrote to."""
-    from data_platform.lakehouse.connect import CATALOG
-    from data_platform.lakehouse.maintenance import METADATA
+    from data_platform.lakehouse.connect import CATALOG, METADATA
 
     rows = lake.connection.execute(
         f"SELECT t.table_id, s.schema_name || '.' || t.table_name FROM ducklake_table_info('{CATALOG}') AS t "

@@ -62,6 +62,7 @@ def _maintained(
             "rows of replaced loads deleted": retired.rows,
             "replaced loads left, with rows in quarantine": retired.left_in_quarantine,
             "files merged": done.files_merged,
+            "files left for the next time": done.files_left,
             "snapshots expired": done.snapshots_expired,
             "files deleted": done.files_deleted,
             "orphaned files deleted": done.orphans_deleted,

@@ -25,9 +25,19 @@ from data_platform.lakehouse.sql import literal
 CATALOG = "lake"
 """The name under which the lakehouse is attached, here and in dbt."""
 
+METADATA = f"__ducklake_metadata_{CATALOG}"
+"""DuckLake's own name for the database with its catalog's tables."""
+
 EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
 MEMORY_LIMIT = "600MB"
 """DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""
+
+ONE_VIEW = {"sqlite_disable_multithreaded_scans": "true"}
+"""What DuckDB is opened with so that a transaction reads a SQLite catalog through one SQLite transaction, as of one
+moment. By default each catalog table is read through a connection of its own: a query that meets a commit which removes
+catalog rows (maintenance, or a second deletion from one file) then misses rows, or sees deleted ones, without an error.
+It must hold for DuckLake's own connections too: given when DuckDB is opened, or by SET GLOBAL, not by a plain SET.
+"""
 
 BUSY_MILLISECONDS = 60_000
 """How long SQLite waits where even its write-ahead log has to lock for a moment: the first to open it after a crash
@@ -127,6 +137,7 @@ def database(settings: Settings) -> duckdb.DuckDBPyConnection:
             "memory_limit": os.environ.get("LAKEHOUSE_MEMORY") or MEMORY_LIMIT,
             # Order is carried by `_row`, not by the order of storage: copying may use all threads.
             "preserve_insertion_order": "false",
+            **ONE_VIEW,
         }
     )
     connection.execute("LOAD icu")
@@ -197,13 +208,8 @@ def attach_url(settings: Settings) -> str:
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool) -> None:
-    connection.execute("LOAD ducklake")
+    load_ducklake(connection, settings)
     connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
-    if settings.data_is_local:
-        Path(settings.data).mkdir(parents=True, exist_ok=True)
-    else:
-        connection.execute("LOAD httpfs")
-        connection.execute(object_store_secret(os.environ))
     if settings.catalog_is_sqlite:
         Path(settings.catalog).parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -220,6 +226,16 @@ def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_o
     connection.execute(f"USE {CATALOG}")
     if not settings.catalog_is_sqlite:
         connection.execute("SET ducklake_max_retry_count = 100")
+
+
+def load_ducklake(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Make DuckLake and the place of the data ready for use by a connection."""
+    connection.execute("LOAD ducklake")
+    if settings.data_is_local:
+        Path(settings.data).mkdir(parents=True, exist_ok=True)
+    else:
+        connection.execute("LOAD httpfs")
+        connection.execute(object_store_secret(os.environ))
 
 
 def _attach_statement(settings: Settings, *, read_only: bool, create: bool) -> str:

@@ -1,21 +1,25 @@
 """Keeping the lakehouse small and quick: merge small files, expire old snapshots, delete what nothing refers to.
-When it runs is the schedule's business (`components.maintenance`).
+When it runs is the schedule's business (`components.maintenance`); how files are replaced is in `compaction`.
 
-Snapshots that a published view or a pin stands on are kept whatever their age. On a SQLite catalog a query that runs
-at the very moment in which files are replaced may miss rows (see `ledger.Head`): steps notice and refuse; for people's
-queries, run it at a quiet time, or keep the catalog on PostgreSQL.
+Nothing here holds the writer lock for longer than a commit takes: files are rewritten outside it, and what DuckLake
+does in one go (expiry, deletion) is done a portion at a time. Snapshots that a published view or a pin stands on are
+kept whatever their age.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 import duckdb
 
-from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse import compaction, ledger
+from data_platform.lakehouse.compaction import Batch
+from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.transaction import commit
 
 KEEP_SNAPSHOTS = timedelta(days=30)
 KEEP_FILES = timedelta(days=1)
@@ -25,18 +29,36 @@ SMALL_BYTES = 16 * 2**20
 REWRITE_ABOVE = 0.25
 """The share of deleted rows above which a file that is not small is written afresh."""
 
-METADATA = f"__ducklake_metadata_{CATALOG}"
-"""DuckLake's own name for its catalog's tables."""
+BATCH_BYTES = 128 * 2**20
+"""How much is rewritten at a time, and how large files become: seconds of work, with few deletions meanwhile."""
+
+ATTEMPTS = 3
+"""How often a batch is tried in which other commits delete rows meanwhile; then it is left for the next time."""
+
+AT_ONCE = 50
+"""How many snapshots are expired, or files deleted, in one commit: a tenth of a second."""
 
 
 @dataclass(frozen=True)
 class Maintained:
-    """What maintenance did."""
+    """What maintenance did. `files_left` were to be replaced, but other commits deleted from them all the time."""
 
     files_merged: int
     snapshots_expired: int
     files_deleted: int
     orphans_deleted: int
+    files_left: int = 0
+
+
+@dataclass(frozen=True)
+class _File:
+    """A current data file: `deleted` of its `rows` are no longer there."""
+
+    table_id: int
+    number: int
+    bytes: int
+    rows: int
+    deleted: int
 
 
 def maintain(
@@ -45,59 +67,153 @@ def maintain(
     """Merge small files, expire snapshots older than `keep_snapshots`, delete files that nothing refers to any more.
 
     Files younger than `keep_files` stay: a query that began before the merge still reads the old ones, and a file
-    that no table names may belong to a step under way.
+    that no table names may belong to a step under way. Loads and readers go on meanwhile.
     """
     ledger.ensure_ledger(lake)
-    connection = lake.connection
-    with writer_lock(lake.settings):
-        connection.execute(f"CALL ducklake_flush_inlined_data('{CATALOG}')")
-        merged = merge_files(lake)
-        now = datetime.now(UTC)
-        expired = expire_snapshots(lake, now - keep_snapshots)
-        old = f"TIMESTAMPTZ '{(now - keep_files).isoformat()}'"
-        deleted = connection.execute(f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => {old})").fetchall()
-        orphans = connection.execute(
-            f"CALL ducklake_delete_orphaned_files('{CATALOG}', older_than => {old})"
-        ).fetchall()
-    return Maintained(merged, expired, len(deleted), len(orphans))
+    flush_inlined(lake)
+    rewritten, left_rewriting = _replace(lake, compaction.REWRITE)
+    merged, left_merging = _replace(lake, compaction.MERGE)
+    now = datetime.now(UTC)
+    expired = expire_snapshots(lake, now - keep_snapshots)
+    deleted = delete_replaced_files(lake, now - keep_files)
+    orphans = delete_orphaned_files(lake, now - keep_files)
+    return Maintained(rewritten + merged, expired, deleted, orphans, left_rewriting + left_merging)
 
 
-def merge_files(lake: Lakehouse) -> int:
-    """Rewrite files without their deleted rows, merge adjacent small files; return how many files were replaced.
-
-    DuckLake does not merge files that have deletes. So a table of small files is rewritten whatever little was
-    deleted, a large one only where it pays.
-    """
-    connection = lake.connection
-    deleted_from = connection.execute(
-        "SELECT s.schema_name, t.table_name, t.file_size_bytes / t.file_count "
-        f"FROM ducklake_table_info('{CATALOG}') AS t JOIN {METADATA}.ducklake_schema AS s USING (schema_id) "
-        "WHERE t.delete_file_count > 0 AND t.file_count > 0"
-    ).fetchall()
-    replaced = 0
-    for schema, table, mean_bytes in deleted_from:
-        threshold = 0.0 if mean_bytes < SMALL_BYTES else REWRITE_ABOVE
-        replaced += _replaced(
-            connection,
-            f"CALL ducklake_rewrite_data_files('{CATALOG}', {literal(table)}, schema => {literal(schema)}, "
-            f"delete_threshold => {threshold})",
+def flush_inlined(lake: Lakehouse) -> None:
+    """Write the rows that DuckLake keeps in its catalog, because a commit had few of them, to files, table by table."""
+    for table in _tables(lake):
+        call = (
+            f"CALL ducklake_flush_inlined_data({literal(CATALOG)}, schema_name => {literal(table.schema)}, "
+            f"table_name => {literal(table.name)})"
         )
-    return replaced + _replaced(connection, f"CALL ducklake_merge_adjacent_files('{CATALOG}')")
+        _commit(lake, call)
 
 
-def _replaced(connection: duckdb.DuckDBPyConnection, call: str) -> int:
-    return sum(int(row[2]) for row in connection.execute(call).fetchall())
+def _commit(lake: Lakehouse, statement: str) -> int:
+    """Commit one statement; how many rows it gave."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> int:
+        return len(connection.execute(statement).fetchall())
+
+    return commit(lake, work)
+
+
+def _tables(lake: Lakehouse) -> list[Table]:
+    rows = lake.connection.execute(
+        f"SELECT s.schema_name, t.table_name FROM {METADATA}.ducklake_table AS t "
+        f"JOIN {METADATA}.ducklake_schema AS s USING (schema_id) "
+        "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL ORDER BY ALL"
+    ).fetchall()
+    return [Table(*row) for row in rows]
+
+
+def _replace(lake: Lakehouse, how: str) -> tuple[int, int]:
+    """Replace all files that are worth it; how many were, and how many were left."""
+    replaced = left = 0
+    for batch in batches(lake, _files(lake), how):
+        for _ in range(ATTEMPTS):
+            done = compaction.replace_files(lake, batch)
+            if done is not None:
+                replaced += done
+                break
+        else:
+            left += len(batch.files)
+    return replaced, left
+
+
+def _files(lake: Lakehouse) -> list[_File]:
+    """The current data files of all tables, in the order in which their rows came."""
+    rows = lake.connection.execute(
+        "SELECT f.table_id, f.data_file_id, f.file_size_bytes, f.record_count, coalesce(d.delete_count, 0) "
+        f"FROM {METADATA}.ducklake_data_file AS f LEFT JOIN {METADATA}.ducklake_delete_file AS d "
+        "ON d.data_file_id = f.data_file_id AND d.end_snapshot IS NULL "
+        "WHERE f.end_snapshot IS NULL ORDER BY f.table_id, f.begin_snapshot, f.row_id_start, f.data_file_id"
+    ).fetchall()
+    return [_File(*row) for row in rows]
+
+
+def batches(lake: Lakehouse, files: Iterable[_File], how: str) -> Iterator[Batch]:
+    """The files that are worth replacing, in batches of `BATCH_BYTES`.
+
+    DuckLake does not merge files that have deletes. So small files are written afresh whatever little was deleted,
+    large ones only where it pays.
+    """
+    for table_id, of_table in groupby(files, key=lambda file: file.table_id):
+        worth = [file for file in of_table if _worth_replacing(file, how)]
+        least = 2 if how == compaction.MERGE else 1
+        if len(worth) < least:
+            continue
+        pending = compaction.inlined_deletions(lake, table_id)
+        for batch in _portions(file for file in worth if file.number not in pending):
+            if len(batch) >= least:
+                yield Batch(table_id, how, tuple(file.number for file in batch))
+
+
+def _worth_replacing(file: _File, how: str) -> bool:
+    if how == compaction.MERGE:
+        return not file.deleted and file.bytes < BATCH_BYTES
+    return file.deleted > (0 if file.bytes < SMALL_BYTES else REWRITE_ABOVE * file.rows)
+
+
+def _portions(files: Iterable[_File]) -> Iterator[list[_File]]:
+    portion: list[_File] = []
+    for file in files:
+        if portion and sum(one.bytes for one in portion) + file.bytes > BATCH_BYTES:
+            yield portion
+            portion = []
+        portion.append(file)
+    if portion:
+        yield portion
 
 
 def expire_snapshots(lake: Lakehouse, before: datetime) -> int:
     """Expire snapshots committed before a time, except the current one and those that are published or pinned."""
-    connection = lake.connection
-    kept = {one.snapshot_id for one in ledger.published(lake).values()} | {current_snapshot(connection)}
-    kept |= ledger.pinned_snapshots(lake)
-    old = connection.execute(
-        f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE snapshot_time < ?", [before]
+    old = lake.connection.execute(
+        f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE snapshot_time < ? ORDER BY ALL", [before]
     ).fetchall()
-    versions = [row[0] for row in old if row[0] not in kept]
-    if versions:
-        connection.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => {versions})")
-    return len(versions)
+    kept = _kept(lake)
+    worth = [row[0] for row in old if row[0] not in kept]
+    expired = 0
+    for start in range(0, len(worth), AT_ONCE):
+        versions = set(worth[start : start + AT_ONCE])
+
+        def expire(connection: duckdb.DuckDBPyConnection, versions: set[int] = versions) -> int:
+            # Looked up again: one of them may have been published or pinned meanwhile.
+            doomed = sorted(versions - _kept(lake))
+            if doomed:
+                connection.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => {doomed})")
+            return len(doomed)
+
+        expired += commit(lake, expire)
+    return expired
+
+
+def _kept(lake: Lakehouse) -> set[int]:
+    published = {one.snapshot_id for one in ledger.published(lake).values()}
+    return {*published, *ledger.pinned_snapshots(lake), current_snapshot(lake.connection)}
+
+
+def delete_replaced_files(lake: Lakehouse, before: datetime) -> int:
+    """Delete the files that were replaced, or whose last snapshot expired, before a time."""
+    scheduled = f"{METADATA}.ducklake_files_scheduled_for_deletion"
+    since = lake.connection.execute(
+        f"SELECT schedule_start::TIMESTAMPTZ AS since FROM {scheduled} WHERE since < ? ORDER BY since", [before]
+    ).fetchall()
+    if not since:
+        return 0
+    if lake.settings.catalog_is_sqlite:
+        # There DuckLake compares the text of two times of which it writes one with a blank and one with a T: of
+        # whatever was replaced on the day that ends the time to keep, all would go, up to 24 hours too early.
+        _commit(lake, f"UPDATE {scheduled} SET schedule_start = replace(schedule_start, ' ', 'T')")
+    deleted = 0
+    for moment in sorted({at for (at,) in since[AT_ONCE::AT_ONCE]} | {before}):
+        call = f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => TIMESTAMPTZ '{moment.isoformat()}')"
+        deleted += _commit(lake, call)
+    return deleted
+
+
+def delete_orphaned_files(lake: Lakehouse, before: datetime) -> int:
+    """Delete the files written before a time that no table ever named. It takes no lock, for it changes no catalog."""
+    call = f"CALL ducklake_delete_orphaned_files('{CATALOG}', older_than => TIMESTAMPTZ '{before.isoformat()}')"
+    return len(lake.connection.execute(call).fetchall())
