@@ -283,7 +283,9 @@ def test_however_changes_are_split_into_loads_and_steps_the_table_is_the_models(
         found = f"SELECT key, value FROM {recipe.staged.sql} ORDER BY ALL"
         whole = 1
         for number, (rows, what) in enumerate(steps, 1):
-            memory = MemorySource([batch_of(changes(*rows), {"cursor": str(number)}, kind="changes")], whole=what == "whole")
+            memory = MemorySource(
+                [batch_of(changes(*rows), {"cursor": str(number)}, kind="changes")], whole=what == "whole"
+            )
             load_table(lake, source, memory, "orders", table, run_id="r")
             whole = number if what == "whole" else whole
             if what != "load":
