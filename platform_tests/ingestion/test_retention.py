@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,10 +12,13 @@ from platform_tests.tables import orders
 
 from data_platform.contracts.quarantine import Selection
 from data_platform.errors import PlatformError
+from data_platform.ingestion import retention
 from data_platform.ingestion.retention import Retired, retire_replaced_loads
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.transaction import commit
 from data_platform.staging.step import replay
 
 LATER = timedelta(days=31)
@@ -111,6 +115,33 @@ def test_rows_in_quarantine_keep_their_load_until_somebody_decides(lake: Lakehou
     query(lake, "UPDATE quarantine_shop.orders SET status = 'discarded'")
     assert retire(lake) == Retired(loads=1, rows=2)
     assert quarantined(lake) == [("1:1", "discarded")]
+
+
+@ON_SQLITE
+def test_a_large_load_is_deleted_in_portions_and_one_that_was_broken_off_is_finished_next_time(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(lake, *range(5))
+    refresh(lake, 1, 2, 3)
+    commits = 0
+
+    def breaks_off(*arguments: Any) -> Any:
+        nonlocal commits
+        commits += 1
+        if commits == 2:
+            raise PlatformError("the power failed")
+        return commit(*arguments)
+
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(retention, "commit", breaks_off)
+    with pytest.raises(PlatformError, match="the power failed"):
+        retire(lake)
+    assert raw(lake) == [(1, 3), (2, 3)]
+    assert len(ledger.replaced_loads(lake)) == 1
+    assert retire(lake) == Retired(loads=1, rows=5)
+    assert commits == 4
+    assert raw(lake) == [(2, 3)]
+    assert ledger.replaced_loads(lake) == []
 
 
 @ON_SQLITE
