@@ -17,7 +17,7 @@ from data_platform.ingestion.retention import Retired, retire_replaced_loads
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.maintenance import maintain
-from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.settings import Settings, settings_from_environment
 from data_platform.lakehouse.transaction import commit
 from data_platform.staging.step import replay
 
@@ -185,3 +185,10 @@ def test_what_retention_deletes_can_be_read_until_its_version_expires_and_then_f
 def rows_on_disk(settings: Settings) -> int:
     files = (Path(settings.data) / "raw_shop" / "orders").glob("*.parquet")
     return sum(pq.read_metadata(file).num_rows for file in files if "delete" not in file.name)
+
+
+def test_how_long_they_are_kept_is_a_setting() -> None:
+    assert settings_from_environment({}).keep_replaced == timedelta(days=30)
+    assert settings_from_environment({"LAKEHOUSE_KEEP_REPLACED": "1d12h"}).keep_replaced == timedelta(hours=36)
+    with pytest.raises(PlatformError, match="LAKEHOUSE_KEEP_REPLACED: 'a while' is no duration: write 30s"):
+        settings_from_environment({"LAKEHOUSE_KEEP_REPLACED": "a while"})
