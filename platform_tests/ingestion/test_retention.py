@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,10 +12,13 @@ from platform_tests.tables import orders
 
 from data_platform.contracts.quarantine import Selection
 from data_platform.errors import PlatformError
+from data_platform.ingestion import retention
 from data_platform.ingestion.retention import Retired, retire_replaced_loads
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.maintenance import maintain
-from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.lakehouse.transaction import commit
 from data_platform.staging.step import replay
 
 LATER = timedelta(days=31)
@@ -114,6 +118,33 @@ def test_rows_in_quarantine_keep_their_load_until_somebody_decides(lake: Lakehou
 
 
 @ON_SQLITE
+def test_a_large_load_is_deleted_in_portions_and_one_that_was_broken_off_is_finished_next_time(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(lake, *range(5))
+    refresh(lake, 1, 2, 3)
+    commits = 0
+
+    def breaks_off(*arguments: Any) -> Any:
+        nonlocal commits
+        commits += 1
+        if commits == 2:
+            raise PlatformError("the power failed")
+        return commit(*arguments)
+
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(retention, "commit", breaks_off)
+    with pytest.raises(PlatformError, match="the power failed"):
+        retire(lake)
+    assert raw(lake) == [(1, 3), (2, 3)]
+    assert len(ledger.replaced_loads(lake)) == 1
+    assert retire(lake) == Retired(loads=1, rows=5)
+    assert commits == 4
+    assert raw(lake) == [(2, 3)]
+    assert ledger.replaced_loads(lake) == []
+
+
+@ON_SQLITE
 def test_malformed_records_of_a_load_are_closed_with_it(lake: Lakehouse) -> None:
     refresh(lake, 1)
     refresh(lake, 2)
@@ -154,3 +185,10 @@ def test_what_retention_deletes_can_be_read_until_its_version_expires_and_then_f
 def rows_on_disk(settings: Settings) -> int:
     files = (Path(settings.data) / "raw_shop" / "orders").glob("*.parquet")
     return sum(pq.read_metadata(file).num_rows for file in files if "delete" not in file.name)
+
+
+def test_how_long_they_are_kept_is_a_setting() -> None:
+    assert settings_from_environment({}).keep_replaced == timedelta(days=30)
+    assert settings_from_environment({"LAKEHOUSE_KEEP_REPLACED": "1d12h"}).keep_replaced == timedelta(hours=36)
+    with pytest.raises(PlatformError, match="LAKEHOUSE_KEEP_REPLACED: 'a while' is no duration: write 30s"):
+        settings_from_environment({"LAKEHOUSE_KEEP_REPLACED": "a while"})

@@ -1,8 +1,6 @@
 """The commit: all of it or nothing, repeated on a conflict, and never taking away a file that it may have shown."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -10,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from data_platform.errors import PlatformError
-from data_platform.lakehouse import ledger, transaction
+from data_platform.lakehouse import transaction
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings, redact_url, settings_from_environment
 from data_platform.lakehouse.tables import Table, column_types, ensure_table
@@ -126,17 +124,6 @@ def test_columns_of_a_table_are_its_types_and_of_none_are_none(lake: Lakehouse) 
     commit(lake, create)
     commit(lake, lambda connection: ensure_table(connection, TABLE, {"a": "BIGINT", "b'\"": "DECIMAL(10,2)"}))
     assert column_types(lake.connection, TABLE) == {"a": "BIGINT", "b'\"": "DECIMAL(10,2)"}
-
-
-def test_a_head_counts_steps_and_keeps_what_a_step_does_not_name(lake: Lakehouse) -> None:
-    head = ledger.head(lake, "raw", "shop", "orders")
-    assert (head.number, head.position) == (0, {})
-    positions: list[dict[str, str]] = [{"a": "1", "b": "1"}, {"b": "2"}, {}]
-    for position in positions:
-        head = commit(lake, partial(ledger.advance, head=head, position=position, at=datetime.now(UTC)))
-    assert head == ledger.head(lake, "raw", "shop", "orders")
-    assert (head.number, head.position) == (3, {"a": "1", "b": "2"})
-    assert ledger.head(lake, "staged", "shop", "orders").number == 0
 
 
 def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown() -> None:

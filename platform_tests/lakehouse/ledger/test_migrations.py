@@ -17,6 +17,7 @@ from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders
 
 from data_platform.contracts.quarantine import Selection
 from data_platform.errors import PlatformError, TransientError
+from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
@@ -114,6 +115,44 @@ def test_loads_stagings_and_replays_go_on_from_release_1(release_1: Settings) ->
         again = stage_table(lake, replace(ORDERS, contract=GenerousOrder), run_id="release-2", rebuild=True)
         assert again.rows_inserted == 14
         assert stage_table(lake, PRICES, run_id="release-2").rows_deleted == 2
+
+
+def test_files_that_release_1_loaded_are_known_and_new_ones_land(release_1: Settings) -> None:
+    depot = Path(release_1.data).parent / "depot"
+    tables = {
+        name: FileTable.model_validate(
+            {
+                "key": ["pallet"],
+                "contract": "platform_tests.lakehouse.ledger.shop.Pallet",
+                "path": f"{name}-*.csv",
+                "format": {"type": "csv"},
+                "refuse_above": 1,
+                **({"deliveries": "snapshot"} if name == "stock" else {}),
+            }
+        )
+        for name in ("pallets", "stock")
+    }
+    source = Files(depot, tables)
+
+    def landed(lake: Lakehouse, name: str) -> int:
+        return load_table(lake, "depot", source, name, tables[name], run_id="release-2").rows_landed
+
+    with open_lakehouse(release_1) as lake:
+        ledger.ensure_ledger(lake)
+        positions = {name: state.position for name, state in ledger.table_states(lake, "depot").items()}
+        assert {name: one.changes for name, one in source.probe(list(tables), positions).items()} == {
+            "pallets": {},
+            "stock": {},
+        }
+        assert (landed(lake, "pallets"), landed(lake, "stock")) == (0, 0)
+        # Known by content, whatever its time.
+        (depot / "pallets-1.csv").touch()
+        assert landed(lake, "pallets") == 0
+        (depot / "pallets-4.csv").write_text("pallet,sku\n7,cup\n")
+        assert landed(lake, "pallets") == 1
+        assert sorted(ledger.head(lake, "raw", "depot", "pallets").position) == [
+            f"pallets-{number}.csv" for number in (1, 2, 3, 4)
+        ]
 
 
 def entries(lake: Lakehouse) -> dict[str, str]:
