@@ -43,7 +43,7 @@ def test_a_load_lands_rows_position_and_figures_together(lake: Lakehouse) -> Non
 @ON_SQLITE
 def test_chunks_of_one_load_follow_each_other_in_time(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "CHUNK_ROWS", 1)
-    load(lake, MemorySource([Batch(numbered(n), {"cursor": str(n)}) for n in (1, 2, 3)]))
+    load(lake, MemorySource([batch_of(numbered(n), {"cursor": str(n)}) for n in (1, 2, 3)]))
     times = rows(lake, "started_at, ended_at", "platform.loads")
     assert len(times) == 3
     assert [started for started, _ in times[1:]] == [ended for _, ended in times[:-1]]

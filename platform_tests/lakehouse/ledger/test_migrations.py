@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from platform_tests.lakehouse.ledger.release_1 import contents, make_ledger_of_version_1, unpack_release_1
 from platform_tests.lakehouse.ledger.shop import GenerousOrder, Order, Product
-from platform_tests.tables import RECIPE, TABLE, MemorySource, orders
+from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders
 
 from data_platform.contracts.quarantine import Selection
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.source import Batch
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
@@ -42,7 +41,7 @@ def release_1(tmp_path: Path, home: Path) -> Settings:
 def load(lake: Lakehouse, *rows: tuple[object, object, str]) -> None:
     number = ledger.head(lake, "raw", "shop", "orders").number + 1
     table = orders(*((key, amount, "open", at) for key, amount, at in rows)).drop_columns("status")
-    source = MemorySource([Batch(table, {"cursor": str(number)})])
+    source = MemorySource([batch_of(table, {"cursor": str(number)})])
     load_table(lake, "shop", source, "orders", TABLE, run_id="release-2")
 
 
