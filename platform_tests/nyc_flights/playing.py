@@ -14,7 +14,7 @@ import pytest
 
 import nyc_flights
 from data_platform.cli.instance import prepare_dagster_home
-from data_platform.components.execution import Outcome, executable_keys, execute, in_runs, op_name, select
+from data_platform.components.execution import Outcome, executable_keys, execute, in_runs, op_names, select
 from data_platform.components.models import SENSOR
 from data_platform.components.platform import platform_definitions
 from data_platform.lakehouse.connect import open_lakehouse
@@ -67,9 +67,10 @@ class Played:
         """What `dp run` does: each source in a run of its own, then the models. `config` is for staged tables, `models`
         for the models."""
         outcomes = []
+        ops = op_names(self.definitions)
         for _, keys in in_runs(select(executable_keys(self.definitions), selection)):
             staged = [key for key in keys if key.path[0] == "staged"]
-            given = {op_name(key): config for key in staged} if config else {}
+            given = {ops[key]: config for key in staged} if config else {}
             if models and any(key.path[0] == "modelled" for key in keys):
                 given["models"] = models
             outcomes += execute(self.definitions, self.instance, keys, config=given)

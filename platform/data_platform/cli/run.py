@@ -35,7 +35,7 @@ def run(
     import dagster as dg
 
     from data_platform.cli.instance import prepare_dagster_home
-    from data_platform.components.execution import errors, executable_keys, execute, in_runs, op_name, select
+    from data_platform.components.execution import errors, executable_keys, execute, in_runs, op_names, select
     from data_platform.components.workspace import load_platform
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
@@ -46,6 +46,7 @@ def run(
     settings = settings_from_environment()
     prepare_dagster_home(settings)
     definitions = load_platform(platform)
+    ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     outcomes = []
@@ -55,9 +56,9 @@ def run(
             config: dict[str, dict[str, Any]] = {}
             for key in group:
                 if key.path[0] == "raw" and full_refresh:
-                    config[op_name(key)] = {"full_refresh": True}
+                    config[ops[key]] = {"full_refresh": True}
                 if key.path[0] == "staged" and (rebuild or last_load):
-                    config[op_name(key)] = {"rebuild": rebuild, "first_load": first_load, "last_load": last_load}
+                    config[ops[key]] = {"rebuild": rebuild, "first_load": first_load, "last_load": last_load}
 
             def shown(outcome: Any, task: Any = task) -> None:
                 bar.update(

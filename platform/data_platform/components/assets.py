@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.keys import CHECK, KEEP_REPLACED, raw_key, staged_key
+from data_platform.components.keys import CHECK, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
     contract_schema,
@@ -31,7 +31,7 @@ from data_platform.components.sensors import source_sensor
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import contract_columns, description_of, name_of, owner_of
 from data_platform.errors import PlatformError
-from data_platform.ingestion.load import LoadResult, load_table
+from data_platform.ingestion.load import LoadResult, load_tables
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import RAW, STAGED, raw_table
@@ -63,7 +63,11 @@ class StagingConfig(dg.Config):
 
 def source_definitions(spec: SourceSpec) -> dg.Definitions:
     """All definitions of one source."""
-    assets = [make(spec, table) for table in spec.tables.values() for make in (raw_asset, staged_asset)]
+    shared = {table for tables in spec.readings.values() for table in tables}
+    assets = [raw_assets(spec, name, tables) for name, tables in spec.readings.items()]
+    for table in spec.tables.values():
+        assets += [] if table.name in shared else [raw_asset(spec, table)]
+        assets.append(staged_asset(spec, table))
     job = dg.define_asset_job(
         f"load_{spec.name}",
         selection=dg.AssetSelection.assets(*assets),
@@ -87,56 +91,106 @@ def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         kinds={spec.kind, "ducklake"},
         owners=_owners(table),
         pool=spec.pool,
-        description=table.table.description or f"`{table.name}` as {spec.name} gives it. {spec.description}".strip(),
-        metadata={
-            "defs": str(spec.where),
-            "masked": ", ".join([*table.table.mask, *table.table.mask_within]) or "nothing",
-            **(
-                {KEEP_REPLACED: table.table.keep_replaced.total_seconds()}
-                if table.table.keep_replaced is not None
-                else {}
-            ),
-        },
-        check_specs=[
-            dg.AssetCheckSpec(
-                CHECK,
-                asset=key,
-                blocking=True,
-                description="Records are readable, and the source's columns are as before.",
-            )
-        ],
+        description=_description(spec, table),
+        metadata=_raw_metadata(spec, table),
+        check_specs=[_raw_check(spec, table)],
     )
     def raw(context: dg.AssetExecutionContext, config: LoadConfig, lakehouse: LakehouseResource) -> Iterator[Event]:
-        started = time.monotonic()
-        said = started
-
-        def progress(rows: int) -> None:
-            nonlocal said
-            if time.monotonic() - said >= PROGRESS_SECONDS:
-                said = time.monotonic()
-                context.log.info(f"{rows:,} rows read, {rows / (said - started):,.0f} a second")
-
-        try:
-            with lakehouse.open() as lake, spec.open() as source:
-                result = load_table(
-                    lake,
-                    spec.name,
-                    source,
-                    table.name,
-                    table.table,
-                    run_id=context.run.run_id,
-                    full_refresh=config.full_refresh,
-                    progress=progress,
-                )
-                ensure_views(lake)
-                with lake.reading():
-                    events = raw_results(lake, spec, table, result)
-        except PlatformError as error:
-            yield failed_check(key, error)
-            raise failure(error) from None
-        yield from events
+        yield from load_events(context, config, lakehouse, spec, table.name, [table.name])
 
     return raw
+
+
+def raw_assets(spec: SourceSpec, reading: str, tables: Sequence[str]) -> dg.AssetsDefinition:
+    """The raw tables that share a reading: one operation loads them all, whichever of them is selected, since their
+    rows and the position of the reading are committed together."""
+    chosen = [spec.tables[name] for name in tables]
+
+    @dg.multi_asset(
+        name=f"{RAW}__{spec.name}__{reading}",
+        specs=[
+            dg.AssetSpec(
+                raw_key(spec.name, table.name),
+                group_name=f"{RAW}_{spec.name}",
+                kinds={spec.kind, "ducklake"},
+                owners=_owners(table),
+                description=_description(spec, table),
+                metadata=_raw_metadata(spec, table),
+                skippable=True,
+            )
+            for table in chosen
+        ],
+        check_specs=[_raw_check(spec, table) for table in chosen],
+        pool=spec.pool,
+        can_subset=True,
+    )
+    def raw(context: dg.AssetExecutionContext, config: LoadConfig, lakehouse: LakehouseResource) -> Iterator[Event]:
+        selected = [name for name in tables if raw_key(spec.name, name) in context.selected_asset_keys]
+        yield from load_events(context, config, lakehouse, spec, reading, selected)
+
+    return raw
+
+
+def _description(spec: SourceSpec, table: TableSpec) -> str:
+    return table.table.description or f"`{table.name}` as {spec.name} gives it. {spec.description}".strip()
+
+
+def _raw_metadata(spec: SourceSpec, table: TableSpec) -> dict[str, str]:
+    return {
+        "defs": str(spec.where),
+        "masked": ", ".join([*table.table.mask, *table.table.mask_within]) or "nothing",
+    }
+
+
+def _raw_check(spec: SourceSpec, table: TableSpec) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        CHECK,
+        asset=raw_key(spec.name, table.name),
+        blocking=True,
+        description="Records are readable, and the source's columns are as before.",
+    )
+
+
+def load_events(
+    context: dg.AssetExecutionContext,
+    config: LoadConfig,
+    lakehouse: LakehouseResource,
+    spec: SourceSpec,
+    reading: str,
+    selected: Sequence[str],
+) -> Iterator[Event]:
+    """Load the tables of a reading; the events of those that are selected."""
+    started = shown_at = time.monotonic()
+
+    def progress(rows: int) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= PROGRESS_SECONDS:
+            shown_at = time.monotonic()
+            context.log.info(f"{rows:,} rows read, {rows / (shown_at - started):,.0f} a second")
+
+    tables = {name: spec.tables[name].table for name in spec.readings.get(reading, [reading])}
+    try:
+        with lakehouse.open() as lake, spec.open() as source:
+            results = load_tables(
+                lake,
+                spec.name,
+                source,
+                reading,
+                tables,
+                run_id=context.run.run_id,
+                full_refresh=config.full_refresh,
+                progress=progress,
+            )
+            ensure_views(lake)
+            with lake.reading():
+                events = [
+                    event for name in selected for event in raw_results(lake, spec, spec.tables[name], results[name])
+                ]
+    except PlatformError as error:
+        for name in selected:
+            yield failed_check(raw_key(spec.name, name), error)
+        raise failure(error) from None
+    yield from events
 
 
 def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: LoadResult) -> list[Event]:

@@ -91,11 +91,12 @@ def execute(
         event = entry.dagster_event
         if event is None:
             return
-        for outcome in _take(event, outcomes):
+        for outcome in _take(event, outcomes, ops):
             outcome.seconds = time.monotonic() - began
             if on_change is not None:
                 on_change(outcome)
 
+    ops = op_names(definitions)
     instance.add_event_listener(run_id, on_event)
     job = definitions.resolve_implicit_global_asset_job_def()
     run_config = {**QUIET, **({"ops": {op: {"config": dict(given)} for op, given in config.items()}} if config else {})}
@@ -113,11 +114,13 @@ def execute(
     return list(outcomes.values())
 
 
-def _take(event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome]) -> list[Outcome]:
+def _take(
+    event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome], ops: Mapping[dg.AssetKey, str]
+) -> list[Outcome]:
     """Note what an event says; the outcomes that it changed."""
     kind = event.event_type
     if kind == dg.DagsterEventType.STEP_START:
-        return _set(_of_step(event, outcomes), state="running")
+        return _set(_of_step(event, outcomes, ops), state="running")
     if (
         kind == dg.DagsterEventType.ASSET_MATERIALIZATION
         and event.asset_key is not None
@@ -135,7 +138,7 @@ def _take(event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome]) -> li
         data = event.step_failure_data
         reason = data.user_failure_data.description if data.user_failure_data else None
         error = reason or (data.error.message.strip() if data.error else "failed")
-        waiting = [outcome for outcome in _of_step(event, outcomes) if outcome.state != "done"]
+        waiting = [outcome for outcome in _of_step(event, outcomes, ops) if outcome.state != "done"]
         return _set(waiting, state="failed", error=error)
     return []
 
@@ -147,11 +150,11 @@ def _set(outcomes: list[Outcome], **values: Any) -> list[Outcome]:
     return outcomes
 
 
-def _of_step(event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome]) -> list[Outcome]:
-    """The assets of the step that an event is about: one of a source, or all models."""
-    step = event.step_key or ""
-    found = [outcome for outcome in outcomes.values() if step == "__".join(outcome.key.path)]
-    return found or [o for o in outcomes.values() if step == "models" and o.key.path[0] == MODELLED]
+def _of_step(
+    event: dg.DagsterEvent, outcomes: Mapping[dg.AssetKey, Outcome], ops: Mapping[dg.AssetKey, str]
+) -> list[Outcome]:
+    """The assets of the step that an event is about: one of a source, those that share a reading, or all models."""
+    return [outcome for outcome in outcomes.values() if ops.get(outcome.key) == event.step_key]
 
 
 def errors(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
@@ -164,6 +167,11 @@ def errors(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
     return found
 
 
-def op_name(key: dg.AssetKey) -> str:
-    """The op that materialises a raw or staged asset."""
-    return "__".join(key.path)
+def op_names(definitions: dg.Definitions) -> dict[dg.AssetKey, str]:
+    """The op that materialises each asset: one of its own, that of a reading over several tables, or that of dbt."""
+    return {
+        key: one.node_def.name
+        for one in definitions.resolve_asset_graph().assets_defs
+        if one.is_executable
+        for key in one.keys
+    }
