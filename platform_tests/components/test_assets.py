@@ -1,6 +1,10 @@
 """What a load and a staging step tell Dagster, whichever way they end."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -8,6 +12,9 @@ from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, checks, failu
 
 from data_platform.components.keys import raw_key, staged_key
 from data_platform.components.metadata import _bar
+from data_platform.components.platform import platform_definitions, source_spec
+from data_platform.errors import PlatformError, TransientError
+from data_platform.ingestion.source import Position, Probe, Reading, Source
 
 
 def versions(shop: Shop, key: dg.AssetKey) -> list[str]:
@@ -206,3 +213,51 @@ def test_a_staging_function_that_cannot_run_without_rows_has_no_lineage_and_does
     result = shop.run(*ORDERS)
     assert result.success, failures(result)
     assert materialized(result)[ORDERS[1]]["dagster/column_lineage"].deps_by_column == {}
+
+
+@dataclass
+class Unsteady:
+    """A source whose first readings fail, as one does whose connection breaks."""
+
+    source: Source
+    failing: int
+    error: type[PlatformError]
+
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> Mapping[str, Probe]:
+        return self.source.probe(tables, after)
+
+    def reading(self, tables: Sequence[str], after: Position) -> AbstractContextManager[Reading]:
+        if self.failing:
+            self.failing -= 1
+            raise self.error("The connection broke.")
+        return self.source.reading(tables, after)
+
+
+def run_unsteadily(shop: Shop, monkeypatch: pytest.MonkeyPatch, failing: int, error: type[PlatformError]) -> Any:
+    """Load and stage the orders from a source that fails at first; the attempts come at once."""
+    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt: 0)
+    spec = source_spec(shop.package, "shop")
+    with spec.open() as source:
+        given = {"shop": Unsteady(source, failing, error)}
+        shop.definitions = platform_definitions(shop.package, sources=given)
+        return shop.run(*ORDERS)
+
+
+def test_a_step_whose_connection_breaks_is_tried_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_unsteadily(shop, monkeypatch, 2, TransientError)
+    assert result.success
+    assert checks(result)["raw/shop/orders"][0] is True
+    assert len([event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]) == 2
+
+
+def test_a_mistake_is_not_tried_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_unsteadily(shop, monkeypatch, 1, PlatformError)
+    assert not result.success
+    assert checks(result)["raw/shop/orders"] == (False, "The connection broke.")
+
+
+def test_a_connection_that_stays_broken_fails_the_check_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_unsteadily(shop, monkeypatch, 99, TransientError)
+    assert not result.success
+    failed = [one for one in result.get_asset_check_evaluations() if one.asset_key.path[0] == "raw"]
+    assert [one.passed for one in failed] == [False]

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from data_platform.components.failures import RETRIES, failed_step
 from data_platform.components.keys import CHECK, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
@@ -91,6 +92,7 @@ def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         kinds={spec.kind, "ducklake"},
         owners=_owners(table),
         pool=spec.pool,
+        retry_policy=RETRIES,
         description=_description(spec, table),
         metadata=_raw_metadata(spec, table),
         check_specs=[_raw_check(spec, table)],
@@ -122,6 +124,7 @@ def raw_assets(spec: SourceSpec, reading: str, tables: Sequence[str]) -> dg.Asse
         ],
         check_specs=[_raw_check(spec, table) for table in chosen],
         pool=spec.pool,
+        retry_policy=RETRIES,
         can_subset=True,
     )
     def raw(context: dg.AssetExecutionContext, config: LoadConfig, lakehouse: LakehouseResource) -> Iterator[Event]:
@@ -187,9 +190,7 @@ def load_events(
                     event for name in selected for event in raw_results(lake, spec, spec.tables[name], results[name])
                 ]
     except PlatformError as error:
-        for name in selected:
-            yield failed_check(raw_key(spec.name, name), error)
-        raise failure(error) from None
+        yield from failed_step(context, error, [raw_key(spec.name, name) for name in selected])
     yield from events
 
 
@@ -252,6 +253,7 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         kinds={"polars", "pandera", "ducklake"},
         owners=_owners(table),
         description=description_of(table.contract),
+        retry_policy=RETRIES,
         freshness_policy=freshness(table.table.fresh_within),
         metadata={
             "dagster/column_schema": contract_schema(table.contract),
@@ -274,8 +276,8 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
                 with lake.reading():
                     events = staged_results(lake, spec, table, result)
         except PlatformError as error:
-            yield failed_check(key, error)
-            raise failure(error) from None
+            found = audit_metadata(error.result) if isinstance(error, StagingRefusedError) else None
+            yield from failed_step(context, error, [key], found)
         yield from events
 
     return staged
@@ -331,18 +333,6 @@ def freshness(within: timedelta | None) -> dg.FreshnessPolicy | None:
     return None if within is None else dg.FreshnessPolicy.time_window(within, within * 0.75)
 
 
-def failed_check(key: dg.AssetKey, error: PlatformError) -> dg.AssetCheckResult:
-    """The check of a step that was refused, or that could not be carried out."""
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=CHECK,
-        passed=False,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=str(error),
-        metadata=audit_metadata(error.result) if isinstance(error, StagingRefusedError) else {},
-    )
-
-
 def audit_metadata(result: StagingResult) -> dict[str, Any]:
     """What an audit found, for the check's page."""
     return {
@@ -350,8 +340,3 @@ def audit_metadata(result: StagingResult) -> dict[str, Any]:
         "rows quarantined": result.rows_quarantined,
         "violations": violations_table(result.violations),
     }
-
-
-def failure(error: PlatformError) -> dg.Failure:
-    """A user's mistake or the environment's failure as Dagster shows it: the reason, no traceback."""
-    return dg.Failure(description=str(error), allow_retries=False)

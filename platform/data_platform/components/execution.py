@@ -134,6 +134,10 @@ def _take(
         if check.check_name == CHECK and check.asset_key in outcomes:
             verdict = check.description or ""
             return _set([outcomes[check.asset_key]], check_passed=check.passed, verdict=verdict)
+    if kind == dg.DagsterEventType.STEP_RESTARTED:
+        return _set(_of_step(event, outcomes, ops), state="running")
+    if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY:
+        return _set(_of_step(event, outcomes, ops), state="retrying")
     if kind == dg.DagsterEventType.STEP_FAILURE:
         data = event.step_failure_data
         reason = data.user_failure_data.description if data.user_failure_data else None

@@ -13,9 +13,9 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from data_platform.components.assets import failure
 from data_platform.components.component import Environment, PlatformComponent
 from data_platform.components.dbt_specs import model_specs
+from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
@@ -78,7 +78,7 @@ def modelled_assets(
         for spec in specs
     ]
 
-    @dg.multi_asset(name="models", specs=specs, check_specs=checks, can_subset=True, pool="dbt")
+    @dg.multi_asset(name="models", specs=specs, check_specs=checks, can_subset=True, pool="dbt", retry_policy=RETRIES)
     def models(context: dg.AssetExecutionContext, config: ModelsConfig, lakehouse: LakehouseResource) -> Iterator[Any]:
         selected = [key.path[-1] for key in context.selected_asset_keys]
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import adbc_driver_postgresql.dbapi
 from filelock import FileLock, Timeout
 
-from data_platform.errors import PlatformError
+from data_platform.errors import TransientError
 from data_platform.lakehouse.settings import Settings, redact_url
 
 LOCK_SECONDS = 900
@@ -22,7 +22,8 @@ ADVISORY_LOCK = 7_305_126_417
 
 @contextmanager
 def writer_lock(settings: Settings, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the right to commit. Not reentrant. Raises PlatformError if it is not to be had within `seconds`."""
+    """Hold the right to commit. Not reentrant. Raises TransientError if it is not to be had within `seconds`, or
+    if the catalog does not answer."""
     if settings.catalog_is_sqlite:
         path = Path(f"{settings.catalog}.writer.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def writer_lock(settings: Settings, seconds: float = LOCK_SECONDS) -> Iterator[N
     try:
         connection = adbc_driver_postgresql.dbapi.connect(settings.catalog, autocommit=True)
     except adbc_driver_postgresql.dbapi.Error as error:
-        raise PlatformError(
+        raise TransientError(
             f"The catalog at {redact_url(settings.catalog)} does not answer ({type(error).__name__}). "
             "Check LAKEHOUSE_CATALOG, and that the server runs."
         ) from None
@@ -55,8 +56,8 @@ def writer_lock(settings: Settings, seconds: float = LOCK_SECONDS) -> Iterator[N
         yield
 
 
-def _hanging(settings: Settings, seconds: float) -> PlatformError:
-    return PlatformError(
+def _hanging(settings: Settings, seconds: float) -> TransientError:
+    return TransientError(
         f"Another process has been writing to the lakehouse {redact_url(settings.catalog)} for {seconds:g} s. "
         "Look for a run that hangs (`dp status`), end it, and start again."
     )

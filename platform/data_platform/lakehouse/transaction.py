@@ -39,7 +39,7 @@ class ConcurrentStepError(TransientError):
     """Another run landed first from the same position; this one changed nothing."""
 
 
-class CommitError(PlatformError):
+class CommitError(TransientError):
     """The commit itself failed. Whether it took place may be unknown, so the files that it names must stay: if it did
     not, nobody sees them, and maintenance deletes them."""
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import duckdb
 import pyarrow as pa
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects.session import Column, Kind, Session
 from data_platform.lakehouse.connect import database
 from data_platform.lakehouse.settings import redact_url, settings_from_environment
@@ -153,7 +153,7 @@ class MysqlSession(Session):
         if "command denied" in reason:
             raise PlatformError(f"{where} forbids it: {reason}. Grant the account SELECT on the table.")
         if "gone away" in reason or "Lost connection" in reason:
-            raise PlatformError(
+            raise TransientError(
                 f"The connection to {where} broke: {reason}. What was committed stays; the next load goes on from it."
             )
         raise PlatformError(f"{where} could not answer: {reason}")

@@ -17,7 +17,7 @@ import adbc_driver_postgresql.dbapi
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects.session import Column, Kind, Session, valid_text
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
@@ -190,9 +190,9 @@ class PostgresqlSession(Session):
         try:
             yield
         except adbc_driver_manager.Error as error:
-            raise PlatformError(self._refused(str(error), error.sqlstate)) from None
+            raise self._refused(str(error), error.sqlstate) from None
         except (OSError, pa.ArrowException) as error:
-            raise PlatformError(self._refused(str(error), None)) from None
+            raise self._refused(str(error), None) from None
 
     def _unreachable(self, reason: str) -> str:
         parts = urlsplit(self.url)
@@ -206,18 +206,20 @@ class PostgresqlSession(Session):
             advice = "Check that the server runs, that host and port are right, and that no firewall is between."
         return f"Cannot connect to PostgreSQL at {where} ({redact_url(self.url)}): {reason}. {advice}"
 
-    def _refused(self, reason: str, state: str | None) -> str:
+    def _refused(self, reason: str, state: str | None) -> PlatformError:
         reason = self.safe(reason)
         where = f"PostgreSQL at {redact_url(self.url)}"
         if state == "42501" or "permission denied" in reason:
-            return f"{where} forbids it: {reason}. Grant the account SELECT on the table, and USAGE on its schema."
+            return PlatformError(
+                f"{where} forbids it: {reason}. Grant the account SELECT on the table, and USAGE on its schema."
+            )
         if state == "57014" or "statement timeout" in reason:
-            return f"{where} gave up: {reason}. Raise `statement_timeout`, or index the cursor column."
+            return PlatformError(f"{where} gave up: {reason}. Raise `statement_timeout`, or index the cursor column.")
         if any(sign in reason for sign in LOST):
-            return (
+            return TransientError(
                 f"The connection to {where} broke: {reason}. What was committed stays; the next load goes on from it."
             )
-        return f"{where} could not answer: {reason}"
+        return PlatformError(f"{where} could not answer: {reason}")
 
 
 def _column(row: dict[str, Any]) -> Column:

@@ -21,7 +21,7 @@ import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects.session import COUNTED_ROWS, Column, Kind, Session, valid_text
 from data_platform.lakehouse.sql import literal, quote
 
@@ -182,7 +182,7 @@ class SqliteSession(Session):
         else:
             return
         if "locked" in reason or "busy" in reason:
-            raise PlatformError(
+            raise TransientError(
                 f"The SQLite file {self.path} stayed locked by a writer for {BUSY_TIMEOUT // 1000} s. "
                 "Try again, or let the application that writes it use `PRAGMA journal_mode = WAL`."
             )
