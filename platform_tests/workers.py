@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import duckdb
 import pyarrow as pa
 
 from data_platform.contracts import Contract, Field
@@ -20,11 +19,13 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion.load import load_table, load_tables
 from data_platform.ingestion.source import UNKNOWN, Batch, Overlap, Position, Probe, TableOptions
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.publish import BUILD, publish
+from data_platform.lakehouse.publish import Change, publish
 from data_platform.lakehouse.settings import Settings, settings_from_environment
-from data_platform.lakehouse.transaction import ConcurrentStepError, commit
+from data_platform.lakehouse.tables import modelled_table
+from data_platform.lakehouse.transaction import ConcurrentStepError, copy_to, new_path
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import stage_table
 
@@ -149,9 +150,11 @@ def work(lake: Lakehouse, _: str = "") -> dict[str, Any]:
     while True:
         load_table(lake, "growing", Growing(), "entries", TABLE, run_id="work")
         staged = stage_table(lake, RECIPE, run_id="work")
-        commit(lake, _build)
-        snapshot = current_snapshot(lake.connection)
-        publish(lake, {"totals": {"growing/entries": staged.staging_id}}, snapshot, run_id="work")
+        totals = (
+            "SELECT key, sum(side * amount)::BIGINT AS total, max(number) AS number FROM staged_growing.entries "
+            "AT (VERSION => {}) GROUP BY key"
+        )
+        publish_query(lake, "totals", totals, {"growing/entries": staged.staging_id}, run_id="work")
 
 
 def follow(lake: Lakehouse, folder: str) -> dict[str, Any]:
@@ -163,12 +166,18 @@ def follow(lake: Lakehouse, folder: str) -> dict[str, Any]:
     return {}
 
 
-def _build(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {BUILD}")
-    connection.execute(
-        f"CREATE OR REPLACE TABLE {BUILD}.totals AS SELECT key, sum(side * amount) AS total, max(number) AS number "
-        "FROM staged_growing.entries GROUP BY key"
-    )
+def publish_query(lake: Lakehouse, model: str, query: str, built_from: Mapping[str, int], *, run_id: str) -> int:
+    """Publish what a query gives at the current snapshot, whose number it takes in the place of `{}`; the snapshot."""
+    ledger.ensure_ledger(lake)
+    before = ledger.published(lake)
+    snapshot = current_snapshot(lake.connection)
+    query = query.format(snapshot)
+    found = lake.connection.sql(query)
+    columns = dict(zip(found.columns, map(str, found.types), strict=True))
+    file = copy_to(lake, query, new_path(lake, modelled_table(model)))
+    assert file is not None
+    publish(lake, [Change(model, columns, file, file.rows, built_from)], snapshot, before, run_id=run_id)
+    return snapshot
 
 
 def fill(lake: Lakehouse, megabytes: str) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders, rejects
+from platform_tests.workers import publish_query
 from typer.testing import CliRunner
 
 from data_platform.cli.app import app
 from data_platform.cli.init import init_platform
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import open_lakehouse
-from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.publish import publish
 from data_platform.lakehouse.settings import REPOSITORY, Settings, settings_from_environment
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import StagingRefusedError, stage_table
@@ -43,9 +42,7 @@ def build_lakehouse(home: Path) -> Settings:
         load_table(lake, "shop", MemorySource([refunds]), "refunds", TABLE, run_id="run-2")
         with pytest.raises(StagingRefusedError):
             stage_table(lake, Recipe("shop", "refunds", RECIPE.key, RECIPE.contract), run_id="run-2")
-        lake.connection.execute("CREATE SCHEMA build")
-        lake.connection.execute("CREATE TABLE build.mart AS SELECT 42 AS answer")
-        publish(lake, {"mart": {"shop/orders": 1}}, current_snapshot(lake.connection), run_id="run-3")
+        publish_query(lake, "mart", "SELECT 42 AS answer", {"shop/orders": 1}, run_id="run-3")
     return settings
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from platform_tests.components.shop import Shop
 
-PROFILES = Path(__file__).parents[2] / "dbt_project" / "profiles.yml"
+DBT_PROJECT = Path(__file__).parents[2] / "dbt_project"
+NEEDED = ("profiles.yml", "macros/materializations.sql")
+"""What every project that the platform publishes has."""
 
 PROJECT = """
 name: nyc_flights
@@ -61,12 +63,19 @@ FCT, MART, PALLET = "modelled/fct_order", "modelled/mart_sales", "modelled/dim_p
 SOURCE_ASSETS = ("raw/shop/orders", "staged/shop/orders", "raw/depot/pallets", "staged/depot/pallets")
 
 
+def copy_needed(project: Path) -> None:
+    """Give a dbt project the profile and the materializations."""
+    for name in NEEDED:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DBT_PROJECT / name, project / name)
+
+
 def add_models(shop: Shop) -> Path:
     """Give a shop its models; the folder of the dbt project."""
     project = shop.folder / "dbt_project"
     for folder in ("models", "tests"):
         (project / folder).mkdir(parents=True)
-    shutil.copy(PROFILES, project)
+    copy_needed(project)
     (project / "dbt_project.yml").write_text(PROJECT)
     (project / "models" / "sources.yml").write_text(SOURCES)
     for model, query in MODELS.items():

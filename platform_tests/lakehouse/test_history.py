@@ -16,7 +16,6 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table, run_query, snapshots
 from data_platform.lakehouse.maintenance import maintain
-from data_platform.lakehouse.publish import publish
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import ConcurrentStepError, commit, copy_to, new_path
@@ -37,15 +36,6 @@ def count(lake: Lakehouse, name: str, at: str | None = None) -> int:
     row = read_table(lake, name, at).aggregate("count(*)").fetchone()
     assert row is not None
     return int(row[0])
-
-
-def build(lake: Lakehouse, sql: str, model: str = "totals") -> int:
-    def work(connection: object) -> None:
-        lake.connection.execute("CREATE SCHEMA IF NOT EXISTS build")
-        lake.connection.execute(f"CREATE OR REPLACE TABLE build.{model} AS {sql}")
-
-    commit(lake, work)
-    return current_snapshot(lake.connection)
 
 
 def files(settings: Settings) -> set[Path]:
@@ -87,44 +77,6 @@ def test_reading_needs_a_lakehouse(settings: Settings) -> None:
     message = "There is no lakehouse" if settings.catalog_is_sqlite else "Cannot open the lakehouse"
     with pytest.raises(PlatformError, match=message), open_lakehouse(settings, read_only=True):
         pass
-
-
-def test_a_publication_stands_still_while_its_table_is_built_again(lake: Lakehouse) -> None:
-    first = build(lake, "SELECT 1 AS a")
-    assert publish(lake, {"totals": {"growing/entries": 7}}, first, run_id="r") == 1
-    second = build(lake, "SELECT 2 AS a, 3 AS b UNION ALL SELECT 4, 5")
-    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(1,)]
-    assert publish(lake, {"totals": {"growing/entries": 8}}, second, run_id="r") == 2
-    assert sorted(lake.connection.execute("SELECT * FROM modelled.totals").fetchall()) == [(2, 3), (4, 5)]
-    last = ledger.published(lake)["totals"]
-    assert (last.snapshot_id, last.built_from) == (second, {"growing/entries": 8})
-    assert lake.connection.execute("SELECT rows FROM platform.publications ORDER BY ALL").fetchall() == [(1,), (2,)]
-
-
-def test_what_was_published_is_counted_as_it_was_at_its_snapshot(lake: Lakehouse) -> None:
-    first = build(lake, "SELECT 1 AS a")
-    build(lake, "SELECT 1 AS a UNION ALL SELECT 2")
-    publish(lake, {"totals": {}}, first, run_id="r")
-    assert lake.connection.execute("SELECT rows FROM platform.publications").fetchall() == [(1,)]
-
-
-def test_a_build_that_comes_late_does_not_take_a_publication_back(lake: Lakehouse) -> None:
-    first = build(lake, "SELECT 1 AS a")
-    second = build(lake, "SELECT 2 AS a")
-    publish(lake, {"totals": {}}, second, run_id="r")
-    with pytest.raises(ConcurrentStepError, match="totals stood at a later snapshot"):
-        publish(lake, {"totals": {}}, first, run_id="late")
-    assert read_table(lake, "modelled.totals").fetchall() == [(2,)]
-    assert ledger.published(lake)["totals"].snapshot_id == second
-
-
-def test_models_are_published_together_or_not_at_all(lake: Lakehouse) -> None:
-    first = build(lake, "SELECT 1 AS a")
-    publish(lake, {"totals": {}}, first, run_id="r")
-    second = build(lake, "SELECT 2 AS a")
-    with pytest.raises(PlatformError, match=rf"build\.missing cannot be published at version {second}"):
-        publish(lake, {"totals": {}, "missing": {}}, second, run_id="r")
-    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(1,)]
 
 
 def test_maintenance_merges_small_files_and_loses_no_row_and_no_version(lake: Lakehouse, settings: Settings) -> None:
@@ -179,17 +131,19 @@ def test_expired_versions_are_gone_with_a_clear_error_and_the_present_stays(lake
         read_table(lake, "raw/growing/entries", str(first))
 
 
-def test_published_and_pinned_versions_outlive_their_time(lake: Lakehouse) -> None:
-    published = build(lake, "SELECT 1 AS a")
-    publish(lake, {"totals": {}}, published, run_id="r")
+def test_what_models_were_computed_from_and_pinned_versions_outlive_their_time(lake: Lakehouse) -> None:
+    step(lake)
+    query = "SELECT count(*) AS rows FROM raw_growing.entries AT (VERSION => {})"
+    used = workers.publish_query(lake, "totals", query, {"growing/entries": 1}, run_id="r")
     pinned = step(lake)
     pin = [pinned, datetime.now(UTC)]
     commit(lake, lambda c: c.execute("INSERT INTO platform.pins VALUES ('training', ?, 'model 1', ?)", pin))
     doomed = step(lake)
-    build(lake, "SELECT 2 AS a")
+    step(lake)
     maintain(lake, keep_snapshots=NOW, keep_files=NOW)
-    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(1,)]
-    assert count(lake, "raw/growing/entries", str(pinned)) == 40
+    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(40,)]
+    assert count(lake, "raw/growing/entries", str(used)) == 40
+    assert count(lake, "raw/growing/entries", str(pinned)) == 80
     with pytest.raises(PlatformError, match="cannot be read"):
         read_table(lake, "raw/growing/entries", str(doomed))
 

@@ -1,6 +1,5 @@
 """Data on an object store, against moto's emulator of S3: it speaks the protocol, it is not the real thing."""
 
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,14 +9,14 @@ import pytest
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from platform_tests import workers
+from platform_tests.modelling.project import SALES, small_project
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import object_store_secret, open_lakehouse
 from data_platform.lakehouse.history import read_table
 from data_platform.lakehouse.maintenance import maintain
-from data_platform.lakehouse.settings import REPOSITORY, Settings
-from data_platform.modelling import dbt
+from data_platform.lakehouse.settings import Settings
 from data_platform.staging.step import stage_table
 
 
@@ -68,17 +67,14 @@ def test_missing_credentials_are_named() -> None:
         object_store_secret({})
 
 
-def test_dbt_builds_on_an_object_store(on_s3: Settings, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    (folder / "models").mkdir(parents=True)
-    (folder / "dbt_project.yml").write_text("name: small\nprofile: nyc_flights\nmodel-paths: [models]\n")
-    (folder / "models" / "answer.sql").write_text("{{ config(materialized='table') }} select 42 as answer")
-    shutil.copyfile(REPOSITORY / "dbt_project" / "profiles.yml", folder / "profiles.yml")
-    with open_lakehouse(on_s3) as lake:
-        lake.connection.execute("CREATE SCHEMA build")
-    results = dbt.invoke(dbt.project_at(folder, on_s3), on_s3, ["build"])
-    assert [result.status for result in results] == ["success"], results
+def test_models_are_built_on_an_object_store(on_s3: Settings, tmp_path: Path) -> None:
+    small = small_project(tmp_path / "project", on_s3)
+    query = "{{ config(materialized='incremental', unique_key='number') }} select * from " + SALES
+    assert small.publish("sales", query) == [(1, "a"), (2, "b"), (3, "c")]
+    small.stage("INSERT INTO staged_shop.sales VALUES (4, 'd')")
+    assert small.publish("sales", query) == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
     with open_lakehouse(on_s3, read_only=True) as lake:
-        assert lake.connection.execute("SELECT answer FROM build.answer").fetchall() == [(42,)]
-        listed = lake.connection.execute("FROM ducklake_list_files('lake', 'answer', schema => 'build')").fetchall()
-        assert all(row[0].startswith(on_s3.data) for row in listed)
+        listed = lake.connection.execute("FROM ducklake_list_files('lake', 'sales', schema => 'modelled')").fetchall()
+    assert listed
+    assert all(row[0].startswith(f"{on_s3.data}/modelled/sales/") for row in listed)
+    assert not (tmp_path / "data").exists()

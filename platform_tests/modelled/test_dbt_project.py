@@ -1,8 +1,6 @@
-"""The dbt project by itself: its unit tests, its first build on an empty lake, and what it says when misused."""
+"""The dbt project by itself: its unit tests, and what it says where nothing is loaded."""
 
 from typing import Any
-
-import pytest
 
 
 def test_the_unit_tests_pass_and_need_no_table_to_be_there(nothing: Any) -> None:
@@ -27,10 +25,3 @@ def test_a_model_whose_source_is_not_there_is_an_error_that_names_the_table(noth
 def test_nothing_in_the_project_is_deprecated(nothing: Any) -> None:
     outcome = nothing.lake.dbt("parse", "--no-partial-parse", "--warn-error", "--show-all-deprecations")
     assert outcome.success, outcome.exception
-
-
-@pytest.mark.parametrize("name", ["DBT_LAKEHOUSE_ATTACH", "DBT_LAKEHOUSE_DATA", "DBT_DUCKDB_EXTENSIONS"])
-def test_a_setting_that_is_not_given_is_asked_for_by_name(name: str, nothing: Any) -> None:
-    outcome = nothing.lake.dbt("parse", without=name)
-    assert not outcome.success
-    assert name in str(outcome.exception)

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from platform_tests.modelled.conftest import statuses
 from polars.testing import assert_frame_equal
 
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
@@ -27,8 +28,9 @@ def one(builds: Any, request: pytest.FixtureRequest) -> Any:
 
 
 def test_every_build_succeeds_and_an_unknown_carrier_is_worth_a_warning_alone(one: Any) -> None:
-    odd = {name: status for name, status in one.statuses.items() if status not in ("success", "pass")}
-    assert odd == {"relationships_fct_flight_carrier__carrier__ref_dim_airline_": "warn"}
+    assert all(result.published for result in one.results.values())
+    worth_a_look = [(v.check, v.fatal) for result in one.results.values() for v in result.violations]
+    assert worth_a_look == [("dbt test relationships_fct_flight_carrier__carrier__ref_dim_airline_", False)]
 
 
 def test_every_staged_flight_is_in_the_fact_as_it_is_now_and_no_other(one: Any) -> None:
@@ -197,7 +199,7 @@ def test_a_full_refresh_after_staging_everything_again_changes_no_figure_and_no_
 @pytest.mark.parametrize("fact", ["fct_flight", "fct_web_visit"])
 def test_updates_inserts_and_deletes_of_one_build_appear_in_one_snapshot(builds: Any, fact: str) -> None:
     first, last = builds.changed.snapshots
-    changes = builds.lake.query(f"select * from ducklake_table_changes('lake', 'build', '{fact}', {first}, {last})")
+    changes = builds.lake.query(f"select * from ducklake_table_changes('lake', 'modelled', '{fact}', {first}, {last})")
     assert changes["snapshot_id"].n_unique() == 1
     assert set(changes["change_type"]) == {"delete", "insert"}
 
@@ -205,29 +207,42 @@ def test_updates_inserts_and_deletes_of_one_build_appear_in_one_snapshot(builds:
 def test_only_the_rows_that_changed_are_written(builds: Any) -> None:
     first, last = builds.changed.snapshots
     changes = builds.lake.query(
-        f"select change_type from ducklake_table_changes('lake', 'build', 'fct_flight', {first}, {last})"
+        f"select change_type from ducklake_table_changes('lake', 'modelled', 'fct_flight', {first}, {last})"
     )
     assert changes.height < 60 < builds.changed.built["fct_flight"].height
 
 
-def test_a_key_that_is_there_twice_fails_the_build_and_leaves_the_marts_as_they_were(builds: Any) -> None:
-    statuses = builds.refused.statuses
-    assert statuses["unique_fct_flight_flight_id"] == "fail"
-    assert statuses["mart_punctuality"] == statuses["mart_weather_delay"] == "skipped"
+def test_a_key_that_is_there_twice_fails_the_build_and_leaves_every_model_as_it_was(builds: Any) -> None:
+    results = builds.refused.results
+    assert not any(result.published for result in results.values())
+    (broken,) = [violation for violation in results["fct_flight"].violations if violation.fatal]
+    assert (broken.check, broken.rows) == ("dbt test unique_fct_flight_flight_id", 1)
     for mart in ("mart_punctuality", "mart_weather_delay"):
-        same(builds.refused.built[mart], builds.restaged.built[mart])
+        assert results[mart].verdict == "Not built: skipped: something that it needs failed"
+    for model, table in builds.restaged.built.items():
+        same(builds.refused.built[model], table)
 
 
-def test_a_view_pinned_to_a_snapshot_still_shows_it_after_later_builds_have_replaced_the_table(builds: Any) -> None:
+def test_all_models_of_a_build_appear_in_one_snapshot(builds: Any) -> None:
+    first, last = builds.changed.snapshots
+    assert first == last
+
+
+def test_a_model_is_read_as_it_was_at_an_earlier_version(builds: Any) -> None:
     _, version = builds.first.snapshots
-    models = list(builds.first.built)
-    builds.lake.execute(
-        "create schema if not exists modelled",
-        *(
-            f"create or replace view modelled.{model} as select * from build.{model} at (version => {version})"
-            for model in models
-        ),
-    )
-    published = builds.lake.tables([f"modelled.{model}" for model in models])
     for model, table in builds.first.built.items():
-        same(published[f"modelled.{model}"], table)
+        same(builds.lake.query(f"select * from modelled.{model} at (version => {version})"), table)
+
+
+def test_dbt_in_a_terminal_builds_and_tests_everything_and_publishes_nothing(builds: Any) -> None:
+    lake = builds.lake
+    before = lake.query("select * from ducklake_current_snapshot('lake')").item()
+    files = set(lake.root.rglob("*.parquet"))
+    outcome = statuses(lake.dbt("build", "--exclude", "fct_flight+"))
+    assert set(outcome.values()) == {"success", "pass"}
+    assert {"dim_airline", "fct_web_visit", "mart_campaign_conversion"} <= set(outcome)
+    # What is not selected is read as it is published, without the key that is staged twice.
+    outcome = statuses(lake.dbt("build", "--select", "mart_weather_delay"))
+    assert outcome["mart_weather_delay"] == "success"
+    assert lake.query("select * from ducklake_current_snapshot('lake')").item() == before
+    assert set((lake.root / "lakehouse").rglob("*.parquet")) == {one for one in files if "lakehouse" in one.parts}

@@ -61,12 +61,17 @@ class Played:
         self.outcomes.extend(outcomes)
         return outcomes
 
-    def run(self, *selection: str, config: Mapping[str, Any] | None = None) -> list[Outcome]:
-        """What `dp run` does: each source in a run of its own, then the models. `config` is for staged tables."""
+    def run(
+        self, *selection: str, config: Mapping[str, Any] | None = None, models: Mapping[str, Any] | None = None
+    ) -> list[Outcome]:
+        """What `dp run` does: each source in a run of its own, then the models. `config` is for staged tables, `models`
+        for the models."""
         outcomes = []
         for _, keys in in_runs(select(executable_keys(self.definitions), selection)):
             staged = [key for key in keys if key.path[0] == "staged"]
-            given = {op_name(key): config for key in staged} if config else None
+            given = {op_name(key): config for key in staged} if config else {}
+            if models and any(key.path[0] == "modelled" for key in keys):
+                given["models"] = models
             outcomes += execute(self.definitions, self.instance, keys, config=given)
         self.looks.append(clock(self.world))
         self.outcomes.extend(outcomes)

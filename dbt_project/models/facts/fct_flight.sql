@@ -5,7 +5,7 @@
         materialized='incremental',
         incremental_strategy='delete+insert',
         unique_key='flight_id',
-        post_hook="{{ delete_vanished(source('staged_operations', 'flights'), 'flight_id') }}",
+        delete_missing_in="{{ source('staged_operations', 'flights') }}",
     )
 }}
 

@@ -3,7 +3,7 @@
         materialized='incremental',
         incremental_strategy='delete+insert',
         unique_key='request_id',
-        post_hook="{{ delete_vanished(source('staged_web', 'visits'), 'request_id') }}",
+        delete_missing_in="{{ source('staged_web', 'visits') }}",
     )
 }}
 

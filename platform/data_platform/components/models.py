@@ -1,8 +1,8 @@
-"""The modelled layer: dbt's models as assets, built where nobody sees them, audited, and published all at once.
+"""The modelled layer: dbt's models as assets, computed where nobody sees them, audited, and published all at once.
 
 dbt runs within this process, warm: its command line would pay its imports and a `dbt --version` each time. What it
-builds in the schema `build` is published as views at one snapshot only when its own tests and the Pandera contracts
-pass; else every published model stays as it was. Each model has one check, which tells what broke.
+computes is published in one commit only when its own tests and the Pandera contracts pass; else every published model
+stays as it was. Each model has one check, which says what broke.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,9 +25,8 @@ from data_platform.contracts.violations import commonest
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
-from data_platform.lakehouse.publish import BUILD
 from data_platform.lakehouse.settings import Settings
-from data_platform.lakehouse.tables import MODELLED, Table, modelled_table
+from data_platform.lakehouse.tables import MODELLED, modelled_table
 from data_platform.modelling import dbt
 from data_platform.modelling.build import ModelResult, build_and_publish
 from data_platform.options import Duration, Options
@@ -128,14 +127,13 @@ def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetS
 
 def _materialized(lake: Lakehouse, result: ModelResult, contract: type[Contract] | None) -> dg.MaterializeResult[None]:
     private = [column.name for column in contract_columns(contract) if column.private] if contract else []
-    built = Table(BUILD, result.model)
-    shown = sample(lake, built, private)
+    table = modelled_table(result.model)
+    shown = sample(lake, table, private)
     return dg.MaterializeResult(
         asset_key=model_key(result.model),
         data_version=dg.DataVersion(str(result.publication)),
         metadata={
-            **place(lake, built),
-            "dagster/table_name": str(modelled_table(result.model)),
+            **place(lake, table),
             "publication": result.publication,
             "snapshot": result.snapshot,
             "build seconds": round(result.seconds, 2),

@@ -1,72 +1,97 @@
-"""Publication: the views in `modelled` are moved, all at once, to the snapshot at which their tables passed the audit.
-Building and auditing those tables (in the schema `build`) is dbt's work and the contracts'.
-
-A view reads its table `AT (VERSION => n)`, so what is built afterwards is not seen until it is published itself.
+"""Publication: what was computed and audited elsewhere becomes the tables of the schema `modelled`, all models of a
+build in one short commit with the verdicts on them. Computing and auditing them is in `modelling`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
 
-from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.history import row_count
-from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import MODELLED, Table
-from data_platform.lakehouse.transaction import ConcurrentStepError, commit
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.ledger import Audit, Publication
+from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.tables import column_types, ensure_table, modelled_table
+from data_platform.lakehouse.transaction import ConcurrentStepError, DataFile, commit, register
 
-BUILD = "build"
+DELETED_ROWS = 100_000
+"""Up to so many rows are deleted when a table's rows are replaced, which takes 40 ms; a larger table is made anew, in
+10 ms whatever its size, at the price of a new version of the lakehouse's schema, which each reader has to read."""
 
 
-def publish(lake: Lakehouse, models: Mapping[str, Mapping[str, int]], snapshot: int, *, run_id: str) -> int:
-    """Point the view of each model at its build table as of `snapshot`, in one transaction; return its number.
+@dataclass(frozen=True)
+class Change:
+    """What a publication makes of one model: `columns` are those of its table afterwards, by type. `rows` are added to
+    the table, in the place of all its rows if `replaces`, else of those whose `rowid` the Parquet file `deletes` holds
+    in its column `deleted` (none if it is empty). `total` is how many rows the model has then, `built_from` the last
+    staging step that it took in of each staged table (`source/table`).
+    """
 
-    `models` maps each model to what it was built from: the staged tables (`source/table`) and the number of the last
-    staging step that it took in. A reader sees all models of one publication together, or none of them.
+    model: str
+    columns: Mapping[str, str]
+    rows: DataFile
+    total: int
+    built_from: Mapping[str, int]
+    replaces: bool = True
+    deletes: str = ""
 
-    Raises ConcurrentStepError if one of them was published at a later snapshot meanwhile, PlatformError if one was not
-    built at this one.
+
+def publish(
+    lake: Lakehouse,
+    changes: Sequence[Change],
+    snapshot: int,
+    before: Mapping[str, Publication],
+    *,
+    run_id: str,
+    verdicts: Sequence[Audit] = (),
+) -> int:
+    """Make all changes visible in one commit, with the verdicts on them; return the publication's number.
+
+    `snapshot` is the version of the lakehouse that the models were computed from, `before` what was published then
+    (`ledger.published`). Raises ConcurrentStepError if one of the models was published meanwhile; then nothing is
+    changed.
     """
     ledger.ensure_ledger(lake)
-    rows = {model: _rows(lake, model, snapshot) for model in models}
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
         at = datetime.now(UTC)
-        before = ledger.published(lake)
-        publication = max((one.publication_id for one in before.values()), default=0) + 1
-        newer = [model for model, one in before.items() if model in models and one.snapshot_id > snapshot]
+        now = ledger.published(lake)
+        newer = [change.model for change in changes if now.get(change.model) != before.get(change.model)]
         if newer:
             raise ConcurrentStepError(
-                f"{', '.join(newer)} stood at a later snapshot than {snapshot} already: another build was published "
-                "first. Nothing was changed."
+                f"{', '.join(newer)} was published by another build since this one began. Nothing was changed: what is "
+                "new is taken up by the next build."
             )
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, MODELLED)}")
-        for model in models:
-            connection.execute(
-                f"CREATE OR REPLACE VIEW {quote(CATALOG, MODELLED, model)} AS "
-                f"SELECT * FROM {quote(CATALOG, BUILD, model)} AT (VERSION => {int(snapshot)})"
-            )
+        publication = 1 + max((one.publication_id for one in now.values()), default=0)
+        for change in changes:
+            _apply(connection, change, now.get(change.model))
         ledger.record_publication(
             connection,
             *(
-                ledger.Publication(publication, model, snapshot, run_id, at, rows[model], built_from)
-                for model, built_from in models.items()
+                Publication(publication, change.model, snapshot, run_id, at, change.total, change.built_from)
+                for change in changes
             ),
         )
+        ledger.record_audit(connection, *verdicts)
         return publication
 
     return commit(lake, work)
 
 
-def _rows(lake: Lakehouse, model: str, snapshot: int) -> int:
-    """How many rows a model's table had at a snapshot."""
-    table = Table(BUILD, model)
-    try:
-        return row_count(lake, table, f" AT (VERSION => {int(snapshot)})")
-    except duckdb.Error as error:
-        raise PlatformError(
-            f"{table} cannot be published at version {snapshot}: {str(error).splitlines()[0]} "
-            "Nothing was published. Build it first (`dbt build`), then publish the snapshot that it was built in."
-        ) from None
+def _apply(connection: duckdb.DuckDBPyConnection, change: Change, before: Publication | None) -> None:
+    table = modelled_table(change.model)
+    if change.replaces:
+        existing = column_types(connection, table)
+        same = list(existing.items()) == list(change.columns.items())
+        if same and before is not None and before.rows <= DELETED_ROWS:
+            connection.execute(f"DELETE FROM {table.sql}")
+        elif existing:
+            connection.execute(f"DROP TABLE {table.sql}")
+    elif change.deletes:
+        connection.execute(
+            f"DELETE FROM {table.sql} WHERE rowid IN (SELECT deleted FROM read_parquet({literal(change.deletes)}))"
+        )
+    ensure_table(connection, table, dict(change.columns))
+    if change.rows.rows:
+        register(connection, table, [change.rows])

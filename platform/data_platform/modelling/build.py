@@ -1,34 +1,36 @@
-"""Build, audit, publish: dbt builds into the schema `build`, the contracts are held against what it built, and only if
-all passes do the published views move, together, to that snapshot. How dbt is run is in `dbt`, how views move in
-`lakehouse.publish`.
+"""Build, audit, publish: dbt computes the models into files that nobody sees, from the lakehouse as it stood when the
+build began; the contracts are held against what it computed, and only if all passes does one short commit publish it.
+No lock is held before that commit. How dbt is run is in `dbt`, how a model is computed in `landing`, how it is
+published in `lakehouse.publish`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-
-import duckdb
 
 from data_platform.contracts.contract import Contract, name_of
 from data_platform.contracts.relation import audit_relation
 from data_platform.contracts.violations import Violation, counted, fatal
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.publish import BUILD, publish
-from data_platform.lakehouse.sql import literal, quote_all
-from data_platform.lakehouse.tables import MODELLED, Table, column_types
-from data_platform.lakehouse.transaction import commit
+from data_platform.lakehouse.ledger import Audit
+from data_platform.lakehouse.publish import Change, publish
+from data_platform.lakehouse.sql import literal, quote
+from data_platform.lakehouse.tables import MODELLED
+from data_platform.lakehouse.transaction import CommitError, commit, discard
 from data_platform.modelling import dbt
+from data_platform.modelling.landing import Landing
+from data_platform.modelling.pin import MEMORY, Pin, open_pinned, pinned, show
+from data_platform.modelling.views import replace_views
 
 WITHOUT_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
 """Unit tests are about the SQL, not about the data: they are the developers' and CI's."""
 
 FAILED = ("error", "fail", "runtime error")
-BUILT = ("model", "snapshot")
 NOT_BUILT = "Not built"
 MESSAGE_CHARACTERS = 200
 
@@ -63,31 +65,60 @@ def build_and_publish(
 ) -> list[ModelResult]:
     """Build the selected models, audit them, and publish all of them if all passed, none otherwise.
 
-    `full_refresh` builds incremental models from nothing. Raises PlatformError when nothing could be built: a staged
-    table is missing, a model that the selected ones read is not fit to be read, dbt cannot run.
+    `full_refresh` builds incremental models from nothing. Raises PlatformError when nothing could be built (a staged
+    table or a model that the selected ones read does not exist, dbt cannot run), ConcurrentStepError when another build
+    published one of the models meanwhile.
     """
     ledger.ensure_ledger(lake)
+    replace_views(lake)
     selected = dbt.in_order(manifest, selected)
-    _require_staged(lake, manifest, selected)
-    _require_sound(lake, manifest, selected)
     flags = ["--full-refresh"] if full_refresh else []
-    # dbt commits once for each model and cannot take turns with our writers by itself.
-    with writer_lock(lake.settings):
-        steps = ledger.staged_steps(lake)
-        nodes = dbt.build(project, lake.settings, [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected], log)
-        snapshot = current_snapshot(lake.connection)
-    results = [_tested(model, manifest, nodes, selected) for model in selected]
-    results = [_audited(lake, manifest, result, contracts.get(result.model), snapshot) for result in results]
-    _record(lake, results, contracts, run_id)
-    if not all(result.passed for result in results):
-        return results
-    publication = publish(lake, taken_in(lake, manifest, selected, steps), snapshot, run_id=run_id)
+    with pinned(lake) as pin, open_pinned(pin) as reader, _discarded(lake, pin) as keep:
+        snapshot = current_snapshot(reader.connection)
+        steps = ledger.staged_steps(reader)
+        _require_staged(manifest, selected, steps)
+        _require_published(reader, manifest, selected)
+        arguments = [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected]
+        nodes = dbt.build(project, lake.settings, pin.folder, arguments, log)
+        landings = pin.landings
+        for landing in landings.values():
+            show(reader.connection, landing.model, landing.query)
+        results = [_tested(model, manifest, nodes, selected) for model in selected]
+        results = [
+            _audited(reader, result, contracts.get(result.model), landings.get(result.model)) for result in results
+        ]
+        verdicts = [_verdict(result, contracts.get(result.model), run_id) for result in results]
+        if not all(result.passed for result in results):
+            commit(lake, lambda connection: ledger.record_audit(connection, *verdicts))
+            return results
+        taken = taken_in(reader, manifest, selected, steps)
+        changes = [_change(landings[model], taken[model]) for model in selected]
+        keep.extend(change.rows.path for change in changes if change.rows.rows)
+        before = ledger.published(reader)
+        publication = publish(lake, changes, snapshot, before, run_id=run_id, verdicts=verdicts)
     return [replace(result, published=True, publication=publication, snapshot=snapshot) for result in results]
 
 
-def _require_staged(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
+@contextmanager
+def _discarded(lake: Lakehouse, pin: Pin) -> Iterator[list[str]]:
+    """Remove the files of the models that were computed on a pin, except those that the block says are to stay: all of
+    them if it fails, unless the failure is that of a commit, of which it may be unknown whether it took place."""
+    keep: list[str] = []
+    try:
+        yield keep
+    except CommitError:
+        raise
+    except BaseException:
+        keep.clear()
+        raise
+    finally:
+        for landing in pin.landings.values():
+            if landing.rows.path not in keep:
+                discard(lake, landing.rows.path)
+
+
+def _require_staged(manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]) -> None:
     ancestors = dbt.staged_ancestors(manifest)
-    steps = ledger.staged_steps(lake)
     missing = sorted({table for model in selected for table in ancestors[model] if table not in steps})
     if missing:
         raise PlatformError(
@@ -96,30 +127,26 @@ def _require_staged(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequ
         )
 
 
-def _require_sound(lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
-    """Models that are read but not built again lie in `build` as they were last built: that must have passed."""
+def _require_published(reader: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
+    """Models that are read but not built again are read as they are published."""
     direct = dbt.parents(manifest)
-    published = ledger.published(lake)
-    verdicts = {one.table: one.passed for one in ledger.last_verdicts(lake, "build")}
+    published = ledger.published(reader)
     for model in selected:
         for parent in sorted(direct[model].models - set(selected)):
-            if parent in published and verdicts.get(parent, True):
-                continue
-            why = (
-                "broke its contract or its tests when it was last built" if parent in published else "is not built yet"
-            )
-            raise PlatformError(
-                f"{model} is built from {parent}, which {why}. Build both: `dp run modelled/{parent} modelled/{model}`."
-            )
+            if parent not in published:
+                raise PlatformError(
+                    f"{model} is built from {parent}, which is not published yet. Build both: "
+                    f"`dp run modelled/{parent} modelled/{model}`."
+                )
 
 
 def taken_in(
-    lake: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]
+    reader: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]
 ) -> dict[str, dict[str, int]]:
     """The last staging step that each of the selected models, just built, took in of each staged table. A table that
     it reads through a model which was not built again is as old as that model."""
     direct = dbt.parents(manifest)
-    published = ledger.published(lake)
+    published = ledger.published(reader)
     taken: dict[str, dict[str, int]] = {}
     for model in dbt.in_order(manifest, selected):
         own = {table: steps[table] for table in direct[model].staged}
@@ -130,11 +157,15 @@ def taken_in(
     return taken
 
 
+def _change(landing: Landing, taken: Mapping[str, int]) -> Change:
+    return Change(landing.model, landing.columns, landing.rows, landing.total, taken, landing.replaces, landing.deletes)
+
+
 def _tested(
     model: str, manifest: Mapping[str, Any], nodes: Sequence[dbt.NodeResult], selected: Sequence[str]
 ) -> ModelResult:
     """What dbt says of a model: whether it was built, and which of its tests failed."""
-    built = [node for node in nodes if node.unique_id.split(".")[0] in BUILT and node.unique_id.split(".")[2] == model]
+    built = [node for node in nodes if node.unique_id.split(".")[::2] == ["model", model]]
     tests = [node for node in nodes if model in dbt.tested_models(manifest, node.unique_id, selected)]
     violations = [
         Violation(
@@ -159,24 +190,18 @@ def _tested(
 
 
 def _audited(
-    lake: Lakehouse,
-    manifest: Mapping[str, Any],
-    result: ModelResult,
-    contract: type[Contract] | None,
-    snapshot: int,
+    reader: Lakehouse, result: ModelResult, contract: type[Contract] | None, landing: Landing | None
 ) -> ModelResult:
-    if contract is None or result.verdict.startswith(NOT_BUILT):
+    """The contract held against the rows that are new, so that the cost follows the increment; uniqueness against the
+    model as it will be."""
+    if contract is None or landing is None or result.verdict.startswith(NOT_BUILT):
         return result
-    # What is audited is what will be published, whatever another build makes of the table meanwhile.
-    relation = f"{Table(BUILD, result.model).sql} AT (VERSION => {snapshot})"
+    rows = f"SELECT * FROM read_parquet({literal(landing.rows.path)})"
     try:
-        # A transaction of each model's own: one that cannot be read would spoil it for those after it.
-        with lake.reading():
-            rows = changed_rows(lake, manifest, result.model, snapshot)
-            verdict = audit_relation(lake, relation, contract, rows=rows)
+        verdict = audit_relation(reader, quote(MEMORY, MODELLED, result.model), contract, rows=rows)
     except PlatformError as error:
         return replace(result, passed=False, verdict=f"{result.verdict} {error}")
-    told = f"{result.verdict} {verdict.rows:,} rows " + (
+    outcome = (
         f"satisfy {name_of(contract)}."
         if verdict.passed
         else f"audited, {counted(verdict.rows_failed)} break {name_of(contract)}."
@@ -184,58 +209,24 @@ def _audited(
     return replace(
         result,
         passed=result.passed and verdict.passed,
-        verdict=told,
+        verdict=f"{result.verdict} {verdict.rows:,} rows {outcome}",
         rows_audited=verdict.rows,
         violations=[*result.violations, *verdict.violations],
         rows_failed=verdict.rows_failed,
     )
 
 
-def changed_rows(lake: Lakehouse, manifest: Mapping[str, Any], model: str, snapshot: int) -> str:
-    """SQL for the rows of a model, as of a snapshot, that were not audited before: of an incremental model those
-    inserted since it was published, so that the audit's cost follows the increment; else all.
-
-    Rows that came after the publication and are gone again by `snapshot` (a build that was refused, then repaired)
-    are left out: only the newest version of each row that is still there counts.
-    """
-    table = Table(BUILD, model)
-    now = f"{table.sql} AT (VERSION => {snapshot})"
-    last = ledger.published(lake).get(model)
-    if last is None or dbt.materialization(manifest, model) != "incremental":
-        return f"SELECT * FROM {now}"
-    columns = quote_all(column_types(lake.connection, table))
-    return (
-        f"SELECT {columns} FROM ducklake_table_insertions({literal(CATALOG)}, {literal(BUILD)}, {literal(model)}, "
-        f"{last.snapshot_id + 1}, {snapshot}) WHERE rowid IN (SELECT rowid FROM {now}) "
-        "QUALIFY row_number() OVER (PARTITION BY rowid ORDER BY snapshot_id DESC) = 1"
+def _verdict(result: ModelResult, contract: type[Contract] | None, run_id: str) -> Audit:
+    return Audit(
+        kind="build",
+        layer=MODELLED,
+        source=None,
+        table=result.model,
+        run_id=run_id,
+        contract=name_of(contract) if contract else None,
+        audited_at=datetime.now(UTC),
+        passed=result.passed,
+        rows_checked=result.rows_audited,
+        rows_failed=result.rows_failed,
+        violations=result.violations,
     )
-
-
-def _record(
-    lake: Lakehouse, results: Sequence[ModelResult], contracts: Mapping[str, type[Contract]], run_id: str
-) -> None:
-    """The verdicts, whichever way they went."""
-
-    def work(connection: duckdb.DuckDBPyConnection) -> None:
-        at = datetime.now(UTC)
-        ledger.record_audit(
-            connection,
-            *(
-                ledger.Audit(
-                    kind="build",
-                    layer=MODELLED,
-                    source=None,
-                    table=result.model,
-                    run_id=run_id,
-                    contract=name_of(contracts[result.model]) if result.model in contracts else None,
-                    audited_at=at,
-                    passed=result.passed,
-                    rows_checked=result.rows_audited,
-                    rows_failed=result.rows_failed,
-                    violations=result.violations,
-                )
-                for result in results
-            ),
-        )
-
-    commit(lake, work)

@@ -21,8 +21,8 @@ from filelock import FileLock
 
 from data_platform.contracts.contract import Contract
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.connect import attach_url, install_extensions
 from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.modelling.landing import refused
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -30,13 +30,19 @@ if TYPE_CHECKING:
 PARTIAL_PARSE = "partial_parse.msgpack"
 
 TEST = "LogTestResult"
-RESULTS = ("LogModelResult", "LogSnapshotResult", "LogNodeResult", TEST)
+RESULTS = ("LogModelResult", "LogNodeResult", TEST)
 """dbt's events about the end of a node."""
 
 STAGED = "staged_"
 """How the schemas of staged tables begin."""
 
-PUBLISHABLE = ("table", "incremental", "snapshot")
+PUBLISHABLE = ("table", "incremental")
+
+BUILD_VARIABLE = "DBT_BUILD"
+"""By which the profile tells the plugin the folder of the pin that dbt is to read."""
+
+MACROS = "macros/materializations.sql"
+"""The file of the project that has models computed by the platform."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def manifest(project: Project, settings: Settings) -> Mapping[str, Any]:
                 shutil.copyfile(parse.target / PARTIAL_PARSE, _parsed(project, "msgpack"))
                 parse.manifest.replace(parsed)
     loaded: Mapping[str, Any] = json.loads(parsed.read_text(encoding="utf-8"))
-    _require_tables(loaded)
+    _require_publishable(loaded)
     return loaded
 
 
@@ -112,26 +118,58 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.glob(pattern) if path.is_file())
 
 
-def _require_tables(manifest: Mapping[str, Any]) -> None:
-    views = {name: kind for name in models(manifest) if (kind := materialization(manifest, name)) not in PUBLISHABLE}
-    if views:
-        named = ", ".join(f"{name} ({kind})" for name, kind in views.items())
+def _require_publishable(manifest: Mapping[str, Any]) -> None:
+    """Raise PlatformError, naming all of them, if the project has nodes that the platform cannot build."""
+    reasons = [f"{node['name']}: {reason}" for node in manifest["nodes"].values() if (reason := _unpublishable(node))]
+    if reasons:
+        raise PlatformError("These models cannot be published:\n" + "\n".join(reasons))
+    macros = {macro["name"] for macro in manifest["macros"].values() if macro["package_name"] != "dbt_duckdb"}
+    lacking = [kind for kind in PUBLISHABLE if f"materialization_{kind}_duckdb" not in macros]
+    if lacking:
         raise PlatformError(
-            f"A published model stands at one snapshot, which only a table can: {named}. Materialize as "
-            f"{', '.join(PUBLISHABLE)}, or as ephemeral, which is no table of its own."
+            f"The project has no materialization for {', '.join(lacking)}, by which the platform computes a model "
+            f"where nobody sees it. Copy {MACROS} from the dbt project that comes with the platform into it."
         )
 
 
+def _unpublishable(node: Mapping[str, Any]) -> str:
+    kind = node["config"].get("materialized")
+    if node["resource_type"] == "seed":
+        return "a seed is not loaded here. Read the file as a source (data_platform.components.FileSource)."
+    if node["resource_type"] == "snapshot":
+        return (
+            "a snapshot is not supported. Keep history in an incremental model, which knows what is published as "
+            "{{ this }}."
+        )
+    if node["resource_type"] != "model" or kind == "ephemeral":
+        return ""
+    if kind not in PUBLISHABLE:
+        return (
+            f"a {kind} is no table. Materialize it as {' or '.join(PUBLISHABLE)}, or as ephemeral, which is part of "
+            "the models that read it."
+        )
+    if node["language"] != "sql":
+        return f"a model in {node['language']} is not supported, only SQL is."
+    if node["alias"] != node["name"]:
+        return f"an alias ({node['alias']}) is not supported: a model is published under its own name."
+    return refused(node["config"])
+
+
 def build(
-    project: Project, settings: Settings, arguments: Sequence[str], log: Callable[[str], object] | None = None
+    project: Project,
+    settings: Settings,
+    folder: Path,
+    arguments: Sequence[str],
+    log: Callable[[str], object] | None = None,
 ) -> list[NodeResult]:
-    """Run `dbt build` from what `manifest` parsed, as long as the project has not changed since; else it is parsed
-    anew. The artifacts in JSON are not written: the ledger and Dagster's events tell what they would."""
+    """Run `dbt build` on the lakehouse that is pinned in a folder (see `pin`), from what `manifest` parsed, as long as
+    the project has not changed since; else it is parsed anew. The artifacts in JSON are not written: the ledger and
+    Dagster's events hold what they would."""
     from dbt.contracts.graph.manifest import Manifest
 
     parsed = _parsed(project, "msgpack")
     known = Manifest.from_msgpack(parsed.read_bytes()) if parsed.exists() else None
-    return invoke(project, settings, ["build", "--no-write-json", *arguments], log, known)
+    return invoke(project, settings, ["build", "--no-write-json", *arguments], log, known, folder)
 
 
 def invoke(
@@ -140,25 +178,31 @@ def invoke(
     arguments: Sequence[str],
     log: Callable[[str], object] | None = None,
     manifest: "Manifest | None" = None,
+    folder: Path | None = None,
 ) -> list[NodeResult]:
-    """Run a dbt command in this process and return the results of its nodes, failed ones included.
+    """Run a dbt command in this process and return the results of its nodes, failed ones included. What it computes can
+    be published if it runs on the pin of a `folder`, else it goes with the command.
 
     Raises PlatformError when dbt could not run at all (it cannot parse the project, or reach the lakehouse).
     """
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner  # takes more than a second to import
 
-    def heard(event: Any) -> None:
-        # A test that passed is no news: it is counted in its model's check.
-        told = event.info.name in RESULTS and not (event.info.name == TEST and event.info.level == "info")
-        if log is not None and told:
+    def on_event(event: Any) -> None:
+        # A test that passed is counted in its model's check.
+        passed = event.info.name == TEST and event.info.level == "info"
+        if log is not None and event.info.name in RESULTS and not passed:
             log(event.info.msg)
 
     folders = ["--project-dir", str(project.folder), "--profiles-dir", str(project.folder)]
     places = ["--target-path", str(project.target), "--log-path", str(project.target / "logs")]
     quiet = ["--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
-    target = ["--target", "lake" if settings.data_is_local else "object_store"]
-    with _environment(dbt_environment(settings)):
-        done = dbtRunner(manifest, callbacks=[heard]).invoke([*arguments, *folders, *places, *target, *quiet])
+    try:
+        with _environment({BUILD_VARIABLE: str(folder or "")}):
+            done = dbtRunner(manifest, callbacks=[on_event]).invoke([*arguments, *folders, *places, *quiet])
+    finally:
+        # dbt-duckdb would keep its database, and the lakehouse as this command saw it, for the next one.
+        DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
     if done.exception is not None:
         why = str(done.exception).replace(settings.catalog, redact_url(settings.catalog))
         raise PlatformError(f"dbt could not {arguments[0]} {project.folder}: {why}") from None
@@ -173,27 +217,6 @@ def invoke(
         )
         for result in results
     ]
-
-
-def dbt_environment(settings: Settings) -> dict[str, str]:
-    """The variables by which the project's profile finds the lakehouse."""
-    endpoint = os.environ.get("S3_ENDPOINT")
-    store = (
-        {
-            "DBT_S3_ENDPOINT": endpoint.split("://")[-1],
-            "DBT_S3_URL_STYLE": "path",
-            "DBT_S3_USE_SSL": str(not endpoint.startswith("http://")).lower(),
-        }
-        if endpoint
-        else {}
-    )
-    return {
-        "DBT_LAKEHOUSE_ATTACH": attach_url(settings),
-        "DBT_LAKEHOUSE_DATA": settings.data,
-        "DBT_DUCKDB_EXTENSIONS": str(install_extensions(settings)),
-        "DBT_DUCKDB_SPILL": str(settings.spool / "dbt"),
-        **store,
-    }
 
 
 @contextmanager
@@ -215,20 +238,13 @@ def _built(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {
         node_id: node["name"]
         for node_id, node in manifest["nodes"].items()
-        if node["resource_type"] in ("model", "snapshot") and node["config"]["materialized"] != "ephemeral"
+        if node["resource_type"] == "model" and node["config"]["materialized"] != "ephemeral"
     }
 
 
 def models(manifest: Mapping[str, Any]) -> list[str]:
     """The names of the project's models. An ephemeral one is part of those that read it."""
     return list(_built(manifest).values())
-
-
-def materialization(manifest: Mapping[str, Any], model: str) -> str:
-    """How a model is built: `table`, `incremental`, `snapshot`..."""
-    node_id = next(node_id for node_id, name in _built(manifest).items() if name == model)
-    kind: str = manifest["nodes"][node_id]["config"]["materialized"]
-    return kind
 
 
 @dataclass(frozen=True)
@@ -311,10 +327,10 @@ def contracts_of(module: str, names: Sequence[str]) -> dict[str, type[Contract]]
     # A contract that others of the module extend is their base, not a table's.
     bases = {base for one in own for base in one.__mro__[1:]}
     contracts = {_snake(one.__name__): one for one in own if one not in bases}
-    strangers = sorted(set(contracts) - set(names))
-    if strangers:
+    unknown = sorted(set(contracts) - set(names))
+    if unknown:
         raise PlatformError(
-            f"{module} has contracts for {', '.join(strangers)}, which are no models. The models: {', '.join(names)}."
+            f"{module} has contracts for {', '.join(unknown)}, which are no models. The models: {', '.join(names)}."
         )
     return contracts
 

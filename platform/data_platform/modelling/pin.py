@@ -1,0 +1,159 @@
+"""The lakehouse held still for a build: attached read-only, at one snapshot, whatever other steps commit meanwhile. dbt
+(through `plugin`) and the audit each open it for themselves, from the same `Pin`.
+
+On PostgreSQL DuckLake attaches a snapshot by its number. On SQLite the catalog's file is copied, which takes
+milliseconds: DuckDB reads SQLite without isolation, and a query on the copy cannot meet maintenance halfway.
+"""
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.connect import (
+    CATALOG,
+    Lakehouse,
+    attach_url,
+    database,
+    install_extensions,
+    load_ducklake,
+)
+from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.sql import literal, quote
+from data_platform.lakehouse.tables import MODELLED
+
+if TYPE_CHECKING:
+    from data_platform.modelling.landing import Landing
+
+MEMORY = "memory"
+"""DuckDB's name for an in-memory database."""
+
+COPY = "catalog.sqlite"
+
+_pins: dict[str, "Pin"] = {}
+"""Those of this process, by folder: dbt passes on a text only."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A lakehouse at one snapshot. `settings` name the catalog to attach (a copy of it, on SQLite), `snapshot` the
+    version at which to attach it (None for the newest), `folder` takes what a build writes besides the rows of its
+    models. `publishes` tells whether those may be published: else they go to `folder` as well. `exists` is false where
+    nothing was ever loaded: then an empty database stands for the lakehouse. `landings` are the models that were
+    computed on this pin so far.
+    """
+
+    settings: Settings
+    folder: Path
+    snapshot: int | None
+    publishes: bool
+    exists: bool = True
+    landings: dict[str, "Landing"] = field(default_factory=dict)
+
+
+@contextmanager
+def pinned(lake: Lakehouse) -> Iterator[Pin]:
+    """The lakehouse as it stands now, for the time of the block. The folder is removed afterwards."""
+    lake.settings.spool.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=lake.settings.spool) as folder:
+        snapshot = None if lake.settings.catalog_is_sqlite else current_snapshot(lake.connection)
+        pin = _pin(lake.settings, Path(folder), snapshot, publishes=True)
+        _pins[folder] = pin
+        try:
+            yield pin
+        finally:
+            del _pins[folder]
+
+
+def pin_in(folder: str) -> Pin:
+    """The pin of this process that has a folder. Raises PlatformError if there is none."""
+    if folder not in _pins:
+        raise PlatformError(f"No build of this process has the folder {folder}. Unset DBT_BUILD.")
+    return _pins[folder]
+
+
+def pin_by_hand(settings: Settings, folder: Path) -> Pin:
+    """A pin for dbt in a terminal. On PostgreSQL each statement sees the newest snapshot."""
+    return _pin(settings, folder, None, publishes=False)
+
+
+def _pin(settings: Settings, folder: Path, snapshot: int | None, *, publishes: bool) -> Pin:
+    if not settings.catalog_is_sqlite:
+        return Pin(settings, folder, snapshot, publishes)
+    if not Path(settings.catalog).exists():
+        return Pin(settings, folder, None, publishes, exists=False)
+    with (
+        closing(sqlite3.connect(f"{Path(settings.catalog).absolute().as_uri()}?mode=ro", uri=True)) as catalog,
+        closing(sqlite3.connect(folder / COPY)) as copy,
+    ):
+        catalog.backup(copy)
+    return Pin(replace(settings, catalog=str(folder / COPY)), folder, None, publishes)
+
+
+@contextmanager
+def open_pinned(pin: Pin) -> Iterator[Lakehouse]:
+    """The pinned lakehouse, open for reading, in a database that also shows the published models as dbt does."""
+    connection = database(pin.settings)
+    try:
+        attach(connection, pin)
+        yield Lakehouse(pin.settings, connection)
+    finally:
+        connection.close()
+
+
+def connection_config(settings: Settings) -> dict[str, Any]:
+    """How dbt's own in-memory DuckDB is set up, as `connect.database` sets up ours."""
+    settings.spool.mkdir(parents=True, exist_ok=True)
+    return {
+        "extension_directory": str(install_extensions(settings)),
+        "autoinstall_known_extensions": "false",
+        "python_enable_replacements": "false",
+        # They were verified when they were copied.
+        "allow_unsigned_extensions": "true",
+        "temp_directory": str(settings.spool / "dbt"),
+        "memory_limit": settings.memory,
+        "preserve_insertion_order": "false",
+    }
+
+
+def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:
+    """Attach a pinned lakehouse to an in-memory database, and show each published model in the schema `modelled` of
+    that database. Raises PlatformError if the lakehouse cannot be reached."""
+    settings = pin.settings
+    connection.execute("LOAD icu")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # dates are taken from instants
+    if not pin.exists:
+        connection.execute(f"ATTACH ':memory:' AS {CATALOG}")
+        return
+    load_ducklake(connection, settings)
+    connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
+    options = ["READ_ONLY", f"DATA_PATH {literal(settings.data)}"]
+    if pin.snapshot is not None:
+        options.append(f"SNAPSHOT_VERSION {pin.snapshot}")
+    try:
+        connection.execute(f"ATTACH {literal(attach_url(settings))} AS {CATALOG} ({', '.join(options)})")
+    except duckdb.Error as error:
+        text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0]
+        raise PlatformError(
+            f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} for the models: {text} "
+            "Check LAKEHOUSE_CATALOG, and that the server answers."
+        ) from None
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(MEMORY, MODELLED)}")
+    for (model,) in connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE (database_name, schema_name) = ($1, $2) "
+        "UNION ALL SELECT view_name FROM duckdb_views() WHERE (database_name, schema_name) = ($1, $2)",
+        [CATALOG, MODELLED],
+    ).fetchall():
+        show(connection, model, f"SELECT * FROM {quote(CATALOG, MODELLED, model)}")
+
+
+def show(connection: duckdb.DuckDBPyConnection, model: str, query: str) -> None:
+    """Let `{{ ref(model) }}` and `{{ this }}` mean a query from now on."""
+    connection.execute(f"CREATE OR REPLACE VIEW {quote(MEMORY, MODELLED, model)} AS {query}")
