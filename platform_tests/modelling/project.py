@@ -114,7 +114,7 @@ class SmallProject:
 def staged(source: str, table: str, step: int) -> ledger.Staging:
     """What the ledger says of a staging step that was done by hand."""
     at = datetime.now(UTC)
-    return ledger.Staging(source, table, step, "r", "increment", "staged", at, at, step, step)
+    return ledger.Staging(source, table, step, "r", "rows", "staged", at, at, step, step)
 
 
 def small_project(folder: Path, settings: Settings) -> SmallProject:
