@@ -12,7 +12,6 @@ from platform_tests import workers
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
-from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table, run_query, snapshots
 from data_platform.lakehouse.maintenance import maintain
@@ -131,14 +130,19 @@ def test_expired_versions_are_gone_with_a_clear_error_and_the_present_stays(lake
         read_table(lake, "raw/growing/entries", str(first))
 
 
-def test_pinned_versions_outlive_their_time(lake: Lakehouse) -> None:
+def test_what_models_were_computed_from_and_pinned_versions_outlive_their_time(lake: Lakehouse) -> None:
+    step(lake)
+    query = "SELECT count(*) AS rows FROM raw_growing.entries AT (VERSION => {})"
+    used = workers.publish_query(lake, "totals", query, {"growing/entries": 1}, run_id="r")
     pinned = step(lake)
     pin = [pinned, datetime.now(UTC)]
     commit(lake, lambda c: c.execute("INSERT INTO platform.pins VALUES ('training', ?, 'model 1', ?)", pin))
     doomed = step(lake)
     step(lake)
     maintain(lake, keep_snapshots=NOW, keep_files=NOW)
-    assert count(lake, "raw/growing/entries", str(pinned)) == 40
+    assert lake.connection.execute("SELECT * FROM modelled.totals").fetchall() == [(40,)]
+    assert count(lake, "raw/growing/entries", str(used)) == 40
+    assert count(lake, "raw/growing/entries", str(pinned)) == 80
     with pytest.raises(PlatformError, match="cannot be read"):
         read_table(lake, "raw/growing/entries", str(doomed))
 

@@ -5,7 +5,6 @@ On PostgreSQL DuckLake attaches a snapshot by its number. On SQLite the catalog'
 milliseconds: DuckDB reads SQLite without isolation, and a query on the copy cannot meet maintenance halfway.
 """
 
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from data_platform.lakehouse.connect import (
     attach_url,
     database,
     install_extensions,
-    object_store_secret,
+    load_ducklake,
 )
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.settings import Settings, redact_url
@@ -133,11 +132,8 @@ def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:
     if not pin.exists:
         connection.execute(f"ATTACH ':memory:' AS {CATALOG}")
         return
-    connection.execute("LOAD ducklake")
+    load_ducklake(connection, settings)
     connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
-    if not settings.data_is_local:
-        connection.execute("LOAD httpfs")
-        connection.execute(object_store_secret(os.environ))
     options = ["READ_ONLY", f"DATA_PATH {literal(settings.data)}"]
     if pin.snapshot is not None:
         options.append(f"SNAPSHOT_VERSION {pin.snapshot}")
