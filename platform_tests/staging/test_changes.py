@@ -271,7 +271,7 @@ def small_lake(home: Path) -> Iterator[Settings]:
         yield Settings(home, f"{folder}/catalog.sqlite", f"{folder}/data")
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_however_changes_are_split_into_loads_and_steps_the_table_is_the_models(
     small_lake: Settings, steps: list[tuple[list[Change], str]]

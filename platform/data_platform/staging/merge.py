@@ -51,8 +51,8 @@ class Merge:
 def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporary: ExitStack) -> Merge:
     """Keep the newest version of each key, among the `accepted` rows and, if the staged rows stay, against them.
 
-    `accepted` is a file of the staged table, or, of changes, one in the spool folder, which the caller removes. What
-    is made along the way lives as long as `temporary`.
+    `accepted` is a file of the staged table (`Recipe.direct`), or one in the spool folder, which the caller removes.
+    What is made along the way lives as long as `temporary`.
     """
     again = _staged_again(plan)
     repeated = _count(plan.lake.connection, f"{plan.recipe.staged.sql} WHERE {of_loads(again)}") if again else 0
@@ -90,7 +90,7 @@ def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporar
 def _newest(plan: Plan, winners: str, file: DataFile | None, truncated: Place | None) -> Newest:
     if not plan.recipe.key:
         return Newest(None, truncated)
-    if plan.recipe.changes:
+    if not plan.recipe.direct:
         return Newest(winners, truncated)
     return Newest(f"read_parquet({literal(file.path)})" if file is not None else None)
 
@@ -194,14 +194,14 @@ def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitS
 def _write_kept(plan: Plan, accepted: DataFile, winners: str, found: _Compared, *, unchanged: bool) -> DataFile | None:
     """The rows that stay as a file of the staged table: the accepted one, if all of them do and it is one already."""
     recipe = plan.recipe
-    if unchanged and not recipe.changes:
+    if unchanged and recipe.direct:
         return accepted
     anti = f" ANTI JOIN {found.newer.sql} USING ({quote_all(recipe.key)})" if found.newer and found.newer_rows else ""
     versions = f" WHERE {OPERATION} <> {literal(DELETE)}" if recipe.changes else ""
     kept = copy_to(
         plan.lake, f"SELECT {quote_all(plan.types)} FROM {winners}{anti}{versions}", new_path(plan.lake, recipe.staged)
     )
-    if not recipe.changes:
+    if recipe.direct:
         discard(plan.lake, accepted.path)
     return kept
 

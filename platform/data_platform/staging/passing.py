@@ -29,7 +29,7 @@ from data_platform.staging.batches import (
     stage_changes,
 )
 from data_platform.staging.plan import Plan
-from data_platform.staging.recipe import OPERATION, ORDER, StagingResult
+from data_platform.staging.recipe import APPLIED, OPERATION, ORDER, StagingResult
 
 SAMPLED = 100
 """Rows of each reason that are kept of a step that is refused."""
@@ -80,10 +80,10 @@ class _Pass:
             certain = self._certainly_refused()
             self._keep_bad(raw, [*staged, *removals], everything=not certain)
             if not certain:
-                yield from _arrow([*staged, *removals])
+                yield from _arrow(plan, [*staged, *removals])
         if self.first_order is not None and not plan.chosen.replaces and not self._certainly_refused():
             for raw in _later_removals(plan, self.first_order):
-                yield from _arrow(_stage(plan, raw, known)[1])
+                yield from _arrow(plan, _stage(plan, raw, known)[1], applied=True)
 
     def _count(self, raw: pl.DataFrame, staged: Sequence[Audited], removals: Sequence[Audited]) -> None:
         parts = [*staged, *removals]
@@ -154,9 +154,10 @@ def _first_of_each_reason(entries: pl.DataFrame) -> pl.DataFrame:
     return entries.join(first.select("quarantine_id").unique(), on="quarantine_id", how="semi")
 
 
-def _arrow(parts: Sequence[Audited]) -> Iterator[pa.RecordBatch]:
+def _arrow(plan: Plan, parts: Sequence[Audited], *, applied: bool = False) -> Iterator[pa.RecordBatch]:
     for part in parts:
-        yield from part.good.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+        rows = part.good.with_columns(pl.lit(applied).alias(APPLIED)) if plan.recipe.changes else part.good
+        yield from rows.select(plan.schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
 
 
 def _later_removals(plan: Plan, first: int) -> Iterator[pl.DataFrame]:

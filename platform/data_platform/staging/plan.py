@@ -13,13 +13,14 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import column_types, duckdb_types
 from data_platform.staging.choice import Input
-from data_platform.staging.recipe import ADDED, OPERATION, Recipe, audited_schema, resolved
+from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, Recipe, audited_schema, resolved
 
 
 @dataclass(frozen=True)
 class Plan:
     """One step under way. `schema` has the columns of audited rows, `types` those of the staged table as the contract
-    wants them (DuckDB types by name), `stored` as they are: empty if there is no table yet."""
+    wants them (DuckDB types by name), `stored` as they are: empty if there is no table yet. `versions` are those of the
+    history."""
 
     lake: Lakehouse
     recipe: Recipe
@@ -30,6 +31,7 @@ class Plan:
     schema: pa.Schema
     types: dict[str, str]
     stored: dict[str, str]
+    versions: dict[str, str]
 
     @property
     def staging_id(self) -> int:
@@ -53,9 +55,10 @@ def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input,
         recipe = resolved(lake, recipe)
         schema = audited_schema(lake, recipe)
         types = {**duckdb_types(lake.connection, schema), **ADDED}
-        types.pop(OPERATION, None)
+        types = {name: kind for name, kind in types.items() if name not in (OPERATION, APPLIED, "_loaded_at")}
         stored = column_types(lake.connection, recipe.staged)
-    plan = Plan(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored)
+        versions = column_types(lake.connection, recipe.versions)
+    plan = Plan(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored, versions)
     if plan.stays:
         _require_same_contract(plan)
     return plan

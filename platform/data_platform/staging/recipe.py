@@ -30,6 +30,12 @@ text is compared as text. Absent where the contract has it, or where order of ar
 
 OPERATION, ORDER = CHANGE_COLUMNS
 
+APPLIED = "_applied"
+"""Marks deletes and truncates that an earlier step applied: they are read again to decide, not to be counted."""
+
+VALID_FROM = "_valid_from"
+"""Since when a version of the history holds."""
+
 ADDED = {"_staging_id": "BIGINT", "_staged_at": "TIMESTAMP WITH TIME ZONE"}
 
 StagingFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -70,6 +76,21 @@ class Recipe:
     def quarantine(self) -> Table:
         return quarantine_table(self.source, self.table)
 
+    @property
+    def versions(self) -> Table:
+        """Where the history keeps all versions."""
+        return Table(self.staged.schema, f"{self.table}_versions")
+
+    @property
+    def history_view(self) -> Table:
+        """The view of the versions with their validity."""
+        return Table(self.staged.schema, f"{self.table}_history")
+
+    @property
+    def direct(self) -> bool:
+        """Whether audited rows have just the columns of the staged table, so that their file may become part of it."""
+        return not (self.changes or self.history)
+
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The contract's columns."""
@@ -93,9 +114,9 @@ class Recipe:
     @cached_property
     def carried(self) -> tuple[str, ...]:
         """The columns that pass through the staging function beside the contract's."""
-        if self.changes:
-            return (*ROW_ID, OPERATION, ORDER)
-        return (*ROW_ID, VERSION) if self.version == VERSION else ROW_ID
+        version = (VERSION,) if self.version == VERSION else ()
+        changes = (OPERATION, ORDER) if self.changes else ()
+        return (*ROW_ID, *version, *changes, *(("_loaded_at",) if self.history else ()))
 
 
 @dataclass(frozen=True)
@@ -129,10 +150,18 @@ def resolved(lake: Lakehouse, recipe: Recipe) -> Recipe:
 def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
     """The Arrow schema of audited rows: the contract's columns, and those that are carried along."""
     columns = {column.name: column.dtype for column in recipe.columns}
-    carried = {"_load_id": pl.Int64, "_row": pl.Int64, OPERATION: pl.String, ORDER: pl.Int64}
+    carried = {
+        "_load_id": pl.Int64,
+        "_row": pl.Int64,
+        "_loaded_at": pl.Datetime("us", "UTC"),
+        OPERATION: pl.String,
+        ORDER: pl.Int64,
+    }
     types: dict[str, Any] = {**columns, **{name: carried[name] for name in recipe.carried if name != VERSION}}
     schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    return schema.append(pa.field(VERSION, _version_type(lake, recipe))) if VERSION in recipe.carried else schema
+    if VERSION in recipe.carried:
+        schema = schema.append(pa.field(VERSION, _version_type(lake, recipe)))
+    return schema.append(pa.field(APPLIED, pa.bool_())) if recipe.changes else schema
 
 
 def _version_type(lake: Lakehouse, recipe: Recipe) -> pa.DataType:

@@ -1,7 +1,7 @@
 """The staging step: raw rows become staged rows, in one transaction. Stage, audit, keep the newest version of each
 key, and show it all at once; what failed is in quarantine. How values are repaired is in `cleaning`, which raw rows
-are read in `choice`, how they are staged and audited in `passing`, which version wins in `merge`, which quarantine
-entries are closed in `closing`, what is said of a step that is refused in `refusal`.
+are read in `choice`, how they are staged and audited in `passing`, which version wins in `merge`, what is kept of the
+others in `history`, which quarantine entries are closed in `closing`, what is said of a refused step in `refusal`.
 
 Audited batches are written to a file that nobody sees. If no key occurs twice and none is staged already, that file is
 registered as it is; else the newest versions are written once more. So memory is bounded whatever the size, and the
@@ -41,6 +41,7 @@ from data_platform.lakehouse.transaction import (
 )
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
+from data_platform.staging.history import Versions, land_versions, require_versions, write_versions
 from data_platform.staging.merge import Merge, before, key_bounds, merge, of_loads
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
@@ -74,8 +75,9 @@ def stage_table(
     loaded = ledger.landed_without_rows(lake, recipe.source, recipe.table) if not head.number else 0
     if loaded:
         plan = plan_step(lake, recipe, head, Input("rows", "false", 1, loaded, replaces=False), run_id)
+        require_versions(plan)
         nothing = StagingResult(recipe.source, recipe.table, plan.staging_id, load_from=1, load_to=loaded)
-        return _land(plan, Merge(nothing), Closing(), None)
+        return _land(plan, Merge(nothing), Versions(), Closing(), None)
     return StagingResult(recipe.source, recipe.table, head.number)
 
 
@@ -108,6 +110,7 @@ def _step(
     replayed: TempRelation | None = None,
 ) -> StagingResult:
     plan = plan_step(lake, recipe, head, chosen, run_id)
+    require_versions(plan)
     files: list[DataFile] = []
     # A file is removed for what went wrong first, not for what comes of it when temporary tables are dropped.
     with ExitStack() as temporary, discarded_on_failure(lake, files):
@@ -117,10 +120,12 @@ def _step(
         if not passed.refused:
             merged = merge(plan, passed.accepted, passed.result, temporary)
             files += [merged.file] if merged.file is not None else []
+            versions = write_versions(plan, passed.accepted, temporary)
+            files += [versions.file] if versions.file is not None else []
             closing = find_closing(plan, merged.newest, spool, replayed, temporary)
             entries = write_entries(lake, plan.recipe.quarantine, spool, run_id, plan.started, closing.spooled)
             files += [entries] if entries is not None else []
-            return _land(plan, merged, closing, entries)
+            return _land(plan, merged, versions, closing, entries)
         sample = write_quarantine(lake, plan.recipe.quarantine, [passed.sample], run_id, plan.started)
         files += [sample] if sample is not None else []
         reason = refusal(plan.recipe, passed.result)
@@ -131,16 +136,18 @@ def _step(
 
 
 def _unseen_path(plan: Plan, temporary: ExitStack) -> str | None:
-    """Where audited rows are written: to a file of the staged table (None), which may be registered as it is; of
-    changes to the spool folder, as they hold more than the table."""
-    if not plan.recipe.changes:
+    """Where audited rows are written: to a file of the staged table (None), which may be registered as it is, or, if
+    they have more columns than it, to the spool folder."""
+    if plan.recipe.direct:
         return None
-    path = plan.lake.settings.spool / f"changes-{uuid4()}.parquet"
+    path = plan.lake.settings.spool / f"accepted-{uuid4()}.parquet"
     temporary.callback(path.unlink, missing_ok=True)
     return str(path)
 
 
-def _land(plan: Plan, merged: Merge, closing: Closing, quarantine_file: DataFile | None) -> StagingResult:
+def _land(
+    plan: Plan, merged: Merge, versions: Versions, closing: Closing, quarantine_file: DataFile | None
+) -> StagingResult:
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = plan.lake, plan.recipe, plan.chosen
     position = {"load_id": str(max(plan.staged_to, chosen.load_to))}
@@ -162,6 +169,7 @@ def _land(plan: Plan, merged: Merge, closing: Closing, quarantine_file: DataFile
         ensure_table(connection, recipe.staged, plan.types)
         if merged.file is not None:
             register(connection, recipe.staged, [merged.file])
+        land_versions(connection, plan, versions)
         if closing.entries is not None and closing.entries.rows:
             close_found(connection, recipe.quarantine, closing.entries, at)
         _record(connection, plan, result, at, quarantine_file, None)
