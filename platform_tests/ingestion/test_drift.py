@@ -1,6 +1,7 @@
 """Sources whose columns change, and columns that must never be seen in the clear."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from platform_tests.tables import TABLE, MemorySource, batch_of, rejects
 
 from data_platform.cleaning.masking import MASK_KEY_VARIABLE
 from data_platform.errors import PlatformError
+from data_platform.ingestion import load as load_module
 from data_platform.ingestion.load import LoadRefusedError, LoadResult
 from data_platform.ingestion.source import Overlap, TableOptions
 from data_platform.lakehouse.connect import Lakehouse
@@ -86,6 +88,86 @@ def test_a_column_that_changes_its_type_refuses_the_load(
     assert len(rows(lake, "a")) == 1
     assert position(lake) == {"cursor": "1"}
     assert data_files(settings) == known_files(lake)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        (pa.array([1, 2], pa.int32()), pa.array([2**40], pa.int64()), "BIGINT"),
+        (pa.array([1, 2], pa.int64()), pa.array([2**63], pa.uint64()), "DECIMAL(20,0)"),
+        (pa.array([0.1, 9.5], pa.float32()), pa.array([0.1], pa.float64()), "DOUBLE"),
+        (pa.array([Decimal("1.25")]).cast(pa.decimal128(10, 2)), pa.array([Decimal(10**11)]), "DECIMAL(14,2)"),
+        (pa.array([Decimal("1.25")]).cast(pa.decimal128(10, 2)), pa.array([Decimal("1.2345")]), "DECIMAL(12,4)"),
+    ],
+)
+def test_a_type_that_becomes_wider_lands_and_every_row_is_found_by_its_value(
+    lake: Lakehouse, settings: Settings, first: pa.Array, second: pa.Array, kind: str
+) -> None:
+    if kind.startswith("DECIMAL(1"):
+        second = second.cast(pa.decimal128(14, 2) if kind == "DECIMAL(14,2)" else pa.decimal128(6, 4))
+    typed(lake, 1, a=first)
+    before = lake.connection.execute("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')").fetchone()
+    result = typed(lake, 2, a=second)
+    assert bool(result.drift.widened) == (kind != "BIGINT")
+    assert rows(lake, "DISTINCT typeof(a)") == [kind]
+    expected = [*first.to_pylist(), *second.to_pylist()]
+    assert sorted(rows(lake, "a")) == sorted(expected)
+    for value in expected:
+        found = lake.connection.execute(f"SELECT a FROM raw_shop.orders WHERE a = ?::{kind}", [value]).fetchall()
+        assert [row[0] for row in found] == [value] * expected.count(value)
+    assert lake.connection.execute("SELECT min(a), max(a) FROM raw_shop.orders").fetchone() == (
+        min(expected),
+        max(expected),
+    )
+    assert rows(lake, "_load_id, _row") == [(1, n) for n in range(len(first))] + [(2, 0)]
+    assert before is not None
+    earlier = lake.connection.execute(f"SELECT count(*) FROM raw_shop.orders AT (VERSION => {before[0]})").fetchone()
+    assert earlier == (len(first),)
+    typed(lake, 3, a=first)
+    assert len(rows(lake, "a")) == len(expected) + len(first)
+
+
+@ON_SQLITE
+def test_the_widening_that_ducklake_itself_offers_finds_rows_of_another_value(lake: Lakehouse) -> None:
+    """Why a table whose column becomes wider is written anew: once this fails, ALTER TYPE is enough."""
+    typed(lake, 1, a=pa.array([0.1], pa.float32()))
+    lake.connection.execute("ALTER TABLE raw_shop.orders ALTER a SET DATA TYPE DOUBLE")
+    assert rows(lake, "a") == [pytest.approx(0.1, abs=1e-7)]
+    assert rows(lake, "a")[0] != 0.1
+    wrong = lake.connection.execute("SELECT count(*) FROM raw_shop.orders WHERE a = 0.1::DOUBLE").fetchone()
+    assert wrong == (1,)
+
+
+@ON_SQLITE
+def test_a_column_may_become_wider_in_the_middle_of_a_load(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 1)
+    parts = [pa.array([0.1], pa.float32()), pa.array([0.1], pa.float64()), pa.array([0.2], pa.float32())]
+    batches = [batch_of(pa.table({"a": part}), {"cursor": "1"} if n == 2 else None) for n, part in enumerate(parts)]
+    load(lake, MemorySource(batches))
+    assert rows(lake, "a") == sorted(value for part in parts for value in part.to_pylist())
+    assert lake.connection.execute("SELECT count(*) FROM raw_shop.orders WHERE a = 0.1::DOUBLE").fetchone() == (1,)
+
+
+@ON_SQLITE
+def test_rows_that_come_again_are_known_although_their_column_became_wider(lake: Lakehouse) -> None:
+    narrow = pa.table({"a": pa.array([Decimal("1.25"), Decimal("7.50")], pa.decimal128(5, 2)), "at": [5, 5]})
+    load(lake, MemorySource([batch_of(narrow, {"cursor": "1"})]))
+    wide = pa.table({"a": pa.array([Decimal("1.25"), Decimal(10**9)], pa.decimal128(14, 2)), "at": [5, 6]})
+    result = load(lake, MemorySource([batch_of(wide, {"cursor": "2"})], again=Overlap("at", 5)))
+    assert (result.rows_landed, result.rows_repeated) == (1, 1)
+    assert rows(lake, "a") == [Decimal("1.25"), Decimal("7.50"), Decimal(10**9)]
+
+
+@ON_SQLITE
+def test_a_full_refresh_replaces_a_raw_table_whose_column_changed_its_type(lake: Lakehouse, settings: Settings) -> None:
+    typed(lake, 1, a=pa.array([1, 2]))
+    with pytest.raises(LoadRefusedError, match=r"dp run shop/orders --full-refresh"):
+        typed(lake, 2, a=pa.array(["x"]))
+    source = MemorySource([batch_of(pa.table({"a": ["x", "y"]}), {"cursor": "2"})])
+    assert load(lake, source, full_refresh=True).rows_landed == 2
+    assert rows(lake, "a, _load_id") == [("x", 2), ("y", 2)]
+    assert rows(lake, "load_id, kind", "platform.loads") == [(1, "rows"), (2, "whole")]
+    assert typed(lake, 3, a=pa.array(["z"])).rows_landed == 1
 
 
 @ON_SQLITE

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -23,8 +24,9 @@ from platform_tests.tables import TABLE, MemoryReading, MemorySource, batch_of, 
 from data_platform.contracts.quarantine import summary
 from data_platform.errors import PlatformError
 from data_platform.ingestion import load as load_module
+from data_platform.ingestion import rejects as rejects_module
 from data_platform.ingestion.load import LoadRefusedError, load_table
-from data_platform.ingestion.source import Overlap, Position
+from data_platform.ingestion.source import Batch, Budget, Overlap, Position
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import column_types, raw_table
@@ -304,3 +306,122 @@ def test_names_and_values_full_of_quotes_go_through(lake: Lakehouse) -> None:
     assert lake.connection.execute("""SELECT * EXCLUDE (_loaded_at) FROM "raw_o'd""d"."t'""\" """).fetchall() == [
         ("it's", '"', 1, 0)
     ]
+
+
+@ON_SQLITE
+def test_the_source_is_told_after_each_commit_what_it_moved_and_only_then(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 1)
+    source = MemorySource([batch_of(numbered(1), {"a": "1"}), batch_of(numbered(2), {"b": "2"})])
+    load(lake, source)
+    assert source.acknowledged == [{"a": "1"}, {"b": "2"}]
+    failing = MemorySource([batch_of(numbered(3), None)], fails=PlatformError("gone"))
+    with pytest.raises(PlatformError, match="gone"):
+        load(lake, failing)
+    assert failing.acknowledged == []
+
+
+@ON_SQLITE
+def test_a_load_commits_by_time_and_by_entries_of_the_position_too(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = [batch_of(numbered(n), {f"f{n}": "1"}) for n in range(6)]
+    with monkeypatch.context() as patch:
+        patch.setattr(load_module, "CHUNK_ENTRIES", 2)
+        assert len(load(lake, MemorySource(batches)).loads) == 3
+    monkeypatch.setattr(load_module, "CHUNK_SECONDS", 0.0)
+    batches = [batch_of(numbered(n), {f"g{n}": "1"}) for n in range(3)]
+    assert len(load(lake, MemorySource(batches)).loads) == 3
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("budget", [Budget(rows=2), Budget(bytes=1), Budget(time=timedelta(0))])
+def test_a_budget_ends_a_load_at_a_position_and_the_next_goes_on(lake: Lakehouse, budget: Budget) -> None:
+    batches = [batch_of(numbered(1), None), batch_of(numbered(2), {"at": "1"}), batch_of(numbered(3), {"at": "2"})]
+    assert load(lake, MemorySource(batches), budget=budget).position == {"at": "1"}
+    assert rows(lake) == ["1", "2"]
+
+
+@ON_SQLITE
+def test_entries_of_a_position_are_forgotten_when_the_source_says_so(lake: Lakehouse) -> None:
+    load(lake, MemorySource([batch_of(numbered(1), {"a": "1", "b": "1"})]))
+    load(lake, MemorySource([Batch("orders", pa.table({}), "rows", {}, forget=["a"])]))
+    assert position(lake) == {"b": "1"}
+
+
+@ON_SQLITE
+def test_a_whole_table_of_the_same_content_lands_nothing_though_its_position_moves(lake: Lakehouse) -> None:
+    def whole(hint: str, *numbers: int) -> MemorySource:
+        return MemorySource([batch_of(numbered(*numbers), {"digest": str(numbers), "hint": hint})], whole=True)
+
+    load(lake, whole("a", 1, 2))
+    result = load(lake, whole("b", 1, 2))
+    assert (result.rows_read, result.rows_landed, result.rows_repeated) == (2, 0, 2)
+    assert position(lake) == {"digest": "(1, 2)", "hint": "b"}
+    assert rows(lake, "load_id, kind, rows_landed", "platform.loads") == [(1, "whole", 2), (2, "rows", 0)]
+    assert load(lake, whole("c", 3, 4)).rows_landed == 2
+
+
+@ON_SQLITE
+def test_a_refused_load_keeps_a_sample_of_each_reason_and_names_the_commonest(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejects_module, "SPILL_BYTES", 10_000)
+    many = [("a.csv", line, f"junk {line}", f"{line} fields instead of 2") for line in range(500)]
+    few = [("a.csv", 1000 + line, "\\xff", "not utf-8") for line in range(7)]
+    with pytest.raises(LoadRefusedError) as refused:
+        load(lake, MemorySource([batch_of(numbered(1), {"a.csv": "1"}, rejects(*many, *few))]))
+    assert "507 of 508 records could not be read" in str(refused.value)
+    assert "(500, such as a.csv:0: 'junk 0'); not utf-8 (7, such as a.csv:1000:" in str(refused.value)
+    kept = rows(lake, "file, line", "quarantine_shop.orders")
+    assert len(kept) == 100 + 7
+    assert rows(lake, "rows_quarantined", "platform.loads") == [507]
+    assert data_files(settings) == known_files(lake)
+
+
+@ON_SQLITE
+def test_a_hopeless_file_is_refused_before_its_end_and_what_came_before_it_lands(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 50)
+    junk = rejects(*(("b.csv", line, "junk", "no") for line in range(60)))
+    read: list[int] = []
+    batches = [batch_of(numbered(1), {"a.csv": "1"}), *(batch_of(numbered(), None, junk) for _ in range(30))]
+    with pytest.raises(LoadRefusedError, match="60 of 60 records could not be read"):
+        load(lake, MemorySource(batches), progress=read.append)
+    assert rows(lake) == ["1"]
+    assert position(lake) == {"a.csv": "1"}
+    assert rows(lake, "load_id, status", "platform.loads") == [(1, "landed"), (2, "refused")]
+    assert max(read) < 30 * 60
+    assert data_files(settings) == known_files(lake)
+
+
+@ON_SQLITE
+def test_rejects_within_tolerance_are_all_kept_however_many_files_they_take(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejects_module, "SPILL_BYTES", 100)
+    none: Any = None
+    table = TABLE.model_copy(update={"refuse_above": 0.9})
+    batches = [
+        batch_of(numbered(n), {"at": str(n)}, rejects(("a.csv", n, "junk", "no"), (none, none, f"x{n}", "no")))
+        for n in range(20)
+    ]
+    result = load(lake, MemorySource(batches), table)
+    assert (result.rows_landed, result.rows_quarantined) == (20, 40)
+    assert len(rows(lake, "quarantine_id", "quarantine_shop.orders")) == 40
+
+
+@ON_SQLITE
+def test_the_whole_of_a_table_may_not_come_after_rows_that_have_no_position(
+    lake: Lakehouse, settings: Settings
+) -> None:
+    batches = [
+        batch_of(numbered(1), {"at": "1"}),
+        batch_of(numbered(2), None),
+        batch_of(numbered(3), {"at": "2"}, kind="whole"),
+    ]
+    with pytest.raises(ValueError, match="whole of table orders comes after other rows"):
+        load(lake, MemorySource(batches))
+    assert not data_files(settings)

@@ -49,7 +49,12 @@ class Rejects:
     _sampled: Counter[str] = field(default_factory=Counter)
 
     def add(self, rejects: pa.Table) -> None:
-        """Take in some more records."""
+        """Take in some more records. One without a place of any kind is told from others by its number."""
+        if pc.any(nowhere := pc.and_(pc.is_null(rejects["place"]), pc.is_null(rejects["_file"]))).as_py():
+            numbers = range(self.count, self.count + rejects.num_rows)
+            named = pa.array([f"load {self.load_id}, record {number}" for number in numbers], pa.string())
+            places = pc.if_else(nowhere, named, rejects["place"])
+            rejects = rejects.set_column(rejects.column_names.index("place"), "place", places)
         self.count += rejects.num_rows
         self._held.append(rejects)
         self.held_bytes += rejects.nbytes

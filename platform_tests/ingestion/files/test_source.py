@@ -300,3 +300,59 @@ def test_mistakes_in_options_are_named(options: dict[str, object], message: str)
 def test_batches_hold_what_the_platform_says(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", "id\n" + "1\n" * (BATCH_ROWS + 1), 1)
     assert [batch.rows.num_rows for batch in Reader(tmp_path).batches()] == [BATCH_ROWS, 1]
+
+
+def test_many_small_files_come_in_few_batches_each_of_files_with_the_same_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH_FILES", 3)
+    for number in range(5):
+        write(tmp_path, f"{number}.csv", f"id\n{number}\n", number)
+    write(tmp_path, "wide.csv", "id,x\n5,y\n", 5)
+    reader = Reader(tmp_path)
+    batches = reader.batches()
+    assert [sorted(batch.position or {}) for batch in batches] == [
+        ["0.csv", "1.csv", "2.csv"],
+        ["3.csv", "4.csv"],
+        ["wide.csv"],
+    ]
+    assert [batch.rows["_file"].to_pylist() for batch in batches][1] == ["3.csv", "4.csv"]
+    assert reader.batches() == []
+
+
+def test_a_touched_snapshot_only_moves_its_position(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    reader = Reader(tmp_path, deliveries="snapshot")
+    reader.batches()
+    os.utime(tmp_path / "a.csv", (9, 9))
+    (batch,) = reader.batches()
+    assert (batch.kind, batch.rows.num_rows) == ("rows", 0)
+
+
+def test_files_that_are_gone_are_forgotten_after_a_while_and_loaded_again_if_they_come_back(tmp_path: Path) -> None:
+    old = write(tmp_path, "old.csv", "id\n1\n", 1)
+    (tmp_path / "new.csv").write_text("id\n2\n")
+    kept = Reader(tmp_path)
+    forgetting = Reader(tmp_path, forget_after="30d")
+    assert kept.ids() == forgetting.ids() == ["1", "2"]
+    old.unlink()
+    (tmp_path / "new.csv").unlink()
+    assert kept.batches() == []
+    (batch,) = forgetting.batches()
+    assert (batch.position, list(batch.forget)) == ({}, ["old.csv"])
+    assert set(forgetting.position) == {"new.csv"}
+    assert forgetting.batches() == []
+    write(tmp_path, "back.csv", "id\n1\n", 1)
+    assert kept.ids() == []
+    assert forgetting.ids() == ["1"]
+
+
+def test_what_the_walk_finds_is_what_pathlib_finds(tmp_path: Path) -> None:
+    for name in ("a.csv", "x/a.csv", "x/y/b.csv", "x/y/z/a.csv", "x/[1].csv", "xy/c.txt", "é/ü.csv"):
+        write(tmp_path, name, "id\n", 1)
+    (tmp_path / "linked").symlink_to(tmp_path / "x")
+    (tmp_path / "x" / "round").symlink_to(tmp_path)
+    for pattern in ("*.csv", "x/*.csv", "*/*.csv", "**/*.csv", "**", "x/**/a.csv", "**/y/**/*.csv", "x*/[!a].*", "é/*"):
+        glob = tmp_path.glob(pattern + "/*" if pattern.endswith("**") else pattern)
+        expected = sorted({path.relative_to(tmp_path).as_posix() for path in glob if path.is_file()})
+        assert sorted(delivery.path for delivery in storage.find(tmp_path, pattern, 0)) == expected, pattern

@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -17,7 +18,7 @@ from platform_tests.ingestion.reading import overlap, probe, read_all
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Batch
+from data_platform.ingestion.source import Batch, Probe
 from data_platform.ingestion.sql import source as relational
 from data_platform.ingestion.sql.source import Relational, SqlTable, batches
 
@@ -208,6 +209,43 @@ def test_a_full_refresh_has_one_position_at_its_end(database: Database, monkeypa
     assert [batch.position is None for batch in read] == [True, True, False]
     assert (read[-1].position or {})["rows"] == "25"
     assert {batch.kind for batch in read} == {"whole"}
+
+
+def test_a_table_without_a_cursor_is_probed_by_what_the_database_keeps_of_it(database: Database) -> None:
+    def changed() -> bool:
+        """Whether a probe notices, soon: counters of a server lag behind its commits."""
+        for _ in range(100):
+            if probe(source, "t", position):
+                return True
+            time.sleep(0.05)
+        return False
+
+    database.run("create table t (id integer)", "insert into t values (1), (2), (3)")
+    source = database.source()
+    assert set(probe(source)) == {"hint"}
+    for statement in ("insert into t values (4)", "delete from t where id = 2", "delete from t"):
+        time.sleep(1.2 if database.url.startswith("postgresql") else 0)
+        position = dict(read_all(source, "t")[-1].position or {})
+        assert probe(source, "t", position) == {}
+        database.run(statement)
+        assert changed(), statement
+    assert not source.probe(["t"], {"t": position})["t"].complete
+
+
+def test_a_view_is_read_by_time_alone(database: Database) -> None:
+    database.run("create table t0 (id integer)", "create view t as select * from t0")
+    found = database.source().probe(["t"], {})["t"]
+    assert not found.complete
+    if database.url.startswith("postgresql"):
+        assert found == Probe(complete=False)
+
+
+def test_a_table_that_cannot_be_probed_holds_up_no_other(database: Database) -> None:
+    database.run("create table a (id integer)", "create table b (id integer)")
+    source = Relational(database.url, {name: table(cursor={"column": "id"}) for name in ("a", "gone", "b")})
+    found = source.probe(["a", "gone", "b"], {})
+    assert [name for name, one in found.items() if one.failure is not None] == ["gone"]
+    assert "no table gone" in str(found["gone"].failure)
 
 
 def digest(database: Database) -> str:
