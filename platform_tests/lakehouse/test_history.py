@@ -12,6 +12,7 @@ from platform_tests import workers
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table, run_query, snapshots
 from data_platform.lakehouse.maintenance import maintain
