@@ -110,14 +110,13 @@ def test_of_a_full_refresh_only_what_differs_is_a_version_and_what_is_gone_is_de
 
 @ON_SQLITE
 def test_an_emptied_full_refresh_ends_every_version(lake: Lakehouse) -> None:
-    from platform_tests.tables import TABLE, MemorySource
+    from platform_tests.tables import TABLE, MemorySource, batch_of
 
     from data_platform.ingestion.load import load_table
-    from data_platform.ingestion.source import Batch
 
     load(lake, numbered(1, 2), whole=True)
     stage(lake, KEPT)
-    source = MemorySource([Batch(numbered(), {"cursor": "x"})], whole=True)
+    source = MemorySource([batch_of(numbered(), {"cursor": "x"})], whole=True)
     load_table(lake, "shop", source, "orders", TABLE, run_id="run-1", full_refresh=True)
     stage(lake, KEPT)
     assert history(lake, "order_id, is_current") == [(1, False), (2, False)]

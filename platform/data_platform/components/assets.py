@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.failures import RETRIES, failed_step
-from data_platform.components.keys import CHECK, raw_key, staged_key
+from data_platform.components.keys import CHECK, KEEP_REPLACED, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
     contract_schema,
@@ -138,10 +138,12 @@ def _description(spec: SourceSpec, table: TableSpec) -> str:
     return table.table.description or f"`{table.name}` as {spec.name} gives it. {spec.description}".strip()
 
 
-def _raw_metadata(spec: SourceSpec, table: TableSpec) -> dict[str, str]:
+def _raw_metadata(spec: SourceSpec, table: TableSpec) -> dict[str, Any]:
+    keep = table.table.keep_replaced
     return {
         "defs": str(spec.where),
         "masked": ", ".join([*table.table.mask, *table.table.mask_within]) or "nothing",
+        **({KEEP_REPLACED: keep.total_seconds()} if keep is not None else {}),
     }
 
 
