@@ -164,6 +164,28 @@ def test_a_row_deleted_while_its_file_is_replaced_does_not_come_back(
     assert unknown_files(lake, settings) == []
 
 
+@pytest.mark.parametrize("deleted_before", [True, False], ids=["rewritten", "merged"])
+def test_a_file_of_which_nothing_is_left_meanwhile_stays_for_the_versions_that_had_it(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch, deleted_before: bool
+) -> None:
+    fill(lake)
+    if deleted_before:
+        run(lake, "DELETE FROM t WHERE a % 50 = 3")
+    before, version = content(lake), current_snapshot(lake.connection)
+    with open_lakehouse(settings) as second:
+
+        def delete(time: int) -> None:
+            if time == 1:
+                run(second, "DELETE FROM t WHERE a < 1000")
+
+        with meanwhile(monkeypatch, delete):
+            assert maintain(lake).files_left == 0
+    assert content(lake) == [row for row in before if row[1] >= 1000]
+    assert content(lake, version) == before
+    assert files_of(lake) == 1
+    assert unknown_files(lake, settings) == []
+
+
 def test_files_that_are_deleted_from_all_the_time_are_left_for_the_next_time(
     lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

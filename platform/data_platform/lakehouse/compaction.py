@@ -163,7 +163,15 @@ def write_replacements(settings: Settings, batch: Batch, copied: Mapping[str, pa
                     f"SELECT * REPLACE (now() AS schedule_start) FROM {metadata}.ducklake_files_scheduled_for_deletion"
                 ),
             },
-            replaced=sorted(set(batch.files) - {number for (number,) in kept}),
+            # Not those that a commit ended before the copy was made: older versions still read them.
+            replaced=sorted(
+                {
+                    file["data_file_id"]
+                    for file in copied["ducklake_data_file"].to_pylist()
+                    if file["end_snapshot"] is None
+                }
+                - {number for (number,) in kept}
+            ),
             snapshot=last,
             first_file=first_file,
             next_file=next_file,
