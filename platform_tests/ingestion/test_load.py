@@ -384,7 +384,7 @@ def test_a_refused_load_keeps_a_sample_of_each_reason_and_names_the_commonest(
 def test_a_hopeless_file_is_refused_before_its_end_and_what_came_before_it_lands(
     lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_module, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(load_module, "HOPELESS_RECORDS", 50)
     junk = rejects(*(("b.csv", line, "junk", "no") for line in range(60)))
     read: list[int] = []
     batches = [batch_of(numbered(1), {"a.csv": "1"}), *(batch_of(numbered(), None, junk) for _ in range(30))]

@@ -4,6 +4,7 @@ source is told of nothing that is not committed."""
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from platform_tests.ingestion.log_source import (
 )
 from platform_tests.tables import TABLE, MemorySource, batch_of, rejects
 
+from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion.load import LoadRefusedError, LoadResult, load_tables
@@ -33,6 +35,8 @@ from data_platform.ingestion.source import Budget
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
+from data_platform.staging.recipe import Recipe
+from data_platform.staging.step import stage_table
 
 
 def follow(lake: Lakehouse, folder: Path, **options: Any) -> dict[str, LoadResult]:
@@ -100,6 +104,29 @@ def check_values(lake: Lakehouse, log: list[list[Change]]) -> None:
             v, d = values.get("v"), values.get("d")
             assert row[1:4] == (change.operation, change.id, None if v is None else str(v))
             assert row[4:] == (values.get("r"), None if d is None else Decimal(d), values.get("note"))
+
+
+class Row(Contract):
+    """A row of a table of the log, in the column that all versions of it have."""
+
+    id: int
+    r: float = Field(nullable=True)
+
+
+def check_staged(lake: Lakehouse, log: list[list[Change]], tables: Sequence[str]) -> None:
+    """Each staged table holds what the log's changes make of it, one after the other."""
+    for table in tables:
+        stage_table(lake, Recipe("shop", table, ("id",), Row), run_id="run-1")
+        rows: dict[int | None, float] = {}
+        for change in (change for transaction in log for change in transaction if change.table == table):
+            if change.operation == "truncate":
+                rows.clear()
+            elif change.operation == "delete":
+                rows.pop(change.id)
+            else:
+                rows[change.id] = change.values()["r"]
+        found = lake.connection.execute(f"SELECT id, r FROM staged_shop.{table}").fetchall()
+        assert sorted(found) == sorted(rows.items()), table
 
 
 def test_a_log_lands_whole_in_one_load_through_every_change_of_its_columns(
@@ -223,6 +250,7 @@ def test_after_any_number_of_kills_every_transaction_is_there_once_and_whole(
         assert reached(lake) == acknowledged(folder) == transactions
         assert Counter(landed(lake)) == Counter(expected(log, transactions))
         check_values(lake, log)
+        check_staged(lake, log, NAMES if kills > 5 else NAMES[:5])
         assert check_every_snapshot(lake, log, 150) > kills
         loads = lake.connection.execute(
             "SELECT table_name, count(*), max(load_id), sum(rows_landed)::BIGINT FROM platform.loads GROUP BY ALL"

@@ -27,6 +27,10 @@ CHUNK_ROWS = 1_000_000
 CHUNK_BYTES = 128 * 2**20
 """Rows and bytes that are gathered before they are written and, at a position, committed."""
 
+HOPELESS_RECORDS = 500_000
+"""Records after which a stretch without a position is judged, although its end may be far: a large file, a whole
+table."""
+
 CHUNK_ENTRIES = 5_000
 CHUNK_SECONDS = 30.0
 """Entries of the position, and time, after which a load commits at the next position however few rows there are."""
@@ -203,7 +207,7 @@ class _Load:
         of a file that was declared wrongly."""
         landing = self.landings[batch.table]
         part = landing.ready if self.full_refresh else landing.tail
-        if part.records < CHUNK_ROWS or (reason := _too_many_rejects(landing, part)) is None:
+        if part.records < HOPELESS_RECORDS or (reason := _too_many_rejects(landing, part)) is None:
             return None
         return Refusal(landing, part, reason)
 

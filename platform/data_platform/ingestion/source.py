@@ -209,8 +209,8 @@ class TableOptions(Options):
     )
     refuse_above: Share = Field(
         default=0.05,
-        description="Share of bad rows above which a step is refused; below, they are quarantined. A load is "
-        "also judged each time that a million records were read.",
+        description="Share of bad rows above which a step is refused; below, they are quarantined. A large "
+        "file or table is judged before its end, once half a million records were read.",
     )
     drift: Literal["evolve", "ignore", "refuse"] = Field(
         default="evolve",

@@ -306,8 +306,8 @@ Rejected = tuple[str, int, str, str, str]
 
 
 def _batches(parsed: Iterator[Parsed], path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Gather blocks into rows and rejects of at most BATCH_ROWS rows and about BATCH_BYTES; one at least, with the
-    columns."""
+    """Gather blocks into rows and rejects of at most BATCH_ROWS rows (of rejects, a block more) and about BATCH_BYTES;
+    one at least, with the columns."""
     tables: list[pa.Table] = []
     rejects: list[Rejected] = []
     rows, size = 0, 0
@@ -316,7 +316,7 @@ def _batches(parsed: Iterator[Parsed], path: str) -> Iterator[tuple[pa.Table, pa
         rejects.extend((path, one.line, f"{path}:{one.line}", one.record, one.reason) for one in block.rejects)
         rows += block.rows.num_rows
         size += block.rows.nbytes + sum(len(reject.record) for reject in block.rejects)
-        while rows > BATCH_ROWS or size > BATCH_BYTES:
+        while rows > BATCH_ROWS or len(rejects) > BATCH_ROWS or size > BATCH_BYTES:
             gathered = pa.concat_tables(tables, promote_options="default")
             yield _located(gathered.slice(0, BATCH_ROWS), path), _rejects(rejects)
             rest = gathered.slice(BATCH_ROWS)
