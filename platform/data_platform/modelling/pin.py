@@ -1,15 +1,11 @@
 """The lakehouse held still for a build: attached read-only, at one snapshot, whatever other steps commit meanwhile. dbt
 (through `plugin`) and the audit each open it for themselves, from the same `Pin`.
-
-On PostgreSQL DuckLake attaches a snapshot by its number. On SQLite the catalog's file is copied, which takes
-milliseconds: DuckDB reads SQLite without isolation, and a query on the copy cannot meet maintenance halfway.
 """
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +13,9 @@ import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import (
+    BUSY_MILLISECONDS,
     CATALOG,
+    ONE_VIEW,
     Lakehouse,
     attach_url,
     database,
@@ -35,19 +33,16 @@ if TYPE_CHECKING:
 MEMORY = "memory"
 """DuckDB's name for an in-memory database."""
 
-COPY = "catalog.sqlite"
-
 _pins: dict[str, "Pin"] = {}
 """Those of this process, by folder: dbt passes on a text only."""
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A lakehouse at one snapshot. `settings` name the catalog to attach (a copy of it, on SQLite), `snapshot` the
-    version at which to attach it (None for the newest), `folder` takes what a build writes besides the rows of its
-    models. `publishes` tells whether those may be published: else they go to `folder` as well. `exists` is false where
-    nothing was ever loaded: then an empty database stands for the lakehouse. `landings` are the models that were
-    computed on this pin so far.
+    """A lakehouse at one snapshot: `snapshot` is the version at which to attach it (None for the newest), `folder`
+    takes what a build writes besides the rows of its models. `publishes` tells whether those may be published: else
+    they go to `folder` as well. `exists` is false where nothing was ever loaded: then an empty database stands for the
+    lakehouse. `landings` are the models that were computed on this pin so far.
     """
 
     settings: Settings
@@ -63,8 +58,7 @@ def pinned(lake: Lakehouse) -> Iterator[Pin]:
     """The lakehouse as it stands now, for the time of the block. The folder is removed afterwards."""
     lake.settings.spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=lake.settings.spool) as folder:
-        snapshot = None if lake.settings.catalog_is_sqlite else current_snapshot(lake.connection)
-        pin = _pin(lake.settings, Path(folder), snapshot, publishes=True)
+        pin = Pin(lake.settings, Path(folder), current_snapshot(lake.connection), publishes=True)
         _pins[folder] = pin
         try:
             yield pin
@@ -80,21 +74,9 @@ def pin_in(folder: str) -> Pin:
 
 
 def pin_by_hand(settings: Settings, folder: Path) -> Pin:
-    """A pin for dbt in a terminal. On PostgreSQL each statement sees the newest snapshot."""
-    return _pin(settings, folder, None, publishes=False)
-
-
-def _pin(settings: Settings, folder: Path, snapshot: int | None, *, publishes: bool) -> Pin:
-    if not settings.catalog_is_sqlite:
-        return Pin(settings, folder, snapshot, publishes)
-    if not Path(settings.catalog).exists():
-        return Pin(settings, folder, None, publishes, exists=False)
-    with (
-        closing(sqlite3.connect(f"{Path(settings.catalog).absolute().as_uri()}?mode=ro", uri=True)) as catalog,
-        closing(sqlite3.connect(folder / COPY)) as copy,
-    ):
-        catalog.backup(copy)
-    return Pin(replace(settings, catalog=str(folder / COPY)), folder, None, publishes)
+    """A pin for dbt in a terminal: each statement sees the newest snapshot."""
+    exists = not settings.catalog_is_sqlite or Path(settings.catalog).exists()
+    return Pin(settings, folder, None, publishes=False, exists=exists)
 
 
 @contextmanager
@@ -120,6 +102,7 @@ def connection_config(settings: Settings) -> dict[str, Any]:
         "temp_directory": str(settings.spool / "dbt"),
         "memory_limit": settings.memory,
         "preserve_insertion_order": "false",
+        **ONE_VIEW,
     }
 
 
@@ -135,6 +118,8 @@ def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:
     load_ducklake(connection, settings)
     connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
     options = ["READ_ONLY", f"DATA_PATH {literal(settings.data)}"]
+    if settings.catalog_is_sqlite:
+        options.append(f"META_BUSY_TIMEOUT {BUSY_MILLISECONDS}")
     if pin.snapshot is not None:
         options.append(f"SNAPSHOT_VERSION {pin.snapshot}")
     try:
