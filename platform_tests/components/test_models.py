@@ -91,7 +91,7 @@ def test_a_model_that_breaks_its_contract_or_test_keeps_every_model_as_it_was_un
     assert checks(result)[PALLET][0] is True
     assert published(models) == [(3, 12.0)]
     assert models.query("SELECT count(*) FROM modelled.dim_pallet") == [(1,)]
-    assert "for the same news" in models.tick("modelled_sensor")
+    assert "for the same changes" in models.tick("modelled_sensor")
 
     # What is built by hand meanwhile is built on what is published.
     assert models.run(MART).success
