@@ -177,7 +177,9 @@ def test_what_retention_deletes_can_be_read_until_its_version_expires_and_then_f
     retire(lake)
     assert query(lake, f"SELECT count(*) FROM raw_shop.orders AT (VERSION => {before})") == [(1000,)]
     assert rows_on_disk(settings) == 2000
-    maintain(lake, keep_snapshots=timedelta(0), keep_files=timedelta(0))
+    # The file is let go when the last version that holds it expires, and deleted by the next maintenance.
+    for _ in range(2):
+        maintain(lake, keep_snapshots=timedelta(0), keep_files=timedelta(0))
     assert rows_on_disk(settings) == 1000
     assert raw(lake) == [(2, 1000)]
 
