@@ -12,7 +12,14 @@ from data_platform.lakehouse import transaction
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings, redact_url, settings_from_environment
 from data_platform.lakehouse.tables import Table, column_types, ensure_table
-from data_platform.lakehouse.transaction import CommitError, commit, discarded_on_failure, register, write_file
+from data_platform.lakehouse.transaction import (
+    CommitError,
+    commit,
+    discarded_on_failure,
+    register,
+    temp_relation,
+    write_file,
+)
 
 TABLE = Table("raw_shop", "orders")
 
@@ -135,3 +142,27 @@ def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown(
     )
     assert redact_url("postgresql://host/db?sslmode=require") == "postgresql://host/db?sslmode=require"
     assert redact_url("/tmp/catalog.sqlite") == "/tmp/catalog.sqlite"  # noqa: S108 - only a text
+
+
+def test_a_temporary_relation_knows_its_columns_and_rows_and_is_gone_after_the_block(lake: Lakehouse) -> None:
+    with temp_relation(lake.connection, 'SELECT i, ? AS "a b" FROM range(3) AS r(i)', ["x"]) as relation:
+        assert (relation.columns, relation.rows) == (("i", "a b"), 3)
+        with temp_relation(lake.connection, f"FROM {relation.sql} WHERE i > 0") as other:
+            assert lake.connection.execute(f"SELECT sum(i) FROM {other.sql}").fetchone() == (3,)
+        # It is seen in a transaction of the lakehouse, and by this connection only.
+        found = commit(lake, lambda connection: connection.execute(f"SELECT count(*) FROM {relation.sql}").fetchone())
+        assert found == (3,)
+        with pytest.raises(duckdb.CatalogException):
+            lake.cursor().connection.execute(f"FROM {relation.sql}")
+    with pytest.raises(duckdb.CatalogException):
+        lake.connection.execute(f"FROM {relation.sql}")
+
+
+def test_what_goes_wrong_beside_a_temporary_relation_is_reported_as_it_was(lake: Lakehouse) -> None:
+    def closing() -> None:
+        with temp_relation(lake.connection, "SELECT 1 AS i"):
+            lake.connection.close()
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        closing()

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from platform_tests.staging.steps import DAY, ON_SQLITE, load, numbered, query, stage, staged
 from platform_tests.staging.test_changes import ITEMS, Anything, apply, delete, insert, truncate, update
-from platform_tests.tables import RECIPE, orders
+from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders
 
 from data_platform.contracts.audit import ContractError
 from data_platform.contracts.quarantine import Selection
+from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.staging.step import replay
 
@@ -110,10 +111,6 @@ def test_of_a_full_refresh_only_what_differs_is_a_version_and_what_is_gone_is_de
 
 @ON_SQLITE
 def test_an_emptied_full_refresh_ends_every_version(lake: Lakehouse) -> None:
-    from platform_tests.tables import TABLE, MemorySource, batch_of
-
-    from data_platform.ingestion.load import load_table
-
     load(lake, numbered(1, 2), whole=True)
     stage(lake, KEPT)
     source = MemorySource([batch_of(numbered(), {"cursor": "x"})], whole=True)

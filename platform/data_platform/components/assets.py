@@ -238,7 +238,7 @@ def _raw_verdict(result: LoadResult, lost: Sequence[str]) -> str:
 
 
 def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
-    """The staged table: typed, repaired, one row per key; it always satisfies its contract."""
+    """The staged table: typed, repaired, one row per key (if it has one); it always satisfies its contract."""
     key = staged_key(spec.name, table.name)
     # A row whose parent must be there waits for the parent's table, within a run and in the graph.
     parents = [
