@@ -1,6 +1,7 @@
 """Sources whose columns change, and columns that must never be seen in the clear."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,13 +17,12 @@ from platform_tests.ingestion.landing import (
 )
 from platform_tests.tables import TABLE, MemorySource, batch_of, rejects
 
-from data_platform.cleaning.masking import MASK_KEY_VARIABLE
 from data_platform.errors import PlatformError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion.load import LoadRefusedError, LoadResult
 from data_platform.ingestion.source import Overlap, TableOptions
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.settings import MASK_KEY_VARIABLE, Settings
 
 
 def typed(lake: Lakehouse, upto: int, table: TableOptions = TABLE, **columns: pa.Array) -> LoadResult:
@@ -225,10 +225,13 @@ def everything_readable(lake: Lakehouse) -> str:
     return "\n".join(str(lake.connection.execute(f'FROM "{s}"."{t}"').fetchall()) for s, t in tables)
 
 
-def test_masked_values_are_nowhere_in_the_clear(
-    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(MASK_KEY_VARIABLE, "k" * 32)
+def with_mask_key(lake: Lakehouse) -> Lakehouse:
+    """The lakehouse as a process has it whose environment holds a mask key."""
+    return replace(lake, settings=replace(lake.settings, mask_secret="k" * 32))
+
+
+def test_masked_values_are_nowhere_in_the_clear(lake: Lakehouse, settings: Settings) -> None:
+    lake = with_mask_key(lake)
     bad = rejects(("a.csv", 3, "1;zoe@secret.example;;", "too many fields"))
     rows_ = people(*[f"zoe{i}@secret.example" for i in range(50)])
     load(lake, MemorySource([batch_of(rows_, {"a.csv": "1"}, bad)]), MASKED)
@@ -245,10 +248,7 @@ def test_masked_values_are_nowhere_in_the_clear(
 
 
 @ON_SQLITE
-def test_without_a_mask_key_nothing_is_read_or_written(
-    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(MASK_KEY_VARIABLE, raising=False)
+def test_without_a_mask_key_nothing_is_read_or_written(lake: Lakehouse, settings: Settings) -> None:
     source = MemorySource([batch_of(people("a@b.example"), {"cursor": "1"})])
     with pytest.raises(PlatformError, match=MASK_KEY_VARIABLE):
         load(lake, source, MASKED)
@@ -257,10 +257,8 @@ def test_without_a_mask_key_nothing_is_read_or_written(
 
 
 @ON_SQLITE
-def test_a_misspelt_mask_column_is_an_error_before_anything_is_written(
-    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(MASK_KEY_VARIABLE, "k" * 32)
+def test_a_misspelt_mask_column_is_an_error_before_anything_is_written(lake: Lakehouse, settings: Settings) -> None:
+    lake = with_mask_key(lake)
     table = TABLE.model_copy(update={"mask": ["emial"]})
     with pytest.raises(PlatformError, match=r"is to mask emial, which the source does not give. It gives: email, note"):
         load(lake, MemorySource([batch_of(people("a@b.example"), {"cursor": "1"})]), table)
@@ -268,10 +266,8 @@ def test_a_misspelt_mask_column_is_an_error_before_anything_is_written(
 
 
 @ON_SQLITE
-def test_a_masked_column_that_may_have_been_renamed_refuses_the_load(
-    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(MASK_KEY_VARIABLE, "k" * 32)
+def test_a_masked_column_that_may_have_been_renamed_refuses_the_load(lake: Lakehouse, settings: Settings) -> None:
+    lake = with_mask_key(lake)
     load(lake, MemorySource([batch_of(people("a@b.example"), {"cursor": "1"})]), MASKED)
     renamed = batch_of(people("c@d.example", column="mail"), {"cursor": "2"})
     with pytest.raises(LoadRefusedError, match="no longer gives email, which is masked, and gives mail instead"):

@@ -16,7 +16,7 @@ from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import object_store_secret, open_lakehouse
 from data_platform.lakehouse.history import read_table
 from data_platform.lakehouse.maintenance import maintain
-from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.settings import ObjectStore, Settings
 from data_platform.staging.step import stage_table
 
 
@@ -64,7 +64,7 @@ def test_a_bucket_that_is_not_there_is_an_error_that_names_it_and_lands_nothing(
 
 def test_missing_credentials_are_named() -> None:
     with pytest.raises(PlatformError, match="needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"):
-        object_store_secret({})
+        object_store_secret(ObjectStore())
 
 
 def test_models_are_built_on_an_object_store(on_s3: Settings, tmp_path: Path) -> None:

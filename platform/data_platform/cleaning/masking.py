@@ -9,8 +9,7 @@ DuckDB's sha256, nested to the same HMAC, 0.3 to 0.5, and `hmac.digest` 0.3. A b
 """
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -20,8 +19,8 @@ from data_platform.cleaning.emails import EMAIL, EMAIL_SIGNS, email_address, ema
 from data_platform.cleaning.encodings import utf8_text
 from data_platform.cleaning.expressions import changed_where
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import MASK_KEY_VARIABLE
 
-MASK_KEY_VARIABLE = "DATA_PLATFORM_MASK_KEY"
 MASK_PREFIX = "hmac:"
 """Begins every masked value, so that a masked column is recognised on sight and no address matches one."""
 
@@ -44,9 +43,9 @@ class MaskKey:
             )
 
 
-def mask_key(environment: Mapping[str, str] = os.environ) -> MaskKey:
-    """Read the key from `DATA_PLATFORM_MASK_KEY`. Raises PlatformError if it is missing or below 16 bytes (UTF-8)."""
-    secret = environment.get(MASK_KEY_VARIABLE)
+def mask_key(secret: str | None) -> MaskKey:
+    """The key of the masks, from the setting that holds it. Raises PlatformError if it is missing or below 16 bytes
+    (UTF-8)."""
     if not secret:
         raise PlatformError(
             f"Columns are to be masked, but {MASK_KEY_VARIABLE} is not set. Set it in the environment to a long random "

@@ -183,13 +183,13 @@ def dagster_home(settings: Settings) -> Iterator[Finding]:
     yield Finding("DAGSTER_HOME", "ok", f"{settings.dagster_home} ({state})")
 
 
-def mask_key(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all examinations take the same
+def mask_key(settings: Settings) -> Iterator[Finding]:
     """The secret of the masks."""
-    from data_platform.cleaning.masking import MASK_KEY_VARIABLE
     from data_platform.cleaning.masking import mask_key as read_key
+    from data_platform.lakehouse.settings import MASK_KEY_VARIABLE
 
     try:
-        read_key()
+        read_key(settings.mask_secret)
     except PlatformError as error:
         yield Finding(MASK_KEY_VARIABLE, "warning", str(error), "Tables with `mask` cannot be loaded without it.")
     else:

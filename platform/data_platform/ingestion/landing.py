@@ -115,7 +115,7 @@ class TableLanding:
         self.lake, self.source, self.name, self.table, self.run_id = lake, source, name, table, run_id
         self.head, self.replaces = head, replaces
         self.raw, self.quarantine = raw_table(source, name), quarantine_table(source, name)
-        self.mask: Mask | None = mask_of(table)
+        self.mask: Mask | None = mask_of(table, lake.settings)
         self._overlap = overlap
         self._landed: _Landed | None = None
         self.kept = ExitStack()

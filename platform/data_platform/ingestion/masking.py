@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data_platform.cleaning.masking import MaskKey, mask_columns, mask_emails_within, mask_key
 from data_platform.ingestion.source import TableOptions
+from data_platform.lakehouse.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Mask:
         return rows
 
 
-def mask_of(table: TableOptions) -> Mask | None:
+def mask_of(table: TableOptions, settings: Settings) -> Mask | None:
     """What to mask of a table; None for nothing. Raises PlatformError if there is no key to mask with."""
     if not (table.mask or table.mask_within):
         return None
-    return Mask(tuple(table.mask), tuple(table.mask_within), mask_key())
+    return Mask(tuple(table.mask), tuple(table.mask_within), mask_key(settings.mask_secret))

@@ -8,18 +8,19 @@ then works alike in this process, in dbt's and in the duckdb shell.
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.settings import ObjectStore, Settings, redact_url
 from data_platform.lakehouse.sql import literal
 
 CATALOG = "lake"
@@ -29,9 +30,6 @@ METADATA = f"__ducklake_metadata_{CATALOG}"
 """DuckLake's own name for the database with its catalog's tables."""
 
 EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
-MEMORY_LIMIT = "600MB"
-"""DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""
-
 ONE_VIEW = {"sqlite_disable_multithreaded_scans": "true"}
 """What DuckDB is opened with so that a transaction reads a SQLite catalog through one SQLite transaction, as of one
 moment. By default each catalog table is read through a connection of its own: a query that meets a commit which removes
@@ -54,7 +52,7 @@ class Lakehouse:
     def cursor(self) -> "Lakehouse":
         """A second connection to the same open database, for reading while the first one writes. The lakehouse is not
         its default catalog, in which DuckDB would look for every name first, at the price of a query or two: tables
-        are named in full (`Table.sql`, `ledger.name`)."""
+        are named in full (`Table.sql`, `ledger` names its tables itself)."""
         return Lakehouse(self.settings, self.connection.cursor())
 
     @contextmanager
@@ -122,24 +120,28 @@ def _binary(name: str) -> Path:
     raise PlatformError(f"The package {wheel} holds no binary for this machine: reinstall it.")
 
 
-def database(settings: Settings) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that finds the platform's extensions, spills to its spool and never downloads anything."""
+def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:
+    """How every in-memory DuckDB of the platform is set up: it finds the extensions, downloads nothing, and spills to
+    the folder `spill` of the spool."""
     settings.spool.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
-        config={
-            "extension_directory": str(install_extensions(settings)),
-            "autoinstall_known_extensions": "false",
-            # A table called `time` is a table, not the Python module that happens to be imported where SQL is run.
-            "python_enable_replacements": "false",
-            # They were verified when they were copied.
-            "allow_unsigned_extensions": "true",
-            "temp_directory": str(settings.spool / "duckdb"),
-            "memory_limit": os.environ.get("LAKEHOUSE_MEMORY") or MEMORY_LIMIT,
-            # Order is carried by `_row`, not by the order of storage: copying may use all threads.
-            "preserve_insertion_order": "false",
-            **ONE_VIEW,
-        }
-    )
+    return {
+        "extension_directory": str(install_extensions(settings)),
+        "autoinstall_known_extensions": "false",
+        # A table called `time` is a table, not the Python module that happens to be imported where SQL is run.
+        "python_enable_replacements": "false",
+        # They were verified when they were copied.
+        "allow_unsigned_extensions": "true",
+        "temp_directory": str(settings.spool / spill),
+        "memory_limit": settings.memory,
+        # Order is carried by `_row`, not by the order of storage: copying may use all threads.
+        "preserve_insertion_order": "false",
+        **ONE_VIEW,
+    }
+
+
+def database(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB of this process, its time zone UTC."""
+    connection = duckdb.connect(config=duckdb_config(settings))
     connection.execute("LOAD icu")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # of its cursors too
     return connection
@@ -235,7 +237,7 @@ def load_ducklake(connection: duckdb.DuckDBPyConnection, settings: Settings) -> 
         Path(settings.data).mkdir(parents=True, exist_ok=True)
     else:
         connection.execute("LOAD httpfs")
-        connection.execute(object_store_secret(os.environ))
+        connection.execute(object_store_secret(settings.object_store))
 
 
 def _attach_statement(settings: Settings, *, read_only: bool, create: bool) -> str:
@@ -258,20 +260,16 @@ def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
     )
 
 
-def object_store_secret(environment: Mapping[str, str]) -> str:
-    """The CREATE SECRET statement for `s3://` data, from the usual AWS variables and `S3_ENDPOINT`."""
-    missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not environment.get(name)]
+def object_store_secret(store: ObjectStore) -> str:
+    """The CREATE SECRET statement for `s3://` data. Raises PlatformError if there are no credentials."""
+    given = {"AWS_ACCESS_KEY_ID": store.key_id, "AWS_SECRET_ACCESS_KEY": store.secret}
+    missing = [name for name, value in given.items() if not value]
     if missing:
         raise PlatformError(f"Data on an object store needs {' and '.join(missing)} in the environment.")
-    options = {
-        "KEY_ID": environment["AWS_ACCESS_KEY_ID"],
-        "SECRET": environment["AWS_SECRET_ACCESS_KEY"],
-        "REGION": environment.get("AWS_REGION") or "us-east-1",
-    }
-    endpoint = environment.get("S3_ENDPOINT")
+    options = {"KEY_ID": store.key_id, "SECRET": store.secret, "REGION": store.region}
     flags = ""
-    if endpoint:
-        options["ENDPOINT"] = endpoint.split("://")[-1]
-        flags = f", URL_STYLE 'path', USE_SSL {'false' if endpoint.startswith('http://') else 'true'}"
+    if store.endpoint:
+        options["ENDPOINT"] = store.host
+        flags = f", URL_STYLE 'path', USE_SSL {str(store.uses_tls).lower()}"
     body = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
     return f"CREATE OR REPLACE SECRET object_store (TYPE s3, {body}{flags})"

@@ -14,7 +14,7 @@ from data_platform.errors import TransientError
 from data_platform.lakehouse.settings import Settings, redact_url
 
 LOCK_SECONDS = 900
-"""How long to wait for another writer; it commits in milliseconds, only a dbt build or maintenance takes longer."""
+"""How long to wait for other writers, each of which commits in milliseconds."""
 
 ADVISORY_LOCK = 7_305_126_417
 """The key of PostgreSQL's advisory lock: any number, the same in every process."""

@@ -32,7 +32,7 @@ PARQUET = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, COMPRESSION_LEV
 """Version 2 encodes numbers and times as differences: half the size of version 1, written in less time."""
 
 ATTEMPTS = 20
-"""How often a commit is repeated when a writer outside the lock (dbt elsewhere, a person's shell) came between."""
+"""How often a commit is repeated when a writer outside the lock (a person's own shell) came between."""
 
 
 class ConcurrentStepError(TransientError):

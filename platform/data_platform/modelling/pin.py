@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -15,11 +15,9 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import (
     BUSY_MILLISECONDS,
     CATALOG,
-    ONE_VIEW,
     Lakehouse,
     attach_url,
     database,
-    install_extensions,
     load_ducklake,
 )
 from data_platform.lakehouse.history import current_snapshot
@@ -88,22 +86,6 @@ def open_pinned(pin: Pin) -> Iterator[Lakehouse]:
         yield Lakehouse(pin.settings, connection)
     finally:
         connection.close()
-
-
-def connection_config(settings: Settings) -> dict[str, Any]:
-    """How dbt's own in-memory DuckDB is set up, as `connect.database` sets up ours."""
-    settings.spool.mkdir(parents=True, exist_ok=True)
-    return {
-        "extension_directory": str(install_extensions(settings)),
-        "autoinstall_known_extensions": "false",
-        "python_enable_replacements": "false",
-        # They were verified when they were copied.
-        "allow_unsigned_extensions": "true",
-        "temp_directory": str(settings.spool / "dbt"),
-        "memory_limit": settings.memory,
-        "preserve_insertion_order": "false",
-        **ONE_VIEW,
-    }
 
 
 def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:

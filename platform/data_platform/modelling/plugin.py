@@ -16,10 +16,11 @@ from dbt.adapters.duckdb.utils import TargetConfig
 from dbt_common.exceptions import DbtRuntimeError
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.connect import duckdb_config
 from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.lakehouse.tables import MODELLED
 from data_platform.modelling.landing import land, wanted
-from data_platform.modelling.pin import attach, connection_config, pin_by_hand, pin_in
+from data_platform.modelling.pin import attach, pin_by_hand, pin_in
 
 
 class Plugin(BasePlugin):
@@ -40,7 +41,7 @@ class Plugin(BasePlugin):
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         if creds.schema != MODELLED:
             raise DbtRuntimeError(f"The profile's schema must be {MODELLED}, not {creds.schema}.")
-        config.update(connection_config(self._pin.settings))
+        config.update(duckdb_config(self._pin.settings, "dbt"))
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         attach(conn, self._pin)

@@ -95,8 +95,8 @@ class Audit:
 
 @dataclass(frozen=True)
 class Publication:
-    """One model's view moved to a snapshot. `built_from` is the last staging step taken in of each staged table
-    (`source/table`)."""
+    """One model's table replaced or added to. `snapshot_id` is the version that it was computed from, `built_from` is
+    the last staging step taken in of each staged table (`source/table`)."""
 
     publication_id: int
     model: str
