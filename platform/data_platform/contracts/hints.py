@@ -1,4 +1,4 @@
-"""What a mistake probably is, told from the names of columns: a wrong delimiter, another spelling, another table's
+"""What a mistake probably is, judged by the names of columns: a wrong delimiter, another spelling, another table's
 contract. Only words for messages; nothing is repaired here.
 """
 

@@ -144,11 +144,11 @@ def spooled_entries(lake: Lakehouse) -> Iterator[SpooledEntries]:
 def write_quarantine(
     lake: Lakehouse, table: Table, frames: Iterable[pl.DataFrame], run_id: str, at: datetime
 ) -> DataFile | None:
-    """`write_entries` for entries in frames of FRAME_SCHEMA."""
+    """`write_entries` for entries in frames of FRAME_SCHEMA, of which each is written once."""
     with spooled_entries(lake) as entries:
         for frame in frames:
             entries.add(frame)
-        return write_entries(lake, table, entries, run_id, at)
+        return write_entries(lake, table, entries, run_id, at, repeated=True)
 
 
 def write_entries(
@@ -158,26 +158,32 @@ def write_entries(
     run_id: str,
     at: datetime,
     superseded: TempRelation | None = None,
+    *,
+    repeated: bool = False,
 ) -> DataFile | None:
-    """Write entries, each once, to a file of the quarantine table, leaving out those that are there already, open or
-    discarded; None if nothing is left.
+    """Write entries to a file of the quarantine table, leaving out those that are there already, open or discarded;
+    None if nothing is left.
 
     `superseded` holds the `quarantine_id` of those that are closed already, because a later version of the row passed
-    along with them. The caller registers the file in its transaction, after `ensure_quarantine`.
+    along with them. `repeated` says that an entry may be there several times; it is written once. The caller registers
+    the file in its transaction, after `ensure_quarantine`.
     """
     entries.close()
     if not entries.rows:
         return None
-    known = ""
+    new = ["true"]
     if column_types(lake.connection, table):
-        known = f" AND quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status <> 'replayed')"
+        new.append(f"quarantine_id NOT IN (SELECT quarantine_id FROM {table.sql} WHERE status <> 'replayed')")
+    if repeated:
+        new.append(f"file_row_number IN (SELECT min(file_row_number) FROM {entries.sql} GROUP BY quarantine_id)")
     now = f"TIMESTAMPTZ '{at.isoformat()}'"
-    closed = "false" if superseded is None else f"quarantine_id IN (SELECT quarantine_id FROM {superseded.sql})"
+    closed = "false"
+    if superseded is not None and superseded.rows:
+        closed = f"quarantine_id IN (SELECT quarantine_id FROM {superseded.sql})"
     query = (
         f"SELECT {quote_all(FRAME_SCHEMA)}, CASE WHEN closed THEN 'superseded' ELSE 'open' END AS status, "
         f"{literal(run_id)} AS run_id, {now} AS quarantined_at, CASE WHEN closed THEN {now} END AS resolved_at "
-        f"FROM (SELECT *, {closed} AS closed FROM {entries.sql}) WHERE file_row_number IN "
-        f"(SELECT min(file_row_number) FROM {entries.sql} GROUP BY quarantine_id){known}"
+        f"FROM (SELECT *, {closed} AS closed FROM {entries.sql}) WHERE {' AND '.join(new)}"
     )
     return copy_to(lake, query, new_path(lake, table))
 

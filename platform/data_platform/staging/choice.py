@@ -1,5 +1,5 @@
 """Which raw rows a staging step reads: what landed since the last one, everything, or a range of loads again. What is
-done with them is said in `step`."""
+done with them is in `step`."""
 
 from dataclasses import dataclass
 

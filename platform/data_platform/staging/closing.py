@@ -1,5 +1,5 @@
 """Which quarantine entries a staging step closes: those whose raw row passed now, and those that no longer matter,
-because a full refresh replaced the row, or a later version of it passed or deleted it. What an entry holds is said in
+because a full refresh replaced the row, or a later version of it passed or deleted it. What an entry holds is in
 `contracts.quarantine`.
 """
 
@@ -47,10 +47,13 @@ def find_closing(
     # A quarantine of an earlier release has no keys yet.
     if "key" in columns:
         superseded += f" OR {_later(plan, newest)}"
+    entries = (
+        f"SELECT quarantine_id, {judged} AS judged, {superseded} AS superseded "
+        f"FROM {plan.recipe.quarantine.sql} AS entry WHERE status = 'open' AND layer = 'staged'"
+    )
     query = (
-        f"SELECT quarantine_id, CASE WHEN {judged} THEN '{REPLAYED}' ELSE '{SUPERSEDED}' END AS status "
-        f"FROM {plan.recipe.quarantine.sql} AS entry "
-        f"WHERE status = 'open' AND layer = 'staged' AND ({judged} OR {superseded})"
+        f"SELECT quarantine_id, CASE WHEN judged THEN '{REPLAYED}' ELSE '{SUPERSEDED}' END AS status FROM ({entries}) "
+        "WHERE judged OR superseded"
     )
     return Closing(temporary.enter_context(temp_relation(connection, query)), spooled)
 

@@ -1,4 +1,4 @@
-"""What is said of a step that is refused: how many rows are bad, why, what is probably wrong, and what to do next.
+"""The message of a step that is refused: how many rows are bad, why, what is probably wrong, and what to do next.
 Whether it is refused is `passing`'s to decide.
 """
 

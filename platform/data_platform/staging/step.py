@@ -1,7 +1,7 @@
 """The staging step: raw rows become staged rows, in one transaction. Stage, audit, keep the newest version of each
 key, and show it all at once; what failed is in quarantine. How values are repaired is in `cleaning`, which raw rows
 are read in `choice`, how they are staged and audited in `passing`, which version wins in `merge`, what is kept of the
-others in `history`, which quarantine entries are closed in `closing`, what is said of a refused step in `refusal`.
+others in `history`, which quarantine entries are closed in `closing`; the message of a refused step is in `refusal`.
 
 Audited batches are written to a file that nobody sees. If no key occurs twice and none is staged already, that file is
 registered as it is; else the newest versions are written once more. So memory is bounded whatever the size, and the
