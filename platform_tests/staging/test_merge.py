@@ -11,7 +11,7 @@ from data_platform.contracts import Contract
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.source import TableOptions
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.staging.merge import key_bounds
+from data_platform.lakehouse.tables import key_bounds
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import stage_table
 

@@ -2,13 +2,14 @@
 in `transaction`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
 from data_platform.lakehouse.connect import CATALOG
-from data_platform.lakehouse.sql import quote
+from data_platform.lakehouse.sql import literal, quote
 
 RAW, STAGED, QUARANTINE = "raw", "staged", "quarantine"
 """The layers that have a schema for each source: `raw_<source>` and so on."""
@@ -101,3 +102,19 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, columns: d
     for name, kind in columns.items():
         if name not in existing:
             connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(name)} {kind}")
+
+
+def key_bounds(connection: duckdb.DuckDBPyConnection, key: Sequence[str], rows: str) -> str:
+    """A condition that holds the keys of `rows` between their least and greatest values, so that files of the table
+    which hold none of them are not even opened. A column in which `rows` have a null is not bounded."""
+    figures = "min({0})::VARCHAR, max({0})::VARCHAR, any_value(typeof({0})), count({0}) = count(*)"
+    selected = ", ".join(figures.format(quote(column)) for column in key)
+    values = connection.execute(f"SELECT {selected} FROM {rows}").fetchall()[0]
+    bounds = [
+        f"{quote(column)} BETWEEN {literal(low)}::{kind} AND {literal(high)}::{kind}"
+        for column, low, high, kind, filled in zip(
+            key, values[::4], values[1::4], values[2::4], values[3::4], strict=True
+        )
+        if filled and low is not None
+    ]
+    return " AND ".join(bounds) or "true"

@@ -14,10 +14,9 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import row_count
 from data_platform.lakehouse.sql import literal, quote, quote_all
-from data_platform.lakehouse.tables import column_types, modelled_table
+from data_platform.lakehouse.tables import column_types, key_bounds, modelled_table
 from data_platform.lakehouse.transaction import PARQUET, DataFile, discard, new_path, storage_error
 from data_platform.modelling.pin import Pin, show
-from data_platform.staging.merge import key_bounds
 
 CASTS = {
     "HUGEINT": "BIGINT",
@@ -252,7 +251,8 @@ def _find_deletes(lake: Lakehouse, pin: Pin, want: Wanted, rows: DataFile) -> Da
         return None
     table = modelled_table(want.model)
     keys = quote_all(want.key)
-    on = " AND ".join(f"t.{quote(column)} = n.{quote(column)}" for column in want.key)
+    # A null is a key like any other: by `=` a row with one would be added once more by each build.
+    on = " AND ".join(f"t.{quote(column)} IS NOT DISTINCT FROM n.{quote(column)}" for column in want.key)
     incoming = f"read_parquet({literal(rows.path)})"
     queries = []
     if rows.rows:

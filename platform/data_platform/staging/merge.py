@@ -7,13 +7,13 @@ Of a log of changes a delete is one more version of its key: if it is the newest
 takes away what came before it, in the step and in the table.
 """
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import duckdb
 
 from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.lakehouse.tables import key_bounds
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, discard, new_path, temp_relation
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
@@ -215,21 +215,6 @@ def _count_versions(plan: Plan, accepted: DataFile, incoming: str) -> int:
 
 def _count_truncated(plan: Plan, truncated: Place) -> int:
     return _count(plan.lake.connection, f"{plan.recipe.staged.sql} WHERE {before(plan, truncated)}")
-
-
-def key_bounds(connection: duckdb.DuckDBPyConnection, key: Sequence[str], rows: str) -> str:
-    """A condition that holds the keys of `rows` between their least and greatest values, so that files of the table
-    which hold none of them are not even opened."""
-    selected = ", ".join(
-        f"min({quote(c)})::VARCHAR, max({quote(c)})::VARCHAR, any_value(typeof({quote(c)}))" for c in key
-    )
-    values = connection.execute(f"SELECT {selected} FROM {rows}").fetchall()[0]
-    bounds = [
-        f"{quote(column)} BETWEEN {literal(low)}::{kind} AND {literal(high)}::{kind}"
-        for column, low, high, kind in zip(key, values[::3], values[1::3], values[2::3], strict=True)
-        if low is not None
-    ]
-    return " AND ".join(bounds) or "true"
 
 
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:

@@ -29,7 +29,7 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote_all
-from data_platform.lakehouse.tables import STAGED, ensure_table
+from data_platform.lakehouse.tables import STAGED, ensure_table, key_bounds
 from data_platform.lakehouse.transaction import (
     DataFile,
     TempRelation,
@@ -42,7 +42,7 @@ from data_platform.lakehouse.transaction import (
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
 from data_platform.staging.history import Versions, land_versions, require_versions, write_versions
-from data_platform.staging.merge import Merge, before, key_bounds, merge, of_loads
+from data_platform.staging.merge import Merge, before, merge, of_loads
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
 from data_platform.staging.recipe import Recipe, StagingResult
