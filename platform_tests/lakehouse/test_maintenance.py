@@ -19,6 +19,7 @@ import pytest
 from platform_tests import workers
 from platform_tests.lakehouse import polling
 
+from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse import compaction
 from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
@@ -410,3 +411,13 @@ def test_after_maintenance_was_killed_at_any_instant_every_row_is_there_once(
         assert maintain(lake).files_left == 0
         assert run(lake, f"SELECT key, version FROM {polling.ITEMS} ORDER BY ALL") == before
         assert run(lake, figures) == [polling.RIGHT]
+
+
+def test_files_of_a_catalog_of_another_version_of_ducklake_are_left_alone(lake: Lakehouse) -> None:
+    lake.connection.execute("CREATE TABLE t AS SELECT 0 AS a FROM range(20)")
+    for number in range(3):
+        lake.connection.execute(f"INSERT INTO t SELECT {number} FROM range(20)")
+    lake.connection.execute(f"UPDATE {METADATA}.ducklake_metadata SET value = '9.9' WHERE key = 'version'")
+    with pytest.raises(PlatformError, match=r"The catalog is of DuckLake 9\.9; how to replace files is known of 1\.0"):
+        maintain(lake)
+    assert lake.connection.execute("SELECT count(*) FROM t").fetchone() == (80,)

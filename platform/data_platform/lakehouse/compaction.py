@@ -17,11 +17,15 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 
+from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import METADATA, Lakehouse, database, load_ducklake
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.transaction import DataFile, commit_locked, discard, discarded_on_failure
+
+CATALOG_VERSION = "1.0"
+"""The version of DuckLake's catalog whose tables are written here."""
 
 COPY = "replacement"
 """The name under which a copy of the catalog is attached."""
@@ -96,8 +100,10 @@ def replace_files(lake: Lakehouse, batch: Batch) -> int | None:
     in which case nothing is changed.
 
     The rows, their numbers (`rowid`) and every version of the table stay as they are. Writers wait only while the new
-    files are registered; a reader goes on with the files with which it began.
+    files are registered; a reader goes on with the files with which it began. Raises PlatformError, and changes
+    nothing, if the catalog is of another version of DuckLake than the one whose tables are known here.
     """
+    _require_known_catalog(lake)
     with lake.reading():
         # One transaction, so that the copy is of one moment.
         before = _state(lake.connection, batch)
@@ -112,6 +118,15 @@ def replace_files(lake: Lakehouse, batch: Batch) -> int | None:
             discard(lake, file.path)
         return None
     return len(written.replaced)
+
+
+def _require_known_catalog(lake: Lakehouse) -> None:
+    rows = lake.connection.execute(f"SELECT value FROM {METADATA}.ducklake_metadata WHERE key = 'version'").fetchall()
+    if rows != [(CATALOG_VERSION,)]:
+        raise PlatformError(
+            f"The catalog is of DuckLake {', '.join(str(row[0]) for row in rows)}; how to replace files is known of "
+            f"{CATALOG_VERSION}. Nothing was changed. Use the DuckDB version that this release pins."
+        )
 
 
 def _rows(lake: Lakehouse, table: str, condition: str, batch: Batch) -> pa.Table:
