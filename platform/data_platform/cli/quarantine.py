@@ -1,4 +1,4 @@
-"""`dp quarantine`: look at the rows that failed, let them in once they pass, or discard them.
+"""`dp quarantine`: list the rows that failed, let them in once they pass, or discard them.
 What quarantine is lies in `contracts.quarantine`, judging rows again in `staging.step`."""
 
 import uuid

@@ -83,7 +83,7 @@ def _owners(table: TableSpec) -> list[str]:
 
 
 def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
-    """The raw table: what the source said, with masked columns masked."""
+    """The raw table: what the source gave, with masked columns masked."""
     key = raw_key(spec.name, table.name)
 
     @dg.asset(

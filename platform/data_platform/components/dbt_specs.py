@@ -1,4 +1,4 @@
-"""The models of a dbt project as asset specs, as dagster-dbt makes them of the manifest. What the models do is told in
+"""The models of a dbt project as asset specs, as dagster-dbt makes them of the manifest. What the models do is in
 `models`.
 
 They are kept beside the manifest, as long as it does not change: dagster-dbt imports half of dbt, which takes every

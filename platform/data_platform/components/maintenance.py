@@ -82,7 +82,7 @@ def run_history(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]
 def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
     """Delete the runs that ended and were made before a time, with their events; how many.
 
-    A run that tells of the latest materialisation or check of an asset stays: without it the asset would look as if
+    A run that holds the latest materialisation or check of an asset stays: without it the asset would look as if
     it had never been made.
     """
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -95,7 +95,7 @@ def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
 
 
 def latest_runs(instance: dg.DagsterInstance) -> set[str]:
-    """The runs that tell of the latest materialisation of an asset, or of the latest verdict of its check."""
+    """The runs that hold the latest materialisation of an asset, or of the latest verdict of its check."""
     records = instance.get_asset_records()
     latest = [record.asset_entry.last_materialization_record for record in records]
     runs = {record.run_id for record in latest if record is not None}

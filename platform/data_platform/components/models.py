@@ -39,7 +39,9 @@ class DbtModelsOptions(Options):
 
     project: str = Field(description="Folder of the dbt project, relative to this file.")
     contracts: str = Field(description="Module of the models' contracts: `DimAirline` is the contract of dim_airline.")
-    every: Duration = Field(default=timedelta(seconds=5), description="How often to look for newly staged rows.")
+    every: Duration = Field(
+        default=timedelta(seconds=5), description="How often the sensor probes for newly staged rows."
+    )
 
 
 class ModelsConfig(dg.Config):
@@ -169,7 +171,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Set
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Follows the staged tables: asks for the models that were built from older rows.",
     )
-    def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def probe(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
             with shared_lakehouse(settings) as lake:
                 ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
@@ -185,7 +187,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Set
         }
         return request_once(context.instance, MODELLED, requests, every)
 
-    return look
+    return probe
 
 
 def with_stale_parents(model: str, stale: Collection[str], direct: Mapping[str, dbt.Parents]) -> list[str]:

@@ -123,7 +123,7 @@ def test_a_pause_longer_than_our_patience_is_not_waited_for(api: Api, naps: list
 
 
 def test_a_probe_gets_over_a_moment_in_which_the_api_is_busy_and_over_no_more(api: Api, naps: list[float]) -> None:
-    table = {"look": {"path": "head", "value": "newest"}}
+    table = {"probe": {"path": "head", "value": "newest"}}
     api.script(Answer(status=503), Answer(status=503), Answer({"newest": "2013"}))
     assert probe(source(api.url, table), "things") == {"hint": "2013"}
     assert len(naps) == 2

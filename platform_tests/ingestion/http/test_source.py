@@ -259,20 +259,20 @@ def test_a_page_out_of_order_does_not_move_the_position_past_what_was_given(api:
 
 def test_a_probe_asks_once_and_tells_the_newest_cursor_or_any_value(api: Api) -> None:
     api.answer = lambda asked: Answer({"newest": {"at": "2013-01-01T02:00:00+02:00"}} if "head" in asked.path else ROWS)
-    look = {"path": "head", "value": "newest.at"}
+    place = {"path": "head", "value": "newest.at"}
     cursor = {"column": "at", "param": "since"}
     assert source(api).probe(["things"], {}) == {"things": Probe(complete=False)}
-    assert probe(source(api, look=look, cursor=cursor), "things") == {"cursor": "2013-01-01T00:00:00+00:00"}
-    assert probe(source(api, look=look), "things") == {"hint": "2013-01-01T02:00:00+02:00"}
-    (batch,) = read(api, look=look)
+    assert probe(source(api, probe=place, cursor=cursor), "things") == {"cursor": "2013-01-01T00:00:00+00:00"}
+    assert probe(source(api, probe=place), "things") == {"hint": "2013-01-01T02:00:00+02:00"}
+    (batch,) = read(api, probe=place)
     assert batch.position is not None
     assert batch.position["hint"] == "2013-01-01T02:00:00+02:00"
-    with pytest.raises(PlatformError, match=r"look: .*there is no 'oldest' in the body, which has the keys newest"):
-        probe(source(api, look={"path": "head", "value": "oldest"}), "things")
+    with pytest.raises(PlatformError, match=r"probe: .*there is no 'oldest' in the body, which has the keys newest"):
+        probe(source(api, probe={"path": "head", "value": "oldest"}), "things")
     api.answer = lambda _: Answer(status=503)
     asked_before = len(api.asked)
     with pytest.raises(PlatformError, match="503"):
-        probe(source(api, look=look), "things")
+        probe(source(api, probe=place), "things")
     assert len(api.asked) == asked_before + 1
 
 

@@ -221,8 +221,8 @@ def comparable(cursor: HttpCursor, text: str) -> Any:
     return number(text) if cursor.type == "number" else text
 
 
-class HttpLook(Options):
-    """One cheap request that tells whether there is anything new, for the sensor."""
+class HttpProbe(Options):
+    """One cheap request whose answer changes when there is something new, for the sensor."""
 
     path: str
     value: Keys = Field(
@@ -247,7 +247,7 @@ class HttpTable(TableOptions):
     )
     pagination: Pagination = NoPagination()
     cursor: HttpCursor | None = Field(default=None, description="Makes the table incremental; default: full refresh.")
-    look: HttpLook | None = None
+    probe: HttpProbe | None = None
 
     @model_validator(mode="after")
     def _body_is_posted(self) -> Self:

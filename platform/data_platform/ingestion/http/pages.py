@@ -99,7 +99,7 @@ def pages(
         seen.add(fingerprint)
 
 
-def look(client: RESTClient, http: options.HttpOptions, place: options.HttpLook) -> str | None:
+def probe(client: RESTClient, http: options.HttpOptions, place: options.HttpProbe) -> str | None:
     """The one value of a cheap request, as text; None where it is null. Raises PlatformError."""
     try:
         response = client.get(place.path)
@@ -109,10 +109,10 @@ def look(client: RESTClient, http: options.HttpOptions, place: options.HttpLook)
     try:
         value = find(_decoded(response), place.value)
     except (ValueError, KeyError) as error:
-        raise PlatformError(f"look: {redact(response.url)} answered, but {error.args[0]}.") from None
+        raise PlatformError(f"probe: {redact(response.url)} answered, but {error.args[0]}.") from None
     if isinstance(value, dict | list):
         where = f"`{'.'.join(place.value)}` of {redact(response.url)}"
-        raise PlatformError(f"look: {where} {describe(value)}, where one value is needed.")
+        raise PlatformError(f"probe: {where} {describe(value)}, where one value is needed.")
     return text(value)
 
 

@@ -1,4 +1,4 @@
-"""An HTTP API that answers in JSON, as a source. What may be said of it in YAML is in `options`; sessions and
+"""An HTTP API that answers in JSON, as a source. What `defs.yaml` may say of it is in `options`; sessions and
 retries are in `client`, pages in `pages`, values in `rows`, cursors in `cursor`.
 
 Pages become Arrow one by one and are gathered into batches, so memory holds a page and a batch, whatever the size of
@@ -49,23 +49,23 @@ class HttpSource:
 
     A table with a cursor is incremental; its position is `{"cursor": newest value}`, on the last batch, or on each
     if the cursor is `ordered`. A table without is read whole; its position is `{"digest": ...}` on the last batch,
-    which stays the same while the rows do, in whatever order they come, and beside it what `look` said just before.
+    which stays the same while the rows do, in whatever order they come, and beside it what `probe` gave just before.
     """
 
     options: HttpOptions
     tables: Mapping[str, HttpTable]
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """What the `look` of each table says; nothing without one, since HTTP has no cheap probe of its own. An API
+        """What the `probe` of each table gives; nothing without one, since HTTP has no cheap probe of its own. An API
         that is not back within seconds is asked again by the next probe."""
         return probe_each(tables, lambda table: self._probe(table, after.get(table, {})))
 
     def _probe(self, name: str, after: Position) -> Probe:
         table = self._table(name)
-        if table.look is None:
+        if table.probe is None:
             return UNKNOWN
         from data_platform.ingestion.http.client import connect
-        from data_platform.ingestion.http.pages import look
+        from data_platform.ingestion.http.pages import probe
 
         impatient = self.options.model_copy(
             update={
@@ -74,7 +74,7 @@ class HttpSource:
             }
         )
         with _named(name), connect(impatient, self._pace) as client:
-            value = look(client, impatient, table.look)
+            value = probe(client, impatient, table.probe)
             if value is None:
                 return Probe()
             if table.cursor is None:
@@ -129,10 +129,10 @@ class PagesReading:
             yield from self._whole() if self._table.cursor is None else self._new(self._table.cursor)
 
     def _whole(self) -> Iterator[Batch]:
-        from data_platform.ingestion.http.pages import look, pages
+        from data_platform.ingestion.http.pages import pages, probe
 
-        place = self._table.look
-        hint = None if place is None else look(self._client, self._options, place)
+        place = self._table.probe
+        hint = None if place is None else probe(self._client, self._options, place)
         held = _Held()
         content = 0
         for rows in pages(self._client, self._options, self._table, None):

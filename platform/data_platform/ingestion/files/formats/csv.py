@@ -356,10 +356,10 @@ _EMPTY = frozenset({"\n", "\r\n"})
 
 
 def _plainly(error: csv.Error) -> str:
-    said = str(error)
-    if "expected after" in said:
+    message = str(error)
+    if "expected after" in message:
         return "text after a closing quote"
-    return "a carriage return outside quotes" if said.startswith("new-line character") else said
+    return "a carriage return outside quotes" if message.startswith("new-line character") else message
 
 
 def _lines(data: bytes) -> list[str]:
