@@ -6,7 +6,7 @@ A row has one entry however often it fails: its id names the raw row (`load:row`
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.sql import literal, quote_all
 from data_platform.lakehouse.tables import Table, column_types, ensure_table, quarantine_table
-from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path
+from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path, storage_error
 
 COLUMNS = {
     "quarantine_id": "VARCHAR",
@@ -110,16 +110,16 @@ class SpooledEntries:
                 self._writer = pq.ParquetWriter(self._path, rows.schema, compression="zstd", compression_level=1)
             self._writer.write_table(rows)
         except OSError as error:
-            raise PlatformError(
-                f"Quarantined rows cannot be written to {self._path.parent}: {error.strerror or error}. The table is "
-                "as it was. Free space there, and run it again."
-            ) from error
+            raise storage_error(error, str(self._path.parent)) from error
         self.rows += len(frame)
 
     def close(self) -> None:
         """Finish the file: nothing is added any more."""
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        except OSError as error:
+            raise storage_error(error, str(self._path.parent)) from error
 
     @property
     def sql(self) -> str:
@@ -137,7 +137,9 @@ def spooled_entries(lake: Lakehouse) -> Iterator[SpooledEntries]:
     try:
         yield entries
     finally:
-        entries.close()
+        # What kept the block from its end must be reported, not that the file cannot be finished after it.
+        with suppress(PlatformError):
+            entries.close()
         path.unlink(missing_ok=True)
 
 

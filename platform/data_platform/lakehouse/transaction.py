@@ -211,7 +211,7 @@ def discard(lake: Lakehouse, path: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def storage_error(error: duckdb.Error, where: str) -> PlatformError:
+def storage_error(error: Exception, where: str) -> PlatformError:
     """Say what kept rows from being written."""
     text = str(error).splitlines()[0]
     if isinstance(error, duckdb.OutOfMemoryException):

@@ -103,6 +103,8 @@ class _Pass:
             if everything:
                 for bad in part.bad_frames(ROW_ID):
                     self.spool.add(quarantine_entries(raw, bad, self.plan.recipe))
+            if _adds_nothing(self.sample, part):
+                continue
             sampled = quarantine_entries(raw, part.sample(SAMPLED, ROW_ID), self.plan.recipe)
             self.sample = _first_of_each_reason(pl.concat([self.sample, sampled.select(*FRAME_SCHEMA)]))
 
@@ -147,10 +149,24 @@ def _stage(plan: Plan, raw: pl.DataFrame, known: Known) -> tuple[Sequence[Audite
     return [stage_batch(raw, plan.recipe, known)], []
 
 
+def _reasons(entries: pl.DataFrame) -> pl.DataFrame:
+    return entries.select("quarantine_id", "load_id", "row", "reasons").explode("reasons").unnest("reasons")
+
+
+def _adds_nothing(sample: pl.DataFrame, part: Audited) -> bool:
+    """Whether the sample has enough of each reason, all from rows before those of `part`."""
+    counts = {
+        (column, check): rows for column, check, rows in _reasons(sample).group_by("column", "check").len().rows()
+    }
+    if any(one.fatal and counts.get((one.column, one.check), 0) < SAMPLED for one in part.broken):
+        return False
+    last = sample.select("load_id", "row").sort("load_id", "row").row(-1)
+    return last < part.rows.filter(part.failed).select(ROW_ID).bottom_k(1, by=list(ROW_ID)).row(0)
+
+
 def _first_of_each_reason(entries: pl.DataFrame) -> pl.DataFrame:
     """Of each reason the first SAMPLED entries."""
-    reasons = entries.select("quarantine_id", "load_id", "row", "reasons").explode("reasons").unnest("reasons")
-    first = reasons.sort("load_id", "row").group_by("column", "check", maintain_order=True).head(SAMPLED)
+    first = _reasons(entries).sort("load_id", "row").group_by("column", "check", maintain_order=True).head(SAMPLED)
     return entries.join(first.select("quarantine_id").unique(), on="quarantine_id", how="semi")
 
 
