@@ -21,18 +21,16 @@ from data_platform.staging.step import stage_table
 
 
 @pytest.fixture
-def on_s3(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def on_s3(settings: Settings) -> Iterator[Settings]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "top-secret")
-    monkeypatch.setenv("S3_ENDPOINT", f"http://{host}:{port}")
+    store = ObjectStore("key", "top-secret", endpoint=f"http://{host}:{port}")
     # The emulator's buckets live as long as this process, in all its servers.
     bucket = f"company-{uuid.uuid4()}"
     s3_backends["123456789012"]["aws"].create_bucket(bucket, "us-east-1")
     try:
-        yield replace(settings, data=f"s3://{bucket}/lakehouse")
+        yield replace(settings, data=f"s3://{bucket}/lakehouse", object_store=store)
     finally:
         server.stop()
 
