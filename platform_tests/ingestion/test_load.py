@@ -280,7 +280,7 @@ def test_two_loads_from_the_same_position_land_once(lake: Lakehouse, settings: S
     class Slow(MemorySource):
         @contextmanager
         def reading(self, tables: Sequence[str], after: Position) -> Iterator[MemoryReading]:
-            load(lake.cursor(), additions(2, upto="2"))
+            load(lake.duplicate(), additions(2, upto="2"))
             with super().reading(tables, after) as reading:
                 yield reading
 

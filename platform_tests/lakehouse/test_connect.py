@@ -111,12 +111,12 @@ def test_a_cursor_tells_times_in_utc_wherever_the_machine_stands(
         patch.setenv("TZ", "Pacific/Auckland")
         time.tzset()
         with open_lakehouse(settings) as lake:
-            assert setting(lake, "TimeZone") == setting(lake.cursor(), "TimeZone") == "UTC"
+            assert setting(lake, "TimeZone") == setting(lake.duplicate(), "TimeZone") == "UTC"
     time.tzset()
 
 
 def test_a_cursor_names_tables_in_full(lake: Lakehouse) -> None:
-    cursor = lake.cursor()
+    cursor = lake.duplicate()
     lake.connection.execute("CREATE TABLE entries AS SELECT 1 AS number")
     assert cursor.connection.execute("FROM lake.main.entries").fetchall() == [(1,)]
     with pytest.raises(duckdb.CatalogException):

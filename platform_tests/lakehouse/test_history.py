@@ -100,7 +100,7 @@ def test_maintenance_merges_small_files_and_loses_no_row_and_no_version(lake: La
 def test_a_query_that_began_before_the_merge_reads_to_its_end(lake: Lakehouse, settings: Settings) -> None:
     for _ in range(3):
         step(lake)
-    reader = lake.cursor().connection
+    reader = lake.duplicate().connection
     rows = reader.execute("SELECT number FROM lake.raw_growing.entries")
     assert maintain(lake).files_merged > 0
     assert len(rows.fetchall()) == 120

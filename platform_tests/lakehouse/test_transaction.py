@@ -153,7 +153,7 @@ def test_a_temporary_relation_knows_its_columns_and_rows_and_is_gone_after_the_b
         found = commit(lake, lambda connection: connection.execute(f"SELECT count(*) FROM {relation.sql}").fetchone())
         assert found == (3,)
         with pytest.raises(duckdb.CatalogException):
-            lake.cursor().connection.execute(f"FROM {relation.sql}")
+            lake.duplicate().connection.execute(f"FROM {relation.sql}")
     with pytest.raises(duckdb.CatalogException):
         lake.connection.execute(f"FROM {relation.sql}")
 

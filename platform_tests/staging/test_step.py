@@ -269,7 +269,7 @@ def test_a_contract_that_gained_a_column_that_may_be_null_goes_on(lake: Lakehous
 
 def test_two_steps_from_the_same_position_land_once(lake: Lakehouse, settings: Settings) -> None:
     load(lake, numbered(1))
-    other = lake.cursor()
+    other = lake.duplicate()
 
     def slow(raw: pl.LazyFrame) -> pl.LazyFrame:
         stage(other)

@@ -145,7 +145,7 @@ def audit_table(lake: Lakehouse, table: AuditedTable) -> TableVerdict:
     try:
         contract = load_contract(table.contract)
         with lake.reading():
-            verdict = audit_relation(lake, table.table.sql, contract, key=table.key, known=lookup(lake.cursor()))
+            verdict = audit_relation(lake, table.table.sql, contract, key=table.key, known=lookup(lake.duplicate()))
         return TableVerdict(table, verdict)
     except PlatformError as error:
         return TableVerdict(table, Verdict(0), str(error))

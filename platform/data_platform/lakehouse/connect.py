@@ -49,10 +49,10 @@ class Lakehouse:
     settings: Settings
     connection: duckdb.DuckDBPyConnection
 
-    def cursor(self) -> "Lakehouse":
+    def duplicate(self) -> "Lakehouse":
         """A second connection to the same open database, for reading while the first one writes. The lakehouse is not
-        its default catalog, in which DuckDB would look for every name first, at the price of a query or two: tables
-        are named in full (`Table.sql`, `ledger` names its tables itself)."""
+        its default catalog, where DuckDB would search for every name first, at the price of a query or two: tables are
+        named in full (`Table.sql`)."""
         return Lakehouse(self.settings, self.connection.cursor())
 
     @contextmanager
@@ -169,7 +169,7 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
 @contextmanager
 def shared_lakehouse(settings: Settings) -> Iterator[Lakehouse]:
     """The lakehouse as this process has it open: opened by the first block, closed by the last to end, each with a
-    `cursor` of its own. Opening takes longer than many a step, and what was read of the catalog stays known.
+    connection of its own. Opening takes longer than many a step, and what was read of the catalog stays known.
 
     Raises PlatformError as `open_lakehouse` does.
     """
@@ -180,7 +180,7 @@ def shared_lakehouse(settings: Settings) -> Iterator[Lakehouse]:
         shared = _shared[settings]
         shared.users += 1
     try:
-        lake = shared.lake.cursor()
+        lake = shared.lake.duplicate()
         try:
             yield lake
         finally:

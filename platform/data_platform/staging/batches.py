@@ -26,7 +26,7 @@ def raw_batches(
     lake: Lakehouse, raw: Table, condition: str, parameters: Sequence[object] = ()
 ) -> Iterator[pl.DataFrame]:
     """Raw rows that meet a condition, in frames of bounded size."""
-    reader = lake.cursor().connection.execute(f"SELECT * FROM {raw.sql} WHERE {condition}", list(parameters))
+    reader = lake.duplicate().connection.execute(f"SELECT * FROM {raw.sql} WHERE {condition}", list(parameters))
     for batch in reader.to_arrow_reader(BATCH_ROWS):
         if batch.num_rows:
             yield pl.DataFrame(pl.from_arrow(batch))

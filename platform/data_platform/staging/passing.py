@@ -73,7 +73,7 @@ class _Pass:
     def accepted(self) -> Iterator[pa.RecordBatch]:
         """Stage and audit all raw rows; yield the good ones as long as they may be wanted."""
         plan = self.plan
-        known = lookup(plan.lake.cursor())
+        known = lookup(plan.lake.duplicate())
         for raw in raw_batches(plan.lake, plan.recipe.raw, plan.chosen.condition, plan.chosen.parameters):
             staged, removals = _stage(plan, raw, known)
             self._count(raw, staged, removals)
@@ -122,7 +122,7 @@ class _Pass:
         """How many raw rows there are to read. They are counted when it first matters."""
         chosen = self.plan.chosen
         query = f"SELECT count(*) FROM {self.plan.recipe.raw.sql} WHERE {chosen.condition}"
-        row = self.plan.lake.cursor().connection.execute(query, list(chosen.parameters)).fetchone()
+        row = self.plan.lake.duplicate().connection.execute(query, list(chosen.parameters)).fetchone()
         return int(row[0]) if row is not None else 0
 
     def result(self) -> StagingResult:

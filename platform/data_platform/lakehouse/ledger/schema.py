@@ -59,7 +59,7 @@ def ensure_ledger(lake: Lakehouse) -> None:
     if version == VERSION:
         return
     # A connection of its own: the caller's may be in the middle of reading.
-    writer = lake.cursor()
+    writer = lake.duplicate()
     try:
         with writer_lock(lake.settings):
             if not version:
