@@ -307,8 +307,8 @@ def test_a_delivery_that_breaks_its_contract_fails_its_check_and_the_table_is_se
     assert len(served) == 16
     spoil(ui.home / "landing" / "reference" / "airlines.csv")
     page = ui.show("/assets/staged/reference/airlines?view=checks", width=1200, height=740)
-    wait_for(page, "Failed", "5 of 16 rows break the contract", "more than the 20%", "The staged table is as it was")
-    wait_for(page, "3 rows, such as ENDEAVOR", "violations", "consequence", "length 1 to 100")
+    wait_for(page, "Failed", "5 of 16 rows break the contract", "allows 20%", "The staged table is as it was")
+    wait_for(page, "3 rows, such as 'ENDEAVOR'", "violations", "consequence", "length 1 to 100")
     keep(page, "check")
     assert airlines(ui) == served
     page = ui.show("/assets/staged/reference/airlines?view=overview", width=1400)

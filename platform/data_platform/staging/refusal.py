@@ -25,7 +25,7 @@ def refusal(recipe: Recipe, result: StagingResult) -> str:
         )
     function = f" `{getattr(recipe.function, '__qualname__', recipe.function)}`" if recipe.function else " (`stage:`)"
     lines.append(
-        f"What to do: look at the rows (`dp quarantine show {recipe.name}`; up to {SAMPLED} of each reason are there), "
+        f"What to do: read the rows (`dp quarantine show {recipe.name}`; up to {SAMPLED} of each reason are there), "
         f"repair their values in the staging function{function} or correct the contract, then run it again: the same "
         "rows are staged anew. If so many bad rows are to be expected, raise `refuse_above`."
     )
