@@ -35,12 +35,14 @@ def test_values_of_the_wrong_type_and_unit_are_told_by_their_three_commonest_rea
     message = refused(lake)
     first, *reasons = message.splitlines()
     assert first.startswith("shop/orders: 11 of 11 rows break the contract platform_tests.tables.Order; ")
-    assert reasons[:5] == [
+    assert reasons[:7] == [
         "The commonest reasons:",
-        "  amount not a number: 8 rows, such as '12,50'",
-        "  amount at most 1000: 3 rows, such as '5000.0'",
-        "  changed_at not an instant (ISO 8601): 2 rows, such as 'soon'",
-        "  and 1 more",
+        "",
+        "- amount not a number: 8 rows, such as '12,50'",
+        "- amount at most 1000: 3 rows, such as '5000.0'",
+        "- changed_at not an instant (ISO 8601): 2 rows, such as 'soon'",
+        "- and 1 more",
+        "",
     ]
     assert "Nearly every row" not in message
     assert "`dp quarantine show shop/orders`" in message

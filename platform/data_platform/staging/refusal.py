@@ -16,13 +16,15 @@ def refusal(recipe: Recipe, result: StagingResult) -> str:
     rows = f"{result.rows_quarantined:,} of {counted(result.rows_read)}"
     allowed = f"`refuse_above` allows {recipe.refuse_above:.0%}"
     lines = [f"{rows} break the contract {name_of(recipe.contract)}; {allowed}. The staged table is as it was."]
-    lines += ["The commonest reasons:", *(f"  {reason}" for reason in commonest(result.violations))]
+    # A list and paragraphs in Markdown, as which the UI shows it; a terminal shows the lines as they are.
+    lines += ["The commonest reasons:", "", *(f"- {reason}" for reason in commonest(result.violations)), ""]
     suspect = [one for one in fatal(result.violations) if one.rows >= NEARLY_ALL * result.rows_read]
     if suspect:
         lines.append(
             f"Nearly every row breaks `{suspect[0].column or 'row'} {suspect[0].check}`: then mostly the contract "
             "(its type, unit or bounds) or the format of the source is wrong, not the rows."
         )
+        lines.append("")
     function = f" `{getattr(recipe.function, '__qualname__', recipe.function)}`" if recipe.function else " (`stage:`)"
     lines.append(
         f"What to do: read the rows (`dp quarantine show {recipe.name}`; up to {SAMPLED} of each reason are there), "
