@@ -81,7 +81,7 @@ def load_tables(
     `reading_name`.
 
     `full_refresh` reads everything again, whatever the position, and lands it as whole tables; it also lifts the
-    truncation guard, and replaces a raw table whose columns changed their types. `progress` is told the rows read so
+    truncation guard, and replaces a raw table whose columns changed their types. `progress` receives the rows read so
     far. Raises LoadRefusedError, ConcurrentStepError, or what the source raises; what was committed before that stays,
     and the next load goes on from there.
     """
@@ -214,7 +214,7 @@ class _Load:
     def _commit(self) -> None:
         """Land what is ready, its position and its figures in one transaction; nothing to do if nothing is new.
 
-        Raises LoadRefusedError, ConcurrentStepError or CommitError, or what the source raises when it is told.
+        Raises LoadRefusedError, ConcurrentStepError or CommitError, or what the source raises when it acknowledges.
         """
         if self.position is None:
             return
@@ -249,8 +249,8 @@ class _Load:
             self.reading.committed(position)
         except PlatformError as error:
             raise type(error)(
-                f"What was read of {self.head.source}/{self.head.table} is committed, but the source could not be told "
-                f"so: {error} It may offer the same again; the next load goes on after it."
+                f"What was read of {self.head.source}/{self.head.table} is committed, but the source did not take note "
+                f"of it: {error} It may offer the same again; the next load goes on after it."
             ) from error
 
     def _drop_ready(self, tables: list[TableLanding]) -> None:

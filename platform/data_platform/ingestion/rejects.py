@@ -22,7 +22,7 @@ SAMPLE = 100
 """Records of each reason that are kept when a load is refused."""
 
 KINDS = 200
-"""Reasons that are told apart at most; what comes after them is counted under OTHER."""
+"""How many reasons are counted apart at most; what comes after them is counted under OTHER."""
 
 OTHER = "other reasons"
 
