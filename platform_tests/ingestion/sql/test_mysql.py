@@ -190,4 +190,15 @@ def test_the_source_is_opened_read_only_and_described(url: str) -> None:
         ("d", "decimal(5,1)", True, False),
     ]
     assert reader.tables() == ["t"]
-    assert probe(reader, "t") == {"rows": "0"}
+
+
+def test_the_time_of_the_last_write_is_the_hint_of_a_table_without_a_cursor(url: str) -> None:
+    run(url, "create table t (id int primary key)")
+    reader = Relational(url, {"t": table()})
+    assert probe(reader, "t") == {}, "nothing was written yet"
+    run(url, "insert into t values (1)")
+    first = probe(reader, "t")
+    assert list(first) == ["hint"]
+    assert first["hint"].endswith("?"), "another write in this second would not move it"
+    run(url, "insert into t values (2)")
+    assert list(probe(reader, "t")) == ["hint"]
