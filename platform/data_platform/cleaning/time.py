@@ -1,5 +1,5 @@
 """Instants as people and programs write them, to UTC. Nothing is guessed from a value: formats, time zone and the
-order of day and month are stated, and lists of formats that could only be told apart by the value are refused.
+order of day and month are stated, and lists of formats between which only the value could decide are refused.
 
 As with numbers there are two forms: `instant_text` keeps what it cannot read, for the cast to quarantine; `instant`
 gives null. `parse_instant` reads the normal form, and is what turns text to the contract's type.

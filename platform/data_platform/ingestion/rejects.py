@@ -49,7 +49,7 @@ class Rejects:
     _sampled: Counter[str] = field(default_factory=Counter)
 
     def add(self, rejects: pa.Table) -> None:
-        """Take in some more records. One without a place of any kind is told from others by its number."""
+        """Take in some more records. One without a place of any kind is identified by its number."""
         if pc.any(nowhere := pc.and_(pc.is_null(rejects["place"]), pc.is_null(rejects["_file"]))).as_py():
             numbers = range(self.count, self.count + rejects.num_rows)
             named = pa.array([f"load {self.load_id}, record {number}" for number in numbers], pa.string())

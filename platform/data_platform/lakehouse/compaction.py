@@ -299,7 +299,7 @@ def inlined_deletions(lake: Lakehouse, table_id: int) -> set[int]:
         except duckdb.CatalogException:
             return set()  # DuckLake makes it at the first deletion
         return {number for (number,) in found}
-    # Asked of the server: DuckDB may not know yet of a table that another process made.
+    # The server itself is queried: DuckDB may not know yet of a table that another process made.
     query = "SELECT * FROM postgres_query($catalog, $sql)"
     made = f"SELECT 1 AS made FROM pg_catalog.pg_tables WHERE tablename = '{name}'"
     if not lake.connection.execute(query, {"catalog": METADATA, "sql": made}).fetchall():

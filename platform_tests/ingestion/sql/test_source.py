@@ -224,6 +224,7 @@ def test_a_table_without_a_cursor_is_probed_by_what_the_database_keeps_of_it(dat
     source = database.source()
     assert set(probe(source)) == {"hint"}
     for statement in ("insert into t values (4)", "delete from t where id = 2", "delete from t"):
+        # PostgreSQL passes a session's counters of writes on at most once a second.
         time.sleep(1.2 if database.url.startswith("postgresql") else 0)
         position = dict(read_all(source, "t")[-1].position or {})
         assert probe(source, "t", position) == {}
