@@ -36,7 +36,7 @@ ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000
 	@$(BIN)/dp ui
 
 test: $(READY) ## the test suite (minutes)
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope -m "not bench and not crash and not year and not browser"
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not bench and not crash and not year and not browser"
 
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from platform_tests.benchmarks.worker import cpu_seconds, peak_mib
 from platform_tests.servers import fresh_database, running_postgres
 
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import CATALOG, open_lakehouse
+from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import REPOSITORY, Settings, settings_from_environment
 from data_platform.lakehouse.tables import Table, ensure_table
-from data_platform.lakehouse.transaction import commit, copy_to, new_path, register
+from data_platform.lakehouse.transaction import DataFile, commit, copy_to, new_path, register
 
 WRITERS = (1, 4, 8, 16)
 SECONDS = {"small": 1.0, "medium": 5.0, "full": 15.0}
@@ -90,10 +91,11 @@ def _together(settings: Settings, writers: int, seconds: float) -> list[dict[str
 
 
 def write(home: str, catalog: str, data: str, seconds: str, name: str) -> dict[str, Any]:
-    """Commit a file of rows and a row of the ledger, as a load does, over and over: how long each commit took [s]."""
+    """Commit a file of rows and a position, as a load does, over and over: how long each commit took [s]."""
     table = Table("raw_bench", name)
     with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
         commit(lake, lambda connection: ensure_table(connection, table, COLUMNS))
+        head = ledger.head(lake, "raw", "bench", name)
         print("ready", flush=True)
         sys.stdin.readline()
         began, cpu, taken = time.monotonic(), cpu_seconds(), list[float]()
@@ -102,15 +104,14 @@ def write(home: str, catalog: str, data: str, seconds: str, name: str) -> dict[s
             assert file is not None
             files = [file]
 
-            def work(connection: duckdb.DuckDBPyConnection, files: list[Any] = files) -> None:
+            def work(
+                connection: duckdb.DuckDBPyConnection, files: list[DataFile] = files, head: ledger.Head = head
+            ) -> ledger.Head:
                 register(connection, table, files)
-                connection.execute(
-                    f"INSERT INTO {CATALOG}.platform.positions VALUES ('raw', 'bench', ?, 'n', ?, now())",
-                    [name, str(len(taken))],
-                )
+                return ledger.advance(connection, head, {"n": str(head.number)}, datetime.now(UTC))
 
             start = time.monotonic()
-            commit(lake, work)
+            head = commit(lake, work)
             taken.append(time.monotonic() - start)
     return {"commits": taken, "cpu": cpu_seconds() - cpu, "peak": peak_mib()}
 

@@ -20,5 +20,7 @@ def shop(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         monkeypatch.setenv("DATA_PLATFORM_MASK_KEY", "a key that is long enough for a test")
         monkeypatch.setenv("DATA_PLATFORM_STRICT", "1")
         monkeypatch.setenv("SHOP_URL", f"sqlite://{shop.database}")
+        # A failed step is tried again at once: how long it waits in production is Dagster's business.
+        monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt: 0)
         monkeypatch.syspath_prepend(str(tmp_path))
         yield shop

@@ -233,9 +233,8 @@ class Unsteady:
         return self.source.reading(tables, after)
 
 
-def run_unsteadily(shop: Shop, monkeypatch: pytest.MonkeyPatch, failing: int, error: type[PlatformError]) -> Any:
-    """Load and stage the orders from a source that fails at first; the attempts come at once."""
-    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt: 0)
+def run_unsteadily(shop: Shop, failing: int, error: type[PlatformError]) -> Any:
+    """Load and stage the orders from a source that fails at first."""
     spec = source_spec(shop.package, "shop")
     with spec.open() as source:
         given = {"shop": Unsteady(source, failing, error)}
@@ -243,21 +242,21 @@ def run_unsteadily(shop: Shop, monkeypatch: pytest.MonkeyPatch, failing: int, er
         return shop.run(*ORDERS)
 
 
-def test_a_step_whose_connection_breaks_is_tried_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = run_unsteadily(shop, monkeypatch, 2, TransientError)
+def test_a_step_whose_connection_breaks_is_tried_again(shop: Shop) -> None:
+    result = run_unsteadily(shop, 2, TransientError)
     assert result.success
     assert checks(result)["raw/shop/orders"][0] is True
     assert len([event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]) == 2
 
 
-def test_a_mistake_is_not_tried_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = run_unsteadily(shop, monkeypatch, 1, PlatformError)
+def test_a_mistake_is_not_tried_again(shop: Shop) -> None:
+    result = run_unsteadily(shop, 1, PlatformError)
     assert not result.success
     assert checks(result)["raw/shop/orders"] == (False, "The connection broke.")
 
 
-def test_a_connection_that_stays_broken_fails_the_check_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = run_unsteadily(shop, monkeypatch, 99, TransientError)
+def test_a_connection_that_stays_broken_fails_the_check_once(shop: Shop) -> None:
+    result = run_unsteadily(shop, 99, TransientError)
     assert not result.success
     failed = [one for one in result.get_asset_check_evaluations() if one.asset_key.path[0] == "raw"]
     assert [one.passed for one in failed] == [False]
