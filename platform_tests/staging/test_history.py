@@ -80,6 +80,25 @@ def test_deletes_and_truncates_end_versions_and_a_row_may_come_back(lake: Lakeho
 
 
 @ON_SQLITE
+def test_a_log_that_is_read_once_more_adds_no_version_and_moves_no_row_back(lake: Lakehouse) -> None:
+    first = [insert(1, 10, 1), update(1, 11, 2), insert(3, 30, 2)]
+    second = [delete(1, 3), insert(2, 20, 4), truncate(5), insert(2, 22, 6)]
+    for rows in (first, second):
+        apply(lake, *rows, recipe=LOGGED)
+    versions, held = "SELECT key, value, _operation, _order FROM staged_shop.orders_versions ORDER BY ALL", logged(lake)
+    before = query(lake, versions)
+    for rows in (first, second, first):
+        apply(lake, *rows, recipe=LOGGED)
+        assert query(lake, versions) == before
+        assert logged(lake) == held
+        assert staged(lake, "key, value") == [(2, 22)]
+    stage(lake, LOGGED, loads=(3, 4))
+    assert query(lake, versions) == before
+    stage(lake, LOGGED, rebuild=True)
+    assert logged(lake) == held
+
+
+@ON_SQLITE
 def test_a_rebuild_makes_the_history_again_from_raw(lake: Lakehouse) -> None:
     apply(lake, insert(1, 10, 1), insert(2, 20, 2), recipe=LOGGED)
     apply(lake, delete(1, 4), update(2, 21, 5), truncate(6), insert(4, 40, 7), recipe=LOGGED)

@@ -16,11 +16,11 @@ import polars as pl
 
 from data_platform.contracts.audit import ContractError
 from data_platform.lakehouse.sql import literal, quote, quote_all
-from data_platform.lakehouse.tables import ensure_table
+from data_platform.lakehouse.tables import ROW_ID, ensure_table
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path, register, temp_relation
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
-from data_platform.staging.recipe import APPLIED, OPERATION, VALID_FROM, Recipe
+from data_platform.staging.recipe import APPLIED, OPERATION, ORDER, VALID_FROM, Recipe
 
 GENERATION = "_full_refresh"
 """The load of the last full refresh before a version; 1 if there was none. What orders versions does so only within
@@ -78,12 +78,15 @@ def write_versions(plan: Plan, accepted: DataFile | None, temporary: ExitStack) 
         empty = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in version_types(plan).items())
         query = " UNION ALL BY NAME ".join([f"(SELECT {empty} LIMIT 0)", *queries])
         file = copy_to(plan.lake, query, new_path(plan.lake, recipe.versions))
-    again = None
+    return Versions(file, _made_again(plan))
+
+
+def _made_again(plan: Plan) -> str | None:
+    """A condition on the versions that the step makes again; None if it only adds some."""
+    chosen = plan.chosen
     if chosen.kind == "backfill":
-        again = f"_load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
-    elif chosen.kind == "rebuild":
-        again = f"_load_id >= {chosen.load_from}"
-    return Versions(file, again)
+        return f"_load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
+    return f"_load_id >= {chosen.load_from}" if chosen.kind == "rebuild" else None
 
 
 def version_types(plan: Plan) -> dict[str, str]:
@@ -120,7 +123,8 @@ def _order(recipe: Recipe) -> list[str]:
 
 
 def _history(recipe: Recipe) -> str:
-    """The view: each version with its validity. A delete ends one and is none; so does a truncate, for all keys."""
+    """The view: each version with its validity. A delete ends one and is none; so does a truncate, for all keys. A
+    version that arrives after the one which replaced it held for no time."""
     order = ", ".join(f"{quote(column)} NULLS FIRST" for column in _order(recipe))
     ends = f"lead({VALID_FROM}) OVER (PARTITION BY {quote_all(recipe.key)} ORDER BY {order})"
     rows = f"(SELECT *, {ends} AS ended FROM {recipe.versions.sql} WHERE {OPERATION} <> {literal(TRUNCATE)})"
@@ -132,9 +136,10 @@ def _history(recipe: Recipe) -> str:
             f"least(version.ended, (SELECT min(truncated.{VALID_FROM}) FROM {recipe.versions.sql} AS truncated "
             f"WHERE truncated.{OPERATION} = {literal(TRUNCATE)} AND ({after}) > ({before})))"
         )
-    versions = f"SELECT * EXCLUDE (ended, {VALID_FROM}), {VALID_FROM} AS valid_from, {valid_to} AS valid_to FROM {rows}"
+    versions = f"SELECT * EXCLUDE (ended), {valid_to} AS valid_to FROM {rows} AS version"
     return (
-        f"SELECT *, valid_to IS NULL AS is_current FROM ({versions} AS version) WHERE {OPERATION} <> {literal(DELETE)}"
+        f"SELECT * EXCLUDE ({VALID_FROM}, valid_to), least({VALID_FROM}, valid_to) AS valid_from, valid_to, "
+        f"valid_to IS NULL AS is_current FROM ({versions}) WHERE {OPERATION} <> {literal(DELETE)}"
     )
 
 
@@ -159,11 +164,29 @@ def _added(plan: Plan, incoming: str, known: TempRelation | None) -> str:
             for column in recipe.columns
         )
         unchanged = f" ANTI JOIN {known.sql} AS known ON {same} AND incoming._load_id = {since}"
-    new = f" WHERE NOT {APPLIED}" if recipe.changes else ""
+    new = _only_once(plan, incoming) if recipe.changes else ""
     return (
         f"SELECT {columns}, {operation}, {_valid_from(recipe)} AS {VALID_FROM}, {since}::BIGINT AS {GENERATION}, "
         f"_staging_id FROM {incoming} AS incoming{unchanged}{new}"
     )
+
+
+def _only_once(plan: Plan, incoming: str) -> str:
+    """Leaves out changes that are versions already, as when a log is read once more from an earlier place, and removals
+    that an earlier step applied. Of a log that is read on, no file is opened to find out: all versions come before."""
+    recipe, connection, again = plan.recipe, plan.lake.connection, _made_again(plan)
+    compared = [*(column.name for column in recipe.columns), ORDER, OPERATION]
+    landed = ""
+    row = connection.execute(f"SELECT min({ORDER}) FROM {incoming}").fetchone()
+    if _is_ours(plan) and not plan.chosen.replaces and row is not None and row[0] is not None:
+        others = f" AND NOT ({again})" if again else ""
+        same = " AND ".join(f"landed.{quote(name)} IS NOT DISTINCT FROM incoming.{quote(name)}" for name in compared)
+        landed = (
+            f" ANTI JOIN (FROM {recipe.versions.sql} WHERE {ORDER} >= {row[0]} AND {GENERATION} = {plan.chosen.since}"
+            f"{others}) AS landed ON {same}"
+        )
+    first = f"row_number() OVER (PARTITION BY {quote_all(compared)} ORDER BY {quote_all(ROW_ID)}) = 1"
+    return f"{landed} WHERE NOT {APPLIED} QUALIFY {first}"
 
 
 def _vanished(plan: Plan, incoming: str | None, known: TempRelation) -> str:
