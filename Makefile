@@ -41,7 +41,7 @@ test: $(READY) ## the test suite (minutes)
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench
 
-test-crash: $(READY) ## kill processes at random instants, on both catalogs (minutes)
+test-crash: $(READY) ## kill processes at random instants and poll while others write, on both catalogs (minutes)
 	@$(BIN)/pytest -q -m crash
 
 test-year: $(READY) ## play all 365 days and reconcile them to the row (minutes)

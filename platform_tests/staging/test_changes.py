@@ -3,14 +3,14 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from platform_tests.staging.steps import ON_SQLITE, figures_add_up, load, quarantined, query, stage, staged
@@ -21,6 +21,7 @@ from data_platform.contracts.audit import ContractError
 from data_platform.contracts.quarantine import Selection
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import Settings
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import replay, stage_table
@@ -273,6 +274,7 @@ def small_lake(home: Path) -> Iterator[Settings]:
 
 @hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
+@example(steps=[([truncate(10)], "load"), ([insert(3, 0, 10)], "load"), ([truncate(10)], "stage")])
 def test_however_changes_are_split_into_loads_and_steps_the_table_is_the_models(
     small_lake: Settings, steps: list[tuple[list[Change], str]]
 ) -> None:
@@ -305,4 +307,52 @@ def test_however_changes_are_split_into_loads_and_steps_the_table_is_the_models(
         assert found() == model(steps)
         stage_table(lake, recipe, run_id="r", rebuild=True)
         assert found() == model(steps)
+        twice = (
+            f"FROM {recipe.history_view.sql} AS a JOIN {recipe.history_view.sql} AS b ON a.key = b.key "
+            "AND (a._load_id, a._row) < (b._load_id, b._row) AND greatest(a.valid_from, b.valid_from) "
+            "< least(coalesce(a.valid_to, 'infinity'), coalesce(b.valid_to, 'infinity'))"
+        )
+        assert not query(lake, twice), "two versions of a row held at one time"
         assert figures_add_up(lake)
+
+
+@ON_SQLITE
+def test_rows_deleted_and_updated_in_files_that_are_replaced_stay_so(lake: Lakehouse) -> None:
+    model = {key: key for key in range(100)}
+    apply(lake, *(insert(key, key, key + 1) for key in range(100)))
+    order = 200
+    for turn in range(6):
+        rows = []
+        for key in ((turn * 7 + step * 3) % 100 for step in range(5)):
+            order += 1
+            if key in model and (key + turn) % 2:
+                rows.append(delete(key, order))
+                del model[key]
+            else:
+                rows.append(update(key, order, order) if key in model else insert(key, order, order))
+                model[key] = order
+        apply(lake, *rows)
+        if turn % 3 == 2:
+            maintain(lake, keep_snapshots=timedelta(0))
+        assert items(lake) == sorted(model.items())
+        # What a scan finds, and what the files are said to hold.
+        assert query(lake, "SELECT count(*) FROM staged_shop.orders") == [(len(model),)]
+
+
+@ON_SQLITE
+def test_a_delete_is_not_lost_though_the_snapshots_since_the_step_began_expired(
+    lake: Lakehouse, settings: Settings
+) -> None:
+    apply(lake, insert(1, 1, 1), insert(2, 2, 2))
+    apply(lake, insert(3, 3, 3))
+    load(lake, changes(delete(1, 4)))
+
+    def slow(raw: pl.LazyFrame) -> pl.LazyFrame:
+        with open_lakehouse(settings) as other:
+            maintain(other, keep_snapshots=timedelta(0))
+            other.connection.execute("CREATE TABLE IF NOT EXISTS staged_shop.unrelated (id INTEGER)")
+            maintain(other, keep_snapshots=timedelta(0))
+        return raw
+
+    stage(lake, replace(ITEMS, function=slow))
+    assert items(lake) == [(2, 2), (3, 3)]

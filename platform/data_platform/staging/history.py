@@ -16,11 +16,11 @@ import polars as pl
 
 from data_platform.contracts.audit import ContractError
 from data_platform.lakehouse.sql import literal, quote, quote_all
-from data_platform.lakehouse.tables import ROW_ID, ensure_table
+from data_platform.lakehouse.tables import ensure_table
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path, register, temp_relation
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
-from data_platform.staging.recipe import APPLIED, OPERATION, ORDER, VALID_FROM, Recipe
+from data_platform.staging.recipe import APPLIED, OPERATION, VALID_FROM, Recipe
 
 GENERATION = "_full_refresh"
 """The load of the last full refresh before a version; 1 if there was none. What orders versions does so only within
@@ -78,15 +78,12 @@ def write_versions(plan: Plan, accepted: DataFile | None, temporary: ExitStack) 
         empty = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in version_types(plan).items())
         query = " UNION ALL BY NAME ".join([f"(SELECT {empty} LIMIT 0)", *queries])
         file = copy_to(plan.lake, query, new_path(plan.lake, recipe.versions))
-    return Versions(file, _made_again(plan))
-
-
-def _made_again(plan: Plan) -> str | None:
-    """A condition on the versions that the step makes again; None if it only adds some."""
-    chosen = plan.chosen
+    again = None
     if chosen.kind == "backfill":
-        return f"_load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
-    return f"_load_id >= {chosen.load_from}" if chosen.kind == "rebuild" else None
+        again = f"_load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
+    elif chosen.kind == "rebuild":
+        again = f"_load_id >= {chosen.load_from}"
+    return Versions(file, again)
 
 
 def version_types(plan: Plan) -> dict[str, str]:
@@ -124,9 +121,10 @@ def _order(recipe: Recipe) -> list[str]:
 
 def _history(recipe: Recipe) -> str:
     """The view: each version with its validity. A delete ends one and is none; so does a truncate, for all keys. A
-    version that arrives after the one which replaced it held for no time."""
+    version that arrives after one which replaces it, late or once more, held for no time and ends nothing earlier."""
     order = ", ".join(f"{quote(column)} NULLS FIRST" for column in _order(recipe))
-    ends = f"lead({VALID_FROM}) OVER (PARTITION BY {quote_all(recipe.key)} ORDER BY {order})"
+    later = "ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING"
+    ends = f"min({VALID_FROM}) OVER (PARTITION BY {quote_all(recipe.key)} ORDER BY {order} {later})"
     rows = f"(SELECT *, {ends} AS ended FROM {recipe.versions.sql} WHERE {OPERATION} <> {literal(TRUNCATE)})"
     valid_to = "version.ended"
     if recipe.changes:
@@ -164,29 +162,11 @@ def _added(plan: Plan, incoming: str, known: TempRelation | None) -> str:
             for column in recipe.columns
         )
         unchanged = f" ANTI JOIN {known.sql} AS known ON {same} AND incoming._load_id = {since}"
-    new = _only_once(plan, incoming) if recipe.changes else ""
+    new = f" WHERE NOT {APPLIED}" if recipe.changes else ""
     return (
         f"SELECT {columns}, {operation}, {_valid_from(recipe)} AS {VALID_FROM}, {since}::BIGINT AS {GENERATION}, "
         f"_staging_id FROM {incoming} AS incoming{unchanged}{new}"
     )
-
-
-def _only_once(plan: Plan, incoming: str) -> str:
-    """Leaves out changes that are versions already, as when a log is read once more from an earlier place, and removals
-    that an earlier step applied. Of a log that is read on, no file is opened to find out: all versions come before."""
-    recipe, connection, again = plan.recipe, plan.lake.connection, _made_again(plan)
-    compared = [*(column.name for column in recipe.columns), ORDER, OPERATION]
-    landed = ""
-    row = connection.execute(f"SELECT min({ORDER}) FROM {incoming}").fetchone()
-    if _is_ours(plan) and not plan.chosen.replaces and row is not None and row[0] is not None:
-        others = f" AND NOT ({again})" if again else ""
-        same = " AND ".join(f"landed.{quote(name)} IS NOT DISTINCT FROM incoming.{quote(name)}" for name in compared)
-        landed = (
-            f" ANTI JOIN (FROM {recipe.versions.sql} WHERE {ORDER} >= {row[0]} AND {GENERATION} = {plan.chosen.since}"
-            f"{others}) AS landed ON {same}"
-        )
-    first = f"row_number() OVER (PARTITION BY {quote_all(compared)} ORDER BY {quote_all(ROW_ID)}) = 1"
-    return f"{landed} WHERE NOT {APPLIED} QUALIFY {first}"
 
 
 def _vanished(plan: Plan, incoming: str | None, known: TempRelation) -> str:
