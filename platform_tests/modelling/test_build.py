@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from platform_tests import workers
+from platform_tests.lakehouse import polling
 from platform_tests.modelling import worker
 from platform_tests.modelling.project import SALES, SmallProject
 
@@ -31,6 +32,7 @@ MART = "select count(*) as sales, sum(number) as numbers from {{ ref('fct_sale')
 SLOW = "with recursive t(n) as (select 1 union all select n + 1 from t where n < {}) select max(n) as n from t"
 STEPS_A_SECOND = 5_000
 KILLS = 10
+POLLING_SECONDS = 30
 """At least so many steps of such a query DuckDB makes in a second, on any machine of today."""
 
 
@@ -193,6 +195,24 @@ def test_a_load_beside_a_slow_build_commits_at_once(each: SmallProject, tmp_path
     assert len(beside) > 10
     # A second, and what two cores that are busy with the build may add.
     assert max(beside) < 3
+
+
+@pytest.mark.crash
+def test_models_see_every_row_once_while_rows_and_files_are_replaced(each: SmallProject, tmp_path: Path) -> None:
+    polling.create(each.settings)
+    each.write({"polled": f"select {polling.FIGURES} from {polling.ITEMS}"})
+    running = {task: polling.start(each.settings, task, tmp_path) for task in ("write", "maintain")}
+    polling.wait_for(lambda: all(polling.begun(tmp_path, task).exists() for task in running))
+    until, seen = time.monotonic() + POLLING_SECONDS, set()
+    while time.monotonic() < until:
+        result = each.build("polled")["polled"]
+        assert result.published, result.verdict
+        seen.update(each.rows("modelled.polled"))
+    (tmp_path / "stop").touch()
+    outcomes = {task: polling.outcome(process) for task, process in running.items()}
+    assert seen == {polling.RIGHT}
+    assert outcomes["write"]["commits"]
+    assert outcomes["maintain"]["runs"] > 0
 
 
 @pytest.mark.crash
