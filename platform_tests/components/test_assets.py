@@ -195,6 +195,19 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert "s3cret" not in "".join(str(event) for event in result.all_events)
 
 
+def test_a_renamed_column_is_a_warning_that_names_both_and_stops_nothing(shop: Shop) -> None:
+    assert shop.run(*PRODUCTS).success
+    shop.execute("alter table products rename price to cost")
+    result = shop.run(PRODUCTS[0])
+    assert result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert (check.description or "").startswith(
+        "price was never null up to load 1 and always is since (2 rows), and the column cost came with it: it looks "
+        "like a renaming."
+    )
+
+
 def test_a_lakehouse_that_does_not_answer_is_a_reason_and_no_traceback(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -161,13 +162,38 @@ def test_rows_that_come_again_are_known_although_their_column_became_wider(lake:
 @ON_SQLITE
 def test_a_full_refresh_replaces_a_raw_table_whose_column_changed_its_type(lake: Lakehouse, settings: Settings) -> None:
     typed(lake, 1, a=pa.array([1, 2]))
-    with pytest.raises(LoadRefusedError, match=r"dp run shop/orders --full-refresh"):
+    with pytest.raises(LoadRefusedError, match=r"dp run shop/orders --retype.* dp run shop/orders --full-refresh"):
         typed(lake, 2, a=pa.array(["x"]))
     source = MemorySource([batch_of(pa.table({"a": ["x", "y"]}), {"cursor": "2"})])
     assert load(lake, source, full_refresh=True).rows_landed == 2
     assert rows(lake, "a, _load_id") == [("x", 2), ("y", 2)]
     assert rows(lake, "load_id, kind", "platform.loads") == [(1, "rows"), (2, "whole")]
     assert typed(lake, 3, a=pa.array(["z"])).rows_landed == 1
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("first", "second", "texts"),
+    [
+        (pa.array([1, None, -(2**63)]), pa.array(["three", None]), ["1", None, "-9223372036854775808", "three", None]),
+        (pa.array(["7"]), pa.array([8]), ["7", "8"]),
+        (pa.array([1, 2]), pa.array([1.5]), ["1", "2", "1.5"]),
+        (pa.array([True, False]), pa.array(["yes"]), ["true", "false", "yes"]),
+        (pa.array([Decimal("12345678901234567.10")]), pa.array([0.1]), ["12345678901234567.10", "0.1"]),
+        (pa.array([datetime(2024, 5, 1, 10, 30)]), pa.array(["soon"]), ["2024-05-01 10:30:00", "soon"]),
+    ],
+)
+def test_a_column_of_another_type_is_stored_as_text_when_that_is_asked_for(
+    lake: Lakehouse, settings: Settings, first: pa.Array, second: pa.Array, texts: list[str | None]
+) -> None:
+    typed(lake, 1, a=first, b=pa.array([5] * len(first)))
+    incoming = pa.table({"a": second, "b": pa.array([6] * len(second))})
+    result = load(lake, MemorySource([batch_of(incoming, {"cursor": "2"})]), retype=True)
+    assert [row[1] for row in rows(lake, "(_load_id, _row), a")] == texts
+    assert rows(lake, "DISTINCT typeof(b)") == ["BIGINT"]
+    assert bool(result.drift.widened) == (first.type != pa.string())
+    assert typed(lake, 3, a=second, b=pa.array([7] * len(second))).rows_landed == len(second)
+    assert data_files(settings) >= known_files(lake)
 
 
 @ON_SQLITE

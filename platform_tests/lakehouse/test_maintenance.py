@@ -26,6 +26,8 @@ from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.maintenance import Maintained, delete_replaced_files, maintain
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.transaction import copy_to, new_path
 from data_platform.staging.step import stage_table
 
 POLLING_SECONDS = float(os.environ.get("POLLING_SECONDS", "30"))
@@ -416,3 +418,19 @@ def test_files_of_a_catalog_of_another_version_of_ducklake_are_left_alone(lake: 
     with pytest.raises(PlatformError, match=r"The catalog is of DuckLake 9\.9; how to replace files is known of 1\.0"):
         maintain(lake)
     assert lake.connection.execute("SELECT count(*) FROM t").fetchone() == (80,)
+
+
+def test_a_column_that_some_file_lacks_is_known_to_hold_nulls_after_maintenance(lake: Lakehouse) -> None:
+    """Also why every file that is registered has all columns: once the first of these fails, it need not."""
+    run(lake, "CREATE SCHEMA early")
+    run(lake, "CREATE TABLE early.people (id BIGINT, country VARCHAR)")
+    paths = [new_path(lake, Table("early", "people")) for _ in range(2)]
+    for path, columns in zip(paths, ("range AS id, 'FR' AS country", "range AS id"), strict=True):
+        copy_to(lake, f"SELECT {columns} FROM range(3)", path)
+        where = "schema => 'early', allow_missing => true"
+        run(lake, f"CALL ducklake_add_data_files('lake', 'people', ['{path}'], {where})")
+    found = "SELECT count(country), (SELECT count(*) FROM early.people WHERE country IS NOT NULL) FROM early.people"
+    assert run(lake, found) == [(6, 6)]
+    maintain(lake)
+    with open_lakehouse(lake.settings, read_only=True) as again:
+        assert run(again, found) == [(3, 3)]

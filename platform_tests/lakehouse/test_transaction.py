@@ -48,6 +48,17 @@ def test_a_file_is_seen_by_nobody_until_it_is_registered(lake: Lakehouse) -> Non
     assert values(lake) == [1, 2, 3]
 
 
+def test_a_file_that_lacks_a_column_of_its_table_is_not_registered(lake: Lakehouse) -> None:
+    file = write(lake, 1)
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        ensure_table(connection, TABLE, {"a": "BIGINT", "other": "VARCHAR"})
+        register(connection, TABLE, [file])
+
+    with pytest.raises(duckdb.InvalidInputException, match="other"):
+        commit(lake, work)
+
+
 def test_no_rows_are_no_file(lake: Lakehouse, settings: Settings) -> None:
     schema = pa.schema([("a", pa.int64())])
     assert write_file(lake, TABLE, iter([]), schema) is None

@@ -24,6 +24,10 @@ def run(
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Read the sources again from the beginning, whatever was loaded.")
     ] = False,
+    retype: Annotated[
+        bool,
+        typer.Option("--retype", help="Store raw columns whose type changed in the source as text; their rows stay."),
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Stage everything again from raw.")] = False,
     loads: Annotated[
         str | None, typer.Option(help="Stage a range of loads again (a backfill), such as 3-7; see platform.loads.")
@@ -43,6 +47,8 @@ def run(
     first_load, last_load = load_range(loads)
     if last_load and (rebuild or full_refresh):
         raise PlatformError("--loads stages a part again, --rebuild and --full-refresh everything: give one of them.")
+    if retype and full_refresh:
+        raise PlatformError("--full-refresh replaces the rows there are, --retype keeps them: give one of them.")
     settings = settings_from_environment()
     prepare_dagster_home(settings)
     definitions = load_platform(platform)
@@ -55,8 +61,8 @@ def run(
             task = bar.add_task(name, total=len(group), doing="")
             config: dict[str, dict[str, Any]] = {}
             for key in group:
-                if key.path[0] == "raw" and full_refresh:
-                    config[ops[key]] = {"full_refresh": True}
+                if key.path[0] == "raw" and (full_refresh or retype):
+                    config[ops[key]] = {"full_refresh": full_refresh, "retype": retype}
                 if key.path[0] == "staged" and (rebuild or last_load):
                     config[ops[key]] = {"rebuild": rebuild, "first_load": first_load, "last_load": last_load}
 

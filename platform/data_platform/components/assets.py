@@ -33,6 +33,7 @@ from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import contract_columns, description_of, name_of, owner_of
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import LoadResult, load_tables
+from data_platform.ingestion.vanished import Vanished, vanished
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import RAW, STAGED, raw_table
@@ -50,6 +51,8 @@ class LoadConfig(dg.Config):
 
     full_refresh: bool = False
     """Read everything again, whatever the position; also lifts the truncation guard."""
+    retype: bool = False
+    """Store columns whose type changed in the source as text, and keep the rows there are."""
 
 
 class StagingConfig(dg.Config):
@@ -184,6 +187,7 @@ def load_events(
                 tables,
                 run_id=context.run.run_id,
                 full_refresh=config.full_refresh,
+                retype=config.retype,
                 progress=progress,
             )
             ensure_views(lake)
@@ -203,6 +207,7 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
     stored = raw_table(spec.name, table.name)
     shown = sample(lake, stored, private_raw_columns(lake, spec, table))
     lost = result.drift.lost
+    ceased = vanished(lake, spec.name, table.name, min(result.loads)) if result.loads else []
     return [
         dg.MaterializeResult(
             asset_key=key,
@@ -217,19 +222,28 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
         dg.AssetCheckResult(
             asset_key=key,
             check_name=CHECK,
-            passed=True,
-            description=_raw_verdict(result, lost),
+            # A warning stops nothing: whether the rows will do is the contract's to say.
+            passed=not ceased,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=_raw_verdict(result, lost, ceased),
             metadata={
                 "rows read": result.rows_read,
                 "rows quarantined": result.rows_quarantined,
                 "columns added": ", ".join(result.drift.added) or "none",
                 "columns gone": ", ".join(lost) or "none",
+                "columns without values since": ", ".join(f"{one.column}: load {one.load_id + 1}" for one in ceased)
+                or "none",
             },
         ),
     ]
 
 
-def _raw_verdict(result: LoadResult, lost: Sequence[str]) -> str:
+def _raw_verdict(result: LoadResult, lost: Sequence[str], ceased: Sequence[Vanished]) -> str:
+    if ceased:
+        return (
+            f"{'; '.join(map(str, ceased))}. If the source means it, say so in the staging function (such as "
+            "`pl.coalesce` of both names) or the contract; the warning ends with the next full refresh."
+        )
     if lost:
         return f"The source no longer gives {', '.join(lost)}: null in these rows. The staged contract decides."
     if result.rows_quarantined:

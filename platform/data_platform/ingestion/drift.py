@@ -148,8 +148,9 @@ class Columns:
             self.replaced = True
             return kind
         raise LoadRefusedError(
-            f"{self.label}: column {column} was {stored} and is now {kind}. Nothing was loaded. Cast it back in the "
-            f"source, or replace the raw table by what the source has now: dp run {self.label} --full-refresh."
+            f"{self.label}: column {column} was {stored} and is now {kind}. Nothing was loaded. Keep the rows "
+            f"there are and store the column as text: dp run {self.label} --retype. Or replace the raw table by what "
+            f"the source has now: dp run {self.label} --full-refresh."
         )
 
     def widened(self) -> dict[str, str]:

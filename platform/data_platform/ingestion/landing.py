@@ -3,9 +3,11 @@ table, and written to files that nobody sees yet. What is committed, and when, i
 work.
 """
 
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -39,7 +41,7 @@ from data_platform.lakehouse.transaction import (
 
 @dataclass(frozen=True)
 class Spilled:
-    """A file of rows that nobody sees yet, and the types that its columns were written in."""
+    """A file of rows that nobody sees yet, and the columns that it has, with the types they were written in."""
 
     file: DataFile
     types: dict[str, str]
@@ -110,10 +112,12 @@ class TableLanding:
         *,
         overlap: Overlap | None,
         replaces: bool,
+        retype: bool,
     ) -> None:
-        """`replaces` lands everything as the whole table, whatever the source calls it, and with any columns."""
+        """`replaces` lands everything as the whole table, whatever the source calls it, and with any columns. `retype`
+        stores a column as text whose types have no wider one in common."""
         self.lake, self.source, self.name, self.table, self.run_id = lake, source, name, table, run_id
-        self.head, self.replaces = head, replaces
+        self.head, self.replaces, self.retype = head, replaces, retype
         self.raw, self.quarantine = raw_table(source, name), quarantine_table(source, name)
         self.mask: Mask | None = mask_of(table, lake.settings)
         self._overlap = overlap
@@ -125,9 +129,8 @@ class TableLanding:
 
     def begin(self, stored: dict[str, str]) -> None:
         """Begin what the next commit will land, in a raw table of these columns."""
-        self.columns = Columns(
-            f"{self.source}/{self.name}", self.table.drift, stored, "replace" if self.replaces else "refuse"
-        )
+        of_new_type: Literal["refuse", "text", "replace"] = "text" if self.retype else "refuse"
+        self.columns = Columns(self.label, self.table.drift, stored, "replace" if self.replaces else of_new_type)
         self.ready, self.tail = self._part(), self._part()
         self.kind: Kind = "whole" if self.replaces else "rows"
         self._next_row = 0
@@ -199,14 +202,14 @@ class TableLanding:
                 part.files += [spilled] if spilled is not None else []
 
     def _write(self, rows: pa.Table) -> Spilled | None:
-        types = {name: self.columns.settled[name] for name in rows.column_names if name != "_row"}
-        columns = [_cast(column, kind) for column, kind in types.items()]
+        settled = self.columns.settled
+        given = {name: settled[name] for name in rows.column_names if name != "_row"}
         query = (
-            f"SELECT {', '.join(columns)}, {self.load_id}::BIGINT AS _load_id, "
-            f"TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM incoming{self._unless_landed(types)}"
+            f"SELECT {_casts(given, settled)}, {self.load_id}::BIGINT AS _load_id, "
+            f"TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM incoming{self._unless_landed(given)}"
         )
         file = write_file(self.lake, self.raw, iter(rows.to_batches()), rows.schema, query)
-        return None if file is None else Spilled(file, types)
+        return None if file is None else Spilled(file, dict(settled))
 
     def _unless_landed(self, types: dict[str, str]) -> str:
         """The condition that leaves out rows which landed before, in the stretch that is delivered again. A new column
@@ -229,17 +232,16 @@ class TableLanding:
         return f" WHERE hash({values}) NOT IN (SELECT row_hash FROM {self._landed.relation.sql})"
 
     def settle_files(self) -> None:
-        """Rewrite the ready files that were written before a column became wider."""
+        """Rewrite the ready files that were written before a column became wider, or was known at all."""
         settled = self.columns.settled
         for index, spilled in enumerate(self.ready.files):
-            types = {name: settled[name] for name in spilled.types}
-            if types != spilled.types:
-                columns = ", ".join(_cast(column, kind) for column, kind in types.items())
-                query = f"SELECT {columns}, {', '.join(LOAD_COLUMNS)} FROM read_parquet({literal(spilled.file.path)})"
+            if spilled.types != settled:
+                columns = f"{_casts(spilled.types, settled)}, {', '.join(LOAD_COLUMNS)}"
+                query = f"SELECT {columns} FROM read_parquet({literal(spilled.file.path)})"
                 file = copy_to(self.lake, query, new_path(self.lake, self.raw))
                 discard(self.lake, spilled.file.path)
                 assert file is not None  # noqa: S101 - a file that was spilled has rows
-                self.ready.files[index] = Spilled(file, types)
+                self.ready.files[index] = Spilled(file, dict(settled))
 
     def stored_in_wider_types(self) -> DataFile | None:
         """The rows of the raw table, written anew in the types that the next commit needs; None if there are none.
@@ -247,10 +249,7 @@ class TableLanding:
         DuckLake can alter a type by itself, but compares what files hold in their own type: of a FLOAT made DOUBLE,
         `a = 0.1` finds rows that hold another value. It is seldom, and a rewrite is right for every type.
         """
-        settled = self.columns.settled
-        columns = ", ".join(
-            quote(name) if name in LOAD_COLUMNS else _cast(name, settled[name]) for name in self.columns.before
-        )
+        columns = f"{_casts(self.columns.before, self.columns.settled)}, {', '.join(LOAD_COLUMNS)}"
         return copy_to(self.lake, f"SELECT {columns} FROM {self.raw.sql}", new_path(self.lake, self.raw))
 
     def drop(self) -> None:
@@ -272,8 +271,13 @@ class _Landed:
     types: dict[str, str]
 
 
-def _cast(column: str, kind: str) -> str:
-    return f"CAST({quote(column)} AS {kind}) AS {quote(column)}"
+def _casts(given: Collection[str], settled: Mapping[str, str]) -> str:
+    """All columns of the raw table in their types: those given, and nulls in place of the others. A file that lacks a
+    column is taken for one without nulls in it (`transaction.register`)."""
+    return ", ".join(
+        f"CAST({quote(column) if column in given else 'NULL'} AS {kind}) AS {quote(column)}"
+        for column, kind in settled.items()
+    )
 
 
 def _check_change_columns(label: str, schema: pa.Schema, kind: Kind) -> None:

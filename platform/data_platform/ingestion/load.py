@@ -47,6 +47,7 @@ def load_table(
     *,
     run_id: str,
     full_refresh: bool = False,
+    retype: bool = False,
     budget: Budget = UNLIMITED,
     progress: Callable[[int], None] | None = None,
 ) -> LoadResult:
@@ -59,6 +60,7 @@ def load_table(
         {name: table},
         run_id=run_id,
         full_refresh=full_refresh,
+        retype=retype,
         budget=budget,
         progress=progress,
     )
@@ -74,6 +76,7 @@ def load_tables(
     *,
     run_id: str,
     full_refresh: bool = False,
+    retype: bool = False,
     budget: Budget = UNLIMITED,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, LoadResult]:
@@ -81,9 +84,11 @@ def load_tables(
     `reading_name`.
 
     `full_refresh` reads everything again, whatever the position, and lands it as whole tables; it also lifts the
-    truncation guard, and replaces a raw table whose columns changed their types. `progress` receives the rows read so
-    far. Raises LoadRefusedError, ConcurrentStepError, or what the source raises; what was committed before that stays,
-    and the next load goes on from there.
+    truncation guard, and replaces a raw table whose columns changed their types. `retype` stores such columns as text
+    instead, which holds the values of both types. `progress` receives the rows read so far.
+
+    Raises LoadRefusedError, ConcurrentStepError, or what the source raises; what was committed before that stays, and
+    the next load goes on from there.
     """
     head = ledger.head(lake, "raw", source_name, reading_name)
     with source.reading(list(tables), {} if full_refresh else head.position) as reading:
@@ -100,6 +105,7 @@ def load_tables(
                 heads[name],
                 overlap=None if full_refresh else reading.overlap(name),
                 replaces=full_refresh,
+                retype=retype,
             )
         load = _Load(lake, reading, head, landings, run_id, full_refresh=full_refresh)
         try:

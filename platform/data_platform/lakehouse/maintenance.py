@@ -50,6 +50,16 @@ class Maintained:
     files_left: int = 0
 
 
+WITHOUT_STATISTICS = f"""
+    SELECT c.table_id, c.column_id FROM {METADATA}.ducklake_column AS c
+    JOIN {METADATA}.ducklake_data_file AS f ON f.table_id = c.table_id
+    ANTI JOIN {METADATA}.ducklake_file_column_stats AS s
+        ON (s.data_file_id, s.column_id) = (f.data_file_id, c.column_id)
+    WHERE c.end_snapshot IS NULL AND f.end_snapshot IS NULL
+"""
+"""The columns that some file of their table lacks."""
+
+
 @dataclass(frozen=True)
 class _File:
     """A current data file: `deleted` of its `rows` are no longer there."""
@@ -70,6 +80,7 @@ def maintain(
     that no table names may belong to a step under way. Loads and readers go on meanwhile.
     """
     ledger.ensure_ledger(lake)
+    mend_null_statistics(lake)
     flush_inlined(lake)
     rewritten, left_rewriting = _replace(lake, compaction.REWRITE)
     merged, left_merging = _replace(lake, compaction.MERGE)
@@ -217,3 +228,17 @@ def delete_orphaned_files(lake: Lakehouse, before: datetime) -> int:
     """Delete the files written before a time that no table ever named. It takes no lock, for it changes no catalog."""
     call = f"CALL ducklake_delete_orphaned_files('{CATALOG}', older_than => TIMESTAMPTZ '{before.isoformat()}')"
     return len(lake.connection.execute(call).fetchall())
+
+
+def mend_null_statistics(lake: Lakehouse) -> None:
+    """Note that columns which some file lacks hold nulls. Release 0.1.0 registered such files, which DuckLake took for
+    files without nulls in those columns: `WHERE column IS NOT NULL` then found rows in which it is null."""
+    statistics = f"{METADATA}.ducklake_table_column_stats"
+    wrong = f"NOT contains_null::BOOLEAN AND (table_id, column_id) IN ({WITHOUT_STATISTICS})"
+    if not lake.connection.execute(f"SELECT 1 FROM {statistics} WHERE {wrong} LIMIT 1").fetchall():
+        return
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"UPDATE {statistics} SET contains_null = true WHERE {wrong}")
+
+    commit(lake, work)

@@ -1,6 +1,6 @@
 """How identifiers and literals enter SQL text: quoted, always, here. Values are bound as parameters by the callers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def quote(*parts: str) -> str:
@@ -11,6 +11,11 @@ def quote(*parts: str) -> str:
 def quote_all(columns: Iterable[str]) -> str:
     """Quote column names and join them by commas."""
     return ", ".join(quote(column) for column in columns)
+
+
+def nulls(columns: Mapping[str, str]) -> str:
+    """Nulls of these types under these names, to be added to what a query selects: `, NULL::BIGINT AS "id"`."""
+    return "".join(f", NULL::{kind} AS {quote(name)}" for name, kind in columns.items())
 
 
 def literal(text: str) -> str:

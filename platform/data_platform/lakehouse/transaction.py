@@ -225,10 +225,12 @@ def storage_error(error: Exception, where: str) -> PlatformError:
 
 
 def register(connection: duckdb.DuckDBPyConnection, table: Table, files: list[DataFile]) -> None:
-    """Make files part of `table`, within the caller's transaction."""
+    """Make files part of `table`, within the caller's transaction. They must have all of its columns: DuckLake would
+    take one that a file lacks for a column without nulls, and `WHERE column IS NOT NULL` would find rows of that file.
+    """
     if files:
         paths = ", ".join(literal(file.path) for file in files)
         connection.execute(
             f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(table.name)}, [{paths}], "
-            f"schema => {literal(table.schema)}, allow_missing => true)"
+            f"schema => {literal(table.schema)})"
         )

@@ -75,7 +75,7 @@ def write_versions(plan: Plan, accepted: DataFile | None, temporary: ExitStack) 
     file = None
     if queries:
         # None of them has all columns: those that it lacks are null.
-        empty = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in version_types(plan).items())
+        empty = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in _columns(plan).items())
         query = " UNION ALL BY NAME ".join([f"(SELECT {empty} LIMIT 0)", *queries])
         file = copy_to(plan.lake, query, new_path(plan.lake, recipe.versions))
     again = None
@@ -92,6 +92,16 @@ def version_types(plan: Plan) -> dict[str, str]:
     return {**types, OPERATION: "VARCHAR", VALID_FROM: "TIMESTAMP WITH TIME ZONE", GENERATION: "BIGINT"}
 
 
+def _columns(plan: Plan) -> dict[str, str]:
+    """The columns of the table: if it stays, those too that it has from an earlier contract."""
+    wanted = version_types(plan)
+    return {**plan.versions, **wanted} if _stays(plan) else wanted
+
+
+def _stays(plan: Plan) -> bool:
+    return _is_ours(plan) and all(plan.versions.get(name, kind) == kind for name, kind in version_types(plan).items())
+
+
 def land_versions(connection: duckdb.DuckDBPyConnection, plan: Plan, versions: Versions) -> None:
     """Show the versions and the view, within the caller's transaction; drop them if the table has no history any
     more. A contract with other types begins the history anew."""
@@ -103,7 +113,7 @@ def land_versions(connection: duckdb.DuckDBPyConnection, plan: Plan, versions: V
             connection.execute(f"DROP VIEW IF EXISTS {view.sql}")
             connection.execute(f"DROP TABLE {table.sql}")
         return
-    if any(stored.get(name, kind) != kind for name, kind in wanted.items()):
+    if stored and not _stays(plan):
         connection.execute(f"DROP TABLE {table.sql}")
         stored = {}
     elif stored and versions.again is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.lakehouse.sql import literal, nulls, quote, quote_all
 from data_platform.lakehouse.tables import key_bounds
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, discard, new_path, temp_relation
 from data_platform.staging.batches import DELETE, TRUNCATE
@@ -199,7 +199,9 @@ def _write_kept(plan: Plan, accepted: DataFile, winners: str, found: _Compared, 
     anti = f" ANTI JOIN {found.newer.sql} USING ({quote_all(recipe.key)})" if found.newer and found.newer_rows else ""
     versions = f" WHERE {OPERATION} <> {literal(DELETE)}" if recipe.changes else ""
     kept = copy_to(
-        plan.lake, f"SELECT {quote_all(plan.types)} FROM {winners}{anti}{versions}", new_path(plan.lake, recipe.staged)
+        plan.lake,
+        f"SELECT {quote_all(plan.types)}{nulls(plan.left)} FROM {winners}{anti}{versions}",
+        new_path(plan.lake, recipe.staged),
     )
     if recipe.direct:
         discard(plan.lake, accepted.path)

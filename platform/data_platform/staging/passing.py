@@ -17,7 +17,7 @@ import pyarrow as pa
 from data_platform.contracts.audit import Audited, Known
 from data_platform.contracts.quarantine import FRAME_SCHEMA, SpooledEntries
 from data_platform.contracts.violations import Violation, summed
-from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.sql import literal, nulls
 from data_platform.lakehouse.tables import ROW_ID
 from data_platform.lakehouse.transaction import DataFile, write_file
 from data_platform.staging.batches import (
@@ -53,7 +53,7 @@ def pass_over(plan: Plan, spool: SpooledEntries, path: str | None) -> Passed:
     under_way = _Pass(plan, spool)
     query = (
         f"SELECT *, {plan.staging_id}::BIGINT AS _staging_id, TIMESTAMPTZ {literal(plan.started.isoformat())} "
-        "AS _staged_at FROM incoming"
+        f"AS _staged_at{nulls(plan.left) if plan.recipe.direct else ''} FROM incoming"
     )
     accepted = write_file(plan.lake, plan.recipe.staged, under_way.accepted(), plan.schema, query, path)
     spool.close()

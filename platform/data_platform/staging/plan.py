@@ -43,6 +43,11 @@ class Plan:
         return int(self.head.position.get("load_id", "0"))
 
     @property
+    def left(self) -> dict[str, str]:
+        """The columns that the staged table has from an earlier contract: null in new rows."""
+        return {name: kind for name, kind in self.stored.items() if name not in self.types} if self.stays else {}
+
+    @property
     def stays(self) -> bool:
         """Whether there are staged rows that the new ones meet."""
         return bool(self.stored) and not self.chosen.replaces

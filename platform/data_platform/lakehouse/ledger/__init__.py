@@ -12,6 +12,7 @@ from data_platform.lakehouse.ledger.queries import (
     ReplacedLoad,
     TableState,
     TableTotals,
+    columns_added_after,
     landed_bounds,
     landed_without_rows,
     last_landed,
@@ -27,6 +28,7 @@ from data_platform.lakehouse.ledger.queries import (
     staged_steps,
     table_states,
     totals,
+    whole_before,
 )
 from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists
 from data_platform.lakehouse.ledger.steps import (
@@ -63,6 +65,7 @@ __all__ = [
     "TableTotals",
     "advance",
     "advance_tables",
+    "columns_added_after",
     "ensure_ledger",
     "exists",
     "head",
@@ -87,4 +90,5 @@ __all__ = [
     "staged_steps",
     "table_states",
     "totals",
+    "whole_before",
 ]

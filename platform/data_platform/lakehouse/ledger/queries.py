@@ -184,6 +184,26 @@ def last_whole_rows(lake: Lakehouse, source: str, table: str) -> int | None:
     return row[0] if row is not None else None
 
 
+def whole_before(lake: Lakehouse, source: str, table: str, load_id: int) -> int:
+    """The last whole load of a table before `load_id`; 0 if there was none."""
+    row = lake.connection.execute(
+        f"SELECT max(load_id) FROM {name('loads')} "
+        "WHERE (source, table_name, status, kind) = (?, ?, 'landed', 'whole') AND load_id < ?",
+        [source, table, load_id],
+    ).fetchone()
+    return int(row[0]) if row is not None and row[0] is not None else 0
+
+
+def columns_added_after(lake: Lakehouse, source: str, table: str, load_id: int) -> tuple[str, ...]:
+    """The columns that the first load with rows after `load_id` added to the raw table."""
+    row = lake.connection.execute(
+        f"SELECT arg_min(drift, load_id) FROM {name('loads')} "
+        "WHERE (source, table_name, status) = (?, ?, 'landed') AND rows_landed > 0 AND load_id > ?",
+        [source, table, load_id],
+    ).fetchone()
+    return tuple(json.loads(row[0]).get("added", ())) if row is not None and row[0] else ()
+
+
 def replaced_loads(lake: Lakehouse) -> list[ReplacedLoad]:
     """The whole loads that still lie in raw although a later one landed and was staged; the first replaced first."""
     if not exists(lake):
