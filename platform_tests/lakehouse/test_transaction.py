@@ -10,7 +10,7 @@ import pytest
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import transaction
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.settings import Settings, redact_url, settings_from_environment
+from data_platform.lakehouse.settings import Settings, redact_url, require_encoded, settings_from_environment
 from data_platform.lakehouse.tables import Table, column_types, ensure_table
 from data_platform.lakehouse.transaction import (
     CommitError,
@@ -153,6 +153,38 @@ def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown(
     )
     assert redact_url("postgresql://host/db?sslmode=require") == "postgresql://host/db?sslmode=require"
     assert redact_url("/tmp/catalog.sqlite") == "/tmp/catalog.sqlite"  # noqa: S108 - only a text
+
+
+@pytest.mark.parametrize(
+    "credentials", ["reader:p@ss", "reader:pass/word", "reader:pass#word", "reader:pass?word", "reader:50%", "a@b:pass"]
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_is_shown(
+    scheme: str, credentials: str
+) -> None:
+    url = f"{scheme}://{credentials}@127.0.0.1:5432/shop?sslmode=require"
+    with pytest.raises(PlatformError, match="Percent-encode them") as refused:
+        require_encoded(url, "The address")
+    assert str(refused.value).count("127.0.0.1") == 1
+    for part in ("p@ss", "ss@", "pass", "word", "50%@", "a@b"):
+        assert part not in str(refused.value).replace("a password", "").replace("or password", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://reader:p%40ss%2Fword@[::1]:5432/shop",
+        "postgresql://reader@host/shop?options=a@b",
+        "postgresql://host:5432/shop?user=me@tenant",
+        "postgresql://[::1]/shop",
+        "postgresql:///shop?host=/run/postgresql",
+        "mysql://host/shop",
+        "/srv/p@th/100%.sqlite",
+        "sqlite:///srv/a@b.sqlite",
+    ],
+)
+def test_other_addresses_are_taken_as_they_are(url: str) -> None:
+    require_encoded(url, "The address")
 
 
 def test_a_temporary_relation_knows_its_columns_and_rows_and_is_gone_after_the_block(lake: Lakehouse) -> None:

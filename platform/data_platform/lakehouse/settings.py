@@ -6,6 +6,7 @@ Two settings move it from one machine to many: `LAKEHOUSE_CATALOG` (SQLite file 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -104,6 +105,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
             f"LAKEHOUSE_CATALOG begins with {scheme}://, which is no catalog. "
             "Give the path of a SQLite file, or postgresql://user@host:port/database."
         )
+    require_encoded(catalog, "LAKEHOUSE_CATALOG")
     executor = environment.get("DATA_PLATFORM_EXECUTOR") or EXECUTORS[0]
     if executor not in EXECUTORS:
         raise PlatformError(f"DATA_PLATFORM_EXECUTOR is {executor!r}. It may be {' or '.join(EXECUTORS)}.")
@@ -132,8 +134,38 @@ def _duration(environment: Mapping[str, str], variable: str, default: timedelta)
         raise PlatformError(f"{variable}: {error}.") from None
 
 
+def require_encoded(url: str, what: str) -> None:
+    """Raise PlatformError if the user name or password in a database's URL (`what` names it) has characters that end
+    it too early, so that a part of the password would be taken for something that may be shown."""
+    if _has_raw_credentials(url):
+        raise PlatformError(
+            f"{what} cannot be read: {redact_url(url)} has characters in the user name or password that mean something "
+            "else in a URL. Percent-encode them: % as %25, @ as %40, : as %3A, / as %2F, ? as %3F, # as %23."
+        )
+
+
+_DATABASE = re.compile(r"(?P<scheme>(?:postgres(?:ql)?|mysql|mariadb)://)(?P<rest>.*)", re.DOTALL)
+
+
+def _has_raw_credentials(url: str) -> bool:
+    found = _DATABASE.match(url)
+    if found is None:
+        return False
+    before, *_ = re.split("[/?#]", found["rest"], maxsplit=1)
+    path = found["rest"][len(before) :].partition("?")[0]
+    if "@" not in before:
+        # Without a password there is nothing but a host and perhaps a port.
+        _, colon, port = before.rpartition(":")
+        return "@" in path or bool(colon and port and not port.isdigit() and not port.endswith("]"))
+    user = before.rpartition("@")[0]
+    return "@" in user or "@" in path or re.search("%(?![0-9A-Fa-f]{2})", user) is not None
+
+
 def redact_url(url: str) -> str:
     """The URL without its password, be it before the host or among the options, for messages and metadata."""
+    found = _DATABASE.match(url)
+    if found is not None and _has_raw_credentials(url):
+        return f"{found['scheme']}***@{found['rest'].rpartition('@')[2]}" if "@" in url else f"{found['scheme']}***"
     parts = urlsplit(url)
     host = parts.netloc if parts.password is None else parts.netloc.replace(f":{parts.password}@", ":***@")
     options = "&".join(

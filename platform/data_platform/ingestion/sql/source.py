@@ -34,7 +34,7 @@ from data_platform.ingestion.source import (
 from data_platform.ingestion.sql.cursor import last_position, less, parse
 from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
 from data_platform.ingestion.sql.dialects.session import checked_names, known
-from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.options import Options, duration
 
 BATCH_BYTES = 64 * 2**20
@@ -151,6 +151,7 @@ class Relational:
         return self.options[table]
 
     def _session(self) -> Session:
+        require_encoded(self.url, "The address of the database")
         scheme = self.url.split("://")[0] if "://" in self.url else "sqlite"
         if scheme in ("postgresql", "postgres"):
             return PostgresqlSession(self.url, self.statement_timeout)
