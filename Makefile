@@ -11,6 +11,7 @@ export UV_NATIVE_TLS := 1
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
+PORT ?= 3000
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,8 +33,8 @@ setup: $(READY) ## make the environment
 demo: $(READY) ## play two weeks of real flights through the platform, from the sources to published marts
 	@$(BIN)/dp demo --days 14
 
-ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000
-	@$(BIN)/dp ui
+ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000 (make ui PORT=3001: on another port)
+	@$(BIN)/dp ui --port $(PORT)
 
 test: $(READY) ## the test suite (minutes)
 	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not bench and not crash and not year and not browser"
