@@ -20,18 +20,13 @@ import polars as pl
 from pandera.api.polars.container import DataFrameSchema
 from pandera.constants import CHECK_OUTPUT_KEY
 
-from data_platform.cleaning.time import parse_instant
+from data_platform.contracts.conform import conform
 from data_platform.contracts.contract import Column, Contract, contract_columns, name_of, rule, schema_of
 from data_platform.contracts.hints import likely_cause
 from data_platform.contracts.violations import PRIVATE, REASON, Violation
 from data_platform.errors import PlatformError
 
-TRUE = ["true", "t", "yes", "y", "1"]
-FALSE = ["false", "f", "no", "n", "0"]
 MAX_VALUE_CHARACTERS = 200
-
-EXACT_IN_FLOAT = 2**53
-"""Below this a float tells one whole number from the next."""
 
 MISSING = "missing"
 """The reason of a null where none may be."""
@@ -279,47 +274,6 @@ def _as_text(values: pl.Series) -> pl.Series:
     if values.dtype.is_nested():
         return pl.Series([str(value) for value in values.to_list()], dtype=pl.String).str.slice(0, MAX_VALUE_CHARACTERS)
     return values.cast(pl.String, strict=False).str.slice(0, MAX_VALUE_CHARACTERS)
-
-
-def conform(name: str, dtype: pl.DataType, wanted: pl.DataType) -> pl.Expr:
-    """Column `name` of type `dtype` as `wanted`; null where a value does not fit without loss."""
-    column = pl.col(name)
-    if dtype == wanted:
-        return column
-    if dtype == pl.Null:
-        return column.cast(wanted)
-    if isinstance(wanted, pl.Datetime):
-        return _conform_instant(column, dtype, wanted).alias(name)
-    if dtype == pl.String:
-        text = column.str.strip_chars()
-        if wanted.is_integer():
-            number = text.cast(pl.Float64, strict=False)
-            exact = (number == number.floor()) & (number.abs() < EXACT_IN_FLOAT)
-            whole = pl.when(exact).then(number.cast(wanted, strict=False))
-            return pl.coalesce(text.cast(wanted, strict=False), whole).alias(name)
-        if wanted == pl.Boolean:
-            lower = text.str.to_lowercase()
-            return pl.when(lower.is_in(TRUE)).then(True).when(lower.is_in(FALSE)).then(False).alias(name)
-        if wanted == pl.Date:
-            return text.str.to_date("%Y-%m-%d", strict=False).alias(name)
-        return text.cast(wanted, strict=False).alias(name)
-    if wanted.is_integer() and dtype.is_numeric() and not dtype.is_integer():
-        return pl.when(column == column.floor()).then(column.cast(wanted, strict=False)).alias(name)
-    return column.cast(wanted, strict=False)
-
-
-def _conform_instant(column: pl.Expr, dtype: pl.DataType, wanted: pl.Datetime) -> pl.Expr:
-    if dtype == pl.String:
-        instant = parse_instant(column)
-    elif isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
-        instant = column.dt.replace_time_zone("UTC")
-    elif dtype == pl.Date:
-        instant = column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    else:
-        instant = column
-    if wanted.time_zone is None:
-        return instant.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(wanted)
-    return instant.dt.convert_time_zone(wanted.time_zone).cast(wanted)
 
 
 @lru_cache(maxsize=256)
