@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_platform.contracts import Contract, Field, Instant, Reference
-from data_platform.contracts.audit import Audited, ContractError, audit
+from data_platform.contracts.audit import REASONS, Audited, ContractError, audit
 from data_platform.contracts.violations import Violation
 from data_platform.lakehouse.tables import ROW_ID
 
@@ -134,7 +134,7 @@ def test_not_a_number_is_no_number_though_it_is_above_every_bound(column: str, v
 def test_not_a_number_is_told_where_no_rule_bounds_the_column() -> None:
     class Free(Contract):
         number: int
-        share: float = Field(nullable=True)
+        share: float = Field(nullable=True, infinite=True)
 
     rows: list[dict[str, Any]] = [
         {"number": 1, "share": float("nan")},
@@ -328,3 +328,29 @@ def test_good_and_bad_rows_are_those_of_a_plain_reading_of_the_contract(
     good = [i for i, (age, grade, _) in enumerate(rows) if age >= 0 and grade in ("a", "b")]
     assert result.good["_row"].to_list() == good
     assert sorted(result.bad["_row"].to_list()) == sorted(set(range(len(rows))) - set(good))
+
+
+class Priced(Contract):
+    """A price whose columns are called as the platform calls its own."""
+
+    index: int
+    reasons: str = Field(nullable=True)
+    value: str = Field(str_matches="EUR|USD")
+
+
+@pytest.mark.parametrize("value", ["xxUSDxx", "USDx", "EURUSD", "xEUR", "EUR\n"])
+def test_a_pattern_is_for_the_whole_value(value: str) -> None:
+    frame = pl.DataFrame({"index": [1, 2], "value": ["USD", value], "_load_id": [1, 1], "_row": [0, 1]})
+    result = audit(frame, Priced, ROW_ID, ("index",))
+    assert result.good["value"].to_list() == ["USD"]
+    assert [one.check for one in result.violations] == ["matches EUR|USD"]
+
+
+def test_columns_may_be_called_as_the_audit_calls_its_own() -> None:
+    frame = pl.DataFrame({"index": ["1", "x"], "reasons": ["a", "b"], "value": ["USD", "?"], "_load_id": 1, "_row": 0})
+    result = audit(frame, Priced, ROW_ID, ("index", "reasons"))
+    assert result.good["index"].to_list() == [1]
+    [bad] = result.bad_frames(["_row"])
+    assert bad["reasons"].to_list() == ["b"]
+    assert [reason["column"] for reason in bad[REASONS][0]] == ["index", "value"]
+    assert result.sample(5, ["_row"])[REASONS].list.len().to_list() == [2]

@@ -23,6 +23,7 @@ from pandera.constants import CHECK_OUTPUT_KEY
 from data_platform.contracts.conform import conform
 from data_platform.contracts.contract import Column, Contract, contract_columns, name_of, rule, schema_of
 from data_platform.contracts.hints import likely_cause
+from data_platform.contracts.texts import as_text
 from data_platform.contracts.violations import PRIVATE, REASON, Violation
 from data_platform.errors import PlatformError
 
@@ -33,6 +34,9 @@ MISSING = "missing"
 
 NOT_UNIQUE = "not unique"
 """The reason of a value that several rows have though it is to be unique."""
+
+REASONS, NUMBER = "__reasons", "__number"
+"""Columns beside those of a user: why a row is bad, and its number. No contract has a column of such a name."""
 
 REASONED_ROWS = 25_000
 """Bad rows in a frame at most: each may have a reason for each rule of its contract."""
@@ -65,7 +69,7 @@ class Broken:
             return pl.Series([PRIVATE], dtype=pl.String).new_from_index(0, count)
         if self.values is None:
             return pl.Series([None], dtype=pl.String).new_from_index(0, count)
-        return _as_text(self.values.filter(rows))
+        return as_text(self.values.filter(rows)).str.slice(0, MAX_VALUE_CHARACTERS)
 
     @property
     def violation(self) -> Violation:
@@ -105,29 +109,30 @@ class Audited:
 
     @property
     def bad(self) -> pl.DataFrame:
-        """All bad rows: what identifies them, and `reasons`."""
-        return self.with_reasons(self.failed)
+        """All bad rows: what identifies them, and `reasons` (a column of the key of that name has precedence)."""
+        rows = self.with_reasons(self.failed)
+        return rows if "reasons" in rows.columns else rows.rename({REASONS: "reasons"})
 
     def bad_frames(self, together: Sequence[str]) -> Iterator[pl.DataFrame]:
         """The bad rows in frames of about REASONED_ROWS, those with the same values of `together` in one frame."""
-        rows = self.rows.select(together).with_row_index("index").filter(self.failed).sort(together)
-        places = rows.select("index", (pl.struct(together).rle_id() // REASONED_ROWS).alias("frame"))
-        for frame in places.partition_by("frame", maintain_order=True):
-            yield self.with_reasons(_mask(frame["index"], len(self.rows)))
+        rows = self.rows.select(together).with_row_index(NUMBER).filter(self.failed).sort(together)
+        places = rows.select(NUMBER, (pl.struct(together).rle_id() // REASONED_ROWS).alias("__frame"))
+        for frame in places.partition_by("__frame", maintain_order=True):
+            yield self.with_reasons(_mask(frame[NUMBER], len(self.rows)))
 
     def sample(self, limit: int, by: Sequence[str]) -> pl.DataFrame:
         """Bad rows: of each reason the `limit` that are first by the columns `by`."""
-        places = self.rows.select(by).with_row_index("index")
-        chosen = [places.filter(one.rows).bottom_k(limit, by=list(by))["index"] for one in self.broken if one.fatal]
+        places = self.rows.select(by).with_row_index(NUMBER)
+        chosen = [places.filter(one.rows).bottom_k(limit, by=list(by))[NUMBER] for one in self.broken if one.fatal]
         return self.with_reasons(_mask(pl.concat(chosen).unique(), len(self.rows)) if chosen else self.failed)
 
     def with_reasons(self, rows: pl.Series) -> pl.DataFrame:
-        """Some bad rows (a mask): what identifies them, and `reasons`."""
+        """Some bad rows (a mask): what identifies them, and REASONS."""
         long = [_reasons(one, rows) for one in self.broken if one.fatal]
-        reasons = pl.concat([pl.DataFrame(schema={"index": pl.UInt32, "reason": REASON}), *long])
-        of_row = reasons.group_by("index").agg(pl.col("reason").alias("reasons"))
-        kept = self.rows.select(self.identifying).with_row_index("index").filter(rows)
-        return kept.join(of_row, on="index", how="left", maintain_order="left").drop("index")
+        reasons = pl.concat([pl.DataFrame(schema={NUMBER: pl.UInt32, "reason": REASON}), *long])
+        of_row = reasons.group_by(NUMBER).agg(pl.col("reason").alias(REASONS))
+        kept = self.rows.select(self.identifying).with_row_index(NUMBER).filter(rows)
+        return kept.join(of_row, on=NUMBER, how="left", maintain_order="left").drop(NUMBER)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -142,9 +147,9 @@ def _mask(numbers: pl.Series, length: int) -> pl.Series:
 def _reasons(broken: Broken, rows: pl.Series) -> pl.DataFrame:
     """The reason that a broken rule is to some rows (a mask), by the row's number."""
     chosen = broken.rows & rows
-    given = pl.DataFrame({"index": chosen.arg_true(), "value": broken.texts(chosen)})
+    given = pl.DataFrame({NUMBER: chosen.arg_true(), "value": broken.texts(chosen)})
     reason = pl.struct(pl.lit(broken.column).alias("column"), pl.lit(broken.check).alias("check"), pl.col("value"))
-    return given.select("index", reason.cast(REASON).alias("reason"))
+    return given.select(NUMBER, reason.cast(REASON).alias("reason"))
 
 
 def audit(
@@ -214,14 +219,16 @@ def _require_columns(
 def _typed(frame: pl.DataFrame, columns: Sequence[Column], carried: Sequence[str]) -> tuple[pl.DataFrame, list[Broken]]:
     """The contract's columns in the contract's types, and the values that would not take them."""
     casts = [
-        _without_nan(conform(column.name, frame.schema[column.name], column.dtype), column.dtype)
+        conform(column.name, frame.schema[column.name], column.dtype, infinite=column.infinite)
         if column.name in frame.columns
         else pl.lit(None, dtype=column.dtype).alias(column.name)
         for column in columns
     ]
     typed = frame.select(*casts, *carried)
     changed = [
-        c for c in columns if c.name in frame.columns and (frame.schema[c.name] != c.dtype or c.dtype.is_float())
+        c
+        for c in columns
+        if c.name in frame.columns and (frame.schema[c.name] != c.dtype or c.dtype.is_float() or c.dtype.is_temporal())
     ]
     counts = typed.select(c.name for c in changed).null_count().row(0) if changed else ()
     before = frame.select(c.name for c in changed).null_count().row(0) if changed else ()
@@ -232,6 +239,11 @@ def _typed(frame: pl.DataFrame, columns: Sequence[Column], carried: Sequence[str
             rows = typed[column.name].is_null() & original.is_not_null()
             failures.append(Broken(column.name, f"not {_article(column.dtype)}", rows, original, column.private))
     return typed, failures
+
+
+def _may_fail(dtype: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether a value may be null after its cast: it has another type, or one with values that no contract wants."""
+    return dtype != wanted or wanted.is_float() or isinstance(wanted, pl.Date | pl.Datetime)
 
 
 def _missing(
@@ -250,12 +262,6 @@ def _missing(
             yield Broken(column.name, MISSING, rows, typed[column.name], column.private)
 
 
-def _without_nan(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Not-a-number as null, so that it fails as a value of the wrong type. It is greater than every bound, and spoils
-    every sum."""
-    return values.fill_nan(None) if dtype.is_float() else values
-
-
 def _article(dtype: pl.DataType) -> str:
     if dtype.is_integer():
         return "a whole number"
@@ -268,12 +274,6 @@ def _article(dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.Datetime):
         return "an instant (ISO 8601)"
     return f"a {dtype}"
-
-
-def _as_text(values: pl.Series) -> pl.Series:
-    if values.dtype.is_nested():
-        return pl.Series([str(value) for value in values.to_list()], dtype=pl.String).str.slice(0, MAX_VALUE_CHARACTERS)
-    return values.cast(pl.String, strict=False).str.slice(0, MAX_VALUE_CHARACTERS)
 
 
 @lru_cache(maxsize=256)

@@ -45,16 +45,26 @@ def Field(  # noqa: N802 - reads as Pandera's own, which it extends
     *,
     unit: str | None = None,
     private: bool = False,
+    infinite: bool = False,
     references: Reference | None = None,
     **rules: Any,
 ) -> Any:
     """Pandera's Field, with what the platform adds.
 
     `unit` is the unit of the values (`min`, `USD`), `private` keeps values out of samples, errors and metadata,
-    `references` names the table whose key this is. `rules` are Pandera's own: `nullable`, `unique`, `ge`, `isin`,
-    `str_matches`, `description`...
+    `infinite` lets a float be infinite (otherwise infinity is no number, as not-a-number is), `references` names the
+    table whose key this is. `rules` are Pandera's own: `nullable`, `unique`, `ge`, `isin`, `str_matches`,
+    `description`... `str_matches` is for the whole value: `EUR|USD` is one of the two, nothing else.
     """
-    return pa.Field(metadata={"unit": unit, "private": private, "references": references}, **rules)
+    if "str_matches" in rules:
+        # Pandera's own matches at the beginning, and of alternatives only the first.
+        rules["str_matches"] = f"{WHOLE[0]}{rules['str_matches']}{WHOLE[1]}"
+    metadata = {"unit": unit, "private": private, "infinite": infinite, "references": references}
+    return pa.Field(metadata=metadata, **rules)
+
+
+WHOLE = ("^(?:", ")$")
+"""What stands round a pattern that the whole value must match."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Column:
     description: str
     unit: str | None
     private: bool
+    infinite: bool
     references: Reference | None
     rules: tuple[str, ...]
 
@@ -91,6 +102,7 @@ def contract_columns(contract: type[Contract]) -> list[Column]:
                 description=column.description or "",
                 unit=metadata.get("unit"),
                 private=bool(metadata.get("private")),
+                infinite=bool(metadata.get("infinite")),
                 references=metadata.get("references"),
                 rules=tuple(rule(check) for check in column.checks),
             )
@@ -127,6 +139,8 @@ def _shortened(value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         items = [str(item) for item in value]
         return ", ".join(items[:8]) + (f" and {len(items) - 8} more" if len(items) > 8 else "")
+    if isinstance(value, str) and value.startswith(WHOLE[0]):
+        return value.removeprefix(WHOLE[0]).removesuffix(WHOLE[1])
     return value
 
 

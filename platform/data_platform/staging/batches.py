@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from data_platform.contracts.audit import Audited, ContractError, Known, audit, audit_keys
+from data_platform.contracts.audit import REASONS, Audited, ContractError, Known, audit, audit_keys
 from data_platform.contracts.contract import Column
+from data_platform.contracts.texts import as_json, as_text, in_calendar
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.tables import LOAD_COLUMNS, ROW_ID, Table, column_types, staged_table
@@ -100,7 +101,7 @@ def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> 
     version = recipe.version
     failed = bad.select(
         *ROW_ID,
-        pl.col("reasons").alias("__reasons"),
+        pl.col(REASONS).alias("__reasons"),
         _key(bad.schema, recipe.key).alias("__key"),
         (pl.lit(None, dtype=pl.String) if version is None else _text(version, bad.schema[version])).alias("__version"),
     )
@@ -120,7 +121,7 @@ def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> 
         pl.col("_row").alias("row"),
         (pl.col("_file") if has_place else pl.lit(None, dtype=pl.String)).alias("file"),
         (pl.col("_line") if has_place else pl.lit(None, dtype=pl.Int64)).alias("line"),
-        pl.struct(record).struct.json_encode().alias("record"),
+        as_json(rows.select(record)).alias("record"),
         pl.col("__reasons").alias("reasons"),
         pl.col("__key").alias("key"),
         pl.col("__version").alias("version"),
@@ -140,8 +141,9 @@ def _text(name: str, dtype: pl.DataType) -> pl.Expr:
     """A column as text that DuckDB casts back to the same value."""
     column = pl.col(name)
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return column.dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-    return column.cast(pl.String, strict=False)
+        inside = pl.when(in_calendar(column, dtype)).then(column)
+        return inside.dt.convert_time_zone("UTC").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+    return column.map_batches(as_text, return_dtype=pl.String)
 
 
 def lookup(lake: Lakehouse) -> Known:
@@ -157,7 +159,8 @@ def lookup(lake: Lakehouse) -> Known:
             return values.clear()
         lake.connection.register("wanted", values.alias("value").to_frame().to_arrow())
         found = lake.connection.execute(
-            f"SELECT DISTINCT value FROM wanted SEMI JOIN {table.sql} AS t ON t.{quote(reference.column)} = value"
+            f"SELECT DISTINCT wanted.value FROM wanted SEMI JOIN {table.sql} AS t "
+            f"ON t.{quote(reference.column)} = wanted.value"
         ).pl()
         lake.connection.unregister("wanted")
         return found["value"].cast(values.dtype)
