@@ -13,9 +13,6 @@ FALSE = ["false", "f", "no", "n", "0"]
 EXACT_IN_FLOAT = 2**53
 """Below this a float tells one whole number from the next."""
 
-SURE_DIGITS = 15
-"""A text of at most so many characters is no whole number that a float cannot hold."""
-
 
 def conform(name: str, dtype: pl.DataType, wanted: pl.DataType, *, infinite: bool = False) -> pl.Expr:
     """Column `name` of type `dtype` as `wanted`; null where a value does not fit without loss.
@@ -133,14 +130,21 @@ def _number_of_text(text: pl.Expr, wanted: pl.DataType) -> pl.Expr:
             .then(text)
             .cast(wanted, strict=False)
         )
-    number = text.cast(pl.Float64, strict=False)
     if wanted.is_float():
-        long = pl.when(text.str.len_bytes() > SURE_DIGITS).then(text).cast(pl.Int128, strict=False)
-        exact = long.is_null() | (number.cast(pl.Int128, strict=False) == long)
-        return pl.when(exact).then(number).cast(wanted, strict=False)
+        return text.map_batches(_float_of_text, return_dtype=pl.Float64).cast(wanted, strict=False)
+    number = text.cast(pl.Float64, strict=False)
     exact = (number == number.floor()) & (number.abs() < EXACT_IN_FLOAT)
     whole = pl.when(exact).then(number.cast(wanted, strict=False))
     return pl.coalesce(text.cast(wanted, strict=False), whole)
+
+
+def _float_of_text(text: pl.Series) -> pl.Series:
+    number = text.cast(pl.Float64, strict=False)
+    if not (number.abs() > EXACT_IN_FLOAT - 1).any():
+        return number
+    long = text.cast(pl.Int128, strict=False)
+    exact = long.is_null() | (number.cast(pl.Int128, strict=False) == long)
+    return number.to_frame("v").select(pl.when(exact).then(pl.col("v"))).to_series()
 
 
 def _date(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
