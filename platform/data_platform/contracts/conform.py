@@ -29,8 +29,7 @@ def conform(name: str, dtype: pl.DataType, wanted: pl.DataType, *, infinite: boo
         return column.cast(wanted)
     if wanted.is_float():
         number = column if dtype == wanted else _number(column, dtype, wanted)
-        # NaN is greater than every bound, and spoils every sum.
-        return (number.fill_nan(None) if infinite else pl.when(number.is_finite()).then(number)).alias(name)
+        return number.map_batches(_with_infinity if infinite else _finite, return_dtype=wanted).alias(name)
     if isinstance(wanted, pl.Datetime):
         return _instant(column, dtype, wanted).alias(name)
     if wanted == pl.Date:
@@ -38,6 +37,17 @@ def conform(name: str, dtype: pl.DataType, wanted: pl.DataType, *, infinite: boo
     if dtype == wanted:
         return column
     return _other(column, dtype, wanted).alias(name)
+
+
+def _with_infinity(number: pl.Series) -> pl.Series:
+    """NaN is greater than every bound, and spoils every sum."""
+    return number.fill_nan(None) if number.is_nan().any() else number
+
+
+def _finite(number: pl.Series) -> pl.Series:
+    if number.is_finite().all():
+        return number
+    return number.to_frame("v").select(pl.when(pl.col("v").is_finite()).then(pl.col("v")))["v"]
 
 
 def _null(column: pl.Expr, wanted: pl.DataType) -> pl.Expr:
@@ -140,7 +150,8 @@ def _number_of_text(text: pl.Expr, wanted: pl.DataType) -> pl.Expr:
 
 def _float_of_text(text: pl.Series) -> pl.Series:
     number = text.cast(pl.Float64, strict=False)
-    if not (number.abs() > EXACT_IN_FLOAT - 1).any():
+    least, most = number.min(), number.max()
+    if least is None or (least > -EXACT_IN_FLOAT and most < EXACT_IN_FLOAT):  # type: ignore[operator]
         return number
     long = text.cast(pl.Int128, strict=False)
     exact = long.is_null() | (number.cast(pl.Int128, strict=False) == long)
@@ -153,7 +164,10 @@ def _date(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.String:
         text = column.str.strip_chars()
         date = text.str.to_date("%Y-%m-%d", strict=False)
-        return pl.when(text.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")).then(date)
+        # Of ten characters, only a sign or a year of five digits would still be read otherwise.
+        return pl.when(
+            text.str.len_bytes() == len("YYYY-MM-DD"), ~text.str.starts_with("+"), in_calendar(date, pl.Date())
+        ).then(date)
     if isinstance(dtype, pl.Datetime):
         at: pl.Expr = pl.when(in_calendar(column, dtype)).then(column)
         at = at.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone is not None else at
