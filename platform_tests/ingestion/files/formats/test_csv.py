@@ -1,8 +1,10 @@
-"""CSV: the same rows, line numbers and rejects as Python's csv module in strict mode, whatever the blocks."""
+"""CSV: the same rows, line numbers and rejects as Python's csv module in strict mode, whatever the blocks; and a quote
+within a field that is not quoted is a reject, where Python's csv takes it for text."""
 
 import csv as python_csv
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -31,7 +33,7 @@ def parse(content: bytes, **options: object) -> tuple[list[str], list[int], Rows
     return names, rows["_line"].to_pylist(), values, [reject for block in blocks for reject in block.rejects]
 
 
-def oracle(content: str, width: int) -> tuple[list[int], Rows, list[int]]:
+def oracle(content: str, width: int, **options: Any) -> tuple[list[int], Rows, list[int]]:
     """Python's csv, record by record; a record with broken quoting is one line, and the next line starts afresh."""
     lines = [line + "\n" for line in content.split("\n")]
     if lines[-1] == "\n":
@@ -41,10 +43,16 @@ def oracle(content: str, width: int) -> tuple[list[int], Rows, list[int]]:
         if lines[at] in ("\n", "\r\n"):
             at += 1
             continue
-        reader = python_csv.reader(iter(lines[at:]), strict=True)
+        reader = python_csv.reader(iter(lines[at:]), strict=True, **options)
         try:
             row = next(reader)
         except python_csv.Error:
+            row = None
+        if (
+            row is None
+            or lines[at].startswith("\ufeff")
+            or quoted_in_part("".join(lines[at:][: reader.line_num]), options)
+        ):
             rejected.append(at + 1)
             at += 1
             continue
@@ -55,6 +63,26 @@ def oracle(content: str, width: int) -> tuple[list[int], Rows, list[int]]:
             rejected.append(at + 1)
         at += reader.line_num
     return numbers, rows, rejected
+
+
+def quoted_in_part(record: str, options: dict[str, Any]) -> bool:
+    """Whether a quote stands within a field that does not begin with one. Character by character."""
+    state, signs = "start", iter(record)
+    for sign in signs:
+        if sign == options.get("escapechar"):
+            next(signs, None)
+            state = "plain" if state == "start" else state
+        elif state == "quoted":
+            state = "closed" if sign == '"' else state
+        elif sign == '"':
+            if state == "plain":
+                return True
+            state = "quoted"
+        elif sign == ",":
+            state = "start"
+        elif not (state == "start" and sign == " " and options.get("skipinitialspace")):
+            state = "plain"
+    return False
 
 
 @pytest.fixture
@@ -85,6 +113,24 @@ def test_any_text_gives_the_rows_lines_and_rejects_of_pythons_csv(
         content = content[1:]
     _, lines, rows, rejects = parse(content.encode(), header=False, columns=["x", "y"])
     assert (lines, rows, [reject.line for reject in rejects]) == oracle(content, 2)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.text(st.sampled_from('ab",,\n\r\\\\ '), max_size=60),
+    block=st.sampled_from([7, 16, 1 << 20]),
+    escape=st.sampled_from([None, "\\"]),
+    blank=st.booleans(),
+)
+@example(content='"a\\"b",c\nd\\,e,f\nd\\\ne,f\n', block=1 << 20, escape="\\", blank=False)
+@example(content='1, "a, b"\n , c\n', block=1 << 20, escape=None, blank=True)
+def test_any_text_with_escapes_and_blanks_gives_what_pythons_csv_gives(
+    content: str, block: int, escape: str | None, blank: bool, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(block)
+    _, lines, rows, rejects = parse(content.encode(), header=False, columns=["x", "y"], escape=escape, skip_blank=blank)
+    expected = oracle(content, 2, escapechar=escape, skipinitialspace=blank)
+    assert (lines, rows, [reject.line for reject in rejects]) == expected
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
