@@ -130,7 +130,7 @@ class _Offsets(dlt_pages.OffsetPaginator):
         if not data and total is not None and self.current_value < total:
             raise PlatformError(
                 f"{redact(response.url)} has no rows, though only {self.current_value:,} of {total:,} were "
-                "read: `total` and the pages do not add up. If `total` is only an estimate, leave it out of `pagination`."
+                "read: `total` and the pages do not add up. If `total` is an estimate, leave it out of `pagination`."
             )
         self._has_next_page = bool(data) and (total is None or self.current_value < total)
 

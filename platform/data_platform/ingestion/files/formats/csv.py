@@ -382,6 +382,7 @@ def _careful(block: _Block, options: Csv, names: list[str], final: bool) -> tupl
 _NEVER_CLOSED = "a quoted field is never closed"
 _STRAY_QUOTE = "a quote within a field that is not quoted (if quotes have no meaning in this file, set `quote: null`)"
 _BLANK_BEFORE_QUOTE = "a space before a quoted field (if that is how the file is written, set `skip_blank: true`)"
+_LONE_RETURN = "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`)"
 _MARK_WITHIN = "a byte order mark in the middle of the file: were several files put together?"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _AFTER_LAST = "\0"  # a column that no file can have: what stands after the last delimiter of each line
@@ -426,10 +427,10 @@ def _strict(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str
         else:
             if options.trailing_delimiter and len(fields) > 1 and not fields[-1]:
                 fields = fields[:-1]
-            problem = _misread("".join(lines[start:position]), options)
-            if problem and position > start + 1:
+            misread = _misread("".join(lines[start:position]), options)
+            if misread and position > start + 1:
                 records, position, ran_out = reader(), start + 1, False
-            yield start, position, fields, problem
+            yield start, position, fields, misread
 
 
 def _misread(record: str, options: Csv) -> str | None:
@@ -451,7 +452,7 @@ def _plainly(error: csv.Error) -> str:
     message = str(error)
     if "expected after" in message:
         return "text after a closing quote"
-    return "a carriage return outside quotes" if message.startswith("new-line character") else message
+    return _LONE_RETURN if message.startswith("new-line character") else message
 
 
 def _lines(data: bytes) -> list[str]:
