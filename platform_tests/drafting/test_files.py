@@ -62,15 +62,19 @@ def a_parquet_file() -> bytes:
         (b"id,name\n1,a\x00\x01\x02\n", "is no text (it holds zeros)", "exported as CSV"),
         (bytes(range(128, 256)) * 20, "its encoding cannot be told", "ask the sender"),
         (
-            b"It was the best of times, it was the worst of times.\n\nIt was the age of wisdom; nobody knew it.\n"
-            b"We had everything before us, we had nothing, in short\nthe period was so far like the present period\n",
+            (
+                b"It was the best of times, it was the worst of times.\n\nIt was the age of wisdom; nobody knew it.\n"
+                b"We had everything before us, we had nothing, in short\nthe period was so far like the present one\n"
+            ),
             "such as prose or a log",
             "CSV or JSON lines",
         ),
         (
-            b"2024-05-01 10:00:00 INFO started the service on port 80\n"
-            b"2024-05-01 10:00:01 WARN slow answer, retry=1, host=a\n"
-            b"2024-05-01 10:00:02 INFO done with the work of today\n",
+            (
+                b"2024-05-01 10:00:00 INFO started the service on port 80\n"
+                b"2024-05-01 10:00:01 WARN slow answer, retry=1, host=a\n"
+                b"2024-05-01 10:00:02 INFO done with the work of today\n"
+            ),
             "such as prose or a log",
             "CSV or JSON lines",
         ),

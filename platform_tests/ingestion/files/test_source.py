@@ -365,7 +365,7 @@ def test_additions_whose_last_line_has_no_end_wait_until_they_were_left_alone(
     def content(text: str) -> bytes:
         return gzip.compress(text.encode(encoding)) if packed else text.encode(encoding)
 
-    monkeypatch.setattr(files.time, "time", lambda: 1_000.0)
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
     reader = Reader(tmp_path, format={"type": "csv", "encoding": encoding})
     write(tmp_path, "a.csv", content("amount,id\n5,1001\n7,10"), 995)
     if packed:  # gzip tells whether it is whole
@@ -383,7 +383,7 @@ def test_additions_whose_last_line_has_no_end_wait_until_they_were_left_alone(
 def test_a_snapshot_without_a_last_line_end_is_read_at_once_and_longer_waits_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files.time, "time", lambda: 1_000.0)
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
     write(tmp_path, "a.csv", "id\n1", 999)
     assert Reader(tmp_path, deliveries="snapshot").ids() == ["1"]
     write(tmp_path, "a.csv", "id\n1", 980)
@@ -405,7 +405,7 @@ def test_a_snapshot_without_a_last_line_end_is_read_at_once_and_longer_waits_cou
         (
             "id\n1\n2\n".encode("utf-16-le"),
             {},
-            "text in utf-16-le without a byte order mark: set `encoding: utf-16-le`",
+            "utf-16-le without a byte order mark: set `encoding: utf-16-le`",
         ),
         ("id\n1\n2\n".encode("utf-16-be"), {}, "text in utf-16-be"),
         (b"<html><body>Sign in</body></html>", {}, "declared CSV, but it is an HTML page"),

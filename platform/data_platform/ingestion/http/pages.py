@@ -217,6 +217,15 @@ def probe(client: RESTClient, http: options.HttpOptions, place: options.HttpProb
     return text(value)
 
 
+def check_answers(client: RESTClient, http: options.HttpOptions, table: options.HttpTable) -> None:
+    """Ask for the first page without reading it. Raises PlatformError if the API does not answer, or refuses."""
+    try:
+        response = client.request(table.path, table.method, params=dict(table.params), json=deepcopy(table.body))
+    except requests.RequestException as error:
+        raise _unsent(error, http) from None
+    _refuse_status(response, http)
+
+
 def _next(answers: Iterator[Any], http: options.HttpOptions) -> Any:
     try:
         return next(answers, None)
