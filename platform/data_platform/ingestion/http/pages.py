@@ -316,7 +316,7 @@ def _total(body: Any, keys: tuple[str, ...] | None) -> int | None:
     return int(value)
 
 
-def _linked(header: str, rel: str) -> str | None:
+def linked(header: str, rel: str) -> str | None:
     """The target of the first link of a relation in a `Link` header (RFC 8288, section 3), or None.
 
     The target stands between angle brackets and may hold commas and semicolons; parameters come in any order, their
@@ -365,7 +365,7 @@ def _paginator(table: options.HttpTable) -> dlt_pages.BasePaginator:
         case options.NextUrlPagination(path=path):
             return _NextUrl(lambda page: _following(page.plain, path))
         case options.LinkHeaderPagination(rel=rel):
-            return _NextUrl(lambda page: _linked(page.headers.get("Link", ""), rel))
+            return _NextUrl(lambda page: linked(page.headers.get("Link", ""), rel))
         case options.CursorPagination() as cursor:
             return _Cursor(cursor, **_placed("cursor", cursor.param, posted))
         case options.PageNumberPagination() as numbers:
