@@ -280,11 +280,11 @@ def _fast(block: _Block, options: Csv, names: list[str]) -> Parsed | None:
         if invalid:
             bad = pl.Series([block.line + ordinal for ordinal, *_ in invalid], dtype=pl.Int64)
             good = good.filter(~good.is_in(bad.implode()))
-            return Parsed(_numbered(rows, good), _miscounted(bad, invalid, names))
+            return Parsed(_numbered(rows, good), _miscounted(bad, invalid, names, options))
         return Parsed(_numbered(rows, good))
     if not (quoted or escaped):
         return None
-    return _with_line_feeds_inside(rows, invalid, block, names)
+    return _with_line_feeds_inside(rows, invalid, block, names, options)
 
 
 def _is_strict(data: bytes, options: Csv) -> bool:
@@ -293,7 +293,7 @@ def _is_strict(data: bytes, options: Csv) -> bool:
 
 
 def _with_line_feeds_inside(
-    rows: pa.Table, invalid: list[tuple[int, str, int]], block: _Block, names: list[str]
+    rows: pa.Table, invalid: list[tuple[int, str, int]], block: _Block, names: list[str], options: Csv
 ) -> Parsed | None:
     """Number records that take several lines by the line feeds inside them; None if these do not account for all."""
     inside = [pl.Series(pc.count_substring(column, "\n"), dtype=pl.Int64) for column in rows.columns]
@@ -310,16 +310,17 @@ def _with_line_feeds_inside(
         return None
     records = records.with_columns(line=block.line + pl.col("span").cum_sum() - pl.col("span"))
     numbers, bad_numbers = (records.filter(good=wanted)["line"] for wanted in (True, False))
-    return Parsed(_numbered(rows, numbers), _miscounted(bad_numbers, invalid, names))
+    return Parsed(_numbered(rows, numbers), _miscounted(bad_numbers, invalid, names, options))
 
 
 def _numbered(rows: pa.Table, lines: pl.Series) -> pa.Table:
     return rows.append_column("_line", lines.to_arrow())
 
 
-def _miscounted(lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str]) -> list[Reject]:
+def _miscounted(lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str], options: Csv) -> list[Reject]:
+    ends = (options.delimiter, options.delimiter + "\r")
     return [
-        Reject(line, shown(text), _wrong_count(found, len(names)))
+        Reject(line, shown(text), _wrong_count(found, len(names), empty_last=text.endswith(ends)))
         for line, (_, text, found) in zip(lines, invalid, strict=True)
     ]
 
