@@ -227,7 +227,7 @@ def test_a_table_without_a_probe_is_not_called_unchanged_but_said_when_it_is_rea
     states = {name: TableState({}, False, NOW) for name in ("orders", "readings")}
     words = sensors._nothing({"orders": Probe(), "readings": UNKNOWN}, states, timedelta(hours=1))
     assert words == (
-        "Nothing new in orders. readings: it answers, but without a `probe` nobody knows whether anything is new; it "
-        "is read every 1:00:00 (`refresh`), next at 2026-01-01 01:00:00 UTC."
+        "Nothing new in orders. readings: it answers, but nothing tells whether anything is new, short of reading it; "
+        "it is read every 1:00:00 (`refresh`), next at 2026-01-01 01:00:00 UTC."
     )
     assert sensors._nothing({"readings": UNKNOWN}, states, timedelta(hours=1)).startswith("readings: it answers")

@@ -106,8 +106,8 @@ def _nothing(probes: Mapping[str, Probe], states: Mapping[str, TableState], refr
             last = states[table].read_at
             when = f"at {last + refresh:%Y-%m-%d %H:%M:%S} UTC" if last else "now"
             words.append(
-                f"{table}: it answers, but without a `probe` nobody knows whether anything is new; it is read every "
-                f"{refresh} (`refresh`), next {when}."
+                f"{table}: it answers, but nothing tells whether anything is new, short of reading it; it is read "
+                f"every {refresh} (`refresh`), next {when}."
             )
     return " ".join(words)
 
