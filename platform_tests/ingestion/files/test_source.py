@@ -356,3 +356,68 @@ def test_what_the_walk_finds_is_what_pathlib_finds(tmp_path: Path) -> None:
         glob = tmp_path.glob(pattern + "/*" if pattern.endswith("**") else pattern)
         expected = sorted({path.relative_to(tmp_path).as_posix() for path in glob if path.is_file()})
         assert sorted(delivery.path for delivery in storage.find(tmp_path, pattern, 0)) == expected, pattern
+
+
+@pytest.mark.parametrize(("encoding", "packed"), [("utf-8", False), ("utf-16-le", False), ("utf-8", True)])
+def test_additions_whose_last_line_has_no_end_wait_until_they_were_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, encoding: str, packed: bool
+) -> None:
+    def content(text: str) -> bytes:
+        return gzip.compress(text.encode(encoding)) if packed else text.encode(encoding)
+
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
+    reader = Reader(tmp_path, format={"type": "csv", "encoding": encoding})
+    write(tmp_path, "a.csv", content("amount,id\n5,1001\n7,10"), 995)
+    if packed:  # gzip tells whether it is whole
+        assert reader.ids() == ["1001", "10"]
+        return
+    assert probe(reader.source, "t", {}) == {}
+    assert reader.ids() == []
+    assert "a.csv is not read yet: its last line has no end" in caplog.text
+    write(tmp_path, "a.csv", content("amount,id\n5,1001\n7,1002\n"), 999)
+    assert reader.ids() == ["1001", "1002"]
+    write(tmp_path, "b.csv", content("amount,id\n7,1003"), 989)
+    assert reader.ids() == ["1003"]
+
+
+def test_a_snapshot_without_a_last_line_end_is_read_at_once_and_longer_waits_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
+    write(tmp_path, "a.csv", "id\n1", 999)
+    assert Reader(tmp_path, deliveries="snapshot").ids() == ["1"]
+    write(tmp_path, "a.csv", "id\n1", 980)
+    assert Reader(tmp_path, stable_for=30).ids() == []
+    assert Reader(tmp_path, stable_for=15).ids() == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"PK\x03\x04junk", {}, "declared CSV, but it is a zip archive, cut off or damaged"),
+        (b"PAR1" + b"\0" * 50, {}, "declared CSV, but it is a Parquet file: have it exported"),
+        (b'{"id": 1}\n{"id": 2}\n', {}, r"declared CSV, but it is JSON lines: set `format: \{type: json_lines\}`"),
+        (b'[{"id": 1}, {"id": 2}]', {}, "declared CSV, but it is a JSON array: have each object"),
+        (b'[\n{"id": 1},\n{"id": 2}\n]\n', {"type": "json_lines"}, "declared JSON lines, but it is a JSON array"),
+        (b'{\n  "id": 1\n}\n', {"type": "json_lines"}, "declared JSON lines, but it is JSON of several lines"),
+        (b'{"id": 1}\r{"id": 2}\r', {"type": "json_lines"}, "carriage returns alone"),
+        (b"id\r1\r2\r", {}, "line 1: the header cannot be read: a carriage return .*`line_end: cr`"),
+        (
+            "id\n1\n2\n".encode("utf-16-le"),
+            {},
+            "utf-16-le without a byte order mark: set `encoding: utf-16-le`",
+        ),
+        ("id\n1\n2\n".encode("utf-16-be"), {}, "text in utf-16-be"),
+        (b"<html><body>Sign in</body></html>", {}, "declared CSV, but it is an HTML page"),
+        (b"id,name,\n1,a,\n", {}, "the header ends in a delimiter.*`trailing_delimiter: true`"),
+    ],
+)
+def test_a_file_of_another_format_is_named_as_what_it_is(
+    tmp_path: Path, content: bytes, options: dict[str, str], message: str
+) -> None:
+    write(tmp_path, "a.csv", content, 1)
+    write(tmp_path, "b.csv", b'{"id": "3"}\n' if options else b"id\n3\n", 2)
+    reader = Reader(tmp_path, format={"type": "csv", **options})
+    with pytest.raises(PlatformError, match=rf"a\.csv: .*{message}"):
+        reader.batches()
+    assert reader.landed_ids() == ["3"]

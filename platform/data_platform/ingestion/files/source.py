@@ -5,6 +5,7 @@ A position has an entry a file, `<path>` -> `<size>:<time of modification [ns]>:
 opening it whether to read it, the last whether there is anything new in it.
 """
 
+import codecs
 import logging
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -70,13 +71,48 @@ class FileTable(TableOptions):
         default=0,
         ge=0,
         description="Seconds that a file must have been left alone before it is read; 0 where files appear whole "
-        "(written elsewhere and renamed), more where they are written or copied in place.",
+        "(written elsewhere and renamed), more where they are written or copied in place. A file of additions whose "
+        "last line has no end is taken to be still written: it waits until it was left alone for at least 10 s.",
     )
     forget_after: Duration | None = Field(
         default=None,
         description="Files that are gone from the folder and were modified longer ago than this are forgotten: 90d. "
         "The position then stops growing, and such a file is loaded again if it ever comes back. Default: never.",
     )
+
+
+UNENDED_FOR = 10.0
+"""Seconds that a file of additions must have been left alone if its last line has no end: half a row would land as a
+row of its own, under a key that does not exist, which nothing takes back when the line is completed."""
+
+
+def _found(root: Path, options: FileTable) -> list[Delivery]:
+    """The files of a table that are ready to be read, as far as their times and their last bytes tell."""
+    found = storage.find(root, options.path, options.stable_for)
+    if options.deliveries == "snapshot":
+        return found
+    line_end = ("\r" if getattr(options.format, "line_end", "lf") == "cr" else "\n").encode(
+        _without_mark(options.format.encoding)
+    )
+    before = (time.time() - max(UNENDED_FOR, options.stable_for)) * 1e9
+    ready = []
+    for delivery in found:
+        if before < delivery.mtime_ns <= time.time() * 1e9 and not storage.is_ended(root, delivery, line_end):
+            logger.warning(
+                "%s is not read yet: its last line has no end, and it was written to less than %g s ago",
+                delivery.path,
+                max(UNENDED_FOR, options.stable_for),
+            )
+        else:
+            ready.append(delivery)
+    return ready
+
+
+def _without_mark(encoding: str) -> str:
+    """An encoding of the same line ends that writes no byte order mark: of UTF-16 with a mark, most is little-endian,
+    and a file that is not only waits."""
+    name = codecs.lookup(encoding).name
+    return {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(name, name)
 
 
 class Files:
@@ -102,7 +138,7 @@ class Files:
         options = self._table(table)
         return {
             delivery.path: delivery.version
-            for delivery in storage.find(self._root, options.path, options.stable_for)
+            for delivery in _found(self._root, options)
             if not _is_known(after, delivery) and not storage.unrecordable(delivery.path)
         }
 
@@ -140,7 +176,7 @@ class FolderReading:
     def __iter__(self) -> Iterator[Batch]:
         broken: list[str] = []
         gathered = _Gathered(self._name)
-        found = storage.find(self._root, self._options.path, self._options.stable_for)
+        found = _found(self._root, self._options)
         for delivery in found:
             if _is_known(self._after, delivery):
                 continue

@@ -74,6 +74,18 @@ Matcher = Callable[[str], object] | None
 """Whether a name matches a part of a pattern; None stands for `**`: any number of folders."""
 
 
+def is_ended(root: Path, delivery: Delivery, line_end: bytes) -> bool:
+    """Whether the file's last line has its end, or nobody can tell: it is empty, packed, or cannot be read."""
+    try:
+        with (root / delivery.path).open("rb") as file:
+            if file.read(len(_GZIP)) in (_GZIP, b""):
+                return True
+            file.seek(-min(delivery.size, len(line_end)), os.SEEK_END)
+            return file.read() == line_end
+    except OSError:
+        return True
+
+
 def _matcher(part: str) -> Matcher:
     return None if part == "**" else re.compile(fnmatch.translate(part)).match
 
