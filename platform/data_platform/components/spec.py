@@ -101,10 +101,11 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
             f"{where}, table {name}: `history` keeps the versions of each row, so it needs a `key` to tell rows apart."
         )
     types = {column.name: column.dtype for column in contract_columns(contract)}
-    if table.newest_by is not None and types.get(table.newest_by) == pl.String:
-        raise PlatformError(
-            f"{where}, table {name}: {ordered_as_text(table.newest_by, f'the contract {table.contract}')}"
-        )
+    if table.newest_by is not None:
+        is_text = types.get(table.newest_by, pl.String if table.lands_as_text() else None) == pl.String
+        if is_text:
+            text_in = f"the contract {table.contract}" if table.newest_by in types else "the files"
+            raise PlatformError(f"{where}, table {name}: {ordered_as_text(table.newest_by, text_in)}")
     return TableSpec(name, table, contract, function, cursor)
 
 

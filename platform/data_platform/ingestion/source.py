@@ -237,3 +237,7 @@ class TableOptions(Options):
         description="The staged table is shown as late when nothing was staged for this long: 6h, 1d.",
     )
     description: str | None = Field(default=None, description="What the raw table holds.")
+
+    def lands_as_text(self) -> bool:
+        """Whether every raw column is text, whatever it stands for."""
+        return False

@@ -115,7 +115,8 @@ def test_the_same_content_under_another_name_gives_no_rows_of_a_table_without_a_
     write(tmp_path, "a.csv", "id\n1\n", 1)
     write(tmp_path, "b.csv", "id\n1\n", 2)
     reader = Reader(tmp_path, key=[])
-    assert [row["id"] for batch in (read := reader.batches()) for row in batch.rows.to_pylist()] == ["1"]
+    read = reader.batches()
+    assert [row["id"] for batch in read for row in batch.rows.to_pylist()] == ["1"]
     assert [note.split(":")[0] for batch in read for note in batch.notes] == ["b.csv was passed over"]
     write(tmp_path, "c.csv", "id\n1\n", 3)
     assert reader.ids() == []
@@ -219,7 +220,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
     reader = Reader(root)
     with pytest.raises(PlatformError, match=r"link\.csv: it is a link that leads out of the folder"):
         reader.batches()
-    assert reader.landed_ids() == ["1"]
+    assert set(reader.landed_ids()) == {"1"}
 
 
 def test_names_that_a_position_cannot_hold_are_refused(tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ class FileTable(TableOptions):
         "The position then stops growing, and such a file is loaded again if it ever comes back. Default: never.",
     )
 
+    def lands_as_text(self) -> bool:
+        """Formats without types give nothing but text."""
+        return self.format.type in ("csv", "fixed_width")
+
     @model_validator(mode="after")
     def _order_of_snapshots(self) -> "FileTable":
         if self.order == "name" and self.deliveries != "snapshot":
