@@ -29,6 +29,8 @@ class Item(Contract):
     value: int = Field(nullable=True)
 
 
+EXAMPLES = int(os.environ.get("HISTORIES", "8"))
+
 LAG = 10
 """Ticks of the source's clock that a row may come late: what every cursor below is given as its lag."""
 
