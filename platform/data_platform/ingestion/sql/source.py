@@ -60,8 +60,8 @@ class Cursor(Options):
     lag: Annotated[timedelta | int | float | None, BeforeValidator(_lag)] = Field(
         default=None,
         description="How late a row may appear behind its cursor value: 15m for times, a number for numbers. "
-        "That stretch is read again by each load; rows that are as they were are dropped. What comes later than that, and "
-        "deletes, a cursor cannot see.",
+        "That stretch is read again by each load; rows that are as they were are dropped. What comes later than "
+        "that, and deletes, a cursor cannot see.",
     )
     nulls: Literal["include", "exclude", "refuse"] = Field(
         default="include",
