@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -64,6 +64,8 @@ STEPS = st.lists(
                 "insert",
                 "update",
                 "update",
+                "revert",
+                "revert",
                 "late",
                 "delete",
                 "rekey",
@@ -91,6 +93,7 @@ class Table:
         self.mark = "%s" if url.startswith("postgresql://") else "?"
         self.tick = 100
         self.gone: set[int] = set()
+        self.states: dict[int, list[tuple[int, int | None]]] = {}
         self.held: list[tuple[str, tuple[Any, ...]]] = []
         declared = KINDS[kind][0]
         self.run(f"create table {self.name} (id bigint primary key, value bigint, at {declared})")
@@ -114,11 +117,16 @@ class Table:
         moment = at(self.kind, tick)
         self.run(statement, key, value, moment, value, moment)
         self.gone.discard(key)
+        self.states.setdefault(key, []).append((value, tick))
 
     def step(self, what: str, key: int, value: int) -> None:
-        self.tick += 1
+        self.tick += key % 2  # some of what follows has the same time
         if what in ("insert", "update"):
             self.write(key, value, self.tick)
+        elif what == "revert":
+            earlier = [(old, tick) for old, tick in self.states.get(key, []) if tick is None or self.tick - tick < LAG]
+            if earlier:
+                self.write(key, *earlier[value % len(earlier)])
         elif what == "late":  # within the lag
             self.write(key, value, self.tick - 3)
         elif what == "back":  # the clock goes back, and the row's own time with it
@@ -157,6 +165,12 @@ def small_lake(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
     suppress_health_check=list(HealthCheck),
     database=None,
 )
+@example(
+    kind="date", steps=[("insert", 0, 1), ("load", 0, 0), ("update", 0, 2), ("load", 0, 0), ("revert", 0, 0)]
+)  # back to an earlier state on one day
+@example(
+    kind="integer", steps=[("insert", 0, 1), ("load", 0, 0), ("null", 0, 2), ("load", 0, 0), ("revert", 0, 0)]
+)  # the cursor is taken away and comes back
 @given(kind=st.sampled_from(list(KINDS)), steps=STEPS)
 def test_the_staged_table_ends_as_the_source_or_differs_as_documented(
     small_lake: Settings,
