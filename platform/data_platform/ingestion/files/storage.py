@@ -36,10 +36,17 @@ class Delivery:
     size: int
     mtime_ns: int
     linked: bool = False
+    ctime_ns: int = 0
 
     @property
     def version(self) -> str:
-        """Changes whenever the file is written to; the beginning of its entry in a position."""
+        """Changes whenever the file is written to or replaced, by one of the same size and time too; the beginning of
+        its entry in a position."""
+        return f"{self.earlier_version}:{self.ctime_ns}"
+
+    @property
+    def earlier_version(self) -> str:
+        """What began the entry before it held the time of the file's last change of status."""
         return f"{self.size}:{self.mtime_ns}"
 
 
@@ -118,7 +125,7 @@ def _walk(folder: str, prefix: str, parts: Sequence[Matcher], *, hidden: bool, l
                     status = entry.stat()
                 except FileNotFoundError:  # it vanished
                     continue
-                yield Delivery(path, status.st_size, status.st_mtime_ns, through)
+                yield Delivery(path, status.st_size, status.st_mtime_ns, through, status.st_ctime_ns)
 
 
 def unrecordable(path: str) -> str | None:
@@ -157,7 +164,8 @@ def changed(root: Path, delivery: Delivery) -> bool:
         status = (root / delivery.path).stat()
     except FileNotFoundError:
         return True
-    return (status.st_size, status.st_mtime_ns) != (delivery.size, delivery.mtime_ns)
+    found = Delivery(delivery.path, status.st_size, status.st_mtime_ns, ctime_ns=status.st_ctime_ns)
+    return found.version != delivery.version
 
 
 @contextmanager
