@@ -195,9 +195,7 @@ def test_on_an_empty_postgresql_catalog_the_first_look_asks_for_everything(
     assert names_of(shop.tick("shop_sensor").asset_selection) == [*ORDERS, *PRODUCTS]
 
 
-def test_a_table_whose_rows_may_change_in_place_is_read_again_once_in_a_while_only(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_probe_may_miss_is_read_again_once_in_a_while_only(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.follow(shop.tick("shop_sensor"))
     later = datetime.now(UTC) + timedelta(minutes=61)
 
@@ -208,7 +206,9 @@ def test_a_table_whose_rows_may_change_in_place_is_read_again_once_in_a_while_on
 
     monkeypatch.setattr(sensors, "datetime", Clock)
     request = shop.tick("shop_sensor")
-    assert names_of(request.asset_selection) == list(PRODUCTS)
+    # The orders too, for what the highest value of their cursor does not show; the pallets lie in files, which are told
+    # apart by themselves.
+    assert names_of(request.asset_selection) == [*ORDERS, *PRODUCTS]
     monkeypatch.undo()
 
 
