@@ -72,8 +72,8 @@ CASES: dict[str, tuple[str | bytes, str]] = {
     "an unknown key in a tagged union": (
         REST,
         (
-            "{file}:11: attributes.tables.observations.pagination: unknown key 'response'. It takes: empty_pages, type, "
-            "path, last, param."
+            "{file}:11: attributes.tables.observations.pagination: unknown key 'response'. It takes: empty_pages, "
+            "type, path, last, param."
         ),
     ),
     "a misspelt key of a table": (
