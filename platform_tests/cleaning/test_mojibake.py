@@ -65,8 +65,21 @@ def test_damage_that_correct_text_might_show_is_left_alone_by_itself_and_repaire
     assert repaired(f"{text} cafÃ©") == [f"{whole} café"]
 
 
-def test_damage_beside_correct_letters_is_repaired_where_it_is_certain() -> None:
-    assert repaired("é – cafÃ©, “MANHÃ”") == ["é – café, “MANHÃ”"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "é – cafÃ©, “MANHÃ”", "5Â€", "MÄ£ÄM", "SÖÄ£", "Ð ÑƒÑ\ufffdÑ\ufffdÐºÐ¸Ð¹", "cafÃ© 東京", "cafÃ© cafÃ", "Ã© Ã",
+        "naÃ¯ve\ufffd", "Ã©tÃ\ufffd", "5Â€ Â£5", "Â\x81", "prÃªt Ã  porter, déjà", "ÂµÂ",
+    ],
+)  # fmt: skip
+def test_a_text_that_is_not_damaged_as_a_whole_is_left_and_never_half_repaired(text: str) -> None:
+    assert repaired(text) == [text]
+
+
+@pytest.mark.parametrize("whole", ["INFORMACIÓN", "İstanbul", "MANHÃ…"])
+def test_damage_done_twice_is_left_where_what_comes_out_might_be_damaged_still(whole: str) -> None:
+    twice = damaged(damaged(whole)) if whole != "MANHÃ…" else damaged(whole)
+    assert repaired(twice)[0] in (twice, whole)
 
 
 def test_null_and_plain_text_pass() -> None:
@@ -129,3 +142,11 @@ def test_the_repair_of_damage_is_the_original_or_nothing(text: str, encoding: st
 def test_repaired_text_needs_no_repair(text: str) -> None:
     once = repaired(text)
     assert repaired(*once) == once
+
+
+@given(TEXT.map(damaged), st.integers(0, 40), st.sampled_from(["é", "Ö", "\ufffd", "Ã", "日", "\x81"]))
+def test_damage_with_something_else_in_it_is_repaired_whole_or_left(broken: str, at: int, other: str) -> None:
+    text = broken[:at] + other + broken[at:]
+    result = repaired(text)[0]
+    assert result is not None
+    assert result == text or damaged(result) == text or damaged(damaged(result)) == text

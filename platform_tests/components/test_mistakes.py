@@ -71,7 +71,10 @@ def replaced(text: str, old: str, new: str) -> str:
 CASES: dict[str, tuple[str | bytes, str]] = {
     "an unknown key in a tagged union": (
         REST,
-        "{file}:11: attributes.tables.observations.pagination: unknown key 'response'. It takes: type, path, param.",
+        (
+            "{file}:11: attributes.tables.observations.pagination: unknown key 'response'. It takes: empty_pages, "
+            "type, path, last, param."
+        ),
     ),
     "a misspelt key of a table": (
         replaced(GOOD, "key:", "ky:"),

@@ -25,6 +25,8 @@ from data_platform.ingestion.source import Overlap, TableOptions
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import MASK_KEY_VARIABLE, Settings
 
+BY_A = TABLE.model_copy(update={"key": ["a"]})
+
 
 def typed(lake: Lakehouse, upto: int, table: TableOptions = TABLE, **columns: pa.Array) -> LoadResult:
     return load(lake, MemorySource([batch_of(pa.table(columns), {"cursor": str(upto)})]), table)
@@ -65,7 +67,7 @@ def test_whole_numbers_may_become_wider_and_no_value_is_ever_bent(lake: Lakehous
 def test_a_repeated_row_is_known_although_its_column_became_wider(lake: Lakehouse) -> None:
     typed(lake, 1, a=pa.array([1, 7], pa.int32()), at=pa.array([5, 5]))
     wide = pa.table({"a": pa.array([1, 2**40], pa.int64()), "at": pa.array([5, 6])})
-    result = load(lake, MemorySource([batch_of(wide, {"cursor": "2"})], again=Overlap("at", 5)))
+    result = load(lake, MemorySource([batch_of(wide, {"cursor": "2"})], again=Overlap("at", 5)), BY_A)
     assert (result.rows_landed, result.rows_repeated) == (1, 1)
     assert rows(lake, "a") == [1, 7, 2**40]
 
@@ -154,7 +156,7 @@ def test_rows_that_come_again_are_known_although_their_column_became_wider(lake:
     narrow = pa.table({"a": pa.array([Decimal("1.25"), Decimal("7.50")], pa.decimal128(5, 2)), "at": [5, 5]})
     load(lake, MemorySource([batch_of(narrow, {"cursor": "1"})]))
     wide = pa.table({"a": pa.array([Decimal("1.25"), Decimal(10**9)], pa.decimal128(14, 2)), "at": [5, 6]})
-    result = load(lake, MemorySource([batch_of(wide, {"cursor": "2"})], again=Overlap("at", 5)))
+    result = load(lake, MemorySource([batch_of(wide, {"cursor": "2"})], again=Overlap("at", 5)), BY_A)
     assert (result.rows_landed, result.rows_repeated) == (1, 1)
     assert rows(lake, "a") == [Decimal("1.25"), Decimal("7.50"), Decimal(10**9)]
 

@@ -21,6 +21,9 @@ _CONTINUATION = "[\x80-\xbf" + "".join(_SHOWN) + "]"
 _LEAD_THEN = f"[\xc2-\xf4]{_CONTINUATION}"
 _SEQUENCE = re.compile(f"[\xc2-\xdf]{_CONTINUATION}|[\xe0-\xef]{_CONTINUATION}{{2}}|[\xf0-\xf4]{_CONTINUATION}{{3}}")
 
+# A no-break space after ASCII is one; after anything else it may be the half of a letter.
+_BLANK = re.compile("([\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]|(?<![^\x00-\x7f])\xa0)")
+
 # Signs that correct text never puts straight after a letter: currency comes before or after a number, „ ‚ ¡ ¿
 # open, the spacing accents and mathematical signs stand apart. And C1 controls, which text does not hold at all.
 _CONTROLS = frozenset(chr(code) for code in range(0x80, 0xA0))
@@ -37,9 +40,10 @@ _LEADS_OF_LATIN = frozenset("ÂÃÄÅ")
 def repair_mojibake(expr: IntoText) -> pl.Expr:
     """Text with its damage undone where it is certain: `SÃ£o Paulo` is `São Paulo`, `itâ€™s` is `it’s`, `Â£5` is `£5`.
 
-    Where one sequence of a text is certain and nothing in it speaks against, the doubtful ones are undone with it;
-    where correct letters stand beside (`é`), only those that are certain by themselves. Text damaged several times is
-    undone until it is whole, so the repair of repaired text changes nothing. Use it before white space is trimmed: a
+    A text is repaired whole or left as it is: every letter beyond ASCII must be part of the damage, one sequence at
+    least must be certain, and what comes out must be text that shows no damage any more (damage done several times is
+    undone as often). So `5Â€`, `MÄ£ÄM`, a text that lost characters (U+FFFD) and one in which correct letters stand
+    beside damaged ones stay, and the repair of repaired text changes nothing. Use it before white space is trimmed: a
     no-break space may be the half of a damaged `à`.
     """
     return only_where(
@@ -56,31 +60,25 @@ def _repair_distinct(values: pl.Series) -> pl.Series:
 
 
 def _repair(text: str) -> str:
-    """Every round shortens the text or ends."""
-    while (repaired := _repair_once(text)) != text:
-        text = repaired
-    return text
+    """Undo the damage as often as some of it is certain; each round shortens the text."""
+    repaired = text
+    while (undone := _undone(repaired)) is not None and any(_is_damage(it) for it in _SEQUENCE.finditer(repaired)):
+        repaired = undone
+    # Where the rest could be damage as well as correct, or there are controls in it, the text is not whole.
+    return text if undone is not None or _CONTROLS.intersection(repaired) else repaired
 
 
-def _repair_once(text: str) -> str:
-    sequences = [(match, decoded) for match in _SEQUENCE.finditer(text) if (decoded := _decode(match[0]))]
-    certain = [(match, decoded) for match, decoded in sequences if _is_damage(match)]
-    if not certain:
-        return text
-    damaged = sum(len(match[0]) for match, _ in sequences)
-    consistent = damaged == sum(character > "\x7f" for character in text)
-    pieces, end = [], 0
-    for match, decoded in sequences if consistent else certain:
-        pieces += [text[end : match.start()], decoded]
-        end = match.end()
-    return "".join([*pieces, text[end:]])
-
-
-def _decode(sequence: str) -> str | None:
-    try:
-        return sequence.translate(_BYTE).encode("latin-1").decode("utf-8")
-    except UnicodeDecodeError:
+def _undone(text: str) -> str | None:
+    """The text with one round of damage undone, None if it is not damaged as a whole. Spaces and invisible characters
+    that came to it otherwise are no letters that would speak against it."""
+    parts = _BLANK.split(text)
+    if all(part.isascii() for part in parts[::2]):
         return None
+    try:
+        parts[::2] = [part.translate(_BYTE).encode("latin-1").decode("utf-8") for part in parts[::2]]
+    except UnicodeError:
+        return None
+    return "".join(parts)
 
 
 def _is_damage(match: re.Match[str]) -> bool:

@@ -248,7 +248,8 @@ def _raw_verdict(result: LoadResult, lost: Sequence[str], ceased: Sequence[Vanis
         return f"The source no longer gives {', '.join(lost)}: null in these rows. The staged contract decides."
     if result.rows_quarantined:
         return f"{result.rows_quarantined:,} records could not be read and are in quarantine."
-    return f"All {result.rows_read:,} records were read." if result.rows_landed else "Nothing new."
+    found = f"All {result.rows_read:,} records were read." if result.rows_landed else "Nothing new."
+    return " ".join([found, *result.notes[:1], *([f"{len(result.notes) - 1} more notes."] if result.notes[1:] else [])])
 
 
 def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
@@ -332,6 +333,8 @@ def staged_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: 
         )
     else:
         verdict = f"All {result.rows_read:,} rows satisfy the contract."
+    if result.rows_same_key:
+        verdict += " " + same_key(result, table)
     return [
         dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(result.staging_id))),
         dg.AssetCheckResult(
@@ -344,6 +347,17 @@ def staged_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: 
     ]
 
 
+def same_key(result: StagingResult, table: TableSpec) -> str:
+    """What the verdict says of a key that is not unique in one delivery, with examples unless it is private."""
+    private = {column.name for column in contract_columns(table.contract) if column.private}
+    shown = "" if private & set(table.table.key) else f", such as {'; '.join(result.same_keys)}"
+    return (
+        f"The key is not unique: {result.rows_same_key:,} rows gave way to another row of the same delivery with the "
+        f"same {', '.join(table.table.key)} and other values{shown}. Of each key the last row is staged; if they are "
+        "different things, add a column to `key`."
+    )
+
+
 def freshness(within: timedelta | None) -> dg.FreshnessPolicy | None:
     """Late after `within`, shown as a warning from three quarters of it on."""
     return None if within is None else dg.FreshnessPolicy.time_window(within, within * 0.75)
@@ -354,5 +368,6 @@ def audit_metadata(result: StagingResult) -> dict[str, Any]:
     return {
         "rows audited": result.rows_read,
         "rows quarantined": result.rows_quarantined,
+        "rows superseded in one delivery": result.rows_same_key,
         "violations": violations_table(result.violations),
     }

@@ -137,6 +137,7 @@ def load_metadata(result: LoadResult) -> dict[str, Any]:
         "bytes": result.bytes,
         "loads": ", ".join(map(str, result.loads)) or "none: nothing new",
         "position": dg.MetadataValue.json(_shortened(result.position)),
+        **({"notes": "\n".join(result.notes)} if result.notes else {}),
         **({"schema drift": dg.MetadataValue.json(result.drift.as_dict())} if result.drift else {}),
     }
 

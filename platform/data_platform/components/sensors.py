@@ -85,14 +85,31 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
             state = states[table]
             if not probe.complete:
                 state = replace(state, read_at=_latest(state.read_at, read_at(context.instance, spec.name, table)))
+                states[table] = state
             request = request_of(spec, table, probe, state, now)
             if request is not None:
                 requests[table] = request
         if not requests:
-            return dg.SkipReason(f"Nothing new in {', '.join(probes)}.")
+            return dg.SkipReason(_nothing(probes, states, spec.refresh))
         return request_once(context.instance, spec.name, requests, spec.every)
 
     return tick
+
+
+def _nothing(probes: Mapping[str, Probe], states: Mapping[str, TableState], refresh: timedelta) -> str:
+    """What a sensor says when it asks for nothing: of which tables it knows that nothing is new, and when it reads
+    those of which it knows nothing."""
+    known = [table for table, probe in probes.items() if probe.told]
+    words = [f"Nothing new in {', '.join(known)}."] if known else []
+    for table, probe in probes.items():
+        if not probe.told:
+            last = states[table].read_at
+            when = f"at {last + refresh:%Y-%m-%d %H:%M:%S} UTC" if last else "now"
+            words.append(
+                f"{table}: it answers, but nothing tells whether anything is new, short of reading it; it is read "
+                f"every {refresh} (`refresh`), next {when}."
+            )
+    return " ".join(words)
 
 
 def least_interval(every: timedelta) -> int:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from data_platform.contracts.contract import Contract, load_attribute, load_contract
+import polars as pl
+
+from data_platform.contracts.contract import Contract, contract_columns, load_attribute, load_contract
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
-from data_platform.staging.recipe import Recipe, StagingFunction
+from data_platform.staging.recipe import Recipe, StagingFunction, ordered_as_text
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -30,7 +32,8 @@ class TableSpec:
     table: TableOptions
     contract: type[Contract]
     function: StagingFunction | None
-    newest_by: str | None
+    cursor: str | None
+    """The column that says what is new in the table, if one does."""
 
     def recipe(self, source: str) -> Recipe:
         """How the table is staged."""
@@ -40,7 +43,8 @@ class TableSpec:
             key=tuple(self.table.key or ()),
             contract=self.contract,
             function=self.function,
-            newest_by=self.newest_by,
+            newest_by=self.table.newest_by,
+            clock=self.cursor,
             refuse_above=self.table.refuse_above,
             history=self.table.history,
         )
@@ -96,7 +100,13 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
         raise PlatformError(
             f"{where}, table {name}: `history` keeps the versions of each row, so it needs a `key` to tell rows apart."
         )
-    return TableSpec(name, table, contract, function, table.newest_by or cursor)
+    types = {column.name: column.dtype for column in contract_columns(contract)}
+    if table.newest_by is not None:
+        is_text = types.get(table.newest_by, pl.String if table.lands_as_text() else None) == pl.String
+        if is_text:
+            text_in = f"the contract {table.contract}" if table.newest_by in types else "the files"
+            raise PlatformError(f"{where}, table {name}: {ordered_as_text(table.newest_by, text_in)}")
+    return TableSpec(name, table, contract, function, cursor)
 
 
 def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) -> str:

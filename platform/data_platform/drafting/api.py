@@ -4,11 +4,13 @@ Only what was seen to work is drafted: a parameter for the next page counts once
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from data_platform.drafting.profile import Declared, Profile, Request, TableProfile, slug
+from data_platform.drafting.profile import SAMPLE_ROWS, UNUSED, Declared, Profile, Request, TableProfile, slug
 from data_platform.errors import PlatformError
 
 NEXT = (
@@ -32,6 +34,15 @@ AROUND = ("meta", "metadata", "paging", "pagination", "links", "_links", "page",
 
 PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "next", "continuation")
 """What APIs call the parameter for such a cursor."""
+
+KEYS = re.compile(r"(^|_)(id|key|code|number|no|uuid|guid|date|day|line|position)$")
+"""What columns are called that are a key or part of one."""
+
+KEY_COLUMNS, MOST_CANDIDATES = 3, 12
+"""Columns in a key that is proposed, and columns tried for it, at most."""
+
+SAMPLE_PAGES = 50
+"""Pages that are read for a draft at most: a source is not to be worn out by it."""
 
 TOTALS = ("total", "total_count", "totalCount", "count", "total_pages", "totalPages")
 
@@ -66,7 +77,8 @@ def split_url(url: str) -> tuple[str, str, dict[str, str]]:
 def api_table(url: str, table: str | None, token: str | None) -> tuple[str, TableProfile]:
     """Where the API begins, and the one table behind a URL. Raises PlatformError if it does not answer with rows."""
     from data_platform.ingestion.http.client import Pace, connect, redact
-    from data_platform.ingestion.http.options import HttpOptions
+    from data_platform.ingestion.http.options import HttpOptions, HttpTable
+    from data_platform.ingestion.http.pages import linked, pages
     from data_platform.ingestion.http.rows import decode, to_arrow
 
     base, path, params = split_url(url)
@@ -95,7 +107,7 @@ def api_table(url: str, table: str | None, token: str | None) -> tuple[str, Tabl
         if keys:
             place["rows"] = ".".join(keys) if not any("." in key for key in keys) else list(keys)
         notes = []
-        if 'rel="next"' in headers.get("Link", "") or "rel=next" in headers.get("Link", ""):
+        if linked(headers.get("Link", ""), "next") is not None:
             place["pagination"] = {"type": "link_header"}
         elif (following := next_page(body)) is not None:
             where, value = following
@@ -110,9 +122,51 @@ def api_table(url: str, table: str | None, token: str | None) -> tuple[str, Tabl
                 }
         else:
             notes += _counted(body, len(rows))
-    whole = "pagination" not in place and not notes
+        whole = "pagination" not in place and not notes
+        if "pagination" in place:
+            rows, whole = _first_pages(pages(client, options, HttpTable.model_validate({**UNUSED, **place}), None))
     name = slug(table or path.rstrip("/").split("/")[-1] or "rows")
-    return base, TableProfile(name, place, to_arrow(rows), whole, _texts(rows, whole=whole), notes=notes)
+    key, evidence = _key(rows, whole=whole)
+    return base, TableProfile(
+        name, place, to_arrow(rows), whole, _texts(rows, whole=whole), key=key, notes=[*notes, *evidence]
+    )
+
+
+def _first_pages(answers: Iterator[list[dict[str, Any]]]) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of the first pages, and whether they are all of them. One page is too little to tell a key by."""
+    rows: list[dict[str, Any]] = []
+    for number, page in enumerate(answers, 1):
+        rows += page
+        if len(rows) >= SAMPLE_ROWS or number >= SAMPLE_PAGES:
+            return rows, False
+    return rows, True
+
+
+def _key(rows: list[dict[str, Any]], *, whole: bool) -> tuple[tuple[str, ...], list[str]]:
+    """The fewest columns named like parts of a key whose values together occur once, if no others do it as well; and
+    in how many rows that was seen. None for a single row, in which everything is unique."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    values = {name: [row.get(name) for row in rows] for name in names if KEYS.search(slug(name))}
+    possible = [name for name, column in values.items() if all(_identifies(value) for value in column)]
+    for count in range(1, KEY_COLUMNS + 1):
+        unique = [
+            key
+            for key in combinations(possible[:MOST_CANDIDATES], count)
+            if len(rows) > 1 and len(set(zip(*(values[name] for name in key), strict=True))) == len(rows)
+        ]
+        if len(unique) == 1:
+            seen = f"{len(rows):,} rows, {'all there are' if whole else 'the first of more'}"
+            return unique[0], [f"key {', '.join(unique[0])}: unique in {seen}; --key says otherwise"]
+        if unique:
+            return (), []
+    return (), []
+
+
+def _identifies(value: Any) -> bool:
+    """Whether a value of JSON can be part of a key: text or an integer."""
+    from data_platform.ingestion.http.rows import NumberLiteral
+
+    return isinstance(value, str) and value != "" and not (isinstance(value, NumberLiteral) and not value.isdecimal())
 
 
 def _texts(rows: list[dict[str, Any]], *, whole: bool) -> dict[str, Declared]:

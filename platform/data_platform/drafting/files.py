@@ -1,16 +1,25 @@
 """Profiles of folders of files: which files make up a table, how they are written, and their first rows."""
 
+import codecs
 import csv
 import gzip
 import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+from pydantic import TypeAdapter
+
+from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
 from data_platform.drafting.profile import UNUSED, Profile, Request, TableProfile, first_rows, slug
 from data_platform.errors import PlatformError
+from data_platform.ingestion.files.formats import Format, read, recognition
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.source import Batch, Position, Reading
 
 SNIFFED_BYTES = 64 * 1024
 
@@ -40,18 +49,24 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
     found = []
     for name in wanted or groups:
         pattern, newest = groups[name]
-        form = file_format(newest)
+        form, notes = file_format(newest)
         several = "*" in pattern
         # A file that always has the same name is a full picture, one with a date in its name an instalment.
         place = {"path": pattern, "format": form, **({} if several else {"deliveries": "snapshot"})}
         table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
-        rows, whole = first_rows(Files(folder, {name: table}, spool), name)
-        note = (
+        source = _Rejecting(Files(folder, {name: table}, spool))
+        rows, whole = first_rows(source, name)
+        if source.rejects and not rows.num_rows:
+            raise PlatformError(f"No record of {newest} can be read as {form}: {_shown(source.rejects)}.")
+        if source.rejects:
+            rejected = f"{len(source.rejects):,} record{'s' * (len(source.rejects) > 1)}"
+            notes.append(f"{rejected} beside {rows.num_rows:,} rows cannot be read: {_shown(source.rejects)}")
+        notes.append(
             f"every file {pattern} adds rows"
             if several
             else f"{pattern} is the whole table, which replaces the last one"
         )
-        found.append(TableProfile(name, place, rows, whole and not several, notes=[note]))
+        found.append(TableProfile(name, place, rows, whole and not several, notes=notes))
     return found
 
 
@@ -69,40 +84,153 @@ def file_groups(folder: Path) -> dict[str, tuple[str, Path]]:
     return tables
 
 
-def file_format(path: Path) -> dict[str, Any]:
-    """How a file is written, as `format` in `defs.yaml` says it. Raises PlatformError if that cannot be recognised."""
+class _Rejecting:
+    """A source of files that keeps the rejects of what is read through it."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.rejects: list[dict[str, Any]] = []
+        self.probe = files.probe
+
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator[Reading]:
+        """The reading of the files, whose rejects are kept as it goes."""
+        with self._files.reading(tables, after) as reading:
+            yield _Watched(reading, self.rejects)
+
+
+class _Watched:
+    def __init__(self, reading: Reading, rejects: list[dict[str, Any]]) -> None:
+        self._reading, self._rejects = reading, rejects
+        self.overlap, self.committed = reading.overlap, reading.committed
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._reading:
+            self._rejects += batch.rejects.to_pylist()
+            yield batch
+
+
+def _shown(rejects: Sequence[Mapping[str, Any]]) -> str:
+    """The commonest reasons, each with the line where it was met first."""
+    reasons = Counter(str(reject["reason"]) for reject in rejects)
+    first = {str(reject["reason"]): reject["place"] for reject in reversed(rejects)}
+    return "; ".join(f"{reason} ({first[reason]}{', ...' * (n > 1)})" for reason, n in reasons.most_common(3))
+
+
+def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """How a file is written, as `format` in `defs.yaml` says it, and what of it is only a proposal. Raises
+    PlatformError if that cannot be recognised, with what the file is if that is known."""
     try:
-        start = path.open("rb").read(SNIFFED_BYTES)
-        if start[:2] == b"\x1f\x8b":
-            with gzip.open(path) as stream:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else nullcontext(file) as stream:
                 start = stream.read(SNIFFED_BYTES)
-    except (OSError, EOFError) as error:
+                kind = recognition.binary_kind(cast(BinaryIO, stream), start)
+    except (OSError, EOFError, zlib.error) as error:
         raise PlatformError(f"{path} cannot be read: {error}.") from None
-    encoding = {} if _is_utf8(start) else {"encoding": "cp1252"}
-    text = start.decode("cp1252" if encoding else "utf-8-sig", errors="replace")
-    if not text.strip():
+    if kind is not None:
+        raise PlatformError(f"{path} is {kind[0]}: {kind[1]}.")
+    if not start.strip():
         raise PlatformError(f"{path} is empty: put a file with some rows there.")
-    if text.lstrip().startswith("{"):
-        return {"type": "json_lines", **encoding}
-    lines = text.splitlines()[:200]
-    lines = lines[:-1] if len(start) == SNIFFED_BYTES else lines
-    try:
-        delimiter = csv.Sniffer().sniff("\n".join(lines), delimiters=",;\t|").delimiter
-    except csv.Error:
-        counts = Counter(lines[0])
-        delimiter = max(",;\t|", key=lambda sign: counts[sign])
-        if not counts[delimiter] and not re.search(r"\.csv\b|\.tsv\b", path.name):
-            raise PlatformError(
-                f"{path} is neither JSON lines nor delimited text. For fixed width, write the source's defs.yaml by "
-                "hand: `format: {type: fixed_width, columns: [...]}`."
-            ) from None
+    encoding, notes = _encoding(path, start)
+    text = start.decode(encoding.get("encoding", "utf-8-sig"), errors="replace").removeprefix("\ufeff")
+    if len(start) == SNIFFED_BYTES:
+        text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
+    if re.match(r"\s*\{\s*\"", text) and recognition.text_kind(text, json_lines=True) is None:
+        return {"type": "json_lines", **encoding}, notes
+    if (other := recognition.text_kind(text, json_lines=False)) is not None:
+        raise PlatformError(f"{path} is {other[0]}: {other[1]}.")
+    returns: dict[str, Any] = {}
+    if recognition.only_carriage_returns(text):
+        returns = {"line_end": "cr"}
+        notes.append("its lines end in carriage returns alone: `line_end: cr`")
+        text = text.replace("\r", "\n")
+    return _delimited(path, text, {**encoding, **returns}, notes)
+
+
+def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:
+    """The encoding, unless it is UTF-8, and a note where nothing but the look of the words speaks for it."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return {"encoding": "utf-16"}, []
+    if (wide := recognition.unmarked(start)) is not None:
+        return {"encoding": wide}, [f"the text has no byte order mark: {wide} by its zeros"]
+    if _is_utf8(start):
+        if b"\0" in start:
+            raise PlatformError(f"{path} is no text (it holds zeros): have it exported as CSV or JSON lines.")
+        return {}, []
+    proposed = proposed_encodings(start)
+    if not proposed:
+        raise PlatformError(
+            f"{path} is not UTF-8, and its encoding cannot be told from its words. If it is text, ask the sender and "
+            "write the source's defs.yaml by hand, with `format: {..., encoding: ...}`; or have it sent in UTF-8."
+        )
+    first, *others = proposed
+    note = f"encoding {first} is a guess, in which words read {', '.join(words_beyond_ascii(start, first))}"
+    for other in others:
+        if (words := words_beyond_ascii(start, other)) != words_beyond_ascii(start, first):
+            note += f"; in {other}: {', '.join(words)}"
+    return {"encoding": first}, [f"{note}. If that is wrong, correct `encoding` before the first load"]
+
+
+def _delimited(path: Path, text: str, more: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The format of delimited text: its delimiter and whatever option it takes to read most of it."""
+    lines = [line for line in text.splitlines() if line.strip()][:200]
+    first = Counter(lines[0])
+    delimiter = max(",;\t|", key=lambda sign: (_regular(lines, sign), first[sign]))
+    named = re.search(r"\.(csv|tsv)\b", path.name)
+    one_column = named and max(line.count(" ") for line in lines) <= 2
+    if not one_column and not _regular(lines, delimiter):
+        raise PlatformError(
+            f"{path} is neither JSON lines nor delimited text, but text without a delimiter that its lines share, "
+            f"such as prose or a log: {lines[0][:80]!r}. For fixed width, write the source's defs.yaml by "
+            "hand: `format: {type: fixed_width, columns: [...]}`; for a log, have its fields written as CSV or "
+            "JSON lines."
+        )
+    form: dict[str, Any] = {"type": "csv", **({} if delimiter == "," else {"delimiter": delimiter}), **more}
     header, *following = [*csv.reader(lines[:2], delimiter=delimiter)]
+    trailing = len(header) > 1 and not header[-1]
+    header = header[:-1] if trailing else header
     if not _is_header(header, following[0] if following else []):
         raise PlatformError(
             f"The first line of {path} is no header ({', '.join(header[:6])}): its names are values, empty or occur "
             "twice. Write the source's defs.yaml by hand, with `format: {type: csv, header: false, columns: [...]}`."
         )
-    return {"type": "csv", **({} if delimiter == "," else {"delimiter": delimiter}), **encoding}
+    tries = [{}, *({name: value} for name, value in _OPTIONS.items()), {"escape": "\\", "skip_blank": True}]
+    found = [({**one, **({"trailing_delimiter": True} if trailing else {})}) for one in tries]
+    content = "\n".join(lines) + "\n"
+    rejected = [_rejected(content, {**form, **one, "encoding": "utf-8", "line_end": "lf"}) for one in found]
+    best = min(range(len(found)), key=lambda place: (rejected[place], place))
+    if best == 0 and rejected[1] == rejected[0] and re.search(r"\"[^\"\n]*\\[\"" + re.escape(delimiter) + "]", content):
+        best = 1  # nothing but the escape itself shows in a field that is quoted
+    options = found[best]
+    notes += [_WHY[name] for name in options]
+    return {**form, **options}, notes
+
+
+_OPTIONS: dict[str, Any] = {"escape": "\\", "skip_blank": True, "trailing_delimiter": True}
+_WHY = {
+    "escape": "a backslash takes the meaning from the character after it: `escape`",
+    "skip_blank": "spaces before fields are dropped: `skip_blank`",
+    "trailing_delimiter": "lines end in a delimiter, which begins no further field: `trailing_delimiter`",
+}
+
+
+def _regular(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether most lines have as many of a delimiter as the first, or one more; quotes may hide some."""
+    wanted = lines[0].count(delimiter)
+    if not wanted:
+        return False
+    alike = sum(line.count(delimiter) in (wanted, wanted + 1) or '"' in line or "\\" in line for line in lines)
+    return alike >= 0.8 * len(lines)
+
+
+def _rejected(content: str, form: Mapping[str, Any]) -> int:
+    try:
+        parsed = read(TypeAdapter(Format).validate_python(form), BytesIO(content.encode("utf-8", "replace")))
+        return sum(len(block.rejects) for block in parsed)
+    except PlatformError:
+        return len(content)
 
 
 def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:

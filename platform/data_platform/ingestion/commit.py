@@ -20,7 +20,8 @@ from data_platform.lakehouse.transaction import DataFile, commit, discarded_on_f
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load did to a table. `rows_read` = landed + repeated + quarantined. `loads` are the ids of its commits."""
+    """What a load did to a table. `rows_read` = landed + repeated + quarantined. `loads` are the ids of its commits,
+    `notes` what the source has to say of it."""
 
     source: str
     table: str
@@ -32,6 +33,7 @@ class LoadResult:
     bytes: int = 0
     position: Mapping[str, str] = field(default_factory=dict)
     drift: Drift = field(default_factory=Drift)
+    notes: tuple[str, ...] = ()
 
     def then(self, later: "LoadResult") -> "LoadResult":
         """This and what was committed after it, together."""
@@ -46,6 +48,7 @@ class LoadResult:
             self.bytes + later.bytes,
             later.position,
             self.drift | later.drift,
+            self.notes + later.notes,
         )
 
 

@@ -3,8 +3,8 @@ table, and written to files that nobody sees yet. What is committed, and when, i
 work.
 """
 
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -16,6 +16,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.drift import ONLY_NULLS, Columns
 from data_platform.ingestion.masking import Mask, mask_of
 from data_platform.ingestion.rejects import SPILL_BYTES, Rejects
+from data_platform.ingestion.repetition import Repetitions
 from data_platform.ingestion.source import Batch, Kind, Overlap, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -30,11 +31,9 @@ from data_platform.lakehouse.tables import (
 )
 from data_platform.lakehouse.transaction import (
     DataFile,
-    TempRelation,
     copy_to,
     discard,
     new_path,
-    temp_relation,
     write_file,
 )
 
@@ -120,9 +119,9 @@ class TableLanding:
         self.head, self.replaces, self.retype = head, replaces, retype
         self.raw, self.quarantine = raw_table(source, name), quarantine_table(source, name)
         self.mask: Mask | None = mask_of(table, lake.settings)
-        self._overlap = overlap
-        self._landed: _Landed | None = None
-        self.kept = ExitStack()
+        self._landed = None
+        if overlap is not None:
+            self._landed = Repetitions(lake, self.raw, source, name, overlap, table.key)
         self._types: dict[pa.Schema, dict[str, str]] = {}
         self.started = datetime.now(UTC)
         self.begin(column_types(lake.connection, self.raw))
@@ -203,33 +202,25 @@ class TableLanding:
 
     def _write(self, rows: pa.Table) -> Spilled | None:
         settled = self.columns.settled
-        given = {name: settled[name] for name in rows.column_names if name != "_row"}
-        query = (
-            f"SELECT {_casts(given, settled)}, {self.load_id}::BIGINT AS _load_id, "
-            f"TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM incoming{self._unless_landed(given)}"
-        )
-        file = write_file(self.lake, self.raw, iter(rows.to_batches()), rows.schema, query)
+        given = {name for name in rows.column_names if name != "_row"}
+        with self._repetitions(rows) as left_out:
+            query = (
+                f"SELECT {_casts(given, settled)}, {self.load_id}::BIGINT AS _load_id, "
+                f"TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM incoming{left_out}"
+            )
+            file = write_file(self.lake, self.raw, iter(rows.to_batches()), rows.schema, query)
         return None if file is None else Spilled(file, dict(settled))
 
-    def _unless_landed(self, types: dict[str, str]) -> str:
-        """The condition that leaves out rows which landed before, in the stretch that is delivered again. A new column
-        gives rows that landed before a new content: then none of them is a repetition."""
-        if self._overlap is None or not self.columns.before or self.columns.added:
-            return ""
+    @contextmanager
+    def _repetitions(self, rows: pa.Table) -> Iterator[str]:
+        """What leaves out of `incoming` the rows that landed before, in the stretch that is delivered again. A new
+        column gives rows that landed before a new content: then none of them is a repetition."""
+        if self._landed is None or not self.columns.before or self.columns.added:
+            yield ""
+            return
         stored = {name: self.columns.settled[name] for name in self.columns.before if name not in LOAD_COLUMNS}
-        if self._landed is None or self._landed.types != stored:
-            self.kept.close()
-            hashed = ", ".join(f"CAST({quote(name)} AS {kind})" for name, kind in stored.items())
-            since = quote(self._overlap.column)
-            query = (
-                f"SELECT DISTINCT hash({hashed}) AS row_hash FROM {self.raw.sql} WHERE {since} IS NULL OR {since} >= ?"
-            )
-            relation = temp_relation(self.lake.connection, query, [self._overlap.since])
-            self._landed = _Landed(self.kept.enter_context(relation), stored)
-        values = ", ".join(
-            f"CAST({quote(name) if name in types else 'NULL'} AS {kind})" for name, kind in stored.items()
-        )
-        return f" WHERE hash({values}) NOT IN (SELECT row_hash FROM {self._landed.relation.sql})"
+        with self._landed.among(rows, stored) as repeated:
+            yield f" ANTI JOIN {repeated.sql} USING (_row)" if repeated.rows else ""
 
     def settle_files(self) -> None:
         """Rewrite the ready files that were written before a column became wider, or was known at all."""
@@ -260,15 +251,8 @@ class TableLanding:
     def close(self) -> None:
         """End the landing: nothing more is committed."""
         self.drop()
-        self.kept.close()
-
-
-@dataclass(frozen=True)
-class _Landed:
-    """Hashes of the rows that landed in the stretch which is delivered again, made of columns of these types."""
-
-    relation: TempRelation
-    types: dict[str, str]
+        if self._landed is not None:
+            self._landed.close()
 
 
 def _casts(given: Collection[str], settled: Mapping[str, str]) -> str:

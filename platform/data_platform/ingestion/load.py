@@ -11,6 +11,7 @@ did not land: what is ready is dropped, and the next load reads it again.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import NoReturn
 
 from data_platform.errors import PlatformError
@@ -34,6 +35,9 @@ table."""
 CHUNK_ENTRIES = 5_000
 CHUNK_SECONDS = 30.0
 """Entries of the position, and time, after which a load commits at the next position however few rows there are."""
+
+NOTES = 20
+"""Notes of a source that a load keeps at most."""
 
 UNLIMITED = Budget()
 
@@ -183,6 +187,9 @@ class _Load:
                 raise ValueError(f"the whole of table {batch.table} comes after other rows without a position")
             self._commit()
         landing.take(batch)
+        if batch.notes:
+            result = self.results[batch.table]
+            self.results[batch.table] = replace(result, notes=(*result.notes, *batch.notes)[:NOTES])
         self.rows_read += batch.rows.num_rows + batch.rejects.num_rows
         self.bytes_read += batch.rows.nbytes + batch.rejects.nbytes
         if batch.position is not None:

@@ -52,7 +52,8 @@ class Batch:
     `position` is None while the source cannot be resumed from here (in the middle of a file, of a transaction or of a
     whole table): such rows are committed together with those of the next batch that has a position, whichever table
     that is of. Entries of `position` are added to the stored position, those that `forget` names are removed from it,
-    others stay. A batch may have no rows and only move the position.
+    others stay. A batch may have no rows and only move the position. `notes` are sentences for a person to read: what
+    was passed over, and why.
 
     The whole of a table begins where a position was reached: no other rows wait to be committed with it. Rows of kind
     "changes" have the columns `_operation` (insert, update, delete, truncate) and `_order` (int64).
@@ -64,15 +65,20 @@ class Batch:
     position: Position | None
     rejects: pa.Table = field(default_factory=REJECTS_SCHEMA.empty_table)
     forget: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Overlap:
     """The stretch that a reading delivers again (an inclusive boundary, a lag): rows whose `column` is null, or not
-    less than `since`, may have landed already and are dropped on landing if they are there, equal in every column."""
+    less than `since`, may have landed already and are dropped on landing if they equal what landed last of their key.
+
+    `key` are the columns that identify a row in the source, if it has such; they tell rows apart where staging makes
+    the key of the table."""
 
     column: str
     since: Any
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,16 +104,17 @@ class Probe:
     """What a probe found of one table.
 
     `changes` are the entries of the source's position that differ from the stored one; empty if none does. If it is
-    not `complete`, rows may have changed although no entry did: the table is read again every `refresh`. `failure` is
-    why the table could not be probed.
+    not `complete`, rows may have changed although no entry did: the table is read again every `refresh`. If it is not
+    `told` at all, the source has no probe for the table. `failure` is why the table could not be probed.
     """
 
     changes: Position = field(default_factory=dict)
     complete: bool = True
     failure: PlatformError | None = None
+    told: bool = field(default=True, compare=False)
 
 
-UNKNOWN = Probe(complete=False)
+UNKNOWN = Probe(complete=False, told=False)
 """Nothing can be said of the table without reading it."""
 
 
@@ -194,7 +201,8 @@ class TableOptions(Options):
     )
     newest_by: str | None = Field(
         default=None,
-        description="Raw column that orders versions of a row; default: the cursor, else order of arrival.",
+        description="Column that orders the versions of a row; of numbers or times, not text. Default: the version "
+        "that was delivered last is the newest.",
     )
     history: bool = Field(
         default=False,
@@ -230,3 +238,7 @@ class TableOptions(Options):
         description="The staged table is shown as late when nothing was staged for this long: 6h, 1d.",
     )
     description: str | None = Field(default=None, description="What the raw table holds.")
+
+    def lands_as_text(self) -> bool:
+        """Whether every raw column is text, whatever it stands for."""
+        return False

@@ -13,7 +13,7 @@ import duckdb
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import row_count
-from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.lakehouse.sql import literal, nulls, quote, quote_all
 from data_platform.lakehouse.tables import column_types, key_bounds, modelled_table
 from data_platform.lakehouse.transaction import PARQUET, DataFile, discard, new_path, storage_error
 from data_platform.modelling.pin import Pin, show
@@ -211,7 +211,8 @@ def _increment(lake: Lakehouse, pin: Pin, want: Wanted, found: Mapping[str, str]
     missing = [name for name in want.key if name.lower() not in have]
     if missing:
         raise PlatformError(f"The unique_key of {want.model} names {', '.join(missing)}, which is no column of it.")
-    rows = write_rows(lake, want.query, {name: kind for name, kind in columns.items() if name in found}, path)
+    gone = {name: kind for name, kind in columns.items() if name.lower() not in have}
+    rows = write_rows(lake, f"SELECT *{nulls(gone)} FROM (\n{want.query}\n)", columns, path)
     deletes = _find_deletes(lake, pin, want, rows)
     total = row_count(lake, table) - (deletes.rows if deletes else 0) + rows.rows
     return Landing(want.model, columns, rows, deletes.path if deletes else "", replaces=False, total=total)

@@ -2,10 +2,10 @@
 `<table>_versions`, and the view `<table>_history`, which says from when to when each version held. Both are written in
 the commit of the step. Which version the staged table shows is decided in `merge`.
 
-A version holds from `_valid_from`: what the contract's column `newest_by` says, if it is an instant, else when the row
-was loaded. Of a full refresh only the rows that differ from what was known are versions, and what is not in it any
-more is deleted. The versions of the loads that a step stages again are made again; those before the last full refresh
-stay as they are, as raw may have no rows of that time any more.
+A version holds from `_valid_from`: what the contract's column `newest_by` (or else the cursor) says, if it is an
+instant, else when the row was loaded. Of a full refresh only the rows that differ from what was known are versions,
+and what is not in it any more is deleted. The versions of the loads that a step stages again are made again; those
+before the last full refresh stay as they are, as raw may have no rows of that time any more.
 """
 
 from contextlib import AbstractContextManager, ExitStack
@@ -197,6 +197,7 @@ def _vanished(plan: Plan, incoming: str | None, known: TempRelation) -> str:
 
 def _valid_from(recipe: Recipe) -> str:
     instants = {column.name for column in recipe.columns if isinstance(column.dtype, pl.Datetime)}
-    if recipe.newest_by in instants:
-        return f"coalesce({quote(recipe.newest_by)}, _loaded_at)"
+    clock = recipe.newest_by or recipe.clock
+    if clock in instants:
+        return f"coalesce({quote(clock)}, _loaded_at)"
     return "_loaded_at"

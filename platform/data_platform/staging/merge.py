@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from data_platform.lakehouse.sql import literal, nulls, quote, quote_all
-from data_platform.lakehouse.tables import key_bounds
+from data_platform.lakehouse.tables import ROW_ID, column_types, key_bounds
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, discard, new_path, temp_relation
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
 from data_platform.staging.recipe import OPERATION, StagingResult
 
 NUMBER = "file_row_number"
+
+EXAMPLES = 3
+"""Keys that are shown of those that are not unique."""
 
 Place = tuple[int, int, int]
 """A place in a log of changes: order, load, row."""
@@ -66,6 +69,7 @@ def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporar
     winners = incoming
     if losers.rows:
         winners = f"(FROM {incoming} ANTI JOIN {losers.sql} USING ({NUMBER}))"
+    ambiguous = _same_key(plan, incoming, losers, temporary) if losers.rows else SameKey()
     found = _compare(plan, winners, truncated, temporary) if plan.recipe.key and plan.stays else _Compared()
     file = _write_kept(plan, accepted, winners, found, unchanged=not losers.rows and not found.newer_rows)
     rows = file.rows if file is not None else 0
@@ -78,6 +82,8 @@ def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporar
             rows_deleted=found.deleted + gone + repeated,
             rows_superseded=_count_versions(plan, accepted, incoming) - rows,
             bytes=file.bytes if file is not None else 0,
+            rows_same_key=ambiguous.rows,
+            same_keys=ambiguous.examples,
         ),
         file,
         found.outdated if found.replaced + found.deleted else None,
@@ -139,6 +145,55 @@ def _losers(plan: Plan, incoming: str, remaining: str, truncated: Place | None) 
         f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1"
     )
     return f"{before} UNION ALL ({beaten})" if before else beaten
+
+
+@dataclass(frozen=True)
+class SameKey:
+    """Rows that gave way to one of the same key, delivery and version, but other values; and examples of their keys."""
+
+    rows: int = 0
+    examples: tuple[str, ...] = ()
+
+
+def _same_key(plan: Plan, incoming: str, losers: TempRelation, temporary: ExitStack) -> SameKey:
+    """Whether a key is not unique in one delivery: one load, or one file of it. Of a log of changes several versions of
+    a key are what it is for, and so are rows that a declared order tells apart."""
+    recipe, connection = plan.recipe, plan.lake.connection
+    if recipe.changes or not recipe.key:
+        return SameKey()
+    keys = quote_all(recipe.key)
+    version = [recipe.version] if recipe.version is not None else []
+    values = quote_all(column.name for column in recipe.columns)
+    beaten = f"SELECT DISTINCT {keys} FROM {incoming} SEMI JOIN {losers.sql} USING ({NUMBER})"
+    met = temporary.enter_context(
+        temp_relation(
+            connection,
+            f"SELECT {quote_all(dict.fromkeys([*recipe.key, *version, *ROW_ID]))}, hash({values}) AS __content "
+            f"FROM {incoming} SEMI JOIN ({beaten}) USING ({keys})",
+        )
+    )
+    relation, delivery = met.sql, ["_load_id"]
+    if "_file" in column_types(connection, recipe.raw):
+        bounds = key_bounds(connection, ROW_ID, met.sql)
+        files = f"(SELECT _load_id, _row, _file FROM {recipe.raw.sql} WHERE {bounds})"
+        relation, delivery = f"(FROM {met.sql} JOIN {files} USING (_load_id, _row))", ["_load_id", "_file"]
+    groups = quote_all(dict.fromkeys([*delivery, *recipe.key, *version]))
+    found = temporary.enter_context(
+        temp_relation(
+            connection,
+            f"SELECT {keys}, count(DISTINCT __content) AS __contents FROM {relation} GROUP BY {groups} "
+            "HAVING count(DISTINCT __content) > 1",
+        )
+    )
+    row = connection.execute(f"SELECT sum(__contents - 1) FROM {found.sql}").fetchone()
+    shown = " || ', ' || ".join(
+        f"{literal(name + ' = ')} || coalesce({quote(name)}::VARCHAR, 'null')" for name in recipe.key
+    )
+    examples = connection.execute(
+        f"SELECT {shown} || ' (' || __contents || ' rows)' FROM {found.sql} "
+        f"ORDER BY __contents DESC, 1 LIMIT {EXAMPLES}"
+    ).fetchall()
+    return SameKey(int(row[0] or 0) if row is not None else 0, tuple(str(one)[:100] for (one,) in examples))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from data_platform.contracts.audit import ContractError
 from data_platform.contracts.contract import Column, Contract, contract_columns
 from data_platform.contracts.violations import Violation
 from data_platform.lakehouse.connect import Lakehouse
@@ -25,8 +26,8 @@ from data_platform.lakehouse.tables import (
 )
 
 VERSION = "_version"
-"""What orders the versions of a row where the contract does not have that column: the raw value in its own type, so
-text is compared as text. Absent where the contract has it, or where order of arrival decides."""
+"""What orders the versions of a row where the contract does not have that column: the raw value in its own type, which
+may not be text. Absent where the contract has it, or where order of delivery decides."""
 
 OPERATION, ORDER = CHANGE_COLUMNS
 
@@ -47,6 +48,9 @@ class Recipe:
 
     `changes` says that the raw rows are changes from a log, with an operation and an order: that is known from the raw
     table (`resolved`). `history` keeps every version of each row in a table of its own.
+
+    Of the versions of a row the one that was delivered last is the newest, unless `newest_by` names a column that says
+    otherwise. `clock` is the column that says since when a version holds where `newest_by` does not: the cursor.
     """
 
     source: str
@@ -55,6 +59,7 @@ class Recipe:
     contract: type[Contract]
     function: StagingFunction | None = None
     newest_by: str | None = None
+    clock: str | None = None
     refuse_above: float = 0.05
     history: bool = False
     changes: bool = False
@@ -99,7 +104,7 @@ class Recipe:
     @cached_property
     def version(self) -> str | None:
         """The staged column that orders the versions of a row: of changes, their order in the log; else the contract's
-        own column `newest_by`, typed, or the raw value in VERSION; None where order of arrival decides."""
+        own column `newest_by`, typed, or the raw value in VERSION; None where order of delivery decides."""
         if self.changes:
             return ORDER
         if self.newest_by is None or self.newest_by in {column.name for column in self.columns}:
@@ -123,7 +128,9 @@ class Recipe:
 class StagingResult:
     """What a step did. `rows_read` = inserted + updated + superseded + filtered + quarantined + removals, as long as
     the staging function makes at most one row of each. `rows_removals` are raw rows that take rows away (deletes and
-    truncates of a log of changes), `rows_deleted` the staged rows that are gone."""
+    truncates of a log of changes), `rows_deleted` the staged rows that are gone. `rows_same_key` are those of the
+    superseded that gave way to a row of the same key, of the same delivery, with other values: their key is not unique.
+    `same_keys` are examples of it."""
 
     source: str
     table: str
@@ -139,6 +146,8 @@ class StagingResult:
     rows_quarantined: int = 0
     rows_removals: int = 0
     bytes: int = 0
+    rows_same_key: int = 0
+    same_keys: tuple[str, ...] = ()
     violations: Sequence[Violation] = ()
 
 
@@ -164,8 +173,20 @@ def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
     return schema.append(pa.field(APPLIED, pa.bool_())) if recipe.changes else schema
 
 
+def ordered_as_text(column: str, where: str) -> str:
+    """Why a column of text cannot order versions, and what to do instead."""
+    return (
+        f"`newest_by` names {column}, which is text in {where}, and text does not order versions: '9' would be newer "
+        f"than '10'. Give {column} its type in the contract (`{column}: int`, `{column}: Instant`), or leave "
+        "`newest_by` out: what is delivered last is then the newest."
+    )
+
+
 def _version_type(lake: Lakehouse, recipe: Recipe) -> pa.DataType:
-    if recipe.newest_by is None or recipe.newest_by not in column_types(lake.connection, recipe.raw):
+    raw = column_types(lake.connection, recipe.raw)
+    if recipe.newest_by is None or recipe.newest_by not in raw:
         return pa.string()
+    if raw[recipe.newest_by] == "VARCHAR":
+        raise ContractError(f"{recipe.name}: {ordered_as_text(recipe.newest_by, str(recipe.raw))}")
     empty = lake.connection.execute(f"SELECT {quote(recipe.newest_by)} FROM {recipe.raw.sql} LIMIT 0").to_arrow_table()
     return pl.DataFrame(pl.from_arrow(empty)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema.field(0).type

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import logging
 import os
 import threading
 import tracemalloc
@@ -58,10 +57,11 @@ def test_rejects_say_where_they_stand(tmp_path: Path) -> None:
 def test_a_file_is_delivered_once_and_the_cheap_look_agrees_with_the_position(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     reader = Reader(tmp_path)
-    assert probe(reader.source) == {"a.csv": "5:1000000000"}
+    changed = (tmp_path / "a.csv").stat().st_ctime_ns
+    assert probe(reader.source) == {"a.csv": f"5:1000000000:{changed}"}
     assert reader.ids() == ["1"]
     content = hashlib.sha256(b"id\n1\n").hexdigest()
-    assert reader.position == {"a.csv": f"5:1000000000:{content}"}
+    assert reader.position == {"a.csv": f"5:1000000000:{changed}:{content}"}
     assert probe(reader.source, "t", reader.position) == {}
     assert reader.batches() == []
 
@@ -101,13 +101,23 @@ def test_a_changed_file_is_read_whole_again(tmp_path: Path) -> None:
     assert reader.ids() == ["1", "2"]
 
 
-def test_the_same_content_under_another_name_gives_no_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_entry_of_an_earlier_release_still_tells_that_a_file_is_known(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    reader = Reader(tmp_path, forget_after="30d")
+    reader.position = {"a.csv": f"5:1000000000:{hashlib.sha256(b'x').hexdigest()}"}
+    assert reader.batches() == []
+    (tmp_path / "a.csv").unlink()
+    (batch,) = reader.batches()
+    assert list(batch.forget) == ["a.csv"]
+
+
+def test_the_same_content_under_another_name_gives_no_rows_of_a_table_without_a_key(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     write(tmp_path, "b.csv", "id\n1\n", 2)
-    reader = Reader(tmp_path)
-    with caplog.at_level(logging.INFO):
-        assert reader.ids() == ["1"]
-    assert "b.csv has the content of a.csv, which is loaded already" in caplog.text
+    reader = Reader(tmp_path, key=[])
+    read = reader.batches()
+    assert [row["id"] for batch in read for row in batch.rows.to_pylist()] == ["1"]
+    assert [note.split(":")[0] for batch in read for note in batch.notes] == ["b.csv was passed over"]
     write(tmp_path, "c.csv", "id\n1\n", 3)
     assert reader.ids() == []
     assert set(reader.position) == {"a.csv", "b.csv", "c.csv"}
@@ -210,7 +220,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
     reader = Reader(root)
     with pytest.raises(PlatformError, match=r"link\.csv: it is a link that leads out of the folder"):
         reader.batches()
-    assert reader.landed_ids() == ["1"]
+    assert set(reader.landed_ids()) == {"1"}
 
 
 def test_names_that_a_position_cannot_hold_are_refused(tmp_path: Path) -> None:
@@ -332,8 +342,8 @@ def test_a_touched_snapshot_only_moves_its_position(tmp_path: Path) -> None:
 def test_files_that_are_gone_are_forgotten_after_a_while_and_loaded_again_if_they_come_back(tmp_path: Path) -> None:
     old = write(tmp_path, "old.csv", "id\n1\n", 1)
     (tmp_path / "new.csv").write_text("id\n2\n")
-    kept = Reader(tmp_path)
-    forgetting = Reader(tmp_path, forget_after="30d")
+    kept = Reader(tmp_path, key=[])
+    forgetting = Reader(tmp_path, key=[], forget_after="30d")
     assert kept.ids() == forgetting.ids() == ["1", "2"]
     old.unlink()
     (tmp_path / "new.csv").unlink()
@@ -356,3 +366,68 @@ def test_what_the_walk_finds_is_what_pathlib_finds(tmp_path: Path) -> None:
         glob = tmp_path.glob(pattern + "/*" if pattern.endswith("**") else pattern)
         expected = sorted({path.relative_to(tmp_path).as_posix() for path in glob if path.is_file()})
         assert sorted(delivery.path for delivery in storage.find(tmp_path, pattern, 0)) == expected, pattern
+
+
+@pytest.mark.parametrize(("encoding", "packed"), [("utf-8", False), ("utf-16-le", False), ("utf-8", True)])
+def test_additions_whose_last_line_has_no_end_wait_until_they_were_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, encoding: str, packed: bool
+) -> None:
+    def content(text: str) -> bytes:
+        return gzip.compress(text.encode(encoding)) if packed else text.encode(encoding)
+
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
+    reader = Reader(tmp_path, format={"type": "csv", "encoding": encoding})
+    write(tmp_path, "a.csv", content("amount,id\n5,1001\n7,10"), 995)
+    if packed:  # gzip tells whether it is whole
+        assert reader.ids() == ["1001", "10"]
+        return
+    assert probe(reader.source, "t", {}) == {}
+    assert reader.ids() == []
+    assert "a.csv is not read yet: its last line has no end" in caplog.text
+    write(tmp_path, "a.csv", content("amount,id\n5,1001\n7,1002\n"), 999)
+    assert reader.ids() == ["1001", "1002"]
+    write(tmp_path, "b.csv", content("amount,id\n7,1003"), 989)
+    assert reader.ids() == ["1003"]
+
+
+def test_a_snapshot_without_a_last_line_end_is_read_at_once_and_longer_waits_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_000.0)
+    write(tmp_path, "a.csv", "id\n1", 999)
+    assert Reader(tmp_path, deliveries="snapshot").ids() == ["1"]
+    write(tmp_path, "a.csv", "id\n1", 980)
+    assert Reader(tmp_path, stable_for=30).ids() == []
+    assert Reader(tmp_path, stable_for=15).ids() == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"PK\x03\x04junk", {}, "declared CSV, but it is a zip archive, cut off or damaged"),
+        (b"PAR1" + b"\0" * 50, {}, "declared CSV, but it is a Parquet file: have it exported"),
+        (b'{"id": 1}\n{"id": 2}\n', {}, r"declared CSV, but it is JSON lines: set `format: \{type: json_lines\}`"),
+        (b'[{"id": 1}, {"id": 2}]', {}, "declared CSV, but it is a JSON array: have each object"),
+        (b'[\n{"id": 1},\n{"id": 2}\n]\n', {"type": "json_lines"}, "declared JSON lines, but it is a JSON array"),
+        (b'{\n  "id": 1\n}\n', {"type": "json_lines"}, "declared JSON lines, but it is JSON of several lines"),
+        (b'{"id": 1}\r{"id": 2}\r', {"type": "json_lines"}, "carriage returns alone"),
+        (b"id\r1\r2\r", {}, "line 1: the header cannot be read: a carriage return .*`line_end: cr`"),
+        (
+            "id\n1\n2\n".encode("utf-16-le"),
+            {},
+            "utf-16-le without a byte order mark: set `encoding: utf-16-le`",
+        ),
+        ("id\n1\n2\n".encode("utf-16-be"), {}, "text in utf-16-be"),
+        (b"<html><body>Sign in</body></html>", {}, "declared CSV, but it is an HTML page"),
+        (b"id,name,\n1,a,\n", {}, "the header ends in a delimiter.*`trailing_delimiter: true`"),
+    ],
+)
+def test_a_file_of_another_format_is_named_as_what_it_is(
+    tmp_path: Path, content: bytes, options: dict[str, str], message: str
+) -> None:
+    write(tmp_path, "a.csv", content, 1)
+    write(tmp_path, "b.csv", b'{"id": "3"}\n' if options else b"id\n3\n", 2)
+    reader = Reader(tmp_path, format={"type": "csv", **options})
+    with pytest.raises(PlatformError, match=rf"a\.csv: .*{message}"):
+        reader.batches()
+    assert reader.landed_ids() == ["3"]

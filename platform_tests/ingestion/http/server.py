@@ -27,11 +27,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to say: `body` is sent as it is if it is bytes, else as JSON. `lost` bytes are announced but never sent."""
+    """What to say: `body` is sent as it is if it is bytes, else as JSON; a header with several values as several
+    headers. `lost` bytes are announced but never sent."""
 
     body: Any = None
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | list[str]] = field(default_factory=dict)
     lost: int = 0
 
 
@@ -64,7 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         self.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
-            self.send_header(name, value)
+            for one in [value] if isinstance(value, str) else value:
+                self.send_header(name, one)
         self.send_header("Content-Length", str(len(body) + answer.lost))
         self.end_headers()
         self.wfile.write(body)

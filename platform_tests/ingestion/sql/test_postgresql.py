@@ -305,13 +305,13 @@ def test_a_text_cursor_is_ordered_by_bytes_whatever_the_collation(postgres_url: 
     run(
         postgres_url,
         "create table t (id text not null)",
-        "insert into t values ('b'), ('A'), ('a'), ('B'), ('é'), ('it''s\\')",
+        "insert into t values ('bbbbb'), ('Abbbb'), ('abbbb'), ('Bbbbb'), ('ébbbb'), ('it''s\\')",
     )
     reader = source(postgres_url, t=table(cursor={"column": "id"}))
     order = [row["id"] for row in rows(read_all(reader, "t"))]
     assert order == sorted(order, key=str.encode)
-    assert probe(reader, "t") == {"cursor": "é"}
-    assert [row["id"] for row in rows(read_all(reader, "t", {"cursor": "it's\\"}))] == ["it's\\", "é"]
+    assert probe(reader, "t") == {"cursor": "ébbbb"}
+    assert [row["id"] for row in rows(read_all(reader, "t", {"cursor": "it's\\"}))] == ["it's\\", "ébbbb"]
 
 
 def test_rows_of_a_partitioned_table_and_of_a_view_are_read(postgres_url: str) -> None:

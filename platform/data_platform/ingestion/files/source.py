@@ -1,10 +1,12 @@
 """Files in a folder as a source: each delivered once, known by content, landed whole or not at all.
 How a format's bytes become rows is in `formats`, where files come from in `storage`.
 
-A position has an entry a file, `<path>` -> `<size>:<time of modification [ns]>:<sha256>`: the first two tell without
-opening it whether to read it, the last whether there is anything new in it.
+A position has an entry a file, `<path>` -> `<size>:<time of modification [ns]>:<time of change [ns]>:<sha256>`: all but
+the last tell without opening it whether to read it (the time of change shows a file that was replaced by one of the
+same size and time), the last whether there is anything new in it. Entries of earlier releases have no time of change.
 """
 
+import codecs
 import logging
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
@@ -66,17 +68,67 @@ class FileTable(TableOptions):
         default="additions",
         description="What a file is: rows to add, or the whole table, which replaces what was there.",
     )
+    order: Literal["arrival", "name"] = Field(
+        default="arrival",
+        description="Of snapshots, which is the newest: the one that was modified last, or the one whose path sorts "
+        "last (`prices_2024-05-02.csv`), so that one which comes late with an earlier name is passed over.",
+    )
     stable_for: float = Field(
         default=0,
         ge=0,
         description="Seconds that a file must have been left alone before it is read; 0 where files appear whole "
-        "(written elsewhere and renamed), more where they are written or copied in place.",
+        "(written elsewhere and renamed), more where they are written or copied in place. A file of additions whose "
+        "last line has no end is taken to be still written: it waits until it was left alone for at least 10 s.",
     )
     forget_after: Duration | None = Field(
         default=None,
         description="Files that are gone from the folder and were modified longer ago than this are forgotten: 90d. "
         "The position then stops growing, and such a file is loaded again if it ever comes back. Default: never.",
     )
+
+    def lands_as_text(self) -> bool:
+        """Formats without types give nothing but text."""
+        return self.format.type in ("csv", "fixed_width")
+
+    @model_validator(mode="after")
+    def _order_of_snapshots(self) -> "FileTable":
+        if self.order == "name" and self.deliveries != "snapshot":
+            raise ValueError("`order: name` says which snapshot is the newest: it needs `deliveries: snapshot`")
+        return self
+
+
+UNENDED_FOR = 10.0
+"""Seconds that a file of additions must have been left alone if its last line has no end: half a row would land as a
+row of its own, under a key that does not exist, which nothing takes back when the line is completed."""
+
+
+def _found(root: Path, options: FileTable) -> list[Delivery]:
+    """The files of a table that are ready to be read, as far as their times and their last bytes tell."""
+    found = storage.find(root, options.path, options.stable_for)
+    if options.deliveries == "snapshot":
+        return found
+    line_end = ("\r" if getattr(options.format, "line_end", "lf") == "cr" else "\n").encode(
+        _without_mark(options.format.encoding)
+    )
+    before = (time.time() - max(UNENDED_FOR, options.stable_for)) * 1e9
+    ready = []
+    for delivery in found:
+        if before < delivery.mtime_ns <= time.time() * 1e9 and not storage.is_ended(root, delivery, line_end):
+            logger.warning(
+                "%s is not read yet: its last line has no end, and it was written to less than %g s ago",
+                delivery.path,
+                max(UNENDED_FOR, options.stable_for),
+            )
+        else:
+            ready.append(delivery)
+    return ready
+
+
+def _without_mark(encoding: str) -> str:
+    """An encoding of the same line ends that writes no byte order mark: of UTF-16 with a mark, most is little-endian,
+    and a file that is not only waits."""
+    name = codecs.lookup(encoding).name
+    return {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(name, name)
 
 
 class Files:
@@ -89,7 +141,7 @@ class Files:
         self._spool = spool
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """Which files are new or changed by size and time of modification, without opening any."""
+        """Which files are new or changed by size and times, without opening any."""
         return probe_each(tables, lambda table: Probe(self._unread(table, after.get(table, {}))))
 
     @contextmanager
@@ -102,7 +154,7 @@ class Files:
         options = self._table(table)
         return {
             delivery.path: delivery.version
-            for delivery in storage.find(self._root, options.path, options.stable_for)
+            for delivery in _found(self._root, options)
             if not _is_known(after, delivery) and not storage.unrecordable(delivery.path)
         }
 
@@ -116,8 +168,10 @@ class FolderReading:
     """The files of one table that are new or changed, oldest first. Small ones are gathered into batches, each of which
     moves the position of all its files; of a large one, only the last batch has a position.
 
-    A file with content that was loaded before only moves its position: under its own path always; under another path
-    unless files are snapshots and another came in between, for then the older content is news again.
+    A file that has the content which was loaded last under its path only moves its position. The same content under
+    another name, or again after another, is news of a table with a key, whose rows may go back to an earlier state; it
+    is passed over, with a note, where rows are only added, for they would be there twice. Of snapshots it is news
+    unless it is what the newest one holds.
 
     Files that cannot be read are passed over and named in a PlatformError at the end; their position stays, so they are
     tried again. A file that turns bad after some of its rows were yielded (it was changed meanwhile, the disk failed)
@@ -128,6 +182,7 @@ class FolderReading:
         self._root, self._name, self._options, self._spool = root, table, options, spool
         self._after = after
         self._loaded = _Loaded(after)
+        self._orders = options.order == "name"
         self._kind: Kind = "whole" if options.deliveries == "snapshot" else "rows"
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
@@ -140,7 +195,9 @@ class FolderReading:
     def __iter__(self) -> Iterator[Batch]:
         broken: list[str] = []
         gathered = _Gathered(self._name)
-        found = storage.find(self._root, self._options.path, self._options.stable_for)
+        found = _found(self._root, self._options)
+        if self._orders:
+            found.sort(key=lambda delivery: delivery.path)
         for delivery in found:
             if _is_known(self._after, delivery):
                 continue
@@ -185,13 +242,11 @@ class FolderReading:
         held = storage.held(self._root, delivery)
         content = storage.sha256(self._root, delivery, held)
         position = {delivery.path: f"{delivery.version}:{content}"}
-        same = self._loaded.as_(delivery.path, content, any_order=self._kind == "rows")
-        if same or not delivery.size:
+        note = self._known_content(delivery.path, content)
+        if note is not None or not delivery.size:
             if storage.changed(self._root, delivery):
                 raise PlatformError(_CHANGED)
-            if same:
-                logger.info("%s has the content of %s, which is loaded already", delivery.path, same)
-            yield Batch(self._name, _NO_ROWS, "rows", position)
+            yield Batch(self._name, _NO_ROWS, "rows", position, notes=[note] if note else [])
             return
         with storage.unpacked(self._root, delivery, self._spool, held) as stream:
             waiting: tuple[pa.Table, pa.Table] | None = None
@@ -203,6 +258,24 @@ class FolderReading:
                 raise PlatformError(_CHANGED)
             if waiting:
                 yield Batch(self._name, waiting[0], self._kind, position, waiting[1])
+
+    def _known_content(self, path: str, content: str) -> str | None:
+        """Why a file is not read, though it is new or was touched; empty if that needs no word. None if it is read."""
+        loaded, options = self._loaded, self._options
+        if loaded.content_of(path) == content:
+            return ""
+        if options.deliveries == "snapshot":
+            newest = loaded.newest_path if self._orders else loaded.newest
+            if self._orders and newest is not None and path < newest:
+                return f"{path} was passed over: by name it comes before {newest}, which is loaded."
+            return "" if newest is not None and loaded.content_of(newest) == content else None
+        same = None if options.key else loaded.path_of(content)
+        if same is None:
+            return None
+        return (
+            f"{path} was passed over: it has the content of {same}, which is loaded, and without a `key` its rows "
+            "would be there twice."
+        )
 
     def _forgotten(self, there: Container[str], after: timedelta) -> list[str]:
         """The entries of files that are gone and were last modified longer ago than `after`."""
@@ -225,9 +298,9 @@ _NO_ROWS = pa.table({})
 
 
 def _is_known(position: Position, delivery: Delivery) -> bool:
-    """Whether a position has the file as it stands, by size and time of modification."""
+    """Whether a position has the file as it stands, by size and times."""
     entry = position.get(delivery.path)
-    return entry is not None and entry.rpartition(":")[0] == delivery.version
+    return entry is not None and entry.rpartition(":")[0] in (delivery.version, delivery.earlier_version)
 
 
 def _modified(entry: str) -> int:
@@ -242,7 +315,13 @@ class _Loaded:
         self._content_of: dict[str, str] = {}
         self._path_of: dict[str, str] = {}
         self._newest: tuple[int, str] = (-1, "")
+        self.newest_path: str | None = None
         self.add(position)
+
+    @property
+    def newest(self) -> str | None:
+        """The path of the file that was modified last."""
+        return self._newest[1] or None
 
     def add(self, position: Position) -> None:
         for path, entry in position.items():
@@ -250,16 +329,15 @@ class _Loaded:
             self._content_of[path] = content
             self._path_of[content] = path
             self._newest = max(self._newest, (_modified(entry), path))
+            self.newest_path = path if self.newest_path is None else max(self.newest_path, path)
 
-    def as_(self, path: str, content: str, *, any_order: bool) -> str | None:
-        """The path under which this content was loaded, if it is no news: where the order counts, that of the newest
-        file alone."""
-        if self._content_of.get(path) == content:
-            return path
-        if any_order:
-            return self._path_of.get(content)
-        newest = self._newest[1]
-        return newest if self._content_of.get(newest) == content else None
+    def content_of(self, path: str) -> str | None:
+        """The content that was loaded last under a path."""
+        return self._content_of.get(path)
+
+    def path_of(self, content: str) -> str | None:
+        """A path under which a content was loaded."""
+        return self._path_of.get(content)
 
 
 class _Gathered:
@@ -271,6 +349,7 @@ class _Gathered:
 
     def _clear(self) -> None:
         self._rows: list[pa.Table] = []
+        self._notes: list[str] = []
         self._rejects: list[pa.Table] = []
         self._position: dict[str, str] = {}
         self._size = self._count = 0
@@ -288,6 +367,7 @@ class _Gathered:
             self._rows.append(batch.rows)
         if batch.rejects.num_rows:
             self._rejects.append(batch.rejects)
+        self._notes += batch.notes
         self._position.update(batch.position or {})
         self._count += batch.rows.num_rows
         self._size += batch.rows.nbytes + batch.rejects.nbytes
@@ -297,7 +377,7 @@ class _Gathered:
         if self._position:
             rows = pa.concat_tables(self._rows).combine_chunks() if self._rows else _NO_ROWS
             rejects = pa.concat_tables(self._rejects) if self._rejects else REJECTS_SCHEMA.empty_table()
-            batch = Batch(self._table, rows, "rows", self._position, rejects)
+            batch = Batch(self._table, rows, "rows", self._position, rejects, notes=self._notes)
             self._clear()
             yield batch
 

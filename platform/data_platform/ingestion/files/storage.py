@@ -36,10 +36,17 @@ class Delivery:
     size: int
     mtime_ns: int
     linked: bool = False
+    ctime_ns: int = 0
 
     @property
     def version(self) -> str:
-        """Changes whenever the file is written to; the beginning of its entry in a position."""
+        """Changes whenever the file is written to or replaced, by one of the same size and time too; the beginning of
+        its entry in a position."""
+        return f"{self.earlier_version}:{self.ctime_ns}"
+
+    @property
+    def earlier_version(self) -> str:
+        """What began the entry before it held the time of the file's last change of status."""
         return f"{self.size}:{self.mtime_ns}"
 
 
@@ -74,6 +81,18 @@ Matcher = Callable[[str], object] | None
 """Whether a name matches a part of a pattern; None stands for `**`: any number of folders."""
 
 
+def is_ended(root: Path, delivery: Delivery, line_end: bytes) -> bool:
+    """Whether the file's last line has its end, or nobody can tell: it is empty, packed, or cannot be read."""
+    try:
+        with (root / delivery.path).open("rb") as file:
+            if file.read(len(_GZIP)) in (_GZIP, b""):
+                return True
+            file.seek(-min(delivery.size, len(line_end)), os.SEEK_END)
+            return file.read() == line_end
+    except OSError:
+        return True
+
+
 def _matcher(part: str) -> Matcher:
     return None if part == "**" else re.compile(fnmatch.translate(part)).match
 
@@ -106,7 +125,7 @@ def _walk(folder: str, prefix: str, parts: Sequence[Matcher], *, hidden: bool, l
                     status = entry.stat()
                 except FileNotFoundError:  # it vanished
                     continue
-                yield Delivery(path, status.st_size, status.st_mtime_ns, through)
+                yield Delivery(path, status.st_size, status.st_mtime_ns, through, status.st_ctime_ns)
 
 
 def unrecordable(path: str) -> str | None:
@@ -145,7 +164,8 @@ def changed(root: Path, delivery: Delivery) -> bool:
         status = (root / delivery.path).stat()
     except FileNotFoundError:
         return True
-    return (status.st_size, status.st_mtime_ns) != (delivery.size, delivery.mtime_ns)
+    found = Delivery(delivery.path, status.st_size, status.st_mtime_ns, ctime_ns=status.st_ctime_ns)
+    return found.version != delivery.version
 
 
 @contextmanager

@@ -77,9 +77,9 @@ class _TransientError(Exception):
 class _Adapter(HTTPAdapter):
     """Sends a request until it is answered, bounded in tries and time, and only to hosts that were named."""
 
-    def __init__(self, http: options.HttpOptions, pace: Pace) -> None:
+    def __init__(self, http: options.HttpOptions, pace: Pace, *, bodies: bool) -> None:
         super().__init__()
-        self._http, self._pace = http, pace
+        self._http, self._pace, self._bodies = http, pace, bodies
         token_url = [http.auth.token_url] if isinstance(http.auth, options.OAuth2Auth) else []
         self._origins = {_origin(url) for url in [http.url, *token_url]}
 
@@ -115,7 +115,8 @@ class _Adapter(HTTPAdapter):
         try:
             response = super().send(request, **settings)
             body = bytearray()
-            while len(body) <= MAX_PAGE_BYTES and (part := response.raw.read(2**20, decode_content=True)):
+            wanted = self._bodies or response.status_code >= 300
+            while wanted and len(body) <= MAX_PAGE_BYTES and (part := response.raw.read(2**20, decode_content=True)):
                 body += part
         except requests.exceptions.SSLError as error:
             raise PlatformError(
@@ -124,6 +125,8 @@ class _Adapter(HTTPAdapter):
             ) from None
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
             raise _TransientError(_reason(error)) from None
+        if not wanted:
+            response.close()
         if len(body) > MAX_PAGE_BYTES:
             response.close()
             raise PlatformError(
@@ -192,8 +195,9 @@ class _QuietQueries(logging.Filter):
 
 
 @contextmanager
-def connect(http: options.HttpOptions, pace: Pace) -> Iterator[RESTClient]:
-    """A client of one API; leaving the context closes its connections."""
+def connect(http: options.HttpOptions, pace: Pace, *, bodies: bool = True) -> Iterator[RESTClient]:
+    """A client of one API; leaving the context closes its connections. Without `bodies` it only learns whether the API
+    answers: what a good answer holds is not read."""
     logger, quiet = logging.getLogger("urllib3.connectionpool"), _QuietQueries()
     logger.addFilter(quiet)
     try:
@@ -202,7 +206,7 @@ def connect(http: options.HttpOptions, pace: Pace) -> Iterator[RESTClient]:
             session.headers.update({"Accept": "application/json", "User-Agent": "data-platform"})
             session.headers.update({name: secret.get_secret_value() for name, secret in http.headers.items()})
             for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter(http, pace))
+                session.mount(scheme, _Adapter(http, pace, bodies=bodies))
             yield RESTClient(
                 base_url=http.url,
                 auth=_auth(http.auth, session),

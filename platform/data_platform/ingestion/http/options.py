@@ -92,44 +92,69 @@ class NoPagination(Options):
 
 
 class NextUrlPagination(Options):
-    """The body names the URL of the next page; absent, null or empty on the last one."""
+    """The body names the URL of the next page; absent, null, empty or false on the last one."""
 
     type: Literal["next_url"]
     path: Keys = ("next",)
 
 
 class LinkHeaderPagination(Options):
-    """The `Link` header (RFC 8288) names the URL of the next page."""
+    """The `Link` header (RFC 8288) names the URL of the next page; the last page has no link of that relation."""
 
     type: Literal["link_header"]
-    rel: str = "next"
+    rel: str = Field(default="next", description="The relation of the link, in any case.")
 
 
 class CursorPagination(Options):
-    """The body holds a cursor that asks for the next page; absent, null or empty on the last one."""
+    """The body holds a cursor that asks for the next page; absent, null, empty or false on the last one. Any other
+    value is sent, 0 too. A cursor that was sent before is refused: the pages would go round in circles."""
 
     type: Literal["cursor"]
     path: Keys = ("next",)
     param: str = "cursor"
+    last: Text | None = Field(
+        default=None, description="Another value that says there is no next page, where the API uses one: 0, -1."
+    )
+    empty_pages: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many empty pages one after another end the reading, for an API that never ceases to give "
+        "cursors. Default: the cursor alone does.",
+    )
 
 
 class PageNumberPagination(Options):
-    """Pages are numbered. Reading ends after the page that `total` names, else at the first empty one."""
+    """Pages are numbered. Reading ends after the page that `total` names, empty ones before it notwithstanding; else
+    after `empty_pages` empty ones. A total that falls while pages are read means that rows moved to pages which were
+    read already: the reading is refused."""
 
     type: Literal["page_number"]
     param: str = "page"
     start: int = Field(default=1, ge=0)
-    total: Keys | None = Field(default=None, description="Where the body says how many pages there are.")
+    total: Keys | None = Field(
+        default=None, description="Where the body says how many pages there are; the first page must, later ones may."
+    )
+    empty_pages: int = Field(
+        default=1,
+        ge=1,
+        description="How many empty pages one after another end the reading where no `total` does. 1 suits most APIs; "
+        "more where a filter can leave a page in the middle empty.",
+    )
 
 
 class OffsetPagination(Options):
-    """Pages begin at a row number. Reading ends when `total` rows were asked for, else at the first empty page."""
+    """Pages begin at a row number. Reading ends when `total` rows were read, else at the first empty page. A total that
+    falls while pages are read means that rows moved to pages which were read already, and one that is not reached that
+    rows are missing: either is refused. One row more and one less at once cannot be seen; a `cursor` is safer."""
 
     type: Literal["offset"]
     limit: int = Field(ge=1, description="Rows to ask for at once; the API may give fewer.")
     offset_param: str = "offset"
     limit_param: str = "limit"
-    total: Keys | None = Field(default=None, description="Where the body says how many rows there are.")
+    total: Keys | None = Field(
+        default=None,
+        description="Where the body says how many rows there are, exactly; the first page must, later ones may.",
+    )
 
 
 Pagination = Annotated[

@@ -6,10 +6,12 @@ before, an API that gives fewer rows at a time than it was asked for. Sending is
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import reduce
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urljoin
 
 import requests
 from dlt.common.jsonpath import set_value_at_path
@@ -20,7 +22,7 @@ from jsonpath_ng import Child, Fields, JSONPath, Root
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http import options
 from data_platform.ingestion.http.client import redact, says, scrub
-from data_platform.ingestion.http.rows import decode, describe, find, plain, rows_of, text
+from data_platform.ingestion.http.rows import NumberLiteral, decode, describe, find, plain, rows_of, text
 
 _AUTH_FIELDS = {
     "none": "`auth` (there is none)",
@@ -42,12 +44,99 @@ class _Page(requests.Response):
         return self.plain
 
 
-class _OffsetPaginator(dlt_pages.OffsetPaginator):
-    """Goes on by the rows that came, not by those asked for: an API that caps its pages would lose the difference."""
+class _NextUrl(dlt_pages.BaseNextUrlPaginator):
+    """Follows what names the next page, from where the page itself was found in the end."""
+
+    def __init__(self, find_next: Callable[[_Page], str | None]) -> None:
+        super().__init__()
+        self._find_next = find_next
+
+    def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:  # noqa: ARG002
+        following = self._find_next(cast(_Page, response))
+        self._next_reference = None if following is None else urljoin(response.url, following)
+
+
+class _Cursor(dlt_pages.JSONResponseCursorPaginator):
+    """Sends whatever cursor there is, 0 too, where dlt takes all that is false for the end."""
+
+    def __init__(self, cursor: options.CursorPagination, **place: Any) -> None:
+        super().__init__(_json_path(cursor.path), **place)
+        self._cursor = cursor
+        self._empty = 0
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
-        self.value_step = len(data or ())
-        super().update_state(response, data)
+        value = _following(response.json(), self._cursor.path)
+        self._empty = 0 if data else self._empty + 1
+        ends = value is not None and str(value) == self._cursor.last
+        if ends or (self._cursor.empty_pages and self._empty >= self._cursor.empty_pages):
+            value = None
+        self._next_reference = value
+
+
+class _Counted:
+    """What the pages say of the total: once or again and again, never less than before, or rows were missed."""
+
+    def __init__(self, keys: options.Keys | None, what: str) -> None:
+        self._keys, self._what = keys, what
+        self.total: int | None = None
+
+    def see(self, response: requests.Response) -> int | None:
+        """The total as far as it is known. Raises PlatformError if it falls."""
+        body = response.json()
+        total = _total(body, self._keys)
+        if total is None:
+            if self._keys is not None and self.total is None and body:
+                raise _unfit(response, f"there is no {self._keys[-1]!r} in the body, which {describe(body)}")
+            return self.total
+        where = redact(response.url)
+        if self.total is not None and total < self.total:
+            raise PlatformError(
+                f"{where} says that there are {total:,} {self._what}, where a page before it said {self.total:,}: rows "
+                "were deleted while the pages were read, so others moved to pages that were read already. It is read "
+                "again next time. If that repeats, use `pagination` of type cursor, or make the table incremental."
+            )
+        self.total = total
+        return total
+
+
+class _PageNumbers(dlt_pages.PageNumberPaginator):
+    """Goes on past empty pages as far as it was told to, and up to the total where there is one."""
+
+    def __init__(self, numbers: options.PageNumberPagination, **place: Any) -> None:
+        super().__init__(numbers.start, total_path=None, stop_after_empty_page=True, **place)
+        self._pages, self._count = numbers, _Counted(numbers.total, "pages")
+        self._empty = 0
+
+    def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
+        total = self._count.see(response)
+        self._empty = 0 if data else self._empty + 1
+        self.current_value += 1
+        if total is not None:
+            self._has_next_page = self.current_value < total + self._pages.start
+        else:
+            self._has_next_page = self._empty < self._pages.empty_pages
+
+
+class _Offsets(dlt_pages.OffsetPaginator):
+    """Goes on by the rows that came, not by those asked for: an API that caps its pages would lose the difference."""
+
+    def __init__(self, offsets: options.OffsetPagination, **place: Any) -> None:
+        super().__init__(offsets.limit, total_path=None, **place)
+        self._count = _Counted(offsets.total, "rows")
+
+    def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
+        total = self._count.see(response)
+        self.current_value += len(data or ())
+        if not data and total is not None and self.current_value < total:
+            raise PlatformError(
+                f"{redact(response.url)} has no rows, though only {self.current_value:,} of {total:,} were "
+                "read: `total` and the pages do not add up. If `total` is an estimate, leave it out of `pagination`."
+            )
+        self._has_next_page = bool(data) and (total is None or self.current_value < total)
+
+
+MAX_EMPTY_PAGES = 1_000
+"""Empty pages one after another that are followed: an API that goes on so gives next pages for ever."""
 
 
 def pages(
@@ -76,7 +165,8 @@ def pages(
         hooks=hooks,
     )
     seen: set[bytes] = set()
-    previous = b""
+    first = previous = b""
+    empty = 0
     while (answer := _next(answers, http)) is not None:
         page: _Page = answer.response
         where = redact(page.url)
@@ -85,7 +175,18 @@ def pages(
             raise PlatformError(
                 f"{where} gave the same page twice running. Does the API know the parameters of `pagination`?"
             )
-        previous = content
+        if page.rows and content == first:
+            raise PlatformError(
+                f"The pages go round in circles: {where} gave the first page once more. Look at `pagination`: "
+                "does the API end with a cursor that `last` should name?"
+            )
+        previous, first = content, first or content
+        empty = 0 if page.rows else empty + 1
+        if empty > MAX_EMPTY_PAGES:
+            raise PlatformError(
+                f"{where} is the {empty:,}th empty page running, and names another one. Look at `pagination`: for a "
+                "cursor, `empty_pages` says how many end the reading."
+            )
         yield page.rows
         if not answer.paginator.has_next_page or not answer.request.url:
             return
@@ -114,6 +215,15 @@ def probe(client: RESTClient, http: options.HttpOptions, place: options.HttpProb
         where = f"`{'.'.join(place.value)}` of {redact(response.url)}"
         raise PlatformError(f"probe: {where} {describe(value)}, where one value is needed.")
     return text(value)
+
+
+def check_answers(client: RESTClient, http: options.HttpOptions, table: options.HttpTable) -> None:
+    """Ask for the first page without reading it. Raises PlatformError if the API does not answer, or refuses."""
+    try:
+        response = client.request(table.path, table.method, params=dict(table.params), json=deepcopy(table.body))
+    except requests.RequestException as error:
+        raise _unsent(error, http) from None
+    _refuse_status(response, http)
 
 
 def _next(answers: Iterator[Any], http: options.HttpOptions) -> Any:
@@ -148,12 +258,17 @@ def _accept(response: requests.Response, http: options.HttpOptions, table: optio
         page.plain = {} if body is None else plain(body, page.rows)
         _check_pagination(body, table.pagination)
     except ValueError as error:
-        kind = response.headers.get("Content-Type", "no Content-Type")
-        raise PlatformError(
-            f"{redact(response.url)} answered {response.status_code} with {len(response.content)} bytes ({kind}), but "
-            f"{error}. Look at `path`, `rows` and `pagination` of the table."
-        ) from None
+        raise _unfit(response, str(error)) from None
     return page
+
+
+def _unfit(response: requests.Response, why: str) -> PlatformError:
+    """An answer that is no page."""
+    kind = response.headers.get("Content-Type", "no Content-Type")
+    return PlatformError(
+        f"{redact(response.url)} answered {response.status_code} with {len(response.content)} bytes ({kind}), but "
+        f"{why}. Look at `path`, `rows` and `pagination` of the table."
+    )
 
 
 def _decoded(response: requests.Response) -> Any:
@@ -165,27 +280,66 @@ def _decoded(response: requests.Response) -> Any:
 
 
 def _check_pagination(body: Any, pagination: options.Pagination) -> None:
-    if isinstance(pagination, options.NextUrlPagination | options.CursorPagination):
-        try:
-            value = find(body, pagination.path)
-        except KeyError:
-            return  # many APIs leave it out on the last page
-        if isinstance(value, dict | list | bool):
-            raise ValueError(f"`{'.'.join(pagination.path)}` should name the next page but {describe(value)}")
-    elif isinstance(pagination, options.PageNumberPagination | options.OffsetPagination):
-        _total(body, pagination.total)
+    match pagination:
+        case options.NextUrlPagination():
+            following = _following(body, pagination.path)
+            if following is not None and (not isinstance(following, str) or isinstance(following, NumberLiteral)):
+                raise ValueError(f"`{'.'.join(pagination.path)}` should be a URL but {describe(following)}")
+        case options.CursorPagination():
+            following = _following(body, pagination.path)
+            if isinstance(following, dict | list | bool):
+                raise ValueError(f"`{'.'.join(pagination.path)}` should name the next page but {describe(following)}")
+        case options.PageNumberPagination() | options.OffsetPagination():
+            _total(body, pagination.total)
+
+
+def _following(body: Any, keys: options.Keys) -> Any:
+    """What names the next page; None if nothing does: absent (as many APIs have it on the last page), null, empty, or
+    false."""
+    try:
+        value = find(body, keys)
+    except KeyError:
+        return None
+    return None if value is False or value == "" else value
 
 
 def _total(body: Any, keys: tuple[str, ...] | None) -> int | None:
-    if keys is None or body is None:
-        return None
+    """The total that a body holds, None if it is absent or null. Raises ValueError if it is something else."""
     try:
-        value = find(body, keys)
-    except KeyError as error:
-        raise ValueError(error.args[0]) from None
-    if not isinstance(value, str) or not value.isdecimal():
+        value = None if keys is None or body is None else find(body, keys)
+    except KeyError:
+        return None
+    if keys is None or value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).isdecimal():
         raise ValueError(f"`{'.'.join(keys)}` should be a total but {describe(value)}")
     return int(value)
+
+
+def linked(header: str, rel: str) -> str | None:
+    """The target of the first link of a relation in a `Link` header (RFC 8288, section 3), or None.
+
+    The target stands between angle brackets and may hold commas and semicolons; parameters come in any order, their
+    names in any case, their values plain or quoted; of several `rel` the first counts, and it may list several
+    relations. A link with an `anchor` is one of another page.
+    """
+    for link in _LINK.finditer(header):
+        parameters: dict[str, str] = {}
+        for one in _LINK_PARAMETER.finditer(link["parameters"]):
+            quoted = one["quoted"]
+            value = one["plain"] or "" if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            parameters.setdefault((one["name"] or "").lower(), value)
+        if rel.lower() in parameters.get("rel", "").lower().split() and "anchor" not in parameters:
+            return link["target"].strip()
+    return None
+
+
+_LINK_PARAMETER = re.compile(
+    r"""\s*;\s*(?:(?P<name>[^\s;,="]+)(?:\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s;,"]*)))?)?"""
+)
+_LINK = re.compile(
+    r"""<(?P<target>[^>]*)>(?P<parameters>(?:\s*;\s*(?:[^\s;,="]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*))?)?)*)"""
+)
 
 
 def _refuse_status(response: requests.Response, http: options.HttpOptions) -> None:
@@ -209,35 +363,27 @@ def _paginator(table: options.HttpTable) -> dlt_pages.BasePaginator:
     posted = table.method == "POST"
     match table.pagination:
         case options.NextUrlPagination(path=path):
-            return dlt_pages.JSONLinkPaginator(_json_path(path))
+            return _NextUrl(lambda page: _following(page.plain, path))
         case options.LinkHeaderPagination(rel=rel):
-            return dlt_pages.HeaderLinkPaginator(rel)
-        case options.CursorPagination(path=path, param=param):
-            return dlt_pages.JSONResponseCursorPaginator(_json_path(path), *_placed(param, posted))
+            return _NextUrl(lambda page: linked(page.headers.get("Link", ""), rel))
+        case options.CursorPagination() as cursor:
+            return _Cursor(cursor, **_placed("cursor", cursor.param, posted))
         case options.PageNumberPagination() as numbers:
-            query, inside = _placed(numbers.param, posted)
-            total = _json_path(numbers.total) if numbers.total else None
-            return dlt_pages.PageNumberPaginator(
-                numbers.start, page_param=query, page_body_path=inside, total_path=total
-            )
+            place = {"page_body_path" if posted else "page_param": numbers.param}
+            return _PageNumbers(numbers, **place)
         case options.OffsetPagination() as offsets:
-            offset, offset_inside = _placed(offsets.offset_param, posted)
-            limit, limit_inside = _placed(offsets.limit_param, posted)
-            return _OffsetPaginator(
-                offsets.limit,
-                offset_param=offset,
-                limit_param=limit,
-                total_path=_json_path(offsets.total) if offsets.total else None,
-                offset_body_path=offset_inside,
-                limit_body_path=limit_inside,
+            return _Offsets(
+                offsets,
+                **_placed("offset", offsets.offset_param, posted),
+                **_placed("limit", offsets.limit_param, posted),
             )
         case _:
             return dlt_pages.SinglePagePaginator()
 
 
-def _placed(param: str, posted: bool) -> tuple[str | None, str | None]:
+def _placed(name: str, param: str, posted: bool) -> dict[str, str | None]:
     """Where a parameter goes: into the query, or into the body of a POST."""
-    return (None, param) if posted else (param, None)
+    return {f"{name}_param": None, f"{name}_body_path": param} if posted else {f"{name}_param": param}
 
 
 def _json_path(keys: tuple[str, ...] | None) -> JSONPath:

@@ -56,16 +56,15 @@ class HttpSource:
     tables: Mapping[str, HttpTable]
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """What the `probe` of each table gives; nothing without one, since HTTP has no cheap probe of its own. An API
-        that is not back within seconds is asked again by the next probe."""
+        """What the `probe` of each table gives. Without one it is not known whether anything is new, since HTTP has no
+        cheap probe of its own, but whether the API answers: its first page is asked for and not read. An API that is
+        not back within seconds is asked again by the next probe."""
         return probe_each(tables, lambda table: self._probe(table, after.get(table, {})))
 
     def _probe(self, name: str, after: Position) -> Probe:
         table = self._table(name)
-        if table.probe is None:
-            return UNKNOWN
         from data_platform.ingestion.http.client import connect
-        from data_platform.ingestion.http.pages import probe
+        from data_platform.ingestion.http.pages import check_answers, probe
 
         impatient = self.options.model_copy(
             update={
@@ -73,6 +72,10 @@ class HttpSource:
                 "patience": min(PROBE_PATIENCE, self.options.patience),
             }
         )
+        if table.probe is None:
+            with _named(name), connect(impatient, self._pace, bodies=False) as client:
+                check_answers(client, impatient, table)
+            return UNKNOWN
         with _named(name), connect(impatient, self._pace) as client:
             value = probe(client, impatient, table.probe)
             if value is None:

@@ -4,6 +4,7 @@ What is done with a position belongs in the sources."""
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -126,6 +127,34 @@ def _less(text: str, value: Any, kind: Kind, lag: Any, where: str) -> str:
     if kind == "decimal":
         return format(value - Decimal(str(lag)), "f")
     return str(value - lag if kind == "float" else value - math.ceil(lag))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a text cursor's values. Texts of one shape are ordered as what they stand for; '2024-05-02T10:00Z'
+    and '2024-05-02 23:00', or '9' and '10', are not. `patterns` are those of LIKE that match the texts of the shape."""
+
+    patterns: tuple[str, ...]
+
+
+def shape_of(text: str) -> Shape:
+    """The shape of a text: of a time what is around its digits, down to the zone; of other texts the length and what
+    is no letter or digit. A fraction may have any number of digits where that does not change the order: before no
+    zone, or before an offset."""
+    time = _INSTANT.fullmatch(text)
+    if time is None:
+        return Shape(("".join("_" if character.isalnum() else _like(character) for character in text),))
+    clock = f"{time['gap']}__:__{':__' if time['second'] else ''}" if time["minute"] else ""
+    before, zone = f"____-__-__{clock}", time["zone"] or ""
+    fraction = time["fraction"] or ""
+    if zone == "Z" or not time["second"]:
+        return Shape((f"{before}{'.' + '_' * (len(fraction) - 1) if fraction else ''}{zone}",))
+    return Shape((f"{before}{zone}", *(f"{before}.{'_' * digits}{zone}" for digits in range(1, 10))))
+
+
+def _like(character: str) -> str:
+    """A character as LIKE matches it: only what means nothing else in any database stands for itself."""
+    return character if character in "-:. /+" else "_"
 
 
 def _text_less(text: str, lag: timedelta, where: str) -> str:

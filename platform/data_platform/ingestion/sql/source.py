@@ -31,7 +31,7 @@ from data_platform.ingestion.source import (
     probe_each,
     the_only,
 )
-from data_platform.ingestion.sql.cursor import last_position, less, parse
+from data_platform.ingestion.sql.cursor import last_position, less, parse, shape_of
 from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
 from data_platform.ingestion.sql.dialects.session import checked_names, known
 from data_platform.lakehouse.settings import redact_url, require_encoded
@@ -60,7 +60,8 @@ class Cursor(Options):
     lag: Annotated[timedelta | int | float | None, BeforeValidator(_lag)] = Field(
         default=None,
         description="How late a row may appear behind its cursor value: 15m for times, a number for numbers. "
-        "That stretch is read again by each load; rows that landed already are dropped.",
+        "That stretch is read again by each load; rows that are as they were are dropped. What comes later than "
+        "that, and deletes, a cursor cannot see.",
     )
     nulls: Literal["include", "exclude", "refuse"] = Field(
         default="include",
@@ -89,8 +90,9 @@ class Relational:
         self.url, self.options, self.statement_timeout = url, dict(tables), statement_timeout
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """With a cursor: the highest value (an index answers that). Without: what the database keeps of a table at
-        hand (see `Session.hint`), which may miss rows that change in place."""
+        """With a cursor: the highest value (an index answers that); what it does not show is read every `refresh`.
+        Without: what the database keeps of a table at hand (see `Session.hint`), which may miss rows that change in
+        place."""
         session: Session | None = None
 
         def probe(table: str) -> Probe:
@@ -117,7 +119,8 @@ class Relational:
         if cursor is None:
             hint = session.hint(relation)
             return UNKNOWN if hint is None else Probe(differences({HINT: hint}, after), complete=False)
-        return Probe(differences(_newest(session, relation, columns, cursor), after))
+        # Rows within the lag, at the position itself or without a value leave the highest value as it is.
+        return Probe(differences(_newest(session, relation, columns, cursor), after), complete=False)
 
     @contextmanager
     def reading(self, tables: Sequence[str], after: Position) -> Iterator["TableReading"]:
@@ -207,7 +210,8 @@ class TableReading:
         lower = less(after[CURSOR], column.kind, cursor.lag, f"Table {table}")
         since: Any = parse(lower, column.kind, f"Table {table}")
         # A decimal that is stored as text is compared as text: any row of it may have landed.
-        return Overlap(column.name, "" if pa.types.is_string(column.type) and column.kind != "text" else since)
+        since = "" if pa.types.is_string(column.type) and column.kind != "text" else since
+        return Overlap(column.name, since, tuple(each.name for each in self._columns if each.primary_key))
 
     def __iter__(self) -> Iterator[Batch]:
         """At least one batch, be it empty."""
@@ -241,6 +245,8 @@ class TableReading:
         assert kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
         if cursor.nulls == "refuse" and column.nullable:
             _refuse_nulls(session, relation, column, table)
+        if kind == "text":
+            _require_one_shape(session, relation, column, table, after)
         schema = _schema(self._columns)
         lower = less(after, kind, cursor.lag, f"Table {table}")
         statement = _new_rows(session, relation, self._columns, column, cursor, lower)
@@ -310,6 +316,31 @@ def _refuse_nulls(session: Session, relation: str, column: Column, table: str) -
         raise PlatformError(
             f"Table {table}: {count:,} rows have no {column.name}, the cursor, and `nulls: refuse` forbids it. "
             "Nothing was read. Fill the column in the source, or set `nulls` to include or exclude."
+        )
+
+
+def _require_one_shape(session: Session, relation: str, column: Column, table: str, after: str) -> None:
+    """Raise PlatformError if a text cursor has values of two shapes, whose order as texts means nothing: those that
+    sort below the position would never be read. It takes a scan of the column, as comparing texts does."""
+
+    def one(where: str) -> str | None:
+        value: str | None = session.scalar(
+            f"select {column.select} as value from {relation} where {column.order} is not null{where} limit 1",
+            pa.string(),
+        )
+        return value
+
+    example = after or one("")
+    if example is None:
+        return
+    unlike = [f"{column.order} not like {session.literal('text', one)}" for one in shape_of(example).patterns]
+    other = one("".join(f" and {condition}" for condition in unlike))
+    if other is not None:
+        raise PlatformError(
+            f"Table {table}: the cursor {column.name} is text of two shapes, such as {example[:60]!r} and "
+            f"{other[:60]!r}, which compared as text are in no order: rows would be missed. Nothing was read. Write "
+            "all values in one shape in the source (numbers with leading zeros), take another cursor, give it its type "
+            "in a view, or leave `cursor` out to read the whole table each time."
         )
 
 

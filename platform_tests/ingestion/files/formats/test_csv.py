@@ -1,8 +1,10 @@
-"""CSV: the same rows, line numbers and rejects as Python's csv module in strict mode, whatever the blocks."""
+"""CSV: the same rows, line numbers and rejects as Python's csv module in strict mode, whatever the blocks; and a quote
+within a field that is not quoted is a reject, where Python's csv takes it for text."""
 
 import csv as python_csv
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -31,7 +33,7 @@ def parse(content: bytes, **options: object) -> tuple[list[str], list[int], Rows
     return names, rows["_line"].to_pylist(), values, [reject for block in blocks for reject in block.rejects]
 
 
-def oracle(content: str, width: int) -> tuple[list[int], Rows, list[int]]:
+def oracle(content: str, width: int, **options: Any) -> tuple[list[int], Rows, list[int]]:
     """Python's csv, record by record; a record with broken quoting is one line, and the next line starts afresh."""
     lines = [line + "\n" for line in content.split("\n")]
     if lines[-1] == "\n":
@@ -41,10 +43,16 @@ def oracle(content: str, width: int) -> tuple[list[int], Rows, list[int]]:
         if lines[at] in ("\n", "\r\n"):
             at += 1
             continue
-        reader = python_csv.reader(iter(lines[at:]), strict=True)
+        reader = python_csv.reader(iter(lines[at:]), strict=True, **options)
         try:
             row = next(reader)
         except python_csv.Error:
+            row = None
+        if (
+            row is None
+            or lines[at].startswith("\ufeff")
+            or quoted_in_part("".join(lines[at:][: reader.line_num]), options)
+        ):
             rejected.append(at + 1)
             at += 1
             continue
@@ -55,6 +63,26 @@ def oracle(content: str, width: int) -> tuple[list[int], Rows, list[int]]:
             rejected.append(at + 1)
         at += reader.line_num
     return numbers, rows, rejected
+
+
+def quoted_in_part(record: str, options: dict[str, Any]) -> bool:
+    """Whether a quote stands within a field that does not begin with one. Character by character."""
+    state, signs = "start", iter(record)
+    for sign in signs:
+        if sign == options.get("escapechar"):
+            next(signs, None)
+            state = "plain" if state == "start" else state
+        elif state == "quoted":
+            state = "closed" if sign == '"' else state
+        elif sign == '"':
+            if state == "plain":
+                return True
+            state = "quoted"
+        elif sign == ",":
+            state = "start"
+        elif not (state == "start" and sign == " " and options.get("skipinitialspace")):
+            state = "plain"
+    return False
 
 
 @pytest.fixture
@@ -85,6 +113,24 @@ def test_any_text_gives_the_rows_lines_and_rejects_of_pythons_csv(
         content = content[1:]
     _, lines, rows, rejects = parse(content.encode(), header=False, columns=["x", "y"])
     assert (lines, rows, [reject.line for reject in rejects]) == oracle(content, 2)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.text(st.sampled_from('ab",,\n\r\\\\ '), max_size=60),
+    block=st.sampled_from([7, 16, 1 << 20]),
+    escape=st.sampled_from([None, "\\"]),
+    blank=st.booleans(),
+)
+@example(content='"a\\"b",c\nd\\,e,f\nd\\\ne,f\n', block=1 << 20, escape="\\", blank=False)
+@example(content='1, "a, b"\n , c\n', block=1 << 20, escape=None, blank=True)
+def test_any_text_with_escapes_and_blanks_gives_what_pythons_csv_gives(
+    content: str, block: int, escape: str | None, blank: bool, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(block)
+    _, lines, rows, rejects = parse(content.encode(), header=False, columns=["x", "y"], escape=escape, skip_blank=blank)
+    expected = oracle(content, 2, escapechar=escape, skipinitialspace=blank)
+    assert (lines, rows, [reject.line for reject in rejects]) == expected
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -299,3 +345,102 @@ def test_blocks_come_as_they_are_parsed() -> None:
 def test_mistakes_in_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message.replace("(", r"\(")):
         TypeAdapter(Csv).validate_python({"type": "csv", **options})
+
+
+STRAY = "a quote within a field that is not quoted (if quotes have no meaning in this file, set `quote: null`)"
+BLANK = "a space before a quoted field (if that is how the file is written, set `skip_blank: true`)"
+TRAILING = "3 fields instead of 2: the line ends in a delimiter (if every line does, set `trailing_delimiter: true`)"
+RETURN = "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`)"
+MARK = "a byte order mark in the middle of the file: were several files put together?"
+
+DIRTY: list[tuple[str, dict[str, object], Rows, list[str]]] = [
+    # What a record is.
+    ("x,y\n1,2", {}, [("1", "2")], []),
+    ("x,y\r\n1,2\r\n", {}, [("1", "2")], []),
+    ("x,y\n1,2\r\n3,4\n", {}, [("1", "2"), ("3", "4")], []),
+    ("x,y\n\n1,2\n\r\n\n3,4\n\n", {}, [("1", "2"), ("3", "4")], []),
+    ("x\n1\n\n\"\"\n \n", {}, [("1",), ("",), (" ",)], []),
+    ("x,y\n,\n", {}, [("", "")], []),
+    ("x,y\n \n", {}, [], ["1 field instead of 2"]),
+    ('x,y\n"1\n2\r\n3",4\n', {}, [("1\n2\r\n3", "4")], []),
+    ('x,y\n"a, b",c\n', {}, [("a, b", "c")], []),
+    ('x,y\n"a ""b""",""""\n', {}, [('a "b"', '"')], []),
+    ('x,y\n1,"{""type"": ""Point"", ""at"": [1, 2]}"\n', {}, [("1", '{"type": "Point", "at": [1, 2]}')], []),
+    ("x,y\nʤ,☃\n", {}, [("ʤ", "☃")], []),
+    ("x,y\n1,a\tb\x0b\x0c\u2028\u0085\n", {}, [("1", "a\tb\x0b\x0c\u2028\u0085")], []),
+    # Quotes where none belong.
+    ('x,y,z\n1"x, y",2\n3,4,5\n', {}, [("3", "4", "5")], [STRAY]),
+    ('x,y\n5" disk,6" disk\n', {}, [], [STRAY]),
+    ('x,y\n5" disk,1\n', {"quote": None}, [('5" disk', "1")], []),
+    ('x,y\n1,a"\n', {}, [], [STRAY]),
+    ('x,y\na"b,"c\nd,e\n', {}, [("d", "e")], ["a quoted field is never closed"]),
+    ('x,y\na"b,"c\nd,e"\nf,g\n', {}, [("f", "g")], [STRAY, STRAY]),
+    ('x,y\n"a"b,1\n2,3\n', {}, [("2", "3")], ["text after a closing quote"]),
+    ('x,y\n"a" ,1\n2,3\n', {}, [("2", "3")], ["text after a closing quote"]),
+    # Blanks.
+    ('x,y,z\n2, "Bob", y\n', {}, [], [BLANK]),
+    ('x, y,z\n2, "Bob, B", y\n', {"skip_blank": True}, [("2", "Bob, B", "y")], []),
+    ("x,y\n 1,  2 \n", {"skip_blank": True}, [("1", "2 ")], []),
+    ("x,y\n 1,  2 \n", {}, [(" 1", "  2 ")], []),
+    # Escapes.
+    ('x,y\n2,"c\\, d"\n', {}, [("2", "c\\, d")], []),
+    ('x,y\n2,"c\\, d"\n', {"escape": "\\"}, [("2", "c, d")], []),
+    ("x,y\n2,c\\, d\n3,a\\\\b\n4,e\\\nf\n", {"escape": "\\"}, [("2", "c, d"), ("3", "a\\b"), ("4", "e\nf")], []),
+    ('x,y\n1,"a \\"b\\""\n2,"c ""d"""\n', {"escape": "\\"}, [("1", 'a "b"'), ("2", 'c "d"')], []),
+    ('x,y\n1,"a \\"b\\""\n', {}, [], ["text after a closing quote"]),
+    # A delimiter at the end.
+    ("x,y\n1,2,\n", {}, [], [TRAILING]),
+    ("x,y,\n1,2,\n3,4,\n", {"trailing_delimiter": True}, [("1", "2"), ("3", "4")], []),
+    ("x,y\n1,2,\n3,,\n", {"trailing_delimiter": True}, [("1", "2"), ("3", "")], []),
+    ("x,y,\n1,2\n3,4,\n5,6,7\n", {"trailing_delimiter": True}, [("1", "2"), ("3", "4")], ["3 fields instead of 2"]),
+    ("x\n1\n2,\n", {"trailing_delimiter": True}, [("1",), ("2",)], []),
+    # Line ends and marks.
+    ("x,y\n1\r2,3\n4,5\n", {}, [("4", "5")], [RETURN]),
+    ('x,y\r1,2\r"3\r",4\r\r', {"line_end": "cr"}, [("1", "2"), ("3\n", "4")], []),
+    ("x,y\r1,2", {"line_end": "cr", "encoding": "utf-16-be"}, [("1", "2")], []),
+    ("\ufeffx,y\n1,2\n\ufeffx,y\n3,4\n", {}, [("1", "2"), ("3", "4")], [MARK]),
+    ('\ufeff"x",y\n1,\ufeff2\n', {}, [("1", "\ufeff2")], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [8, 1 << 20])
+@pytest.mark.parametrize(("content", "options", "rows", "reasons"), DIRTY)
+def test_what_is_a_record_and_what_a_reject_in_dirty_files(
+    content: str,
+    options: dict[str, object],
+    rows: Rows,
+    reasons: list[str],
+    block: int,
+    small_blocks: Callable[[int], None],
+) -> None:
+    small_blocks(block)
+    _, _, found, rejects = parse(content.encode(str(options.get("encoding", "utf-8"))), **options)
+    assert (found, [reject.reason for reject in rejects]) == (rows, reasons)
+
+
+@pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_kr", "hz", "utf-7", "shift_jis", "koi8-r", "cp1253"])
+@pytest.mark.parametrize("block", [5, 8, 1 << 20])
+def test_encodings_with_state_are_decoded_whatever_the_blocks(
+    encoding: str, block: int, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(block)
+    word = {"iso2022_kr": "서울", "hz": "北京", "utf-7": "é+日本", "koi8-r": "Москва", "cp1253": "Αθήνα"}.get(
+        encoding, "東京"
+    )
+    content = f"x,y\n{word},1\n{word}{word},{word}\n" + f"a,{word}\n" * 20
+    assert parse(content.encode(encoding), encoding=encoding)[2:] == (
+        [(word, "1"), (word * 2, word), *[("a", word)] * 20],
+        [],
+    )
+
+
+def test_bytes_that_an_encoding_with_state_lacks_cost_their_record() -> None:
+    content = "x,y\n東京,1\n".encode("iso2022_jp") + b"\x1b$B\xff\xff\x1b(B,2\nz,3\n"
+    _, _, rows, rejects = parse(content, encoding="iso2022_jp")
+    assert rows == [("東京", "1"), ("z", "3")]
+    assert ["not iso2022_jp" in reject.reason for reject in rejects] == [True]
+
+
+def test_a_line_feed_in_a_file_declared_to_have_none_is_refused() -> None:
+    with pytest.raises(PlatformError, match="it has line feeds too"):
+        parse(b"x,y\r1,2\n3,4\r", line_end="cr")

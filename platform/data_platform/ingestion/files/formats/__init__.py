@@ -6,7 +6,8 @@ from typing import Annotated, BinaryIO
 
 from pydantic import Field
 
-from data_platform.ingestion.files.formats import csv, fixed_width, json_lines
+from data_platform.errors import PlatformError
+from data_platform.ingestion.files.formats import csv, fixed_width, json_lines, recognition
 from data_platform.ingestion.files.formats.csv import Csv
 from data_platform.ingestion.files.formats.fixed_width import FixedColumn, FixedWidth
 from data_platform.ingestion.files.formats.json_lines import JsonLines
@@ -21,8 +22,10 @@ Format = Annotated[Csv | FixedWidth | JsonLines, Field(discriminator="type")]
 def read(options: Format, stream: BinaryIO) -> Iterator[Parsed]:
     """Parse a seekable stream from where it stands, in order, in bounded memory.
 
-    Records that cannot be read are rejects. Raises PlatformError, without the file's name, for what damages the whole.
+    Records that cannot be read are rejects. Raises PlatformError, without the file's name, for what damages the whole,
+    and for a file that is of another format: it says of which, and the way out.
     """
+    _refuse_another_kind(options, stream)
     match options:
         case Csv():
             return csv.read(options, stream)
@@ -30,3 +33,26 @@ def read(options: Format, stream: BinaryIO) -> Iterator[Parsed]:
             return fixed_width.read(options, stream)
         case JsonLines():
             return json_lines.read(options, stream)
+
+
+def _refuse_another_kind(options: Format, stream: BinaryIO) -> None:
+    """Raise PlatformError if the stream's beginning shows that it is not what it was declared to be."""
+    begin = stream.tell()
+    head = stream.read(recognition.LOOKED_AT)
+    declared = options.type.replace("_", " ").replace("csv", "CSV").replace("json", "JSON")
+    kind = recognition.binary_kind(stream, head)
+    stream.seek(begin)
+    encoding = None if options.encoding.lower().replace("_", "-").startswith(_WIDE) else recognition.unmarked(head)
+    if kind is None and encoding is not None:
+        kind = f"text in {encoding} without a byte order mark", f"set `encoding: {encoding}`"
+    if kind is None:
+        text = head.decode(options.encoding if encoding is None else "utf-8", "replace")
+        kind = recognition.text_kind(text, json_lines=isinstance(options, JsonLines))
+        returns = not isinstance(options, Csv) and recognition.only_carriage_returns(text)
+        if kind is None and returns:
+            kind = "text whose lines end in carriage returns alone", "have them end in line feeds"
+    if kind is not None:
+        raise PlatformError(f"declared {declared}, but it is {kind[0]}: {kind[1]}.")
+
+
+_WIDE = ("utf-16", "utf-32", "u16", "u32", "utf16", "utf32")

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, BinaryIO, Literal, Self
 
 import polars as pl
@@ -50,12 +51,28 @@ Character = Annotated[str, AfterValidator(_one_character)]
 
 
 class Csv(Options):
-    """Delimited text, a record a line unless line ends are quoted. Wholly empty lines are no records."""
+    """Delimited text, a record a line unless line ends are quoted or escaped. Wholly empty lines are no records: an
+    empty value in a table of one column must be quoted. A quote is only read where it encloses a whole field: a record
+    with one elsewhere is a reject, since nobody can tell which delimiters were meant to separate."""
 
     type: Literal["csv"]
     delimiter: Character = Field(default=",", description="What separates fields.")
     quote: Character | None = Field(
         default='"', description="What encloses fields; doubled inside them. Null: quotes are text like any other."
+    )
+    escape: Character | None = Field(
+        default=None, description="What takes the meaning from the character after it, such as a backslash."
+    )
+    skip_blank: bool = Field(
+        default=False, description='Whether spaces before a field are dropped, as in `1, "a, b"`; else they are text.'
+    )
+    trailing_delimiter: bool = Field(
+        default=False, description="Whether a delimiter at the end of a line begins no further field."
+    )
+    line_end: Literal["lf", "cr"] = Field(
+        default="lf",
+        description="What ends a line: a line feed, with or without a carriage return before it, or a carriage return "
+        "alone, as in files of old Macintosh programs.",
     )
     header: bool = Field(default=True, description="Whether the first record names the columns.")
     columns: Annotated[list[str], AfterValidator(checked_columns), Field(min_length=1)] | None = Field(
@@ -71,6 +88,13 @@ class Csv(Options):
     def _consistent(self) -> Self:
         if self.delimiter == self.quote:
             raise ValueError(f"delimiter and quote are both {self.quote!r}: they must differ")
+        if self.escape is not None and self.escape in (self.delimiter, self.quote):
+            raise ValueError(
+                f"escape is {self.escape!r}, as the delimiter or the quote: they must differ (a quote that is doubled "
+                "inside a quoted field needs no escape)"
+            )
+        if self.skip_blank and " " in (self.delimiter, self.quote, self.escape):
+            raise ValueError("skip_blank drops spaces: then none can be the delimiter, the quote or the escape")
         if self.header and self.columns:
             raise ValueError("columns come from the header: set `header: false` to name them here")
         if not self.header and not self.columns:
@@ -85,7 +109,7 @@ def read(options: Csv, stream: BinaryIO) -> Iterator[Parsed]:
     when the header cannot be read or names a column twice.
     """
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST * 2))  # process-wide; never lowered
-    records = _Records(utf8_blocks(stream, options.encoding), options)
+    records = _Records(utf8_blocks(stream, options.encoding, options.line_end), options)
     records.skip_lines(options.skip_rows)
     names = options.columns or _header(records, options)
     yield Parsed(text_table({name: [] for name in names}, []))
@@ -149,6 +173,7 @@ class _Records:
         while True:
             data = self._carry
             cut = self._cut(data) if len(data) > more_than else 0
+            cut = cut if cut > more_than else 0  # else it would be the same block again, for ever
             if not cut and (len(data) > LONGEST or not self._more()):
                 cut = len(data)
             if cut:
@@ -195,6 +220,11 @@ def _header(records: _Records, options: Csv) -> list[str]:
             if problem := unreadable(record, options.encoding) if MARK in record else problem:
                 raise PlatformError(f"line {line + start}: the header cannot be read: {problem}: {shown(record)[:200]}")
             records.put_back(_bytes(lines[end:]), line + end)
+            if len(fields) > 1 and not fields[-1] and all(fields[:-1]):
+                raise PlatformError(
+                    f"line {line + start}: the header ends in a delimiter, so column {len(fields)} has no name. If "
+                    "every line ends in one, set `trailing_delimiter: true`."
+                )
             try:
                 return checked_columns(fields)
             except ValueError as error:
@@ -208,12 +238,17 @@ def _header(records: _Records, options: Csv) -> list[str]:
 def _fast(block: _Block, options: Csv, names: list[str]) -> Parsed | None:
     """Parse whole records with Arrow; None unless it is certain that `_careful` would say the same."""
     data = block.data
-    if len(data) < text.SMALL or UNDECODABLE in data or data.startswith(b"\xef\xbb\xbf") or lone_return(data):
+    if len(data) < text.SMALL or UNDECODABLE in data or lone_return(data):
+        return None
+    if data.startswith(_BYTE_ORDER_MARK) or b"\n" + _BYTE_ORDER_MARK in data:
+        return None
+    if options.skip_blank and re.search(rb"(?:\A|[\n" + re.escape(options.delimiter.encode()) + rb"]) ", data):
         return None
     if options.comment and (data.startswith(options.comment.encode()) or f"\n{options.comment}".encode() in data):
         return None
     quoted = options.quote is not None and options.quote.encode() in data
-    if quoted and not pc.match_substring_regex(pa.array([data], pa.binary()), _grammar(options))[0].as_py():
+    escaped = options.escape is not None and options.escape.encode() in data
+    if (quoted or escaped) and not _is_strict(data, options):
         return None
     invalid: list[tuple[int, str, int]] = []
 
@@ -221,33 +256,44 @@ def _fast(block: _Block, options: Csv, names: list[str]) -> Parsed | None:
         invalid.append((row.number - 1, row.text, row.actual_columns))
         return "skip"
 
+    columns = [*names, _AFTER_LAST] if options.trailing_delimiter else names
     rows = arrow_csv.read_csv(
         pa.BufferReader(data),
-        arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
+        arrow_csv.ReadOptions(column_names=columns, use_threads=False, block_size=len(data) + 1),
         arrow_csv.ParseOptions(
             delimiter=options.delimiter,
             quote_char=options.quote or False,
-            newlines_in_values=quoted,
+            escape_char=options.escape if escaped else False,
+            newlines_in_values=quoted or escaped,
             invalid_row_handler=set_aside,
         ),
         arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=False
+            column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False, check_utf8=False
         ),
     )
+    if options.trailing_delimiter:
+        if invalid or (rows.num_rows and pc.max(pc.binary_length(rows[_AFTER_LAST])).as_py()):
+            return None
+        rows = rows.drop_columns(_AFTER_LAST)
     if rows.num_rows + len(invalid) == block.lines:
         good = pl.int_range(block.line, block.line + block.lines, eager=True)
         if invalid:
             bad = pl.Series([block.line + ordinal for ordinal, *_ in invalid], dtype=pl.Int64)
             good = good.filter(~good.is_in(bad.implode()))
-            return Parsed(_numbered(rows, good), _miscounted(bad, invalid, names))
+            return Parsed(_numbered(rows, good), _miscounted(bad, invalid, names, options))
         return Parsed(_numbered(rows, good))
-    if not quoted:
+    if not (quoted or escaped):
         return None
-    return _with_line_feeds_inside(rows, invalid, block, names)
+    return _with_line_feeds_inside(rows, invalid, block, names, options)
+
+
+def _is_strict(data: bytes, options: Csv) -> bool:
+    grammar = _grammar(options.delimiter, options.quote, options.escape)
+    return bool(pc.match_substring_regex(pa.array([data], pa.binary()), grammar)[0].as_py())
 
 
 def _with_line_feeds_inside(
-    rows: pa.Table, invalid: list[tuple[int, str, int]], block: _Block, names: list[str]
+    rows: pa.Table, invalid: list[tuple[int, str, int]], block: _Block, names: list[str], options: Csv
 ) -> Parsed | None:
     """Number records that take several lines by the line feeds inside them; None if these do not account for all."""
     inside = [pl.Series(pc.count_substring(column, "\n"), dtype=pl.Int64) for column in rows.columns]
@@ -264,29 +310,48 @@ def _with_line_feeds_inside(
         return None
     records = records.with_columns(line=block.line + pl.col("span").cum_sum() - pl.col("span"))
     numbers, bad_numbers = (records.filter(good=wanted)["line"] for wanted in (True, False))
-    return Parsed(_numbered(rows, numbers), _miscounted(bad_numbers, invalid, names))
+    return Parsed(_numbered(rows, numbers), _miscounted(bad_numbers, invalid, names, options))
 
 
 def _numbered(rows: pa.Table, lines: pl.Series) -> pa.Table:
     return rows.append_column("_line", lines.to_arrow())
 
 
-def _miscounted(lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str]) -> list[Reject]:
+def _miscounted(lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str], options: Csv) -> list[Reject]:
+    ends = (options.delimiter, options.delimiter + "\r")
     return [
-        Reject(line, shown(text), _wrong_count(found, len(names)))
+        Reject(line, shown(text), _wrong_count(found, len(names), empty_last=text.endswith(ends)))
         for line, (_, text, found) in zip(lines, invalid, strict=True)
     ]
 
 
-def _wrong_count(found: int, expected: int) -> str:
-    return f"{found} field{'s' * (found != 1)} instead of {expected}"
+def _wrong_count(found: int, expected: int, *, empty_last: bool = False) -> str:
+    reason = f"{found} field{'s' * (found != 1)} instead of {expected}"
+    if found == expected + 1 and empty_last:
+        return f"{reason}: the line ends in a delimiter (if every line does, set `trailing_delimiter: true`)"
+    return reason
 
 
-def _grammar(options: Csv) -> str:
+def _field(delimiter: str, quote: str | None, escape: str | None) -> str:
+    """A regular expression for a field in strict quoting: enclosed whole, or without any quote."""
+    d, q, e = (re.escape(sign or "") for sign in (delimiter, quote, escape))
+    escaped = rf"|{e}(?s:.)" if e else ""
+    plain = rf"(?:[^{q}{d}{e}\r\n]{escaped})*"
+    return rf"(?:{q}(?:[^{q}{e}]|{q}{q}{escaped})*{q}|{plain})" if q else plain
+
+
+@cache
+def _grammar(delimiter: str, quote: str | None, escape: str | None) -> str:
     """A regular expression for a block of whole records in strict quoting; RE2 matches it byte by byte."""
-    quote, delimiter = re.escape(str(options.quote)), re.escape(options.delimiter)
-    field = rf"(?:{quote}(?:[^{quote}]|{quote}{quote})*{quote}|[^{quote}{delimiter}\r\n][^{delimiter}\r\n]*|)"
-    return rf"\A(?:{field}(?:{delimiter}|\r?\n))*\z"
+    return rf"\A(?:{_field(delimiter, quote, escape)}(?:{re.escape(delimiter)}|\r?\n))*\z"
+
+
+@cache
+def _record(delimiter: str, quote: str | None, escape: str | None, *, blank: bool) -> re.Pattern[str]:
+    """The same for one record that `csv` has read: all that it accepts, but a quote within a field that is not quoted.
+    `blank` allows for spaces before a field."""
+    field = (" *" if blank else "") + _field(delimiter, quote, escape).replace(")*", ")*+")  # nothing to go back for
+    return re.compile(rf"{field}(?:{re.escape(delimiter)}{field})*+[\r\n]*")
 
 
 def _careful(block: _Block, options: Csv, names: list[str], final: bool) -> tuple[Parsed, bytes]:
@@ -303,7 +368,7 @@ def _careful(block: _Block, options: Csv, names: list[str], final: bool) -> tupl
             break
         rest = b""
         if problem is None and len(fields) != len(names):
-            problem = _wrong_count(len(fields), len(names))
+            problem = _wrong_count(len(fields), len(names), empty_last=fields[-1:] == [""])
         if marked and MARK in (record := "".join(lines[start:end])):
             problem = unreadable(record, options.encoding)
         if problem is None:
@@ -316,6 +381,12 @@ def _careful(block: _Block, options: Csv, names: list[str], final: bool) -> tupl
 
 
 _NEVER_CLOSED = "a quoted field is never closed"
+_STRAY_QUOTE = "a quote within a field that is not quoted (if quotes have no meaning in this file, set `quote: null`)"
+_BLANK_BEFORE_QUOTE = "a space before a quoted field (if that is how the file is written, set `skip_blank: true`)"
+_LONE_RETURN = "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`)"
+_MARK_WITHIN = "a byte order mark in the middle of the file: were several files put together?"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_AFTER_LAST = "\0"  # a column that no file can have: what stands after the last delimiter of each line
 
 
 def _strict(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str], str | None]]:
@@ -332,9 +403,15 @@ def _strict(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str
         ran_out = True
 
     def reader() -> Iterator[list[str]]:
-        if options.quote is None:
-            return csv.reader(feed(), delimiter=options.delimiter, quoting=csv.QUOTE_NONE, strict=True)
-        return csv.reader(feed(), delimiter=options.delimiter, quotechar=options.quote, strict=True)
+        return csv.reader(
+            feed(),
+            delimiter=options.delimiter,
+            quotechar=options.quote,
+            quoting=csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
+            escapechar=options.escape,
+            skipinitialspace=options.skip_blank,
+            strict=True,
+        )
 
     records = reader()
     while position < len(lines):
@@ -349,7 +426,24 @@ def _strict(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str
             records, position, ran_out = reader(), start + 1, False
             yield start, position, [], problem
         else:
-            yield start, position, fields, None
+            if options.trailing_delimiter and len(fields) > 1 and not fields[-1]:
+                fields = fields[:-1]
+            misread = _misread("".join(lines[start:position]), options)
+            if misread and position > start + 1:
+                records, position, ran_out = reader(), start + 1, False
+            yield start, position, fields, misread
+
+
+def _misread(record: str, options: Csv) -> str | None:
+    """What is wrong with a record that `csv` accepts, or None."""
+    if record.startswith("\ufeff"):
+        return _MARK_WITHIN
+    if options.quote is None or options.quote not in record:
+        return None
+    signs = options.delimiter, options.quote, options.escape
+    if _record(*signs, blank=options.skip_blank).fullmatch(record):
+        return None
+    return _BLANK_BEFORE_QUOTE if _record(*signs, blank=True).fullmatch(record) else _STRAY_QUOTE
 
 
 _EMPTY = frozenset({"\n", "\r\n"})
@@ -359,7 +453,7 @@ def _plainly(error: csv.Error) -> str:
     message = str(error)
     if "expected after" in message:
         return "text after a closing quote"
-    return "a carriage return outside quotes" if message.startswith("new-line character") else message
+    return _LONE_RETURN if message.startswith("new-line character") else message
 
 
 def _lines(data: bytes) -> list[str]:

@@ -146,7 +146,8 @@ def _reason(error: msgspec.DecodeError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "objects or arrays are nested too deeply"
     if isinstance(error, msgspec.ValidationError):
-        return f"not a JSON object: {error}"
+        array = " (of an array, have each object written on a line of its own)" if "got `array`" in str(error) else ""
+        return f"not a JSON object: {error}{array}"
     return f"not JSON: {error}"
 
 

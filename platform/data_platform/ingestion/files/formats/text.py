@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Annotated, Any, BinaryIO, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
 import polars as pl
 import pyarrow as pa
@@ -98,15 +98,29 @@ def checked_columns(names: list[str]) -> list[str]:
     return names
 
 
-def utf8_blocks(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
-    """Blocks of whole lines in UTF-8, every line ended by a line feed, the last one too.
+def utf8_blocks(stream: BinaryIO, encoding: str, line_end: Literal["lf", "cr"] = "lf") -> Iterator[bytes]:
+    """Blocks of whole lines in UTF-8, every line ended by a line feed, the last one too, whatever ends them in the
+    file: where a carriage return does (`cr`), line feeds take their place, in quoted fields too.
 
     A byte order mark is dropped. Undecodable sequences stay as `UNDECODABLE` and an escape; of a line longer than
     `LONGEST` two marks and its beginning stay. Raises PlatformError when the file opens with the mark of another
-    encoding.
+    encoding, and when lines that should end in a carriage return alone hold a line feed.
     """
-    codec, chunk = _resolve(codecs.lookup(encoding).name, stream.read(BLOCK))
-    newline = "\n".encode(codec)
+    if line_end == "cr":
+        for block in _blocks(stream, encoding, "\r"):
+            if b"\n" in block[:-1]:
+                raise PlatformError("declared to end its lines in carriage returns alone, but it has line feeds too.")
+            yield block.replace(b"\r", b"\n")
+    else:
+        yield from _blocks(stream, encoding, "\n")
+
+
+def _blocks(stream: BinaryIO, encoding: str, line_end: str) -> Iterator[bytes]:
+    codec = codecs.lookup(encoding).name
+    if codec in STATEFUL:
+        stream, codec = cast(BinaryIO, _Decoded(stream, codec)), _DECODED
+    codec, chunk = _resolve(codec, stream.read(BLOCK))
+    newline = line_end.encode() if codec == _DECODED else line_end.encode(codec)
     rest = b""
     beginning = None  # of a line that is too long
     while chunk:
@@ -168,6 +182,30 @@ def good_lines(block: bytes, first: int, encoding: str) -> tuple[pl.DataFrame, l
     return pl.DataFrame(good, {"text": pl.String, "_line": pl.Int64}, orient="row"), rejects
 
 
+STATEFUL = frozenset(
+    {"iso2022_jp", "iso2022_jp_1", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_jp_3", "iso2022_jp_ext", "iso2022_kr"}
+    | {"hz", "utf-7"}
+)
+"""Encodings in which a byte means what the bytes before it say, be they in an earlier line."""
+
+_DECODED = "decoded"  # stands for a codec where a stream was decoded already
+
+
+class _Decoded:
+    """A stream in an encoding with state as UTF-8, undecodable sequences as `UNDECODABLE` and an escape."""
+
+    def __init__(self, stream: BinaryIO, codec: str) -> None:
+        codecs.register_error("data_platform.mark", _mark)
+        self._stream, self._decoder = stream, codecs.getincrementaldecoder(codec)("data_platform.mark")
+
+    def read(self, size: int) -> bytes:
+        """The next so many bytes of the stream, decoded; empty at its end alone."""
+        while True:
+            data = self._stream.read(size)
+            if (text := self._decoder.decode(data, final=not data)) or not data:
+                return text.encode("utf-8", "surrogateescape")
+
+
 def lone_return(data: bytes) -> bool:
     """Whether a carriage return stands anywhere but before a line feed."""
     return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
@@ -217,6 +255,8 @@ def text_table(columns: dict[str, Iterable[str | None]], lines: list[int]) -> pa
 
 def _resolve(codec: str, head: bytes) -> tuple[str, bytes]:
     """The codec without a byte order mark of its own, and the head of the file without the mark."""
+    if codec == _DECODED:
+        return codec, head.removeprefix(codecs.BOM_UTF8)
     if codec in ("utf-16", "utf-32"):
         marks = {
             "utf-16": {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE},
@@ -259,7 +299,7 @@ def _after_last(data: bytes, newline: bytes) -> int:
 
 
 def _transcoded(data: bytes, codec: str) -> bytes:
-    if codec == "utf-8" and data.isascii():
+    if codec == _DECODED or (codec == "utf-8" and data.isascii()):
         return data
     try:
         text = data.decode(codec)

@@ -1,0 +1,162 @@
+"""What files are taken to be when a source is drafted from them: read, or named with the way out, never guessed in
+silence."""
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from data_platform.drafting.files import file_tables
+from data_platform.drafting.profile import TableProfile
+from data_platform.errors import PlatformError
+
+
+def draft(folder: Path, content: bytes, name: str = "rows.csv") -> TableProfile:
+    folder.joinpath(name).write_bytes(content)
+    (table,) = file_tables(folder, [], folder / "spool")
+    return table
+
+
+def values(table: TableProfile) -> list[tuple[Any, ...]]:
+    names = [name for name in table.rows.column_names if not name.startswith("_")]
+    return list(zip(*(table.rows[name].to_pylist() for name in names), strict=True))
+
+
+def zipped(*names: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in names:
+            archive.writestr(name, "id,pk\n1,2\n")
+    return out.getvalue()
+
+
+def a_parquet_file() -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(pa.table({"id": [1]}), out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "named", "way_out"),
+    [
+        (zipped("a.csv", "b.csv"), "a zip archive of 2 files (a.csv, b.csv)", "unpack it"),
+        (zipped("a.csv")[:-30], "a zip archive, cut off or damaged", "sent again"),
+        (zipped("[Content_Types].xml", "xl/workbook.xml"), "an Excel workbook", "exported as CSV"),
+        (zipped("mimetype", "content.xml"), "an OpenDocument file", "exported as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "before 2007, such as .xls", "exported as CSV"),
+        (a_parquet_file(), "a Parquet file", "exported as CSV"),
+        (gzip.compress(gzip.compress(b"id\n1\n")), "packed by gzip twice", "packed once"),
+        (gzip.compress(zipped("a.csv")), "a zip archive of 1 file", "unpack it"),
+        (b"BZh91AY&SY" + b"x" * 50, "packed by bzip2", "unpack it"),
+        (b"%PDF-1.7 and so on", "a PDF document", "exported as CSV"),
+        (b'[{"a": 1, "c": 2}, {"a": 2, "c": 3}]', "a JSON array", "jq -c '.[]' FILE"),
+        (b'[\n  {\n    "a": 1\n  }\n]\n', "a JSON array", "jq -c '.[]' FILE"),
+        (b'{\n  "a": 1,\n  "b": {"c": 2}\n}\n{\n  "a": 2\n}\n', "JSON of several lines an object", "jq -c . FILE"),
+        (b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", "an HTML page", "login page"),
+        (b'<?xml version="1.0"?>\n<rows><row id="1"/></rows>\n', "an XML document", "exported as CSV"),
+        (b"id,name\n1,a\x00\x01\x02\n", "is no text (it holds zeros)", "exported as CSV"),
+        (bytes(range(128, 256)) * 20, "its encoding cannot be told", "ask the sender"),
+        (
+            (
+                b"It was the best of times, it was the worst of times.\n\nIt was the age of wisdom; nobody knew it.\n"
+                b"We had everything before us, we had nothing, in short\nthe period was so far like the present one\n"
+            ),
+            "such as prose or a log",
+            "CSV or JSON lines",
+        ),
+        (
+            (
+                b"2024-05-01 10:00:00 INFO started the service on port 80\n"
+                b"2024-05-01 10:00:01 WARN slow answer, retry=1, host=a\n"
+                b"2024-05-01 10:00:02 INFO done with the work of today\n"
+            ),
+            "such as prose or a log",
+            "CSV or JSON lines",
+        ),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_table_is_named_with_the_way_out(
+    tmp_path: Path, content: bytes, named: str, way_out: str
+) -> None:
+    with pytest.raises(PlatformError) as refused:
+        draft(tmp_path, content)
+    assert named in str(refused.value)
+    assert way_out in str(refused.value)
+
+
+CITIES = {
+    "cp1253": "id,πόλη\n1,Αθήνα\n2,Θεσσαλονίκη\n3,Πάτρα\n",
+    "koi8-r": "id,город\n1,Москва\n2,Санкт-Петербург\n3,Казань\n",
+    "cp1251": "id,город\n1,Москва\n2,Санкт-Петербург\n3,Казань\n",
+    "shift_jis": "id,都市\n1,東京\n2,大阪\n3,名古屋\n4,さいたま\n",
+    "euc_jp": "id,都市\n1,東京\n2,大阪\n3,なごや\n",
+    "gb18030": "id,城市\n1,北京\n2,上海\n3,广州\n4,重庆\n",
+    "euc_kr": "id,도시\n1,서울\n2,부산\n3,인천\n",
+    "cp1252": "id,ort\n1,München\n2,Köln\n3,Düsseldorf\n4,Orléans\n",
+    "cp1250": "id,miasto\n1,Łódź\n2,Kraków\n3,Wrocław\n",
+}
+
+
+@pytest.mark.parametrize("encoding", CITIES)
+def test_an_encoding_is_proposed_and_said_with_words_to_look_at(tmp_path: Path, encoding: str) -> None:
+    content = CITIES[encoding]
+    table = draft(tmp_path, content.encode(encoding))
+    assert table.place["format"]["encoding"] == encoding
+    (note,) = [note for note in table.notes if "is a guess" in note]
+    word = content.splitlines()[1].split(",")[1]
+    assert word in note
+    assert [row[1] for row in values(table)] == [line.split(",")[1] for line in content.splitlines()[1:]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+def test_marks_and_zeros_tell_the_encoding(tmp_path: Path, encoding: str) -> None:
+    table = draft(tmp_path, "id,ort\n1,München\n2,Köln\n".encode(encoding))
+    assert values(table) == [("1", "München"), ("2", "Köln")]
+    assert table.place["format"].get("encoding", encoding) == encoding
+
+
+ROWS = [("1", "a"), ("2", "b, c"), ("3", "d")]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "rows"),
+    [
+        (b'id,name\n1,a\n2,"b, c"\n3,d\n', {}, ROWS),
+        (b'id,name\n1,a\n2,b\\, c\n3,d\n', {"escape": "\\"}, ROWS),
+        (b'id,name\n1,a\n2,"b\\, c"\n3,d\n', {"escape": "\\"}, ROWS),
+        (b'id,name\n1,"a \\"b\\""\n', {"escape": "\\"}, [("1", 'a "b"')]),
+        (b'id, name\n1, a\n2, "b, c"\n3, d\n', {"skip_blank": True}, ROWS),
+        (b'id,name,\n1,a,\n2,"b, c",\n3,d,\n', {"trailing_delimiter": True}, ROWS),
+        (b'id,name\n1,a,\n2,"b, c",\n3,d,\n', {"trailing_delimiter": True}, ROWS),
+        (b'id,name\r1,a\r2,"b, c"\r3,d\r', {"line_end": "cr"}, ROWS),
+        (b'id;name\n1;a\n2;b, c\n3;d\n', {"delimiter": ";"}, ROWS),
+        (b'id,path\n1,"C:\\tmp\\"\n2,x\n', {}, [("1", "C:\\tmp\\"), ("2", "x")]),
+    ],
+)  # fmt: skip
+def test_the_options_that_it_takes_to_read_the_file_are_found_and_said(
+    tmp_path: Path, content: bytes, options: dict[str, Any], rows: list[tuple[str, ...]]
+) -> None:
+    table = draft(tmp_path, content)
+    assert table.place["format"] == {"type": "csv", **options}
+    assert values(table) == rows
+    for option in options.keys() - {"delimiter"}:
+        assert any(option in note for note in table.notes)
+
+
+def test_rejects_of_the_sample_are_shown_with_their_places(tmp_path: Path) -> None:
+    table = draft(tmp_path, b'id,a,b\n1,2,3\n2,1"x, y",2\n3,4\n5,6,7\n')
+    assert values(table) == [("1", "2", "3"), ("5", "6", "7")]
+    (note,) = [note for note in table.notes if "cannot be read" in note]
+    assert "2 records beside 2 rows" in note
+    assert "rows.csv:3" in note
+    assert "2 fields instead of 3 (rows.csv:4)" in note
+
+
+def test_a_file_of_rejects_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match=r"No record of .*rows.csv can be read"):
+        draft(tmp_path, b"id,a\n1\n2\n3,4,5\n")
