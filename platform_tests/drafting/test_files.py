@@ -60,7 +60,7 @@ def a_parquet_file() -> bytes:
         (b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", "an HTML page", "login page"),
         (b'<?xml version="1.0"?>\n<rows><row id="1"/></rows>\n', "an XML document", "exported as CSV"),
         (b"id,name\n1,a\x00\x01\x02\n", "is no text (it holds zeros)", "exported as CSV"),
-        (bytes(range(128, 256)) * 20, "its encoding cannot be told", "ask the sender"),
+        (bytes(range(128, 256)) * 20, "its encoding cannot be recognised", "ask the sender"),
         (
             (
                 b"It was the best of times, it was the worst of times.\n\nIt was the age of wisdom; nobody knew it.\n"

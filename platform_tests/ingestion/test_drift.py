@@ -152,6 +152,21 @@ def test_a_column_may_become_wider_in_the_middle_of_a_load(lake: Lakehouse, monk
 
 
 @ON_SQLITE
+def test_a_column_that_comes_in_the_middle_of_a_load_is_null_before_and_counted_so(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 1)
+    parts = [pa.table({"a": ["1"]}), pa.table({"a": ["2"], "b": ["x"]}), pa.table({"a": ["3"]})]
+    load(lake, MemorySource([batch_of(part, {"cursor": "1"} if n == 2 else None) for n, part in enumerate(parts)]))
+    typed(lake, 2, c=pa.array([1]))
+    counted = "count(*), count(a), count(b), count(c)"
+    assert lake.connection.execute(f"SELECT {counted} FROM raw_shop.orders").fetchall() == [(4, 3, 1, 1)]
+    for column, nulls in {"a": 1, "b": 3, "c": 3}.items():
+        query = f"SELECT count(*) FROM raw_shop.orders WHERE {column} IS NULL"
+        assert lake.connection.execute(query).fetchall() == [(nulls,)]
+
+
+@ON_SQLITE
 def test_rows_that_come_again_are_known_although_their_column_became_wider(lake: Lakehouse) -> None:
     narrow = pa.table({"a": pa.array([Decimal("1.25"), Decimal("7.50")], pa.decimal128(5, 2)), "at": [5, 5]})
     load(lake, MemorySource([batch_of(narrow, {"cursor": "1"})]))

@@ -1,7 +1,7 @@
 """Maintenance beside writers and readers: nobody waits for it, nothing is lost, doubled or brought back, and every
 version stays what it was.
 
-`POLLING_SECONDS` makes the test of the readers as long as one likes; by default it is half a minute.
+`POLLING_SECONDS` makes the test of the readers as long as one likes; by default it is short.
 """
 
 import os
@@ -30,7 +30,7 @@ from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import copy_to, new_path
 from data_platform.staging.step import stage_table
 
-POLLING_SECONDS = float(os.environ.get("POLLING_SECONDS", "30"))
+POLLING_SECONDS = float(os.environ.get("POLLING_SECONDS", "6"))
 SECOND = 1.0
 SLOW = 4.0
 KILLS = 20

@@ -267,6 +267,24 @@ def test_a_contract_that_gained_a_column_that_may_be_null_goes_on(lake: Lakehous
     assert staged(lake, "order_id, note") == [(1, None), (2, None)]
 
 
+@ON_SQLITE
+@pytest.mark.parametrize("history", [False, True])
+def test_a_contract_that_lost_a_column_leaves_it_null_in_new_rows(lake: Lakehouse, history: bool) -> None:
+    class Fewer(Contract):
+        order_id: int
+        amount: float
+        changed_at: Instant = Field(nullable=True)
+
+    recipe = replace(RECIPE, history=history)
+    load(lake, orders((1, 1, "open", DAY), (2, 2, "paid", DAY)))
+    stage(lake, recipe)
+    load(lake, orders((3, 3, "open", DAY), (1, 9, "open", DAY)))
+    stage(lake, replace(recipe, contract=Fewer))
+    assert staged(lake, "order_id, amount, status") == [(1, 9.0, None), (2, 2.0, "paid"), (3, 3.0, None)]
+    assert query(lake, "SELECT count(status) FROM staged_shop.orders") == [(1,)]
+    assert query(lake, "SELECT order_id FROM staged_shop.orders WHERE status IS NOT NULL") == [(2,)]
+
+
 def test_two_steps_from_the_same_position_land_once(lake: Lakehouse, settings: Settings) -> None:
     load(lake, numbered(1))
     other = lake.duplicate()

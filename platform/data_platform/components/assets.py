@@ -242,7 +242,7 @@ def _raw_verdict(result: LoadResult, lost: Sequence[str], ceased: Sequence[Vanis
     if ceased:
         return (
             f"{'; '.join(map(str, ceased))}. If the source means it, say so in the staging function (such as "
-            "`pl.coalesce` of both names) or the contract; the warning ends with the next full refresh."
+            "`pl.coalesce` of both names) or the contract; the warning ends with the load after the next full refresh."
         )
     if lost:
         return f"The source no longer gives {', '.join(lost)}: null in these rows. The staged contract decides."

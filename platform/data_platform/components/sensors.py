@@ -99,10 +99,10 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
 def _nothing(probes: Mapping[str, Probe], states: Mapping[str, TableState], refresh: timedelta) -> str:
     """What a sensor says when it asks for nothing: of which tables it knows that nothing is new, and when it reads
     those of which it knows nothing."""
-    known = [table for table, probe in probes.items() if probe.told]
+    known = [table for table, probe in probes.items() if probe.supported]
     words = [f"Nothing new in {', '.join(known)}."] if known else []
     for table, probe in probes.items():
-        if not probe.told:
+        if not probe.supported:
             last = states[table].read_at
             when = f"at {last + refresh:%Y-%m-%d %H:%M:%S} UTC" if last else "now"
             words.append(

@@ -18,7 +18,7 @@ _COMMON = {
 """The commonest letters of encodings for other alphabets than the Latin."""
 
 _LATIN = ("cp1252", "cp1250", "cp1254")
-"""Of these the first is proposed where words look right in several: the others are told."""
+"""Of these the first is proposed where words look right in several: the others are named."""
 
 _DOUBLE = {"euc_kr": (0xB0, 0xC8), "euc_jp": (0xB0, 0xCF), "gb18030": (0xB0, 0xD7), "big5": (0xA4, 0xC6)}
 """First bytes of the common characters in encodings of two bytes a character, narrowest first."""

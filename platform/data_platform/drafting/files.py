@@ -162,8 +162,8 @@ def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:
     proposed = proposed_encodings(start)
     if not proposed:
         raise PlatformError(
-            f"{path} is not UTF-8, and its encoding cannot be told from its words. If it is text, ask the sender and "
-            "write the source's defs.yaml by hand, with `format: {..., encoding: ...}`; or have it sent in UTF-8."
+            f"{path} is not UTF-8, and its encoding cannot be recognised by its words. If it is text, ask the sender "
+            "and write the source's defs.yaml by hand, with `format: {..., encoding: ...}`; or have it sent in UTF-8."
         )
     first, *others = proposed
     note = f"encoding {first} is a guess, in which words read {', '.join(words_beyond_ascii(start, first))}"

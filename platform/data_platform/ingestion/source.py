@@ -105,16 +105,16 @@ class Probe:
 
     `changes` are the entries of the source's position that differ from the stored one; empty if none does. If it is
     not `complete`, rows may have changed although no entry did: the table is read again every `refresh`. If it is not
-    `told` at all, the source has no probe for the table. `failure` is why the table could not be probed.
+    `supported` at all, the source has no probe for the table. `failure` is why the table could not be probed.
     """
 
     changes: Position = field(default_factory=dict)
     complete: bool = True
     failure: PlatformError | None = None
-    told: bool = field(default=True, compare=False)
+    supported: bool = field(default=True, compare=False)
 
 
-UNKNOWN = Probe(complete=False, told=False)
+UNKNOWN = Probe(complete=False, supported=False)
 """Nothing can be said of the table without reading it."""
 
 

@@ -307,7 +307,7 @@ def test_mistakes_in_the_options_are_found_when_they_are_read(api: Api, table: d
 
 def test_without_a_probe_it_is_only_seen_whether_the_api_answers(api: Api) -> None:
     (found,) = source(api).probe(["things"], {}).values()
-    assert (found.changes, found.complete, found.told, found.failure) == ({}, False, False, None)
+    assert (found.changes, found.complete, found.supported, found.failure) == ({}, False, False, None)
     for status, words in ((500, "failed"), (401, "was refused: 401")):
         api.answer = lambda _, status=status: Answer({"why": "no"}, status=status)  # type: ignore[misc]
         with pytest.raises(PlatformError, match=words):

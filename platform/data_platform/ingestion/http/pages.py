@@ -100,7 +100,7 @@ class _Counted:
 
 
 class _PageNumbers(dlt_pages.PageNumberPaginator):
-    """Goes on past empty pages as far as it was told to, and up to the total where there is one."""
+    """Goes on past empty pages as far as `empty_pages` says, and up to the total where there is one."""
 
     def __init__(self, numbers: options.PageNumberPagination, **place: Any) -> None:
         super().__init__(numbers.start, total_path=None, stop_after_empty_page=True, **place)

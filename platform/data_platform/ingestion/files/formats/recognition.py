@@ -1,5 +1,5 @@
-"""What a file is that is not of the declared format, told from its beginning: its name and the way out. Only what is
-certain is told; what encoding a text has is not asked here, but whether it is text at all.
+"""What a file is that is not of the declared format, recognised by its beginning: its name and the way out. Only what
+is certain is said; what encoding a text has is not asked here, but whether it is text at all.
 """
 
 import codecs
