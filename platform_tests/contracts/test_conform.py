@@ -53,6 +53,40 @@ def conformed(values: pl.Series, wanted: Any, *, infinite: bool = False) -> list
         (["1e3", "1.5", str(2**63)], pl.Int64(), [1000, None, None]),
         (["17:30", "17:30:01.5", "24:00:00", "7:30 pm", "17:30:00"], pl.Time(),
          [time(17, 30), time(17, 30, 1, 500_000), None, None, time(17, 30)]),
+        (["17:30:60", "23:59:60", "7:30:00", "17:3:00", "00:00:00.123456789", "00:00:00.1234567891", "-01:00:00"],
+         pl.Time(), [None, None, None, None, time(0, 0, 0, 123_456), None, None]),
+        (["2013- 1- 2", " 2013-1-02", "+2013-1-02", "2013-02-30", "2013-01-02\n", "0000-00-00", "infinity"], pl.Date(),
+         [None, None, None, None, date(2013, 1, 2), None, None]),
+        (["2013-01-02T13:05:00.123456Z", "2013-01-02T13:05:00.123456000Z", "2013-01-02T13:05:00.123456789Z", "24-01-05",
+          "2013-01-02 24:00:00", "0000-00-00 00:00:00", "infinity", "294276-12-31 00:00:00", "0044-03-15 00:00:00 BC"],
+         INSTANT, [datetime(2013, 1, 2, 13, 5, 0, 123_456, UTC)] * 2 + [None] * 7),
+        (["1e3", "1e-3", "1E2", "+1.5", "-.5", "1_0", "1,5", "1.5.0", "NaN", "１"], MONEY,
+         [None, None, None, Decimal("1.5"), Decimal("-0.5"), None, None, None, None, None]),
+        (["12345678901234567890123456789012345678", "0." + "0" * 37 + "1"], pl.Decimal(38, 0),
+         [Decimal("12345678901234567890123456789012345678"), None]),
+        (["0." + "0" * 37 + "1", "1"], pl.Decimal(38, 38), [Decimal("1e-38"), None]),
+        ([0.07, 0.29, 1.005, -0.07, 2.0**60], MONEY,
+         [Decimal("0.07"), Decimal("0.29"), None, Decimal("-0.07"), None]),
+        (["16777217", "16777216", "0.1"], pl.Float32(), [None, 16777216.0, pytest.approx(0.1)]),
+        ([16777217.0, 16777216.0, 0.1], pl.Float32(), [None, 16777216.0, pytest.approx(0.1)]),
+        ([16777217, 16777216], pl.Float32(), [None, 16777216.0]),
+        ([128, -129, 127], pl.Int8(), [None, None, 127]),
+        ([-1, 0], pl.UInt8(), [None, 0]),
+        ([float("nan"), 1.0], pl.Int64(), [None, 1]),
+        ([True, False], MONEY, [Decimal(1), Decimal(0)]),
+        ([datetime(2300, 1, 1), datetime(2200, 1, 1)], pl.Datetime("ns", "UTC"),
+         [None, datetime(2200, 1, 1, tzinfo=UTC)]),
+        ([["1", "x"], ["2"], [], None, [None]], pl.List(pl.Int64()), [None, [2], [], None, [None]]),
+        ([["19.999"], ["1.10"]], pl.List(MONEY), [None, [Decimal("1.10")]]),
+        ([[float("inf")], [1.5, None]], pl.List(pl.Float64()), [None, [1.5, None]]),
+        ([[1, 2], [1]], pl.Array(pl.Int64(), 2), [[1, 2], None]),
+        ([[["2013-01-02"], None], [["24-01-05"]]], pl.List(pl.List(pl.Date())), [[[date(2013, 1, 2)], None], None]),
+        ([{"a": "1", "b": "x"}, {"a": "x", "b": "y"}, {"a": None, "b": "y"}, None],
+         pl.Struct({"a": pl.Int64(), "c": pl.String()}),
+         [{"a": 1, "c": None}, None, {"a": None, "c": None}, None]),
+        ([{"a": 1}], pl.List(pl.Int64()), [None]),
+        ([1, 2], pl.List(pl.Int64()), [None, None]),
+        (["open", "gone"], pl.Enum(["open"]), ["open", None]),
         ([b"\xff", b"caf\xc3\xa9"], pl.String(), [None, "café"]),
         (["é"], pl.Binary(), ["é".encode()]),
         ([[1, 2], []], pl.String(), ["[1,2]", "[]"]),
@@ -64,14 +98,27 @@ def conformed(values: pl.Series, wanted: Any, *, infinite: bool = False) -> list
     ],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_without_loss_is_null(given_: list[Any], wanted: Any, right: list[Any]) -> None:
-    values = (
-        pl.Series([{"v": v} for v in given_]).struct.field("v") if isinstance(given_[0], dict) else pl.Series(given_)
-    )
+    values = pl.Series([{"v": v} for v in given_]).struct.field("v")
     assert conformed(values, wanted) == right
+    # The same beside a value that fits, and of a slice: what is checked of a column is not what is checked of a value.
+    assert [conformed(values[at : at + 1], wanted)[0] for at in range(len(values))] == right
 
 
 def test_infinity_passes_where_the_contract_allows_it() -> None:
     assert conformed(pl.Series([float("inf"), float("nan")]), pl.Float64(), infinite=True) == [float("inf"), None]
+
+
+def test_nanoseconds_that_an_instant_has_no_place_for_are_not_cut() -> None:
+    nanoseconds = pl.Series([1_500, 2_000], dtype=pl.Int64).cast(pl.Datetime("ns", "UTC"))
+    assert conformed(nanoseconds, INSTANT) == [None, datetime(1970, 1, 1, 0, 0, 0, 2, UTC)]
+    assert conformed(nanoseconds, pl.Datetime("ns", "UTC")) == nanoseconds.to_list()
+
+
+def test_an_empty_column_of_any_type_becomes_an_empty_column_of_any_other() -> None:
+    for given in VALUES:
+        for wanted in VALUES:
+            assert conformed(pl.Series([], dtype=given), wanted) == []
+            assert conformed(pl.Series([None], dtype=given), wanted) == [None]
 
 
 @pytest.mark.parametrize("far", [FAR_DAYS, FAR_INSTANTS], ids=["days", "instants"])

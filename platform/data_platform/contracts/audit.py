@@ -225,25 +225,14 @@ def _typed(frame: pl.DataFrame, columns: Sequence[Column], carried: Sequence[str
         for column in columns
     ]
     typed = frame.select(*casts, *carried)
-    changed = [
-        c
-        for c in columns
-        if c.name in frame.columns and (frame.schema[c.name] != c.dtype or c.dtype.is_float() or c.dtype.is_temporal())
-    ]
-    counts = typed.select(c.name for c in changed).null_count().row(0) if changed else ()
-    before = frame.select(c.name for c in changed).null_count().row(0) if changed else ()
     failures = []
-    for column, after, originally in zip(changed, counts, before, strict=True):
-        if after != originally:
-            original = frame[column.name]
-            rows = typed[column.name].is_null() & original.is_not_null()
-            failures.append(Broken(column.name, f"not {_article(column.dtype)}", rows, original, column.private))
+    for column in columns:
+        if column.name not in frame.columns or typed[column.name].null_count() == frame[column.name].null_count():
+            continue
+        original = frame[column.name]
+        rows = typed[column.name].is_null() & original.is_not_null()
+        failures.append(Broken(column.name, f"not {_article(column.dtype)}", rows, original, column.private))
     return typed, failures
-
-
-def _may_fail(dtype: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether a value may be null after its cast: it has another type, or one with values that no contract wants."""
-    return dtype != wanted or wanted.is_float() or isinstance(wanted, pl.Date | pl.Datetime)
 
 
 def _missing(

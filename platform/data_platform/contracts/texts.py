@@ -32,6 +32,13 @@ def in_calendar(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return column.to_physical().is_between(pl.lit(first, kind), pl.lit(last, kind))
 
 
+def is_in_calendar(values: pl.Series) -> bool:
+    """Whether all dates or instants are of the years 1 to 9999."""
+    numbers = values.to_physical()
+    ends = pl.Series([numbers.min(), numbers.max()], dtype=numbers.dtype).cast(values.dtype)
+    return bool(ends.to_frame("v").select(in_calendar(pl.col("v"), values.dtype)).to_series().all())
+
+
 def as_text(values: pl.Series) -> pl.Series:
     """Each value as text; null stays null."""
     dtype = values.dtype
@@ -49,7 +56,8 @@ def as_text(values: pl.Series) -> pl.Series:
             .to_series()
         )
     if dtype == pl.Time:
-        return values.dt.strftime("%H:%M:%S%.f")
+        whole = (values.to_physical() % UNITS["ns"] == 0).all()
+        return values.cast(pl.String) if whole else values.dt.strftime("%H:%M:%S%.f")
     if isinstance(dtype, pl.Null):
         return values.cast(pl.String)
     return values.cast(pl.String, strict=False)
@@ -67,8 +75,7 @@ def _plain(values: pl.Series) -> pl.Series:
     if dtype == pl.Binary:
         return as_text(values)
     if isinstance(dtype, pl.Date | pl.Datetime):
-        inside = values.to_frame("v").select(in_calendar(pl.col("v"), dtype).all()).item()
-        return values if inside else as_text(values)
+        return values if is_in_calendar(values) else as_text(values)
     if isinstance(dtype, pl.Struct):
         fields = [_plain(field).alias(field.name) for field in values.struct.unnest()]
         there = values.is_not_null()
