@@ -115,10 +115,10 @@ def test_nanoseconds_that_an_instant_has_no_place_for_are_not_cut() -> None:
 
 
 def test_an_empty_column_of_any_type_becomes_an_empty_column_of_any_other() -> None:
-    for given in VALUES:
+    for dtype in VALUES:
         for wanted in VALUES:
-            assert conformed(pl.Series([], dtype=given), wanted) == []
-            assert conformed(pl.Series([None], dtype=given), wanted) == [None]
+            assert conformed(pl.Series([], dtype=dtype), wanted) == []
+            assert conformed(pl.Series([None], dtype=dtype), wanted) == [None]
 
 
 @pytest.mark.parametrize("far", [FAR_DAYS, FAR_INSTANTS], ids=["days", "instants"])

@@ -18,7 +18,7 @@ from data_platform.contracts.contract import Contract, contract_columns, load_at
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
-from data_platform.staging.recipe import Recipe, StagingFunction, ordered_as_text
+from data_platform.staging.recipe import VALIDITY, Recipe, StagingFunction, ordered_as_text
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -99,6 +99,12 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
     if table.history and not table.key:
         raise PlatformError(
             f"{where}, table {name}: `history` keeps the versions of each row, so it needs a `key` to tell rows apart."
+        )
+    validity = [column for column in columns if column.lower() in VALIDITY]
+    if table.history and validity:
+        raise PlatformError(
+            f"{where}, table {name}: `history` adds the columns {', '.join(VALIDITY)}, and the contract "
+            f"{table.contract} has {', '.join(validity)} itself. Give it another name in the contract."
         )
     types = {column.name: column.dtype for column in contract_columns(contract)}
     if table.newest_by is not None:

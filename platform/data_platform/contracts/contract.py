@@ -12,6 +12,7 @@ import polars as pl
 from pandera.api.polars.container import DataFrameSchema
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
 
 Instant = Annotated[pl.Datetime, "us", "UTC"]
 """A point in time, in UTC, to the microsecond: the only kind of timestamp that a contract should need."""
@@ -62,6 +63,20 @@ def Field(  # noqa: N802 - reads as Pandera's own, which it extends
     metadata = {"unit": unit, "private": private, "infinite": infinite, "references": references}
     return pa.Field(metadata=metadata, **rules)
 
+
+OWN = frozenset(
+    {
+        *LOAD_COLUMNS,
+        *CHANGE_COLUMNS,
+        "_version",
+        "_applied",
+        "_staging_id",
+        "_staged_at",
+        "_valid_from",
+        "_full_refresh",
+    }
+)
+"""Names of columns that staging adds to those of a contract; names that begin with two underscores are its helpers'."""
 
 WHOLE = ("^(?:", ")$")
 """What stands round a pattern that the whole value must match."""
@@ -190,4 +205,43 @@ def load_contract(path: str) -> type[Contract]:
     contract = load_attribute(path, "contract")
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise PlatformError(f"{path!r} is not a contract: it must be a subclass of data_platform.contracts.Contract.")
+    _require_names(path, contract)
     return contract
+
+
+def _require_names(path: str, contract: type[Contract]) -> None:
+    """Raise PlatformError for columns whose names cannot stand in a table beside the platform's own, or beside each
+    other; and for those that Pandera would leave out in silence."""
+    for base in contract.__mro__[: contract.__mro__.index(Contract)]:
+        mangled = f"_{base.__name__.lstrip('_')}__"  # what Python makes of an attribute that begins with two
+        for attribute in vars(base).get("__annotations__", {}):
+            if attribute.startswith("_"):
+                name = attribute.replace(mangled, "__", 1)
+                raise PlatformError(
+                    f"The contract {path!r} has a column {name}: an attribute whose name begins with an underscore is "
+                    f'no column. Write `{name.strip("_")}: ... = Field(alias="{name}")`.'
+                    if not name.startswith("__")
+                    else _own_name(path, name)
+                )
+    seen: dict[str, str] = {}
+    for name in schema_of(contract).columns:
+        other = seen.setdefault(name.lower(), name)
+        if (
+            name.startswith("__")
+            or name.lower() in OWN
+            or name in ("", "*")
+            or (name.startswith("^") and name.endswith("$"))
+        ):
+            raise PlatformError(_own_name(path, name))
+        if other != name:
+            raise PlatformError(
+                f"The contract {path!r} has the columns {other} and {name}, which differ by upper and lower case "
+                "only: the lakehouse takes them for one. Give one another name, and rename it in the staging function."
+            )
+
+
+def _own_name(path: str, name: str) -> str:
+    return (
+        f"The contract {path!r} has a column {name!r}, a name that the platform or Polars uses itself. Give the column "
+        "another name in the contract, and rename it in the staging function."
+    )

@@ -14,6 +14,7 @@ from data_platform.ingestion.landing import Part, TableLanding
 from data_platform.ingestion.source import DIGEST, Position
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.tables import LOAD_COLUMNS, ensure_table
 from data_platform.lakehouse.transaction import DataFile, commit, discarded_on_failure, register
 
@@ -88,6 +89,7 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
     rewritten: dict[str, DataFile] = {}
     for landing in ready.tables:
         landing.ready.rejects.spill()
+        allow_names(lake, landing.raw, landing.columns.settled)
         if unchanged:
             continue
         landing.settle_files()

@@ -80,6 +80,12 @@ class Columns:
         names: dict[str, str] = {}
         for column in rows.column_names:
             lower = column.lower()
+            if not column or "\0" in column:
+                what = f"named {column!r}, which holds a NUL character" if column else "without a name"
+                raise PlatformError(
+                    f"{self.label} has a column {what}: the lakehouse has none such. Nothing was loaded. Name it in "
+                    "the file, or in a view of the source."
+                )
             if lower in LOAD_COLUMNS or lower in names:
                 other = (
                     "a name that the platform uses itself" if lower in LOAD_COLUMNS else f"and a column {names[lower]}"

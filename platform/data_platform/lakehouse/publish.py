@@ -11,6 +11,7 @@ import duckdb
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.ledger import Audit, Publication
+from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import column_types, ensure_table, modelled_table
 from data_platform.lakehouse.transaction import ConcurrentStepError, DataFile, commit, register
@@ -76,6 +77,8 @@ def publish(
         ledger.record_audit(connection, *verdicts)
         return publication
 
+    for change in changes:
+        allow_names(lake, modelled_table(change.model), change.columns)
     return commit(lake, work)
 
 

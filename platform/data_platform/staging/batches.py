@@ -111,17 +111,18 @@ def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> 
         pl.when(one).then(pl.col("__key").first()).alias("__key"),
         pl.when(one).then(pl.col("__version").first()).alias("__version"),
     )
-    rows = raw.join(reasons, on=list(ROW_ID), how="inner")
-    record = [column for column in raw.columns if column not in LOAD_COLUMNS]
-    has_place = {"_file", "_line"} <= set(raw.columns)
-    return rows.select(
+    # The raw columns stay apart: a source may have one of any name.
+    places = raw.select(*ROW_ID).with_row_index("at").join(reasons, on=list(ROW_ID), how="inner")
+    rows = raw[places["at"]]
+    file, line = (rows["_file"], rows["_line"]) if {"_file", "_line"} <= set(raw.columns) else (None, None)
+    return places.select(
         pl.format("{}:{}", "_load_id", "_row").alias("quarantine_id"),
         pl.lit("staged").alias("layer"),
         pl.col("_load_id").alias("load_id"),
         pl.col("_row").alias("row"),
-        (pl.col("_file") if has_place else pl.lit(None, dtype=pl.String)).alias("file"),
-        (pl.col("_line") if has_place else pl.lit(None, dtype=pl.Int64)).alias("line"),
-        as_json(rows.select(record)).alias("record"),
+        pl.lit(file, dtype=pl.String).cast(pl.String).alias("file"),
+        pl.lit(line, dtype=pl.Int64).cast(pl.Int64, strict=False).alias("line"),
+        as_json(rows.select(pl.exclude(*LOAD_COLUMNS))).alias("record"),
         pl.col("__reasons").alias("reasons"),
         pl.col("__key").alias("key"),
         pl.col("__version").alias("version"),

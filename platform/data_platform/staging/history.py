@@ -135,16 +135,16 @@ def _history(recipe: Recipe) -> str:
     order = ", ".join(f"{quote(column)} NULLS FIRST" for column in _order(recipe))
     later = "ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING"
     ends = f"min({VALID_FROM}) OVER (PARTITION BY {quote_all(recipe.key)} ORDER BY {order} {later})"
-    rows = f"(SELECT *, {ends} AS ended FROM {recipe.versions.sql} WHERE {OPERATION} <> {literal(TRUNCATE)})"
-    valid_to = "version.ended"
+    rows = f"(SELECT *, {ends} AS __ended FROM {recipe.versions.sql} WHERE {OPERATION} <> {literal(TRUNCATE)})"
+    valid_to = "version.__ended"
     if recipe.changes:
         after = ", ".join(f"truncated.{quote(column)}" for column in _order(recipe))
         before = ", ".join(f"version.{quote(column)}" for column in _order(recipe))
         valid_to = (
-            f"least(version.ended, (SELECT min(truncated.{VALID_FROM}) FROM {recipe.versions.sql} AS truncated "
+            f"least(version.__ended, (SELECT min(truncated.{VALID_FROM}) FROM {recipe.versions.sql} AS truncated "
             f"WHERE truncated.{OPERATION} = {literal(TRUNCATE)} AND ({after}) > ({before})))"
         )
-    versions = f"SELECT * EXCLUDE (ended), {valid_to} AS valid_to FROM {rows} AS version"
+    versions = f"SELECT * EXCLUDE (__ended), {valid_to} AS valid_to FROM {rows} AS version"
     return (
         f"SELECT * EXCLUDE ({VALID_FROM}, valid_to), least({VALID_FROM}, valid_to) AS valid_from, valid_to, "
         f"valid_to IS NULL AS is_current FROM ({versions}) WHERE {OPERATION} <> {literal(DELETE)}"

@@ -19,7 +19,8 @@ from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
 from data_platform.staging.recipe import OPERATION, StagingResult
 
-NUMBER = "file_row_number"
+NUMBER = "__number"
+"""The number of a row in the file of audited rows."""
 
 EXAMPLES = 3
 """Keys that are shown of those that are not unique."""
@@ -62,7 +63,7 @@ def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporar
     if accepted is None:
         return Merge(replace(result, rows_deleted=repeated), again=again)
     connection = plan.lake.connection
-    incoming = f"read_parquet({literal(accepted.path)}, {NUMBER} = true)"
+    incoming = numbered(plan, accepted)
     truncated = _last_truncate(plan, incoming)
     remaining = f"(FROM {incoming} WHERE {_after(plan, truncated)})" if truncated else incoming
     losers = temporary.enter_context(temp_relation(connection, _losers(plan, incoming, remaining, truncated)))
@@ -91,6 +92,15 @@ def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporar
         again,
         _newest(plan, winners, file, truncated),
     )
+
+
+def numbered(plan: Plan, file: DataFile) -> str:
+    """What stands after FROM for the rows of a file with their NUMBER. DuckDB numbers them itself, unless they have a
+    column of the name that it gives to that."""
+    path = literal(file.path)
+    if "file_row_number" in {column.name.lower() for column in plan.recipe.columns}:
+        return f"(SELECT *, row_number() OVER () AS {NUMBER} FROM read_parquet({path}))"
+    return f"(SELECT * RENAME (file_row_number AS {NUMBER}) FROM read_parquet({path}, file_row_number = true))"
 
 
 def _newest(plan: Plan, winners: str, file: DataFile | None, truncated: Place | None) -> Newest:
@@ -214,10 +224,10 @@ class _Compared:
 def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitStack) -> _Compared:
     recipe, connection = plan.recipe, plan.lake.connection
     keys = quote_all(recipe.key)
-    columns = quote_all([*recipe.key, *recipe.order])
+    columns = quote_all(dict.fromkeys([*recipe.key, *recipe.order]))
     deletes = f"{OPERATION} = {literal(DELETE)}" if recipe.changes else "false"
     arriving = temporary.enter_context(
-        temp_relation(connection, f"SELECT {columns}, {deletes} AS deletes FROM {winners}")
+        temp_relation(connection, f"SELECT {columns}, {deletes} AS __deletes FROM {winners}")
     )
     if not arriving.rows:
         return _Compared()
@@ -232,17 +242,17 @@ def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitS
     matched = temporary.enter_context(
         temp_relation(
             connection,
-            f"SELECT n.*, ({new}) >= ({old}) AS wins "
+            f"SELECT n.*, ({new}) >= ({old}) AS __wins "
             f"FROM (SELECT {columns} FROM {recipe.staged.sql} WHERE {bounds}) AS s JOIN {arriving.sql} AS n ON {on}",
         )
     )
     outdated, newer = (
         temporary.enter_context(
-            temp_relation(connection, f"SELECT {keys}, deletes FROM {matched.sql} WHERE {condition}")
+            temp_relation(connection, f"SELECT {keys}, __deletes FROM {matched.sql} WHERE {condition}")
         )
-        for condition in ("wins", "NOT wins")
+        for condition in ("__wins", "NOT __wins")
     )
-    deleted = _count(connection, f"{outdated.sql} WHERE deletes") if recipe.changes else 0
+    deleted = _count(connection, f"{outdated.sql} WHERE __deletes") if recipe.changes else 0
     return _Compared(outdated, newer, outdated.rows - deleted, deleted)
 
 

@@ -37,6 +37,9 @@ APPLIED = "_applied"
 VALID_FROM = "_valid_from"
 """Since when a version of the history holds."""
 
+VALIDITY = ("valid_from", "valid_to", "is_current")
+"""What the view of the history adds to a version."""
+
 ADDED = {"_staging_id": "BIGINT", "_staged_at": "TIMESTAMP WITH TIME ZONE"}
 
 StagingFunction = Callable[[pl.LazyFrame], pl.LazyFrame]

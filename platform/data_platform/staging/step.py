@@ -28,6 +28,7 @@ from data_platform.contracts.quarantine import (
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import quote_all
 from data_platform.lakehouse.tables import STAGED, ensure_table, key_bounds
 from data_platform.lakehouse.transaction import (
@@ -152,6 +153,7 @@ def _land(
     lake, recipe, chosen = plan.lake, plan.recipe, plan.chosen
     position = {"load_id": str(max(plan.staged_to, chosen.load_to))}
     gone = _gone(plan, merged)
+    allow_names(lake, recipe.staged, plan.types)
 
     def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
         at = datetime.now(UTC)

@@ -1,0 +1,40 @@
+"""Names of columns that DuckLake keeps for itself, and how a table has them all the same. How names enter SQL is in
+`sql`; the names that the platform itself adds to tables are in `tables`.
+"""
+
+from collections.abc import Iterable
+
+import duckdb
+
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.sql import literal, quote
+from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.transaction import commit
+
+KEPT_BY_DUCKLAKE = frozenset(
+    {"row_id", "begin_snapshot", "end_snapshot", "_ducklake_internal_row_id", "_ducklake_internal_snapshot_id"}
+)
+"""What DuckLake calls its own columns where it keeps rows in the catalog. It refuses them to a table of a schema in
+which it may do so."""
+
+OPTION = "data_inlining_row_limit"
+
+
+def allow_names(lake: Lakehouse, table: Table, columns: Iterable[str]) -> None:
+    """Let a table that is about to be made, or altered, have these columns: if DuckLake keeps one of the names for
+    itself, it keeps no rows of that schema in the catalog any more. Commits by itself; does nothing for other names."""
+    if not KEPT_BY_DUCKLAKE & {column.lower() for column in columns}:
+        return
+    scope = (table.schema, OPTION)
+    query = f"SELECT value FROM {quote(CATALOG)}.options() WHERE (scope_entry, option_name) = (?, ?) AND value = '0'"
+    if lake.connection.execute(query, scope).fetchone() is not None:
+        return
+
+    def make_schema(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, table.schema)}")
+
+    def switch_off(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"CALL {quote(CATALOG)}.set_option({literal(OPTION)}, 0, schema => {literal(table.schema)})")
+
+    commit(lake, make_schema)
+    commit(lake, switch_off)
