@@ -1,10 +1,12 @@
 """Contracts as they are loaded by name: which names their columns may have."""
 
+from typing import Any
+
 import polars as pl
 import pytest
 
 from data_platform.contracts import Contract, Field
-from data_platform.contracts.contract import contract_columns, load_contract
+from data_platform.contracts.contract import contract_columns, load_contract, require_stageable
 from data_platform.errors import PlatformError
 
 
@@ -83,11 +85,26 @@ class Fine(Contract):
         (Cased, "has the columns name and Name, which differ by upper and lower case only"),
     ],
 )
-def test_a_name_that_cannot_stand_in_a_table_is_refused_when_the_contract_is_loaded(
-    contract: type[Contract], message: str
-) -> None:
+def test_a_name_that_cannot_stand_in_a_staged_table_is_refused(contract: type[Contract], message: str) -> None:
     with pytest.raises(PlatformError, match=message):
-        load_contract(f"{__name__}.{contract.__name__}")
+        require_stageable(contract.__name__, contract)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        (pl.Array(pl.Int64, 2), r"Declare it pl\.List\(Int64\)"),
+        (pl.Duration("us"), "a number and name its unit"),
+        (pl.Int128, r"Declare it pl\.Decimal\(38, 0\)"),
+        (pl.Datetime("ns", "UTC"), "Declare it Instant"),
+        (pl.List(pl.Struct({"a": pl.Duration("ms")})), "a number and name its unit"),
+        (pl.Null(), "the type that its values have"),
+    ],
+)
+def test_a_type_that_the_lakehouse_does_not_store_is_refused_with_another(dtype: Any, message: str) -> None:
+    contract = type("Any", (Contract,), {"__annotations__": {"value": dtype}, "__module__": __name__})
+    with pytest.raises(PlatformError, match=f"has the column value of type .*{message}"):
+        require_stageable("Any", contract)
 
 
 def test_other_names_are_those_of_the_columns() -> None:

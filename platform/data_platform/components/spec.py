@@ -14,7 +14,13 @@ from pathlib import Path
 
 import polars as pl
 
-from data_platform.contracts.contract import Contract, contract_columns, load_attribute, load_contract
+from data_platform.contracts.contract import (
+    Contract,
+    contract_columns,
+    load_attribute,
+    load_contract,
+    require_stageable,
+)
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
@@ -86,6 +92,7 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
         )
     try:
         contract = load_contract(table.contract)
+        require_stageable(table.contract, contract)
         function = load_attribute(table.stage, "staging function") if table.stage else None
     except PlatformError as error:
         raise PlatformError(f"{where}, table {name}: {error}") from None

@@ -31,9 +31,9 @@ def conform(name: str, dtype: pl.DataType, wanted: pl.DataType, *, infinite: boo
     numbers only if it holds them exactly; never not-a-number, and infinity only if `infinite`. True and false are 1 and
     0, or texts of TRUE and FALSE. A date is `YYYY-MM-DD`, or an instant at midnight; dates and instants are of the
     years 1 to 9999. An instant as text is what `parse_instant` reads, with no more than microseconds. A time is
-    `HH:MM`, with seconds and their fraction if given. Bytes as text are UTF-8; lists and structs as text are JSON. A
-    list or a struct is null as a whole if a value in it does not fit; fields of a struct that `wanted` does not name
-    are left out. Types that say nothing of each other (a date as a number) give null.
+    `HH:MM`, with seconds and their fraction to the microsecond if given. Bytes as text are UTF-8; lists and structs as
+    text are JSON. A list or a struct is null as a whole if a value in it does not fit; fields of a struct that `wanted`
+    does not name are left out. Types that say nothing of each other (a date as a number) give null.
     """
     column = pl.col(name)
     if dtype == wanted and not (wanted.is_float() or wanted.is_temporal() or wanted.is_nested()):
@@ -54,6 +54,8 @@ def converted(values: pl.Series, wanted: pl.DataType, *, infinite: bool = False)
         return _instant(values, wanted)
     if wanted == pl.Date:
         return _date(values)
+    if wanted == pl.Time and dtype == pl.Time:
+        return _kept(values, values.to_physical() % 1000 == 0)
     if dtype == wanted:
         return values
     if wanted == pl.String:
@@ -233,7 +235,7 @@ def _utf8(value: bytes | None) -> str | None:
 
 def _time(values: pl.Series) -> pl.Series:
     text = values.str.strip_chars()
-    fits = text.str.contains(r"^[0-9]{2}:[0-9]{2}(:[0-5][0-9](\.[0-9]{1,9}0*)?)?$")
+    fits = text.str.contains(r"^[0-9]{2}:[0-9]{2}(:[0-5][0-9](\.[0-9]{1,6}0*)?)?$")
     text = _kept(text, fits)
     short = text.str.len_bytes() == len("HH:MM")
     if short.any():

@@ -5,7 +5,7 @@ tests' generated rows. How rows are held against it is `audit`'s work.
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import pandera.polars as pa
 import polars as pl
@@ -205,13 +205,13 @@ def load_contract(path: str) -> type[Contract]:
     contract = load_attribute(path, "contract")
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise PlatformError(f"{path!r} is not a contract: it must be a subclass of data_platform.contracts.Contract.")
-    _require_names(path, contract)
     return contract
 
 
-def _require_names(path: str, contract: type[Contract]) -> None:
-    """Raise PlatformError for columns whose names cannot stand in a table beside the platform's own, or beside each
-    other; and for those that Pandera would leave out in silence."""
+def require_stageable(path: str, contract: type[Contract]) -> None:
+    """Raise PlatformError for columns that no staged table can have: those whose names cannot stand beside the
+    platform's own, or beside each other; those of a type that the lakehouse does not store; and those that Pandera
+    would leave out in silence."""
     for base in contract.__mro__[: contract.__mro__.index(Contract)]:
         mangled = f"_{base.__name__.lstrip('_')}__"  # what Python makes of an attribute that begins with two
         for attribute in vars(base).get("__annotations__", {}):
@@ -224,7 +224,13 @@ def _require_names(path: str, contract: type[Contract]) -> None:
                     else _own_name(path, name)
                 )
     seen: dict[str, str] = {}
-    for name in schema_of(contract).columns:
+    for name, column in schema_of(contract).columns.items():
+        way_out = _unstorable(column.dtype.type)
+        if way_out is not None:
+            raise PlatformError(
+                f"The contract {path!r} has the column {name} of type {column.dtype.type}, which the lakehouse does "
+                f"not store. {way_out}"
+            )
         other = seen.setdefault(name.lower(), name)
         if (
             name.startswith("__")
@@ -238,6 +244,25 @@ def _require_names(path: str, contract: type[Contract]) -> None:
                 f"The contract {path!r} has the columns {other} and {name}, which differ by upper and lower case "
                 "only: the lakehouse takes them for one. Give one another name, and rename it in the staging function."
             )
+
+
+def _unstorable(dtype: pl.DataType) -> str | None:
+    """What to do instead of a type that the lakehouse does not store as it is; None if it does."""
+    if isinstance(dtype, pl.Struct):
+        return next((found for field in dtype.fields if (found := _unstorable(cast(pl.DataType, field.dtype)))), None)
+    if isinstance(dtype, pl.List):
+        return _unstorable(cast(pl.DataType, dtype.inner))
+    if isinstance(dtype, pl.Array):
+        return f"Declare it pl.List({dtype.inner})."
+    if dtype in (pl.Int128, pl.UInt128):
+        return "Declare it pl.Decimal(38, 0)."
+    if dtype == pl.Duration:
+        return 'Declare it a number and name its unit (`unit="s"`), or keep it as text.'
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns" and dtype.time_zone is not None:
+        return "Declare it Instant, which is to the microsecond, or keep the nanoseconds in a column of their own."
+    if dtype in (pl.Null, pl.Object, pl.Unknown):
+        return "Declare it the type that its values have."
+    return None
 
 
 def _own_name(path: str, name: str) -> str:

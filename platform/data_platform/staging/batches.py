@@ -7,6 +7,8 @@ the key matters; truncates, which hold nothing but their place in the log.
 from collections.abc import Iterator, Sequence
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_platform.contracts.audit import REASONS, Audited, ContractError, Known, audit, audit_keys
 from data_platform.contracts.contract import Column
@@ -19,6 +21,9 @@ from data_platform.staging.recipe import OPERATION, Recipe
 
 BATCH_ROWS = 250_000
 
+MIDNIGHT = 86_400_000_000
+"""The time of day 24:00:00, in microseconds."""
+
 VERSIONS, DELETE, TRUNCATE = ("insert", "update"), "delete", "truncate"
 """The operations of a log of changes."""
 
@@ -26,11 +31,24 @@ VERSIONS, DELETE, TRUNCATE = ("insert", "update"), "delete", "truncate"
 def raw_batches(
     lake: Lakehouse, raw: Table, condition: str, parameters: Sequence[object] = ()
 ) -> Iterator[pl.DataFrame]:
-    """Raw rows that meet a condition, in frames of bounded size."""
+    """Raw rows that meet a condition, in frames of bounded size. Times of day are text in a frame that has MIDNIGHT."""
     reader = lake.duplicate().connection.execute(f"SELECT * FROM {raw.sql} WHERE {condition}", list(parameters))
     for batch in reader.to_arrow_reader(BATCH_ROWS):
         if batch.num_rows:
-            yield pl.DataFrame(pl.from_arrow(batch))
+            yield pl.DataFrame(pl.from_arrow(_with_midnight(batch)))
+
+
+def _with_midnight(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Polars has no 24:00:00 and would make it null: then nobody would know what was there."""
+    for place, field in enumerate(batch.schema):
+        if not pa.types.is_time64(field.type):
+            continue
+        late = pc.equal(batch.column(place).cast(pa.int64()), MIDNIGHT)
+        if pc.any(late).as_py():
+            earlier = pc.if_else(late, None, batch.column(place)).cast(pa.string())
+            text = pc.if_else(late, "24:00:00", earlier)
+            batch = batch.set_column(place, pa.field(field.name, pa.string()), text)
+    return batch
 
 
 def stage_batch(raw: pl.DataFrame, recipe: Recipe, known: Known | None) -> Audited:

@@ -193,7 +193,8 @@ def _first_of_each_reason(entries: pl.DataFrame) -> pl.DataFrame:
 def _arrow(plan: Plan, parts: Sequence[Audited], *, applied: bool = False) -> Iterator[pa.RecordBatch]:
     for part in parts:
         rows = part.good.with_columns(pl.lit(applied).alias(APPLIED)) if plan.recipe.changes else part.good
-        yield from rows.select(plan.schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+        table = rows.select(plan.schema.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+        yield from (table if table.schema == plan.schema else table.cast(plan.schema)).to_batches()
 
 
 def _later_removals(plan: Plan, first: int) -> Iterator[pl.DataFrame]:

@@ -173,7 +173,19 @@ def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
     schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     if VERSION in recipe.carried:
         schema = schema.append(pa.field(VERSION, _version_type(lake, recipe)))
-    return schema.append(pa.field(APPLIED, pa.bool_())) if recipe.changes else schema
+    schema = schema.append(pa.field(APPLIED, pa.bool_())) if recipe.changes else schema
+    return pa.schema([one.with_type(_in_microseconds(one.type)) for one in schema])
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """Times of day to the microsecond: those of Polars are to the nanosecond, which DuckLake has no column for."""
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_in_microseconds(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([one.with_type(_in_microseconds(one.type)) for one in kind])
+    return kind
 
 
 def ordered_as_text(column: str, where: str) -> str:

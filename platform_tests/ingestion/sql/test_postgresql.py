@@ -282,6 +282,18 @@ def test_a_numeric_that_is_not_a_number_is_refused_where_it_is_declared_a_decima
     assert rows(read_all(source(postgres_url, t=table(columns=["loose"])), "t")) == [{"loose": "NaN"}]
 
 
+@pytest.mark.parametrize("declared", ["timestamp", "timestamptz"])
+def test_a_time_that_the_lakehouse_has_no_place_for_is_refused_by_name(postgres_url: str, declared: str) -> None:
+    run(
+        postgres_url,
+        f"create table t (id int, ends {declared})",
+        "insert into t values (1, '294276-12-31 23:59:59.999999'), (2, 'infinity'), (3, '4713-01-01 BC')",
+    )
+    assert "Column ends holds a time after the year 294246" in refusal(postgres_url)
+    run(postgres_url, "delete from t where id = 1")
+    assert read_all(source(postgres_url, t=table()), "t")[0].rows.num_rows == 2
+
+
 def test_any_name_can_be_read(postgres_url: str) -> None:
     run(
         postgres_url,

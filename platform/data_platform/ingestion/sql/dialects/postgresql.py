@@ -89,6 +89,9 @@ INFINITE = {
     -(2**63) + EPOCH: -(2**63) + 1,
 }
 """What the driver makes of `infinity` and `-infinity`, and the value that DuckDB knows them by."""
+EARLIEST = -211_813_488_000_000_000 + EPOCH
+"""The first timestamp that PostgreSQL knows, 4713 BC."""
+
 INFINITE_DATES = {(2**31 - 1 + 10_957) - 2**32: 2**31 - 1, -(2**31) + 10_957: -(2**31) + 1}
 
 
@@ -273,10 +276,23 @@ def _array(array: pa.Array, field: pa.Field) -> pa.Array:
                 "Leave the column out with `columns`, or cast it to text in a view of the source."
             ) from None
     if pa.types.is_timestamp(field.type):
-        return _replaced(array.cast(pa.int64()), INFINITE).cast(field.type)
+        numbers = _replaced(array.cast(pa.int64()), INFINITE)
+        _require_earlier(field.name, numbers)
+        return numbers.cast(field.type)
     if pa.types.is_date32(field.type):
         return _replaced(array.cast(pa.int32()), INFINITE_DATES).cast(field.type)
     return array.cast(field.type)
+
+
+def _require_earlier(name: str, numbers: pa.Array) -> None:
+    """Raise PlatformError if a timestamp is of the last thirty years that PostgreSQL knows: the driver makes one before
+    the first of it."""
+    finite = pc.and_(pc.less(numbers, EARLIEST), pc.greater(numbers, min(INFINITE.values())))
+    if pc.any(finite).as_py():
+        raise PlatformError(
+            f"Column {name} holds a time after the year 294246, which the lakehouse has no place for. Correct it, "
+            "leave the column out with `columns`, or cast it to text in a view of the source."
+        )
 
 
 def _replaced(array: pa.Array, values: dict[int, int]) -> pa.Array:
