@@ -240,7 +240,7 @@ def test_a_column_spelt_in_another_case_is_the_same_column(lake: Lakehouse) -> N
 def test_a_column_whose_name_clashes_is_refused_before_anything_is_written(
     lake: Lakehouse, settings: Settings, name: str
 ) -> None:
-    with pytest.raises(PlatformError, match=rf"shop/orders has a column {name}"):
+    with pytest.raises(PlatformError, match=rf"shop/orders has .* {name},"):
         typed(lake, 1, **{"a": pa.array(["1"]), name: pa.array(["2"])})
     assert not data_files(settings)
 

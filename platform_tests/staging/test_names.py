@@ -156,8 +156,8 @@ def test_a_column_that_ducklake_calls_its_own_may_come_later(lake: Lakehouse) ->
         *(([name], "a name that the platform uses itself") for name in ("_load_id", "_ROW", "_loaded_at", "_order")),
         ([""], "a column without a name"),
         (["a\0b"], r"named 'a\\x00b', which holds a NUL character"),
-        (["Name", "NAME"], "and a column Name"),
-        (["ID"], "and a column id"),
+        (["Name", "NAME"], "the columns Name and NAME, which differ by upper and lower case only"),
+        (["ID"], "the columns id and ID, which differ by upper and lower case only"),
     ],
 )
 def test_other_names_are_refused_before_anything_is_written(lake: Lakehouse, names: list[str], message: str) -> None:
@@ -165,6 +165,15 @@ def test_other_names_are_refused_before_anything_is_written(lake: Lakehouse, nam
         load(lake, rows_of(names, (1, 1)), "1", "id")
     assert "Nothing was loaded" in str(caught.value)
     assert query(lake, "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'raw_shop'") == [(0,)]
+
+
+@ON_SQLITE
+def test_one_column_may_be_spelt_in_several_ways_as_long_as_a_row_has_it_once(lake: Lakehouse) -> None:
+    rows = {"id": ["1", "2", "3"], "Name": ["a", None, None], "NAME": [None, "b", None]}
+    load(lake, pa.table(rows), "1", "id")
+    load(lake, pa.table({"ID": ["4", "5"], "name": ["d", None], "Name": [None, "e"]}), "2", "id")
+    found = query(lake, "SELECT id, Name FROM raw_shop.orders ORDER BY id")
+    assert found == [("1", "a"), ("2", "b"), ("3", None), ("4", "d"), ("5", "e")]
 
 
 def test_every_column_that_staging_adds_is_one_that_no_contract_may_have() -> None:

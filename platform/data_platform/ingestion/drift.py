@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
@@ -75,9 +76,10 @@ class Columns:
         self.settled = {column: kind for column, kind in self.before.items() if column not in LOAD_COLUMNS}
 
     def named(self, rows: pa.Table) -> pa.Table:
-        """The rows with their columns spelt as they are stored. Raises PlatformError for names that clash."""
+        """The rows with their columns spelt as they are stored. Columns whose names differ by case only are one, as
+        long as no row has a value in several. Raises PlatformError for names that clash."""
         stored = {column.lower(): column for column in (*self.settled, *sorted(self.seen))}
-        names: dict[str, str] = {}
+        spellings: dict[str, list[str]] = {}
         for column in rows.column_names:
             lower = column.lower()
             if not column or "\0" in column:
@@ -86,18 +88,29 @@ class Columns:
                     f"{self.label} has a column {what}: the lakehouse has none such. Nothing was loaded. Name it in "
                     "the file, or in a view of the source."
                 )
-            if lower in LOAD_COLUMNS or lower in names:
-                other = (
-                    "a name that the platform uses itself" if lower in LOAD_COLUMNS else f"and a column {names[lower]}"
-                )
+            if lower in LOAD_COLUMNS:
                 raise PlatformError(
-                    f"{self.label} has a column {column}, {other}. Nothing was loaded. Leave it out with `columns`, or "
-                    "rename it in a view of the source."
+                    f"{self.label} has a column {column}, a name that the platform uses itself. Nothing was loaded. "
+                    "Leave it out with `columns`, or rename it in the file or in a view of the source."
                 )
-            names[lower] = stored.get(lower, column)
-        if list(names.values()) == rows.column_names:
+            spellings.setdefault(lower, []).append(column)
+        names = {stored.get(lower, columns[0]): columns for lower, columns in spellings.items()}
+        if list(names) == rows.column_names:
             return rows
-        return rows.rename_columns(list(names.values()))
+        return pa.table({name: self._as_one(rows, columns) for name, columns in names.items()})
+
+    def _as_one(self, rows: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:
+        """Columns whose names differ by case only, as one."""
+        first, *others = (rows[column] for column in columns)
+        for other in others:
+            if other.type != first.type or pc.any(pc.and_(pc.is_valid(first), pc.is_valid(other))).as_py():
+                raise PlatformError(
+                    f"{self.label} has the columns {' and '.join(columns)}, which differ by upper and lower case only "
+                    "and hold values in the same rows: the lakehouse takes them for one. Nothing was loaded. Leave one "
+                    "out with `columns`, or rename it in the file or in a view of the source."
+                )
+            first = pc.coalesce(first, other)
+        return first
 
     def require_masked(self, columns: Sequence[str], wanted: Sequence[str]) -> None:
         """Raise PlatformError if a column that is to be masked is missing and may have come in the clear under another
