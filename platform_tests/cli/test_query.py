@@ -41,6 +41,75 @@ def test_nothing_can_be_written(dp: Dp, looking: Path, statement: str) -> None:
     assert "read-only" in done.stderr
 
 
+@pytest.mark.parametrize("statement", ["delete from raw_shop.orders", "drop table staged_shop.orders"])
+def test_nothing_can_be_written_without_restrictions_either(dp: Dp, looking: Path, statement: str) -> None:
+    done = dp("sql", "--unrestricted", statement)
+    assert done.exit_code == 1
+    assert "read-only" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("from read_text('{file}')", "file system operations are disabled"),
+        ("from read_csv('{file}')", "file system operations are disabled"),
+        ("from '{file}'", "file system operations are disabled"),
+        ("from glob('{file}*')", "file system operations are disabled"),
+        ("explain analyze from read_text('{file}')", "file system operations are disabled"),
+        ("copy staged_shop.orders to '{file}'", "not a COPY"),
+        ("attach '{file}' as other", "not an ATTACH"),
+        ("attach ':memory:' as other", "not an ATTACH"),
+        ("set enable_external_access = true", "not a SET"),
+        ("install spatial", "not a LOAD"),
+        ("load spatial", "not a LOAD"),
+        ("create temp table t as select 1", "not a CREATE"),
+        ("select 1; select 2", "2 statements"),
+        ("create type t as enum ('a'); select 1", "2 statements"),
+        ("from sqlite_scan('{file}', 'orders')", "calls sqlite_scan"),
+        ("select * from SQLite_Scan /* ( */ ('{file}', 'orders')", "calls sqlite_scan"),
+        ("from \"sqlite_scan\" -- (\n ('{file}', 'orders')", "calls sqlite_scan"),
+        ("from query('from sqlite_' || 'scan(1, 2)')", "calls query"),
+        ("select 'é', * from postgres_execute('lake', 'drop table orders')", "calls postgres_execute"),
+        ("from ducklake_cleanup_old_files('lake', cleanup_all => true)", "calls ducklake_cleanup_old_files"),
+        ("from ducklake_expire_snapshots('lake', older_than => now())", "calls ducklake_expire_snapshots"),
+    ],
+)
+def test_a_query_reaches_nothing_but_the_lakehouse_unless_that_is_asked_for(
+    dp: Dp, looking: Path, tmp_path: Path, query: str, reason: str
+) -> None:
+    file = tmp_path / "file.csv"
+    file.write_text("a\n1\n")
+    done = dp("sql", query.replace("{file}", str(file)))
+    assert done.exit_code == 1
+    assert reason in done.stderr
+    assert file.read_text() == "a\n1\n"
+
+
+def test_without_restrictions_files_can_be_read(dp: Dp, looking: Path, tmp_path: Path) -> None:
+    (tmp_path / "rates.csv").write_text("a\n1\n")
+    done = dp("sql", "--unrestricted", f"from '{tmp_path / 'rates.csv'}'", "-f", "json")
+    assert json.loads(done.stdout) == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "describe staged_shop.orders",
+        "summarize staged_shop.orders",
+        "show all tables",
+        "explain analyze from staged_shop.orders",
+        "pivot staged_shop.orders on status using count(*);",
+        "from ducklake_snapshots('lake')",
+        "select 'sqlite_scan(1)' as query, 1 as sqlite_scan -- sqlite_scan(",
+        "with query as (select 1) select count(*) from query where (1 = 1)",
+        "select i, s from (select range as i, repeat(range::varchar, 100) as s from range(300000)) order by s limit 1",
+    ],
+)
+def test_whatever_reads_the_lakehouse_is_a_query(dp: Dp, looking: Path, query: str) -> None:
+    done = dp("sql", query)
+    assert done.exit_code == 0, done.stderr
+
+
 def test_a_query_is_read_from_stdin(dp: Dp, looking: Path) -> None:
     done = dp("sql", "-", "--format", "json", text="select count(*) as n from staged_shop.orders")
     assert json.loads(done.stdout) == [{"n": GOOD}]

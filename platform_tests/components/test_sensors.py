@@ -64,7 +64,7 @@ def test_a_run_that_someone_started_by_hand_is_not_doubled(shop: Shop) -> None:
     assert shop.tick("shop_sensor") == "orders: a run is under way. products: a run is under way."
 
 
-def test_a_run_whose_process_was_killed_holds_up_its_source_for_an_hour_at_most(
+def test_a_run_without_a_sign_of_life_from_elsewhere_holds_up_its_source_for_an_hour_at_most(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way(shop, shop.tick("shop_sensor"))

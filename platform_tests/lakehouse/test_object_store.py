@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
@@ -14,6 +15,7 @@ from platform_tests.modelling.project import SALES, small_project
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import object_store_secret, open_lakehouse
+from data_platform.lakehouse.guard import restrict
 from data_platform.lakehouse.history import read_table
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import ObjectStore, Settings
@@ -47,7 +49,10 @@ def test_rows_are_loaded_staged_and_maintained_on_an_object_store(on_s3: Setting
         found = lake.connection.execute("SELECT key, side, number FROM staged_growing.entries ORDER BY ALL").fetchall()
         assert found == workers.expected_staged(60)
     with open_lakehouse(on_s3, read_only=True) as lake:
+        restrict(lake)
         assert read_table(lake, "raw/growing/entries").aggregate("count(*)").fetchone() == (120,)
+        with pytest.raises(duckdb.Error, match="file system operations are disabled"):
+            lake.connection.execute("FROM read_text('s3://elsewhere/file')")
     assert not (tmp_path / "data").exists()
 
 

@@ -21,7 +21,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.settings import Settings, settings_from_environment
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 from data_platform.modelling.build import ModelResult, build_and_publish
 
 PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
@@ -92,7 +92,7 @@ class Lake:
         manifest = dbt.manifest(project, self.settings)
         with open_lakehouse(self.settings) as lake:
             results = build_and_publish(
-                lake, project, manifest, {}, selected or dbt.models(manifest), run_id="r", full_refresh=full_refresh
+                lake, project, manifest, {}, selected or lineage.models(manifest), run_id="r", full_refresh=full_refresh
             )
         return {result.model: result for result in results}
 

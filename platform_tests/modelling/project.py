@@ -12,7 +12,7 @@ from data_platform.contracts import Contract
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 from data_platform.modelling.build import ModelResult, build_and_publish
 
 PROJECT = """
@@ -72,7 +72,7 @@ class SmallProject:
                 project,
                 manifest,
                 contracts or {},
-                selected or dbt.models(manifest),
+                selected or lineage.models(manifest),
                 run_id=run_id,
                 full_refresh=full_refresh,
             )

@@ -9,7 +9,7 @@ from platform_tests.components.models_shop import MODELS, PROJECT, SOURCES, copy
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_the_manifest_is_parsed_once_for_each_content_of_the_project(
     project: dbt.Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = dbt.manifest(project, settings)
-    assert set(dbt.models(first)) == {"fct_order", "mart_sales", "dim_pallet"}
-    assert dbt.in_order(first, ["mart_sales", "fct_order"]) == ["fct_order", "mart_sales"]
-    assert dbt.staged_ancestors(first)["mart_sales"] == ["shop/orders"]
+    assert set(lineage.models(first)) == {"fct_order", "mart_sales", "dim_pallet"}
+    assert lineage.in_order(first, ["mart_sales", "fct_order"]) == ["fct_order", "mart_sales"]
+    assert lineage.staged_ancestors(first)["mart_sales"] == ["shop/orders"]
     parsed = []
     invoke = dbt.invoke
 
@@ -56,7 +56,7 @@ def test_the_manifest_is_parsed_once_for_each_content_of_the_project(
     new = project.folder / "models" / "dim_other.sql"
     new.write_text("select 1 as one")
     os.utime(new, (0, 0))
-    assert set(dbt.models(dbt.manifest(project, settings))) == {"fct_order", "mart_sales", "dim_other"}
+    assert set(lineage.models(dbt.manifest(project, settings))) == {"fct_order", "mart_sales", "dim_other"}
     assert len(parsed) == 1
     assert not list(project.folder.glob("target"))
     assert len(list(project.target.glob("manifest-*.json"))) == 1

@@ -124,6 +124,9 @@ def test_columns_that_change_are_handled_as_on_schema_change_says(small: SmallPr
     query = incremental("select 2::bigint as number, 'x' as more", on_schema_change="append_new_columns")
     assert small.publish("growing", query) == [(1, "a", None), (2, None, "x")]
     assert small.columns("growing") == {"number": "INTEGER", "letter": "VARCHAR", "more": "VARCHAR"}
+    # Names that differ by their case alone are one column.
+    query = incremental("select 3 as \"Number\", 'c' as LETTER, 'y' as more", on_schema_change="append_new_columns")
+    assert small.publish("growing", query) == [(1, "a", None), (2, None, "x"), (3, "c", "y")]
 
 
 KEPT = {

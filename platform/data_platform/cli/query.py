@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_platform.cli.show import Format, query_errors, write_rows
+from data_platform.cli.show import Format, partial_file, query_errors, write_rows
 from data_platform.errors import PlatformError
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="table (for the screen), csv, json or parquet.")]
@@ -21,19 +21,29 @@ def sql(
     form: FormatOption = Format.table,
     output: OutputOption = None,
     limit: LimitOption = None,
+    unrestricted: Annotated[
+        bool,
+        typer.Option("--unrestricted", help="Let it read and write files and other databases; the lakehouse stays."),
+    ] = False,
 ) -> None:
-    """Run SQL on the lakehouse, read-only.
+    """Query the lakehouse. Nothing is written, and nothing else is read.
 
     Its schemas are raw_<source>, staged_<source>, quarantine_<source>, modelled and platform (the ledger).
     """
     from data_platform.lakehouse.connect import open_lakehouse
+    from data_platform.lakehouse.guard import require_query, restrict
     from data_platform.lakehouse.history import run_query
     from data_platform.lakehouse.settings import settings_from_environment
 
     text = sys.stdin.read() if query == "-" else query
     if not text.strip():
         raise PlatformError('There is no query. Give one, such as dp sql "from modelled.mart_punctuality limit 10".')
-    with open_lakehouse(settings_from_environment(), read_only=True) as lake:
+    if not unrestricted:
+        require_query(text)
+    settings = settings_from_environment()
+    with open_lakehouse(settings, read_only=True) as lake:
+        if not unrestricted:
+            restrict(lake, partial_file(settings, output))
         result = run_query(lake, text)
         if result is None:
             print("Done; the statement has no result.", file=sys.stderr)

@@ -39,7 +39,7 @@ def run(
     import dagster as dg
 
     from data_platform.cli.instance import prepare_dagster_home
-    from data_platform.components.execution import errors, executable_keys, execute, in_runs, op_names, select
+    from data_platform.components.execution import errors, executable_keys, execute, holders, in_runs, op_names, select
     from data_platform.components.workspace import load_platform
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
@@ -67,6 +67,8 @@ def run(
                     config[ops[key]] = {"rebuild": rebuild, "first_load": first_load, "last_load": last_load}
 
             def shown(outcome: Any, task: Any = task) -> None:
+                if outcome.pool:
+                    console.print(waiting(outcome, holders(instance, outcome.pool)), highlight=False)
                 bar.update(
                     task,
                     doing=outcome.name,
@@ -83,6 +85,12 @@ def run(
             console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def waiting(outcome: Any, runs: list[str]) -> str:
+    """What an asset waits for that cannot begin."""
+    held = f", held by run {', '.join(run.split('-')[0] for run in runs)}" if runs else ""
+    return f"{outcome.name} waits for a slot of pool {outcome.pool}{held}."
 
 
 def load_range(text: str | None) -> tuple[int, int]:

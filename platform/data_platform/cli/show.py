@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from data_platform.lakehouse.connect import Lakehouse
+    from data_platform.lakehouse.settings import Settings
 
 
 class Format(StrEnum):
@@ -106,13 +107,12 @@ def write_rows(
         with query_errors():
             print_table(relation, limit or TABLE_ROWS)
         return
-    folder = output.parent if output is not None else lake.settings.spool
-    if not folder.is_dir():
-        raise PlatformError(f"The folder {folder} does not exist: create it, or write the result elsewhere.")
-    partial = folder / f".dp-{os.getpid()}.part"
+    partial = partial_file(lake.settings, output)
+    if not partial.parent.is_dir():
+        raise PlatformError(f"The folder {partial.parent} does not exist: create it, or write the result elsewhere.")
     try:
         with query_errors():
-            copy_rows(lake, relation, form, partial, limit)
+            copy_rows(relation, form, partial, limit)
         if output is not None:
             partial.replace(output)
         else:
@@ -127,15 +127,18 @@ def write_rows(
         partial.unlink(missing_ok=True)
 
 
-def copy_rows(
-    lake: "Lakehouse", relation: "duckdb.DuckDBPyRelation", form: Format, file: Path, limit: int | None
-) -> None:
+def partial_file(settings: "Settings", output: Path | None) -> Path:
+    """Where this process writes a result, before it is put in its place or on the screen."""
+    folder = output.parent if output is not None else settings.spool
+    return folder / f".dp-{os.getpid()}.part"
+
+
+def copy_rows(relation: "duckdb.DuckDBPyRelation", form: Format, file: Path, limit: int | None) -> None:
     """Have DuckDB write the rows of a query to a file."""
     from data_platform.lakehouse.sql import literal
 
-    rows = relation if limit is None else relation.limit(limit)  # noqa: F841 - DuckDB finds it by its name
-    lake.connection.execute("SET python_enable_replacements = true")
-    lake.connection.execute(f"COPY (SELECT * FROM rows) TO {literal(str(file))} ({COPY_OPTIONS[form]})")
+    rows = relation if limit is None else relation.limit(limit)
+    rows.query("rows", f"COPY (SELECT * FROM rows) TO {literal(str(file))} ({COPY_OPTIONS[form]})")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import dagster as dg
 
 from data_platform.components.keys import model_key, staged_key
 from data_platform.lakehouse.tables import MODELLED
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 
 COLUMNS = "dagster/column_schema"
 
@@ -50,8 +50,8 @@ def _made(manifest: Mapping[str, Any]) -> Sequence[dg.AssetSpec]:
                 return model_key(name)
             schema = dbt_resource_props["schema"]
             # What is not staged, such as the ledger, is no asset of ours; the key says where it lies.
-            own = schema.startswith(dbt.STAGED)
-            return staged_key(schema.removeprefix(dbt.STAGED), name) if own else dg.AssetKey([schema, name])
+            own = schema.startswith(lineage.STAGED)
+            return staged_key(schema.removeprefix(lineage.STAGED), name) if own else dg.AssetKey([schema, name])
 
     return build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=Translator())
 

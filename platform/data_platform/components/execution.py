@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.keys import CHECK
+from data_platform.components.liveness import hold, watching
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
 
@@ -19,7 +20,8 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass
 class Outcome:
-    """What became of one asset in a run. `figures` is its materialisation's metadata by name."""
+    """What became of one asset in a run. `figures` is its materialisation's metadata by name; `pool` is the one for a
+    slot of which it waits, while it does."""
 
     key: dg.AssetKey
     state: str = "waiting"
@@ -28,6 +30,7 @@ class Outcome:
     check_passed: bool | None = None
     verdict: str = ""
     error: str = ""
+    pool: str = ""
 
     @property
     def name(self) -> str:
@@ -100,14 +103,19 @@ def execute(
     instance.add_event_listener(run_id, on_event)
     job = definitions.resolve_implicit_global_asset_job_def()
     run_config = {**QUIET, **({"ops": {op: {"config": dict(given)} for op, given in config.items()}} if config else {})}
-    result = job.execute_in_process(
-        run_config=run_config,
-        instance=instance,
-        asset_selection=list(keys),
-        tags=dict(tags or {}),
-        run_id=run_id,
-        raise_on_error=False,
-    )
+    release = hold(instance, run_id)
+    try:
+        with watching(instance):
+            result = job.execute_in_process(
+                run_config=run_config,
+                instance=instance,
+                asset_selection=list(keys),
+                tags=dict(tags or {}),
+                run_id=run_id,
+                raise_on_error=False,
+            )
+    finally:
+        release()
     for outcome in outcomes.values():
         if outcome.state in ("waiting", "running"):
             outcome.state = "skipped" if not result.success else "done"
@@ -119,8 +127,11 @@ def _take(
 ) -> list[Outcome]:
     """Note what an event says; the outcomes that it changed."""
     kind = event.event_type
+    if kind == dg.DagsterEventType.ENGINE_EVENT and event.step_key is not None:
+        pool = event.engine_event_data.metadata.get("pool")
+        return _set(_of_step(event, outcomes, ops), pool=pool.value) if pool is not None else []
     if kind == dg.DagsterEventType.STEP_START:
-        return _set(_of_step(event, outcomes, ops), state="running")
+        return _set(_of_step(event, outcomes, ops), state="running", pool="")
     if (
         kind == dg.DagsterEventType.ASSET_MATERIALIZATION
         and event.asset_key is not None
@@ -159,6 +170,11 @@ def _of_step(
 ) -> list[Outcome]:
     """The assets of the step that an event is about: one of a source, those that share a reading, or all models."""
     return [outcome for outcome in outcomes.values() if ops.get(outcome.key) == event.step_key]
+
+
+def holders(instance: dg.DagsterInstance, pool: str) -> list[str]:
+    """The ids of the runs that hold the slots of a pool."""
+    return sorted(instance.event_log_storage.get_concurrency_info(pool).active_run_ids)
 
 
 def errors(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:

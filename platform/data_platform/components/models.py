@@ -27,7 +27,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 from data_platform.modelling.build import ModelResult, build_and_publish
 from data_platform.options import Duration, Options
 
@@ -61,7 +61,7 @@ class DbtModels(PlatformComponent):
         settings = environment.settings
         project = dbt.project_at((folder / self.options.project).resolve(), settings)
         manifest = dbt.manifest(project, settings)
-        contracts = dbt.contracts_of(self.options.contracts, dbt.models(manifest))
+        contracts = dbt.contracts_of(self.options.contracts, lineage.models(manifest))
         assets = modelled_assets(project, manifest, contracts)
         job = dg.define_asset_job(
             "build_models", dg.AssetSelection.assets(assets), description="Build, audit and publish all models."
@@ -161,8 +161,8 @@ def _checked(result: ModelResult) -> dg.AssetCheckResult:
 
 def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Settings) -> dg.SensorDefinition:
     """Asks for the models whose staged tables moved since they were published: lineage decides which."""
-    ancestors = dbt.staged_ancestors(manifest)
-    direct = dbt.parents(manifest)
+    ancestors = lineage.staged_ancestors(manifest)
+    direct = lineage.parents(manifest)
 
     @dg.sensor(
         name=SENSOR,
@@ -190,7 +190,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Set
     return probe
 
 
-def with_stale_parents(model: str, stale: Collection[str], direct: Mapping[str, dbt.Parents]) -> list[str]:
+def with_stale_parents(model: str, stale: Collection[str], direct: Mapping[str, lineage.Parents]) -> list[str]:
     """A model and what it is built from that is stale as well: built by itself it would be behind at once."""
     found = [model]
     for one in found:

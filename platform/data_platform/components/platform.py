@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from data_platform.components.audits import audit_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent
+from data_platform.components.liveness import watched
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
 from data_platform.components.resource import LakehouseResource
@@ -39,15 +40,15 @@ def platform_definitions(
     """
     environment = Environment(settings or settings_from_environment(), sources or {})
     parts = [_folder_definitions(folder, environment) for folder in folders(package)]
-    multiprocess = environment.settings.executor == "multiprocess"
+    # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
+    executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
     return dg.Definitions.merge(
         *parts,
         maintenance_definitions(parts),
         audit_definitions(parts),
-        # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
         dg.Definitions(
             resources={"lakehouse": LakehouseResource.at(settings)},
-            executor=dg.multiprocess_executor if multiprocess else dg.in_process_executor,
+            executor=watched(executor[environment.settings.executor]),
         ),
     )
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from data_platform.components.keys import raw_key, staged_key
+from data_platform.components.liveness import end_dead_runs, running
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Probe
@@ -224,17 +225,23 @@ def remaining_wait(ended: Sequence[datetime], every: timedelta, now: datetime) -
 def assets_under_way(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
     """The assets that runs under way are about, whoever asked for them.
 
-    A process that was killed leaves its run under way for ever. One without a sign of life for as long as the longest
-    wait is passed over; should it live after all, the ledger keeps the two apart.
+    Runs of this machine whose process died are ended first. One that is executed elsewhere, and gave no sign of life
+    for as long as the longest wait, is passed over; should it live after all, the ledger keeps the two apart.
     """
+    end_dead_runs(instance)
+    alive = running(instance)
     assets: set[dg.AssetKey] = set()
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNDER_WAY)):
         run = record.dagster_run
-        latest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-        alive = max([record.update_timestamp.timestamp(), *(entry.timestamp for entry in latest)])
-        if datetime.now(UTC).timestamp() - alive < MAX_WAIT.total_seconds():
+        if run.run_id in alive or _gave_a_sign(instance, record):
             assets |= _assets_of(instance, run)
     return assets
+
+
+def _gave_a_sign(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    latest = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
+    last = max([record.update_timestamp.timestamp(), *(entry.timestamp for entry in latest)])
+    return datetime.now(UTC).timestamp() - last < MAX_WAIT.total_seconds()
 
 
 def _assets_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:

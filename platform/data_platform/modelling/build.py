@@ -22,7 +22,7 @@ from data_platform.lakehouse.publish import Change, publish
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import MODELLED
 from data_platform.lakehouse.transaction import CommitError, commit, discard
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 from data_platform.modelling.landing import Landing
 from data_platform.modelling.pin import MEMORY, Pin, open_pinned, pinned, show
 from data_platform.modelling.views import replace_views
@@ -71,19 +71,21 @@ def build_and_publish(
     """
     ledger.ensure_ledger(lake)
     replace_views(lake)
-    selected = dbt.in_order(manifest, selected)
+    selected = lineage.in_order(manifest, selected)
     flags = ["--full-refresh"] if full_refresh else []
     with pinned(lake) as pin, open_pinned(pin) as reader, _discarded(lake, pin) as keep:
         snapshot = current_snapshot(reader.connection)
         steps = ledger.staged_steps(reader)
         _require_staged(manifest, selected, steps)
         _require_published(reader, manifest, selected)
-        arguments = [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected]
+        about = lineage.tested_models(manifest, selected)
+        tests = [".".join(manifest["nodes"][test]["fqn"]) for test in about]
+        arguments = [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected, *tests]
         nodes = dbt.build(project, lake.settings, pin.folder, arguments, log)
         landings = pin.landings
         for landing in landings.values():
             show(reader.connection, landing.model, landing.query)
-        results = [_tested(model, manifest, nodes, selected) for model in selected]
+        results = [_tested(model, nodes, about) for model in selected]
         results = [
             _audited(reader, result, contracts.get(result.model), landings.get(result.model)) for result in results
         ]
@@ -118,7 +120,7 @@ def _discarded(lake: Lakehouse, pin: Pin) -> Iterator[list[str]]:
 
 
 def _require_staged(manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]) -> None:
-    ancestors = dbt.staged_ancestors(manifest)
+    ancestors = lineage.staged_ancestors(manifest)
     missing = sorted({table for model in selected for table in ancestors[model] if table not in steps})
     if missing:
         raise PlatformError(
@@ -129,7 +131,7 @@ def _require_staged(manifest: Mapping[str, Any], selected: Sequence[str], steps:
 
 def _require_published(reader: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
     """Models that are read but not built again are read as they are published."""
-    direct = dbt.parents(manifest)
+    direct = lineage.parents(manifest)
     published = ledger.published(reader)
     for model in selected:
         for parent in sorted(direct[model].models - set(selected)):
@@ -145,10 +147,10 @@ def taken_in(
 ) -> dict[str, dict[str, int]]:
     """The last staging step that each of the selected models, just built, took in of each staged table. A table that
     it reads through a model which was not built again is as old as that model."""
-    direct = dbt.parents(manifest)
+    direct = lineage.parents(manifest)
     published = ledger.published(reader)
     taken: dict[str, dict[str, int]] = {}
-    for model in dbt.in_order(manifest, selected):
+    for model in lineage.in_order(manifest, selected):
         own = {table: steps[table] for table in direct[model].staged}
         for parent in direct[model].models:
             for table, step in (taken[parent] if parent in taken else published[parent].built_from).items():
@@ -161,12 +163,11 @@ def _change(landing: Landing, taken: Mapping[str, int]) -> Change:
     return Change(landing.model, landing.columns, landing.rows, landing.total, taken, landing.replaces, landing.deletes)
 
 
-def _tested(
-    model: str, manifest: Mapping[str, Any], nodes: Sequence[dbt.NodeResult], selected: Sequence[str]
-) -> ModelResult:
-    """What dbt says of a model: whether it was built, and which of its tests failed."""
+def _tested(model: str, nodes: Sequence[dbt.NodeResult], about: Mapping[str, Sequence[str]]) -> ModelResult:
+    """What dbt says of a model: whether it was built, and which of its tests failed. `about` has the models of each
+    test."""
     built = [node for node in nodes if node.unique_id.split(".")[::2] == ["model", model]]
-    tests = [node for node in nodes if model in dbt.tested_models(manifest, node.unique_id, selected)]
+    tests = [node for node in nodes if model in about.get(node.unique_id, ())]
     violations = [
         Violation(
             "",

@@ -1,4 +1,4 @@
-"""dbt, run within this process, and what its manifest says. What becomes of a build is decided in `build`.
+"""dbt, run within this process. What reads what is in `lineage`, what becomes of a build is decided in `build`.
 
 All that dbt writes (target, logs, partial parse) lies below the platform's home, never in the project's folder.
 """
@@ -7,10 +7,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from importlib import import_module
 from importlib.metadata import version
 from inspect import isclass
@@ -23,6 +22,7 @@ from data_platform.contracts.contract import Contract
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings, redact_url
 from data_platform.modelling.landing import refused
+from data_platform.modelling.lineage import require_no_cycle
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -32,9 +32,6 @@ PARTIAL_PARSE = "partial_parse.msgpack"
 TEST = "LogTestResult"
 RESULTS = ("LogModelResult", "LogNodeResult", TEST)
 """dbt's events about the end of a node."""
-
-STAGED = "staged_"
-"""How the schemas of staged tables begin."""
 
 PUBLISHABLE = ("table", "incremental")
 
@@ -80,7 +77,7 @@ def manifest(project: Project, settings: Settings) -> Mapping[str, Any]:
 
     Each content has a file of its own, put in place whole: a build that rewrites dbt's own manifest, or a second
     process that parses the same project, is never met halfway. Raises PlatformError with dbt's own message if the
-    project cannot be parsed, or has a model that could not be published.
+    project cannot be parsed, or has a model that could not be published, or that reads itself.
     """
     parsed = _parsed(project, "json")
     if not parsed.exists():
@@ -95,6 +92,7 @@ def manifest(project: Project, settings: Settings) -> Mapping[str, Any]:
                 shutil.copyfile(parse.target / PARTIAL_PARSE, _parsed(project, "msgpack"))
                 parse.manifest.replace(parsed)
     loaded: Mapping[str, Any] = json.loads(parsed.read_text(encoding="utf-8"))
+    require_no_cycle(loaded)
     _require_publishable(loaded)
     return loaded
 
@@ -231,85 +229,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _built(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The id and name of each model that is a table of its own."""
-    return {
-        node_id: node["name"]
-        for node_id, node in manifest["nodes"].items()
-        if node["resource_type"] == "model" and node["config"]["materialized"] != "ephemeral"
-    }
-
-
-def models(manifest: Mapping[str, Any]) -> list[str]:
-    """The names of the project's models. An ephemeral one is part of those that read it."""
-    return list(_built(manifest).values())
-
-
-@dataclass(frozen=True)
-class Parents:
-    """What a model reads itself: other models, and staged tables (`source/table`)."""
-
-    models: frozenset[str]
-    staged: frozenset[str]
-
-
-def parents(manifest: Mapping[str, Any]) -> dict[str, Parents]:
-    """What each model reads itself. Ephemeral models are looked through, sources that are not staged left out."""
-    built = _built(manifest)
-
-    def read(node_id: str) -> tuple[set[str], set[str]]:
-        above: set[str] = set()
-        staged: set[str] = set()
-        for parent in manifest["parent_map"].get(node_id, []):
-            if parent in built:
-                above.add(built[parent])
-            elif parent in manifest["sources"]:
-                source = manifest["sources"][parent]
-                if source["schema"].startswith(STAGED):
-                    staged.add(f"{source['schema'].removeprefix(STAGED)}/{source['name']}")
-            else:
-                through = read(parent)
-                above |= through[0]
-                staged |= through[1]
-        return above, staged
-
-    found = {}
-    for node_id, name in built.items():
-        above, staged = read(node_id)
-        found[name] = Parents(frozenset(above), frozenset(staged))
-    return found
-
-
-def staged_ancestors(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The staged tables (`source/table`) that each model is built from, through other models too."""
-    direct = parents(manifest)
-    found: dict[str, set[str]] = {}
-    for model in _ordered(direct):
-        found[model] = set(direct[model].staged).union(*(found[parent] for parent in direct[model].models))
-    return {model: sorted(found[model]) for model in direct}
-
-
-def in_order(manifest: Mapping[str, Any], selected: Sequence[str]) -> list[str]:
-    """Models such that each comes after those it is built from."""
-    return [name for name in _ordered(parents(manifest)) if name in set(selected)]
-
-
-def _ordered(direct: Mapping[str, Parents]) -> Iterable[str]:
-    return TopologicalSorter({model: read.models for model, read in direct.items()}).static_order()
-
-
-def tested_models(manifest: Mapping[str, Any], unique_id: str, selected: Sequence[str]) -> list[str]:
-    """The models that a test is about: the one it is attached to, or all it reads. A test of a model that is not
-    among the selected ones ran because it reads one of them, and is then about that."""
-    node = manifest["nodes"].get(unique_id)
-    if node is None or node["resource_type"] != "test":
-        return []
-    attached = node.get("attached_node")
-    names = _built(manifest)
-    read = [names[one] for one in node["depends_on"]["nodes"] if one in names]
-    return [names[attached]] if names.get(attached) in selected else read
 
 
 def contracts_of(module: str, names: Sequence[str]) -> dict[str, type[Contract]]:

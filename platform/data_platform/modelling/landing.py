@@ -221,12 +221,15 @@ def _increment(lake: Lakehouse, pin: Pin, want: Wanted, found: Mapping[str, str]
 def _reconciled(want: Wanted, published: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
     """The columns of the table after an increment: new values take the types of the published table. Raises
     PlatformError where the columns differ and the model says that they may not."""
-    added = {name: kind for name, kind in found.items() if name not in published}
-    removed = [name for name in published if name not in found]
+    # The lakehouse tells names apart by their letters, not by their case, and keeps the case that came first.
+    have = {name.lower(): name for name in published}
+    given = {have.get(name.lower(), name): kind for name, kind in found.items()}
+    added = {name: kind for name, kind in given.items() if name not in published}
+    removed = [name for name in published if name not in given]
     changes = [f"{name} is new" for name in added] + [f"{name} is gone" for name in removed]
     changes += [
         f"{name} was {published[name]} and is {kind}"
-        for name, kind in found.items()
+        for name, kind in given.items()
         if published.get(name, kind) != kind
     ]
     anew = "Build it anew with full_refresh (in the launchpad of the models)"

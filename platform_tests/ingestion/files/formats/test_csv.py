@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.formats import Csv, Parsed, Reject, csv, read, text
+from data_platform.ingestion.files.formats import Csv, Parsed, Reject, read, text
+from data_platform.ingestion.files.formats.csv import blocks, reader, strict
 
 Rows = list[tuple[str, ...]]
 
@@ -145,7 +146,7 @@ def test_what_pythons_csv_writes_comes_back_whole_and_by_the_fast_path(
         raise AssertionError("well-formed text should not need the careful path")
 
     monkeypatch.setattr(text, "SMALL", 0)
-    monkeypatch.setattr(csv, "_careful", unexpected)
+    monkeypatch.setattr(reader, "parse_strictly", unexpected)
     out = io.StringIO(newline="")
     writer = python_csv.writer(out, lineterminator=ending)
     writer.writerow(["x", "y", "z"])
@@ -181,7 +182,7 @@ def test_records_that_break_the_rules_are_set_aside_with_line_text_and_reason_an
 
 def test_wrong_field_counts_do_not_need_the_careful_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "SMALL", 0)
-    monkeypatch.delattr(csv, "_careful")
+    monkeypatch.delattr(reader, "parse_strictly")
     _, lines, rows, rejects = parse(b'x,y\n1,2\n3\n"4\n",5\n"6\n\n",7,8\n9,10\n')
     assert lines == [2, 4, 9]
     assert rows == [("1", "2"), ("4\n", "5"), ("9", "10")]
@@ -275,7 +276,7 @@ def test_no_delimiter_or_quote_means_anything_else_to_the_fast_path(
     if delimiter == quote:
         return
     monkeypatch.setattr(text, "SMALL", 0)
-    monkeypatch.delattr(csv, "_careful")
+    monkeypatch.delattr(reader, "parse_strictly")
     content = f"{quote}a{delimiter}{quote}{quote}\n{quote}{delimiter}b\n".encode()
     parsed = parse(content, delimiter=delimiter, quote=quote, header=False, columns=["x", "y"])
     assert parsed[1:] == ([1], [(f"a{delimiter}{quote}\n", "b")], [])
@@ -283,7 +284,8 @@ def test_no_delimiter_or_quote_means_anything_else_to_the_fast_path(
 
 def test_a_stray_quote_that_nothing_closes_costs_its_line_and_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "BLOCK", 1 << 10)
-    monkeypatch.setattr(csv, "LONGEST", 1 << 13)
+    for module in (blocks, strict):
+        monkeypatch.setattr(module, "LONGEST", 1 << 13)
     content = b"x,y\n" + b"1,2\n" * 2_000 + b'"stray,3\n' + b"4,5\n" * 20_000
     _, lines, rows, rejects = parse(content)
     assert rejects == [Reject(2_002, '"stray,3', "a quoted field is never closed")]

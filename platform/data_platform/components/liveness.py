@@ -1,0 +1,177 @@
+"""Which runs are alive. A process that is killed cannot say so: its run would be under way for ever, and keep the slots
+of its pools from every other run.
+
+Whatever executes a run on this machine holds a lock of the operating system on a file of that run, below Dagster's
+home, as long as its process lives. Each sensor's tick and each run looks for files that nobody holds any more, ends
+their runs as failed and frees their slots. A run without a file is executed elsewhere, or has not begun: it is left to
+Dagster's own monitoring.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, cast
+
+import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+
+if TYPE_CHECKING:
+    from dagster._core.execution.retries import RetryMode
+    from dagster._core.execution.step_dependency_config import StepDependencyConfig
+
+FOLDER = "running"
+"""Below Dagster's home: a file for each run that is, or was, executed on this machine, called by its id."""
+
+WATCH_SECONDS = 3.0
+"""How often a run that is under way looks for others that died: it may wait for their slots."""
+
+DIED = (
+    "The process that executed this run is gone: it was killed, ran out of memory, or the machine stopped. What it had "
+    "committed stays, what it had not is not there. Its slots are free: run it again, or leave it to the sensor."
+)
+
+
+def hold(instance: dg.DagsterInstance, run_id: str) -> Callable[[], None]:
+    """Hold the lock of a run from now on, until the process ends or what is returned is called. That belongs after
+    the end of the run was recorded, which is why a process that executes a single run need not call it."""
+    folder = _folder(instance)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file, partial = folder / run_id, folder / f".{run_id}"
+    descriptor = os.open(partial, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    # The file appears under its name once it is locked: nobody meets it free.
+    partial.replace(file)
+
+    def release() -> None:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+    return release
+
+
+def running(instance: dg.DagsterInstance) -> set[str]:
+    """The ids of the runs that a process of this machine executes."""
+    return {file.name for file in _files(instance) if not _is_free(file)}
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """End the runs whose process is gone, and free the slots of those that have ended; the ids of those that were
+    ended here."""
+    ended, alive = [], set()
+    for file in _files(instance):
+        with _seized(file) as free:
+            if not free:
+                alive.add(file.name)
+                continue
+            run = instance.get_run_by_id(file.name)
+            if run is not None and not run.is_finished:
+                _end(instance, run)
+                ended.append(run.run_id)
+            instance.event_log_storage.free_concurrency_slots_for_run(file.name)
+            file.unlink(missing_ok=True)
+    for run_id in instance.event_log_storage.get_concurrency_run_ids() - alive:
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    return ended
+
+
+@contextmanager
+def watching(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Look for dead runs now, and every few seconds in a thread while the block lasts."""
+    end_dead_runs(instance)
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(WATCH_SECONDS):
+            try:
+                end_dead_runs(instance)
+            except (SQLAlchemyError, OSError) as error:
+                logging.getLogger(__name__).warning("Could not look for dead runs: %s", error)
+
+    thread = Thread(target=look, name="liveness", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def watched(definition: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    """An executor whose runs hold their lock as long as their process lives."""
+
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        assert definition.executor_creation_fn is not None  # noqa: S101 - Dagster's own executors have one
+        return _Watched(definition.executor_creation_fn(context))
+
+    return dg.ExecutorDefinition(
+        definition.name,
+        cast(Any, definition.config_schema),
+        requirements=definition.get_requirements,
+        executor_creation_fn=create,
+        description=definition.description,
+    )
+
+
+class _Watched(dg.Executor):
+    def __init__(self, executor: dg.Executor) -> None:
+        self._executor = executor
+
+    @property
+    def retries(self) -> "RetryMode":
+        return self._executor.retries
+
+    @property
+    def step_dependency_config(self) -> "StepDependencyConfig":
+        return self._executor.step_dependency_config
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        hold(plan_context.instance, plan_context.run_id)
+        with watching(plan_context.instance):
+            yield from self._executor.execute(plan_context, execution_plan)
+
+
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    if run.status == dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, DIED)
+    else:
+        instance.report_run_failed(run, DIED)
+
+
+def _folder(instance: dg.DagsterInstance) -> Path:
+    return Path(instance.root_directory) / FOLDER
+
+
+def _files(instance: dg.DagsterInstance) -> list[Path]:
+    return sorted(file for file in _folder(instance).glob("*") if not file.name.startswith("."))
+
+
+def _is_free(file: Path) -> bool:
+    with _seized(file) as free:
+        return free
+
+
+@contextmanager
+def _seized(file: Path) -> Iterator[bool]:
+    """Whether nobody holds a file; for the time of the block nobody else does."""
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Its run ended just now.
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(descriptor)

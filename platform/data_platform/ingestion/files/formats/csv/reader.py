@@ -1,0 +1,51 @@
+"""Delimited text, read block by block on a few threads: each by the fast parser, or else by the strict one."""
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import BinaryIO
+
+from data_platform.ingestion.files.formats.csv.blocks import Block, Records
+from data_platform.ingestion.files.formats.csv.fast import parse_fast
+from data_platform.ingestion.files.formats.csv.options import Csv
+from data_platform.ingestion.files.formats.csv.strict import parse_strictly, read_header
+from data_platform.ingestion.files.formats.text import LONGEST, THREADS, Parsed, parsers, text_table, utf8_blocks
+
+
+def read(options: Csv, stream: BinaryIO) -> Iterator[Parsed]:
+    """Parse a stream, block by block on a few threads, in order; memory is bounded by the blocks in flight.
+
+    First comes an empty block with the columns, so that a file with a header alone has them too. Raises PlatformError
+    when the header cannot be read or names a column twice.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST * 2))  # process-wide; never lowered
+    records = Records(utf8_blocks(stream, options.encoding, options.line_end), options)
+    records.skip_lines(options.skip_rows)
+    names = options.columns or read_header(records, options)
+    yield Parsed(text_table({name: [] for name in names}, []))
+    in_flight: deque[tuple[Block, Future[Parsed | None]]] = deque()
+    pool = parsers(alone=not records.has_more())
+    try:
+        grow = 0
+        while True:
+            while len(in_flight) <= THREADS and (block := records.take(grow)):
+                in_flight.append((block, pool.submit(parse_fast, block, options, names)))
+                if grow:
+                    break
+            grow = 0
+            if not in_flight:
+                return
+            block, future = in_flight.popleft()
+            parsed = future.result()
+            if parsed is None:
+                final = records.exhausted and not in_flight
+                parsed, rest = parse_strictly(block, options, names, final)
+                if rest:  # cut in the middle of a record: what follows is cut again, from its beginning
+                    following = b"".join(later.data for later, _ in in_flight)
+                    in_flight.clear()
+                    records.put_back(rest + following, block.line + block.lines - rest.count(b"\n"))
+                    grow = len(rest)
+            yield parsed
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
