@@ -10,6 +10,7 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import polars as pl
 import pyarrow as pa
@@ -22,6 +23,9 @@ from data_platform.errors import PlatformError
 
 LABELS = ("", "na", "n/a", "null", "none", "nan", "-")
 INTEGER = r"^-?(0|[1-9]\d{0,17})$"
+FLOAT_DIGITS = 17
+"""Programs write a float with as many digits at most."""
+
 NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?$"
 NOTATION = r"^\(?[-+]?\s?\D{0,3}\s?\d[\d.,' ]*[.,]\d+\s?\D{0,3}\)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}$"
@@ -225,7 +229,21 @@ def _annotation(present: pl.Series, kind: pa.DataType, declared: Declared | None
         return "bool"
     if present.str.contains(INTEGER).all():
         return "bool" if declared and "bool" in declared.kind.lower() else _declared_type(declared, "int")
-    return "float" if present.str.contains(NUMBER).all() else "str"
+    return _number(present) if present.str.contains(NUMBER).all() else "str"
+
+
+def _number(texts: pl.Series) -> str:
+    """A float, unless one would lose digits: then an integer or a decimal of as many, or, if there is none, text."""
+    if texts.str.contains("[eE]").any():
+        return "float"
+    whole = texts.str.extract("^-?0*([0-9]*)").str.len_bytes()
+    behind = texts.str.extract(r"\.([0-9]*?)0*$").str.len_bytes().fill_null(0)
+    if cast(int, (whole + behind).max()) <= FLOAT_DIGITS:
+        return "float"
+    scale = cast(int, behind.max())
+    if not texts.str.contains(".", literal=True).any() and not texts.cast(pl.Int64, strict=False).has_nulls():
+        return "int"
+    return f"Annotated[pl.Decimal, 38, {scale}]" if cast(int, whole.max()) + scale <= 38 else "str"
 
 
 def _instants(values: pl.Series) -> bool:
