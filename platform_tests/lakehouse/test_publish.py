@@ -52,7 +52,8 @@ def test_rows_of_the_same_columns_are_replaced_and_other_columns_make_another_ta
     lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, deleted_rows: int
 ) -> None:
     monkeypatch.setattr(publish, "DELETED_ROWS", deleted_rows)
-    for query in ("SELECT 1 AS number", "SELECT 2 AS number", "SELECT 'a' AS letter, 3 AS number"):
+    of_ducklake = "SELECT 1 AS row_id, 2 AS begin_snapshot, 3 AS end_snapshot"
+    for query in ("SELECT 1 AS number", "SELECT 2 AS number", "SELECT 'a' AS letter, 3 AS number", of_ducklake):
         workers.publish_query(lake, "totals", query, {}, run_id="r")
         assert lake.connection.execute("FROM modelled.totals").fetchall() == lake.connection.execute(query).fetchall()
 
