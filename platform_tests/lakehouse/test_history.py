@@ -12,7 +12,7 @@ from platform_tests import workers
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
-from data_platform.lakehouse import ledger
+from data_platform.lakehouse import ledger, maintenance
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table, run_query, snapshots
 from data_platform.lakehouse.maintenance import maintain
@@ -162,14 +162,20 @@ def test_a_view_that_an_earlier_release_published_outlives_its_version_s_time(la
 def test_a_file_of_a_step_under_way_survives_and_an_old_orphan_does_not(lake: Lakehouse, settings: Settings) -> None:
     step(lake)
     table = Table("raw_growing", "entries")
-    under_way, forgotten = new_path(lake, table), new_path(lake, table)
-    for path in (under_way, forgotten):
+    under_way, *forgotten = (new_path(lake, table) for _ in range(4))
+    foreign = [str(Path(under_way).parent / name) for name in ("ducklake-1.parquet", "0123456789ab-1.parquet")]
+    for path in (under_way, *forgotten, *foreign):
         copy_to(lake, "SELECT 1 AS a", path)
     old = time.time() - timedelta(days=2).total_seconds()
-    os.utime(forgotten, (old, old))
-    assert maintain(lake).orphans_deleted == 1
-    assert Path(under_way).exists()
-    assert not Path(forgotten).exists()
+    for path in (*forgotten, *foreign):
+        os.utime(path, (old, old))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maintenance, "AT_ONCE", 2)
+        done = maintain(lake)
+    # What it is not known to have written itself is not the lakehouse's to delete.
+    assert (done.orphans_deleted, done.files_unknown) == (3, 2)
+    assert all(Path(path).exists() for path in (under_way, *foreign))
+    assert not any(Path(path).exists() for path in forgotten)
     assert count(lake, "raw/growing/entries") == 40
 
 

@@ -56,11 +56,24 @@ def test_rows_are_loaded_staged_and_maintained_on_an_object_store(on_s3: Setting
     assert not (tmp_path / "data").exists()
 
 
-def test_a_bucket_that_is_not_there_is_an_error_that_names_it_and_lands_nothing(on_s3: Settings) -> None:
+def test_a_bucket_that_is_not_there_is_an_error_that_names_it_and_makes_nothing(on_s3: Settings) -> None:
     elsewhere = replace(on_s3, data="s3://nowhere/lakehouse")
-    with open_lakehouse(elsewhere) as lake:
+    for _ in range(2):
+        with (
+            pytest.raises(PlatformError, match=r"data s3://nowhere/lakehouse: .*404.*a bucket must exist") as caught,
+            open_lakehouse(elsewhere),
+        ):
+            raise AssertionError("it opened")
+        assert "top-secret" not in str(caught.value)
+    with open_lakehouse(on_s3) as lake:
+        assert lake.identity
+
+
+def test_a_bucket_that_is_gone_is_an_error_that_names_the_table_and_lands_nothing(on_s3: Settings) -> None:
+    with open_lakehouse(on_s3) as lake:
+        gone = replace(lake, settings=replace(on_s3, data="s3://nowhere/lakehouse"))
         with pytest.raises(PlatformError, match="s3://nowhere/lakehouse/raw_growing/entries/") as caught:
-            load_table(lake, "growing", workers.Growing(batches=1), "entries", workers.TABLE, run_id="r")
+            load_table(gone, "growing", workers.Growing(batches=1), "entries", workers.TABLE, run_id="r")
         assert "top-secret" not in str(caught.value)
         assert lake.connection.execute("SELECT count(*) FROM platform.loads").fetchone() == (0,)
 

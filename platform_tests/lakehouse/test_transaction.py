@@ -120,7 +120,7 @@ def test_a_conflict_with_a_writer_outside_the_lock_is_tried_again(lake: Lakehous
     commit(lake, create)
     file = write(lake, 1)
     conflicts = [duckdb.TransactionException("Transaction conflict"), duckdb.IOException("database is locked")]
-    unlucky = Lakehouse(lake.settings, Unlucky(lake.connection, conflicts, took_place=False))  # type: ignore[arg-type]
+    unlucky = Lakehouse(lake.settings, Unlucky(lake.connection, conflicts, took_place=False), lake.identity)  # type: ignore[arg-type]
     commit(unlucky, lambda connection: register(connection, TABLE, [file]))
     assert values(lake) == [1]
 
@@ -130,7 +130,7 @@ def test_when_the_outcome_of_a_commit_is_unknown_its_files_stay(lake: Lakehouse,
     commit(lake, create)
     file = write(lake, 1)
     lost = [duckdb.IOException("server closed the connection unexpectedly")]
-    unlucky = Lakehouse(lake.settings, Unlucky(lake.connection, lost, took_place=took_place))  # type: ignore[arg-type]
+    unlucky = Lakehouse(lake.settings, Unlucky(lake.connection, lost, took_place=took_place), lake.identity)  # type: ignore[arg-type]
     with pytest.raises(CommitError, match="server closed the connection"), discarded_on_failure(lake, [file]):
         commit(unlucky, lambda connection: register(connection, TABLE, [file]))
     assert Path(file.path).exists()

@@ -66,6 +66,7 @@ def _maintained(
             "snapshots expired": done.snapshots_expired,
             "files deleted": done.files_deleted,
             "orphaned files deleted": done.orphans_deleted,
+            "files of unknown origin": done.files_unknown,
             "leftovers cleared": cleared,
         }
     )

@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.identity import give_identity, identity_in_catalog, require_no_data
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import ObjectStore, Settings, redact_url
 from data_platform.lakehouse.sql import literal
@@ -28,6 +29,9 @@ CATALOG = "lake"
 
 METADATA = f"__ducklake_metadata_{CATALOG}"
 """DuckLake's own name for the database with its catalog's tables."""
+
+NOT_THERE = "creating a new DuckLake is explicitly disabled"
+"""What DuckLake says, among other things, of a catalog that holds no lakehouse."""
 
 EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
 ONE_VIEW = {"sqlite_disable_multithreaded_scans": "true"}
@@ -44,16 +48,18 @@ recovers it, the last to close it empties it."""
 
 @dataclass(frozen=True)
 class Lakehouse:
-    """One open lakehouse: the DuckDB connection with the catalog attached as `lake`, and where it all lies."""
+    """One open lakehouse: the DuckDB connection with the catalog attached as `lake`, and where it all lies. `identity`
+    begins the names of its files; empty only where one of an earlier release is open read-only."""
 
     settings: Settings
     connection: duckdb.DuckDBPyConnection
+    identity: str
 
     def duplicate(self) -> "Lakehouse":
         """A second connection to the same open database, for reading while the first one writes. The lakehouse is not
         its default catalog, where DuckDB would search for every name first, at the price of a query or two: tables are
         named in full (`Table.sql`)."""
-        return Lakehouse(self.settings, self.connection.cursor())
+        return Lakehouse(self.settings, self.connection.cursor(), self.identity)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -152,7 +158,8 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
     """Open the lakehouse and close it whatever happens. Created if it is not there, unless `read_only`. It is the
     connection's default catalog: `schema.table` will do.
 
-    Raises PlatformError if there is none to read, or if the catalog or the data cannot be reached.
+    Raises PlatformError if there is none to read, if the catalog or the data cannot be reached, or if one would have to
+    be made where there is data already.
     """
     if read_only and settings.catalog_is_sqlite and not Path(settings.catalog).exists():
         raise PlatformError(
@@ -160,8 +167,7 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
         )
     connection = database(settings)
     try:
-        _attach(connection, settings, read_only=read_only)
-        yield Lakehouse(settings, connection)
+        yield Lakehouse(settings, connection, _attach(connection, settings, read_only=read_only))
     finally:
         connection.close()
 
@@ -209,7 +215,8 @@ def attach_url(settings: Settings) -> str:
     return f"ducklake:{'sqlite' if settings.catalog_is_sqlite else 'postgres'}:{settings.catalog}"
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool) -> None:
+def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool) -> str:
+    """Attach the lakehouse, which is made if it is not there and may be written; its identity."""
     load_ducklake(connection, settings)
     connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
     if settings.catalog_is_sqlite:
@@ -217,17 +224,37 @@ def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_o
     try:
         connection.execute(_attach_statement(settings, read_only=read_only, create=False))
     except duckdb.Error as error:
-        if read_only:
+        if read_only or NOT_THERE not in str(error):
             raise _unreachable(settings, error) from None
-        # Two processes that create the same lakehouse at once would meet halfway.
-        with writer_lock(settings):
-            try:
-                connection.execute(_attach_statement(settings, read_only=False, create=True))
-            except duckdb.Error as second:
-                raise _unreachable(settings, second) from None
+        _create(connection, settings)
     connection.execute(f"USE {CATALOG}")
     if not settings.catalog_is_sqlite:
         connection.execute("SET ducklake_max_retry_count = 100")
+    identity = identity_in_catalog(connection, METADATA)
+    if identity or read_only:
+        return identity
+    with writer_lock(settings):
+        try:
+            return identity_in_catalog(connection, METADATA) or give_identity(connection, settings, METADATA)
+        except duckdb.Error as error:
+            raise _unreachable(settings, error) from None
+
+
+def _create(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    # Two processes that create the same lakehouse at once would meet halfway.
+    with writer_lock(settings):
+        try:
+            connection.execute(_attach_statement(settings, read_only=False, create=False))
+        except duckdb.Error as error:
+            if NOT_THERE not in str(error):
+                raise _unreachable(settings, error) from None
+        else:
+            return  # another process was first
+        try:
+            require_no_data(connection, settings)
+            connection.execute(_attach_statement(settings, read_only=False, create=True))
+        except duckdb.Error as error:
+            raise _unreachable(settings, error) from None
 
 
 def load_ducklake(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
@@ -256,7 +283,7 @@ def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
     text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0].rstrip(".")
     return PlatformError(
         f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
-        "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA, and that the server answers."
+        "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA: the server must answer, and a bucket must exist."
     )
 
 

@@ -17,6 +17,7 @@ from data_platform.lakehouse import compaction, ledger
 from data_platform.lakehouse.compaction import Batch
 from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.identity import require_own_data
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import commit
@@ -41,14 +42,24 @@ AT_ONCE = 50
 
 @dataclass(frozen=True)
 class Maintained:
-    """What maintenance did. `files_left` were to be replaced, but other commits deleted from them all the time."""
+    """What maintenance did. `files_left` were to be replaced, but other commits deleted from them all the time. Of
+    `files_unknown` no table knows anything, nor who wrote them: they stay."""
 
     files_merged: int
     snapshots_expired: int
     files_deleted: int
     orphans_deleted: int
     files_left: int = 0
+    files_unknown: int = 0
 
+
+SCHEDULED = f"{METADATA}.ducklake_files_scheduled_for_deletion"
+NO_DATA_FILE = 2**62
+"""The number under which a file is listed there that never was one of a table's."""
+
+SCHEDULED_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+SCHEDULED_AFTER = SCHEDULED_LONG_AGO + timedelta(days=1)
+"""When files without a table are said to have been listed: before any other, which are deleted in their own time."""
 
 WITHOUT_STATISTICS = f"""
     SELECT c.table_id, c.column_id FROM {METADATA}.ducklake_column AS c
@@ -77,8 +88,10 @@ def maintain(
     """Merge small files, expire snapshots older than `keep_snapshots`, delete files that nothing refers to any more.
 
     Files younger than `keep_files` stay: a query that began before the merge still reads the old ones, and a file
-    that no table names may belong to a step under way. Loads and readers go on meanwhile.
+    that no table names may belong to a step under way. Loads and readers go on meanwhile. Raises PlatformError, and
+    deletes nothing, if the data is marked as that of another lakehouse.
     """
+    require_own_data(lake.connection, lake.settings, lake.identity)
     ledger.ensure_ledger(lake)
     mend_null_statistics(lake)
     flush_inlined(lake)
@@ -87,8 +100,8 @@ def maintain(
     now = datetime.now(UTC)
     expired = expire_snapshots(lake, now - keep_snapshots)
     deleted = delete_replaced_files(lake, now - keep_files)
-    orphans = delete_orphaned_files(lake, now - keep_files)
-    return Maintained(rewritten + merged, expired, deleted, orphans, left_rewriting + left_merging)
+    orphans, unknown = delete_orphaned_files(lake, now - keep_files)
+    return Maintained(rewritten + merged, expired, deleted, orphans, left_rewriting + left_merging, unknown)
 
 
 def flush_inlined(lake: Lakehouse) -> None:
@@ -207,16 +220,15 @@ def _kept(lake: Lakehouse) -> set[int]:
 
 def delete_replaced_files(lake: Lakehouse, before: datetime) -> int:
     """Delete the files that were replaced, or whose last snapshot expired, before a time."""
-    scheduled = f"{METADATA}.ducklake_files_scheduled_for_deletion"
     since = lake.connection.execute(
-        f"SELECT schedule_start::TIMESTAMPTZ AS since FROM {scheduled} WHERE since < ? ORDER BY since", [before]
+        f"SELECT schedule_start::TIMESTAMPTZ AS since FROM {SCHEDULED} WHERE since < ? ORDER BY since", [before]
     ).fetchall()
     if not since:
         return 0
     if lake.settings.catalog_is_sqlite:
         # There DuckLake compares the text of two times of which it writes one with a blank and one with a T: of
         # whatever was replaced on the day that ends the time to keep, all would go, up to 24 hours too early.
-        _commit(lake, f"UPDATE {scheduled} SET schedule_start = replace(schedule_start, ' ', 'T')")
+        _commit(lake, f"UPDATE {SCHEDULED} SET schedule_start = replace(schedule_start, ' ', 'T')")
     deleted = 0
     for moment in sorted({at for (at,) in since[AT_ONCE::AT_ONCE]} | {before}):
         call = f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => TIMESTAMPTZ '{moment.isoformat()}')"
@@ -224,10 +236,28 @@ def delete_replaced_files(lake: Lakehouse, before: datetime) -> int:
     return deleted
 
 
-def delete_orphaned_files(lake: Lakehouse, before: datetime) -> int:
-    """Delete the files written before a time that no table ever named. It takes no lock, for it changes no catalog."""
-    call = f"CALL ducklake_delete_orphaned_files('{CATALOG}', older_than => TIMESTAMPTZ '{before.isoformat()}')"
-    return len(lake.connection.execute(call).fetchall())
+def delete_orphaned_files(lake: Lakehouse, before: datetime) -> tuple[int, int]:
+    """Delete the files written before a time that no table ever named, as a killed step leaves them; how many, and how
+    many were left, since it is not known that this lakehouse wrote them (DuckLake's own, another's, a person's)."""
+    found = lake.connection.execute(
+        f"FROM ducklake_delete_orphaned_files('{CATALOG}', dry_run => true, older_than => ?::TIMESTAMPTZ)", [before]
+    ).fetchall()
+    own = [path for (path,) in found if path.rsplit("/", 1)[-1].startswith(f"{lake.identity}-")]
+    deleted = 0
+    for start in range(0, len(own), AT_ONCE):
+        paths = own[start : start + AT_ONCE]
+
+        # DuckLake deletes one by one only what its catalog lists, wherever it lies.
+        def schedule(connection: duckdb.DuckDBPyConnection, paths: list[str] = paths) -> None:
+            connection.executemany(
+                f"INSERT INTO {SCHEDULED} VALUES ({NO_DATA_FILE}, ?, false, ?)",
+                [[path, SCHEDULED_LONG_AGO.isoformat()] for path in paths],
+            )
+
+        commit(lake, schedule)
+        until = literal(SCHEDULED_AFTER.isoformat())
+        deleted += _commit(lake, f"CALL ducklake_cleanup_old_files('{CATALOG}', older_than => TIMESTAMPTZ {until})")
+    return deleted, len(found) - len(own)
 
 
 def mend_null_statistics(lake: Lakehouse) -> None:

@@ -183,11 +183,12 @@ def write_file(
 
 
 def new_path(lake: Lakehouse, table: Table) -> str:
-    """A name for a new file of `table`, which nothing else will use."""
+    """A name for a new file of `table`, which nothing else will use. It begins with the lakehouse's identity: what no
+    table names is deleted by maintenance only if this lakehouse wrote it."""
     folder = f"{lake.settings.data.rstrip('/')}/{table.schema}/{table.name}"
     if lake.settings.data_is_local:
         Path(folder).mkdir(parents=True, exist_ok=True)
-    return f"{folder}/{uuid.uuid4()}.parquet"
+    return f"{folder}/{lake.identity}-{uuid.uuid4()}.parquet"
 
 
 def copy_to(lake: Lakehouse, query: str, path: str) -> DataFile | None:

@@ -133,7 +133,7 @@ def refused(settings: Mapping[str, Any]) -> str:
 def land(connection: duckdb.DuckDBPyConnection, pin: Pin, want: Wanted) -> Landing:
     """Compute a model into files, and let its name mean the result from now on. Raises PlatformError, with DuckDB's own
     words, if the query fails."""
-    lake = Lakehouse(pin.settings, connection)
+    lake = Lakehouse(pin.settings, connection, pin.identity)
     path = new_path(lake, modelled_table(want.model)) if pin.publishes else str(pin.folder / f"{want.model}.parquet")
     with removed_on_failure(lake, path):
         columns = kept_columns(connection, want.query, want.model)

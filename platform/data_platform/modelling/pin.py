@@ -40,7 +40,7 @@ class Pin:
     """A lakehouse at one snapshot: `snapshot` is the version at which to attach it (None for the newest), `folder`
     takes what a build writes besides the rows of its models. `publishes` tells whether those may be published: else
     they go to `folder` as well. `exists` is false where nothing was ever loaded: then an empty database stands for the
-    lakehouse. `landings` are the models that were computed on this pin so far.
+    lakehouse. `identity` is that of the lakehouse, `landings` are the models that were computed on this pin so far.
     """
 
     settings: Settings
@@ -48,6 +48,7 @@ class Pin:
     snapshot: int | None
     publishes: bool
     exists: bool = True
+    identity: str = ""
     landings: dict[str, "Landing"] = field(default_factory=dict)
 
 
@@ -56,7 +57,8 @@ def pinned(lake: Lakehouse) -> Iterator[Pin]:
     """The lakehouse as it stands now, for the time of the block. The folder is removed afterwards."""
     lake.settings.spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=lake.settings.spool) as folder:
-        pin = Pin(lake.settings, Path(folder), current_snapshot(lake.connection), publishes=True)
+        snapshot = current_snapshot(lake.connection)
+        pin = Pin(lake.settings, Path(folder), snapshot, publishes=True, identity=lake.identity)
         _pins[folder] = pin
         try:
             yield pin
@@ -83,7 +85,7 @@ def open_pinned(pin: Pin) -> Iterator[Lakehouse]:
     connection = database(pin.settings)
     try:
         attach(connection, pin)
-        yield Lakehouse(pin.settings, connection)
+        yield Lakehouse(pin.settings, connection, pin.identity)
     finally:
         connection.close()
 
