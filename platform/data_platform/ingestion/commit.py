@@ -198,7 +198,7 @@ def _land(connection: duckdb.DuckDBPyConnection, landing: TableLanding, rewritte
     if columns.replaced or columns.widened():
         # A table of the new types takes the place of the old one, whose rows stay to be seen at earlier snapshots.
         connection.execute(f"DROP TABLE {landing.raw.sql}")
-    elif not (landing.ready.files or not columns.before):
+    elif not (landing.ready.files or not columns.before or columns.added or columns.dropped()):
         return
     if not columns.settled:
         return

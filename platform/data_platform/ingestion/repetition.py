@@ -65,7 +65,7 @@ class Repetitions:
         connection.register(ARRIVING, rows)
         try:
             with temp_relation(connection, "SELECT 0::BIGINT AS _row LIMIT 0") as repeated:
-                for one in known:
+                for one in (each for each in known if each.rows.rows):
                     if self._by_key(types):
                         self._find_by_key(one, types, rows.column_names, repeated)
                     else:
