@@ -1,5 +1,6 @@
 """A table that was read as plain rows and is now read as a log of changes, and the other way about."""
 
+from datetime import timedelta
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from platform_tests.tables import TABLE, MemorySource, batch_of
 from data_platform.ingestion.load import LoadRefusedError, LoadResult
 from data_platform.ingestion.source import Kind
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.maintenance import maintain
 from data_platform.staging.recipe import Recipe
 
 pytestmark = ON_SQLITE
@@ -116,6 +118,24 @@ def test_a_table_without_rows_may_become_either(lake: Lakehouse, empty: pa.Table
     take(lake, 2, changes(insert(1, 10, 1)) if "_order" not in empty.column_names else plain(1))
     stage(lake, ITEMS)
     assert staged(lake, "key, value") == [(1, 10)]
+
+
+def test_maintenance_between_brings_no_column_of_the_log_back(lake: Lakehouse) -> None:
+    deliveries = [changes(insert(1, 10, 1)), plain(1), plain(2), changes(insert(1, 10, 1))]
+    for number, (rows_, full) in enumerate(zip(deliveries, [False, True, False, True], strict=True), 1):
+        take(lake, number, rows_, full_refresh=full)
+        maintain(lake, keep_snapshots=timedelta(0))
+    operations = rows(lake, "_load_id, _operation", "raw_shop.orders")
+    assert operations == [(1, None), (2, None), (3, None), (4, "insert")]
+    stage(lake, ITEMS)
+    assert staged(lake, "key, value") == [(1, 10)]
+
+
+@pytest.mark.parametrize("value", [pa.array(["x"]), pa.array([1], pa.decimal128(22, 2))])
+def test_a_log_that_becomes_plain_rows_of_other_types_loses_its_columns_too(lake: Lakehouse, value: pa.Array) -> None:
+    take(lake, 1, changes(insert(1, 10, 1)))
+    take(lake, 2, pa.table({"key": ["1"], "value": value}), full_refresh=True)
+    assert columns(lake) == ["key", "value", "_load_id", "_loaded_at", "_row"]
 
 
 def test_a_whole_table_that_fails_midway_leaves_a_log_as_it_is(lake: Lakehouse) -> None:
