@@ -142,7 +142,7 @@ def _losers(plan: Plan, incoming: str, remaining: str, truncated: Place | None) 
     repeated = f"(SELECT {keys} FROM {remaining} GROUP BY ALL HAVING count(*) > 1)"
     beaten = (
         f"SELECT {NUMBER} FROM {remaining} SEMI JOIN {repeated} USING ({keys}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1"
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}, {NUMBER} DESC) > 1"
     )
     return f"{before} UNION ALL ({beaten})" if before else beaten
 

@@ -34,19 +34,23 @@ from data_platform.lakehouse.transaction import (
     DataFile,
     TempRelation,
     commit,
+    copy_to,
     discard,
     discarded_on_failure,
+    new_path,
     register,
     temp_relation,
 )
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
-from data_platform.staging.history import Versions, land_versions, require_versions, write_versions
+from data_platform.staging.history import Versions, land_versions, require_versions
 from data_platform.staging.merge import Merge, before, merge, of_loads
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
+from data_platform.staging.recast import as_wanted
 from data_platform.staging.recipe import Recipe, StagingResult
 from data_platform.staging.refusal import refusal
+from data_platform.staging.versions import write_versions
 
 
 class StagingRefusedError(PlatformError):
@@ -120,12 +124,14 @@ def _step(
         if not passed.refused:
             merged = merge(plan, passed.accepted, passed.result, temporary)
             files += [merged.file] if merged.file is not None else []
-            versions = write_versions(plan, passed.accepted, temporary)
-            files += [versions.file] if versions.file is not None else []
+            versions = write_versions(plan, passed.accepted, merged, temporary)
+            files += versions.files
+            widened = _write_widened(plan)
+            files += [widened] if widened is not None else []
             closing = find_closing(plan, merged.newest, spool, replayed, temporary)
             entries = write_entries(lake, plan.recipe.quarantine, spool, run_id, plan.started, closing.spooled)
             files += [entries] if entries is not None else []
-            return _land(plan, merged, versions, closing, entries)
+            return _land(plan, merged, versions, closing, entries, widened)
         sample = write_quarantine(lake, plan.recipe.quarantine, [passed.sample], run_id, plan.started)
         files += [sample] if sample is not None else []
         reason = refusal(plan.recipe, passed.result)
@@ -145,8 +151,21 @@ def _unseen_path(plan: Plan, temporary: ExitStack) -> str | None:
     return str(path)
 
 
+def _write_widened(plan: Plan) -> DataFile | None:
+    """The staged rows written anew, if the column that orders their versions has become wider in the source."""
+    if not plan.widened:
+        return None
+    query = f"SELECT {as_wanted(plan.stored, plan.widened)} FROM {plan.recipe.staged.sql}"
+    return copy_to(plan.lake, query, new_path(plan.lake, plan.recipe.staged))
+
+
 def _land(
-    plan: Plan, merged: Merge, versions: Versions, closing: Closing, quarantine_file: DataFile | None
+    plan: Plan,
+    merged: Merge,
+    versions: Versions,
+    closing: Closing,
+    quarantine_file: DataFile | None,
+    widened: DataFile | None = None,
 ) -> StagingResult:
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = plan.lake, plan.recipe, plan.chosen
@@ -164,6 +183,10 @@ def _land(
                 connection.execute(f"DELETE FROM {recipe.staged.sql}")
             else:
                 connection.execute(f"DROP TABLE {recipe.staged.sql}")
+        if plan.widened:
+            connection.execute(f"DROP TABLE {recipe.staged.sql}")
+            ensure_table(connection, recipe.staged, plan.widened)
+            register(connection, recipe.staged, [widened] if widened is not None else [])
         for condition in gone:
             connection.execute(f"DELETE FROM {recipe.staged.sql} WHERE {condition}")
         ensure_table(connection, recipe.staged, plan.types)
