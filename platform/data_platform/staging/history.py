@@ -42,8 +42,8 @@ class Versions:
 
 
 def require_versions(plan: Plan) -> None:
-    """Raises ContractError if the versions that are kept are not those of this table, or do not go with what the recipe
-    says now: switched on after rows were staged, another key or order, a type that does not hold their values."""
+    """Raises ContractError if the history was switched on and rows were staged before, if something else has the name
+    of its table, or if a type of the contract does not hold what the versions that stay have."""
     recipe = plan.recipe
     if not recipe.history:
         return
@@ -56,12 +56,6 @@ def require_versions(plan: Plan) -> None:
         raise ContractError(
             f"{recipe.name}: `history` was switched on for a table that is staged already. Nothing was staged. "
             f"Make its history from raw: `dp run staged/{recipe.name} --rebuild`."
-        )
-    if plan.stays and plan.versioned_by not in (None, versioned_by(recipe)):
-        raise ContractError(
-            f"{recipe.name}: `key` or `newest_by` has changed: the history has {plan.versioned_by}, and is to have "
-            f"{versioned_by(recipe)}. Nothing was staged. Stage the table again from raw, and its history with it: "
-            f"`dp run staged/{recipe.name} --rebuild`."
         )
     if not plan.versions:
         return
@@ -106,10 +100,8 @@ def stored_versions(plan: Plan, condition: str) -> str:
 
 
 def made_again(plan: Plan) -> str | None:
-    """A condition on the versions of the loads that the step stages again; None if it stages none."""
-    if plan.chosen.kind == "backfill":
-        return f"_load_id BETWEEN {plan.chosen.load_from} AND {plan.chosen.load_to}"
-    return f"_load_id >= {plan.chosen.load_from}" if plan.chosen.kind == "rebuild" else None
+    """A condition on the versions of the raw rows that the step stages again; None if it stages none."""
+    return f"_load_id >= {plan.chosen.load_from}" if plan.chosen.kind == "rebuild" else plan.chosen.again
 
 
 def kept(plan: Plan) -> str:

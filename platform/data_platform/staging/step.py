@@ -99,9 +99,10 @@ def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str
         if bounds is None or not replayed.rows:
             return StagingResult(recipe.source, recipe.table, head.number)
         # Raw rows are read through a connection of their own, which does not see this one's temporary tables.
-        condition = f"_load_id BETWEEN {bounds[0]} AND {bounds[1]} AND (_load_id, _row) IN ({entries})"
+        between = f"_load_id BETWEEN {bounds[0]} AND {bounds[1]} AND (_load_id, _row) IN"
+        condition, again = f"{between} ({entries})", f"{between} (SELECT (load_id, row) FROM {replayed.sql})"
         since = ledger.landed_bounds(lake, recipe.source, recipe.table).whole or 1
-        chosen = Input("replay", condition, bounds[0], bounds[1], False, tuple(parameters), since)
+        chosen = Input("replay", condition, bounds[0], bounds[1], False, tuple(parameters), since, again)
         return _step(lake, recipe, head, chosen, run_id, replayed)
 
 

@@ -143,68 +143,77 @@ class _Work:
         return queries, again
 
     def of_others(self) -> tuple[list[str], str | None]:
-        """Queries for the versions of a step that does not read the full refresh, and which versions go."""
-        added, again = self.incoming, made_again(self.plan)
-        if added is not None and self.plan.chosen.kind == "replay":
-            added, again = self._not_staged(added), None
-            stored = self._stored_of(added)
-            if stored is not None:
-                columns = quote_all([*self.recipe.key, *ROW_ID])
-                bounds = key_bounds(self.plan.lake.connection, ROW_ID, stored.sql)
-                again = f"{bounds} AND ({columns}) IN (SELECT ({columns}) FROM {stored.sql})"
-        if added is None:
-            return [], again
-        queries = [self._added(added)]
-        if self.has_older:
-            queries += self._staged_bases(f"(FROM {added}{self._not_applied})")
+        """Queries for the versions of a step that does not read all of the full refresh, and which versions go."""
+        again = made_again(self.plan)
+        if not self.has_older:
+            return [self._added(self.incoming)] if self.incoming is not None else [], again
+        queries, unchanged, added = [], None, self.incoming
+        if again is not None:
+            former = self._staged_bases(again)
+            if former.rows:
+                queries.append(self._gone(former))
+                unchanged = self._unchanged(former)
+        if added is not None and unchanged is not None and unchanged.rows:
+            added = f"(FROM {added} ANTI JOIN {unchanged.sql} USING ({NUMBER}))"
+        if added is not None:
+            queries += [
+                self._added(added),
+                *self._preceded_bases(f"(FROM {added}{self._not_applied})", again, unchanged),
+            ]
         return queries, again
 
-    def _not_staged(self, incoming: str) -> str:
-        """The rows of a replay without those that are staged already, as they are: what passed of a raw row of which
-        another part failed passes once more."""
+    def _staged_bases(self, condition: str) -> TempRelation:
+        """The staged rows that meet a condition and have no version in the generation."""
         recipe = self.recipe
-        columns = quote_all(dict.fromkeys([*(column.name for column in recipe.columns), *ROW_ID]))
-        bounds = key_bounds(self.plan.lake.connection, ROW_ID, incoming)
-        same = " AND ".join(
-            f"staged.{quote(name)} IS NOT DISTINCT FROM row.{quote(name)}"
-            for name in dict.fromkeys([*(column.name for column in recipe.columns), *ROW_ID])
+        rows = (
+            f"(SELECT * REPLACE (greatest(_load_id, {self.generation}) AS _load_id) FROM {recipe.staged.sql} "
+            f"WHERE _load_id <= {self.generation} AND ({condition}))"
         )
-        staged = f"(SELECT {columns} FROM {recipe.staged.sql} WHERE {bounds})"
-        there = self._temp(f"SELECT row.{NUMBER} FROM {incoming} AS row JOIN {staged} AS staged ON {same}")
-        return f"(FROM {incoming} ANTI JOIN {there.sql} USING ({NUMBER}))" if there.rows else incoming
+        stored = stored_versions(self.plan, f"{GENERATION} = {self.generation} AND _load_id = {self.generation}")
+        return self._temp(f"FROM {rows} ANTI JOIN {stored} USING ({quote_all([*recipe.key, *ROW_ID])})")
 
-    def _stored_of(self, added: str) -> TempRelation | None:
-        """The stored versions that replayed rows replace: those of the same raw row and key."""
-        if not is_ours(self.plan):
+    def _unchanged(self, former: TempRelation) -> TempRelation | None:
+        """The accepted rows that make a base again as it was: what passed of a raw row of which another part failed
+        passes once more when it is replayed."""
+        if self.incoming is None:
             return None
-        columns = quote_all([*self.recipe.key, *ROW_ID])
-        bounds = key_bounds(self.plan.lake.connection, ROW_ID, added)
-        stored = f"(SELECT {columns} FROM {self.recipe.versions.sql} WHERE {bounds})"
-        found = self._temp(f"SELECT {columns} FROM {stored} SEMI JOIN {added} USING ({columns})")
-        return found if found.rows else None
+        columns = dict.fromkeys([*(column.name for column in self.recipe.columns), *ROW_ID])
+        same = " AND ".join(f"base.{quote(name)} IS NOT DISTINCT FROM row.{quote(name)}" for name in columns)
+        ids = ", ".join(f"row.{quote(name)}" for name in [NUMBER, *self.recipe.key, *ROW_ID])
+        return self._temp(f"SELECT {ids} FROM {self.incoming} AS row JOIN {former.sql} AS base ON {same}")
 
-    def _staged_bases(self, added: str) -> list[str]:
-        """The staged rows without a version in the generation before which `added` rows of it come."""
+    def _gone(self, former: TempRelation) -> str:
+        """A delete for each base of which the raw row was staged again and gave nothing of its key."""
+        keys = quote_all(self.recipe.key)
+        made = ""
+        if self.incoming is not None:
+            made = f" ANTI JOIN (FROM {self.incoming} WHERE _load_id = {self.generation}) USING ({keys})"
+        return self._deletes(f"{former.sql}{made}", self._started)
+
+    def _preceded_bases(self, added: str, again: str | None, unchanged: TempRelation | None) -> list[str]:
+        """The bases before which `added` rows come. Of raw rows that are staged again only those are bases still that
+        were made as they were."""
         recipe, connection = self.recipe, self.plan.lake.connection
-        bounds = key_bounds(connection, recipe.key, added)
-        staged = f"(FROM {recipe.staged.sql} WHERE _load_id = {self.generation} AND {bounds})"
-        preceded = self._temp(self._preceded(staged, added))
+        of_row = quote_all([*recipe.key, *ROW_ID])
+        condition = key_bounds(connection, recipe.key, added)
+        if again is not None:
+            same = f"({of_row}) IN (SELECT ({of_row}) FROM {unchanged.sql})" if unchanged is not None else "false"
+            condition = f"({condition}) AND (NOT ({again}) OR {same})"
+        rows = f"(FROM {recipe.staged.sql} WHERE _load_id <= {self.generation} AND {condition})"
+        preceded = self._temp(self._preceded(rows, added))
         if not preceded.rows:
             return []
-        row_of_key = quote_all([*recipe.key, *ROW_ID])
-        bounds = key_bounds(connection, recipe.key, preceded.sql)
-        stored = stored_versions(self.plan, f"_load_id = {self.generation} AND {bounds}")
-        base = self._temp(f"FROM {preceded.sql} ANTI JOIN {stored} USING ({row_of_key})")
+        base = self._staged_bases(f"({of_row}) IN (SELECT ({of_row}) FROM {preceded.sql})")
         if not base.rows:
             return []
         keys = quote_all(recipe.key)
         known = self._known(f"{OPERATION} = {literal(TRUNCATE)} OR ({keys}) IN (SELECT ({keys}) FROM {base.sql})")
         since = f"coalesce(known.{VALID_FROM}, {self._started})"
-        rows = (
+        found = (
             f"(SELECT base.*, coalesce(known.{OPERATION}, {literal(UPSERT)}) AS {OPERATION}, {since} AS {VALID_FROM} "
             f"FROM {base.sql} AS base LEFT JOIN {known.sql} AS known ON {self._same_key('known')})"
         )
-        return [self._select(rows, OPERATION, VALID_FROM)]
+        return [self._select(found, OPERATION, VALID_FROM)]
 
     def _base(self, incoming: str, known: TempRelation) -> TempRelation:
         """Of each key whose known version is in the full refresh again, the last row that equals it."""
@@ -264,10 +273,14 @@ class _Work:
             refresh = f"(FROM {self.incoming} WHERE _load_id = {self.generation})"
             absent = f" ANTI JOIN {refresh} USING ({keys})"
             at = f"coalesce((SELECT min(_loaded_at) FROM {refresh}), {self._started})"
+        return self._deletes(f"{known.sql}{absent}", at)
+
+    def _deletes(self, rows: str, at: str) -> str:
+        """A delete of the key of each of the rows, before whatever else the generation has of it."""
         return (
-            f"SELECT {keys}, {self.generation}::BIGINT AS _load_id, -1::BIGINT AS _row, {literal(DELETE)} AS "
-            f"{OPERATION}, {at} AS {VALID_FROM}, {self.generation}::BIGINT AS {GENERATION}, "
-            f"{self.plan.staging_id}::BIGINT AS _staging_id FROM {known.sql}{absent}"
+            f"SELECT {quote_all(self.recipe.key)}, {self.generation}::BIGINT AS _load_id, -1::BIGINT AS _row, "
+            f"{literal(DELETE)} AS {OPERATION}, {at} AS {VALID_FROM}, {self.generation}::BIGINT AS {GENERATION}, "
+            f"{self.plan.staging_id}::BIGINT AS _staging_id FROM {rows}"
         )
 
     @property
