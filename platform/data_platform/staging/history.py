@@ -20,7 +20,7 @@ from data_platform.lakehouse.transaction import DataFile, register
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
 from data_platform.staging.recast import Loss, as_wanted, losses, retyped
-from data_platform.staging.recipe import OPERATION, VALID_FROM, Recipe
+from data_platform.staging.recipe import OPERATION, VALID_FROM, VERSION, Recipe
 
 GENERATION = "_full_refresh"
 """The load of the last full refresh before a version; 1 if there was none. What orders versions does so only within
@@ -66,6 +66,12 @@ def require_versions(plan: Plan) -> None:
 
 def _lost(plan: Plan, lost: Loss) -> str:
     recipe = plan.recipe
+    if lost.column == VERSION:
+        return (
+            f"{recipe.name}: `newest_by` names {recipe.newest_by}, whose values cannot be compared with those that "
+            f"order the versions in {recipe.versions}: {lost}. Nothing was staged and every version is there. Give the "
+            f"contract a column {recipe.newest_by}: it is then kept beside what ordered the earlier versions."
+        )
     private = {column.name for column in recipe.columns if column.private}
     example = "" if lost.column in private else f", such as {lost.example!r}"
     return (
