@@ -65,20 +65,24 @@ def lines(raw: pl.LazyFrame) -> pl.LazyFrame:
 
 CONTRACTS: dict[str, type[Contract]] = {"any": AnyLine, "integers": WholeLine, "noted": NotedLine, "strict": Line}
 ORDERS = st.tuples(
-    st.integers(0, 2),
-    st.sampled_from(["1", "2", "3", "1,2", "2,500", "500", "2.5"]),
+    st.integers(0, 1),
+    st.sampled_from(["1", "2", "1,2", "2,500"]),
     st.sampled_from([None, "2020-01-01", "2020-01-02", "2020-01-03"]),
     st.integers(0, 2),
 )
-LOADED = st.tuples(st.sampled_from(["rows", "rows", "whole"]), st.lists(ORDERS, min_size=1, max_size=4), st.booleans())
+LOADED = st.tuples(
+    # A full refresh that has again what landed last, and more, is what leaves versions as they are.
+    st.sampled_from(["rows", "whole", "again", "again"]),
+    st.lists(ORDERS, min_size=1, max_size=2),
+    st.sampled_from(["stage", "stage", "stage", "", *CONTRACTS]),
+)
 DONE = st.tuples(
-    st.sampled_from(["stage", "rebuild", "backfill", "backfill", "replay", "widen", *CONTRACTS]),
-    st.integers(0, 5),
-    st.integers(0, 5),
+    st.sampled_from(["stage", "rebuild", "backfill", "replay", "widen", *CONTRACTS]),
+    st.integers(1, 5),
+    st.integers(1, 5),
 )
-RULES = st.tuples(
-    st.sampled_from([None, "changed_at", "revision"]), st.sampled_from([("order_id",), ("order_id", "line")])
-)
+KEYS = st.sampled_from([("order_id",), ("order_id", "line")])
+RULES = st.tuples(st.sampled_from([None, "changed_at", "revision"]), KEYS)
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +96,12 @@ class History:
 
     def __init__(self, lake: Lakehouse, newest_by: str | None, key: tuple[str, ...]) -> None:
         source = f"s{next(numbers)}"
-        self.lake, self.digits, self.landed = lake, 4, 0
+        self.lake, self.digits, self.landed, self.last = lake, 4, 0, list[Any]()
         self.recipe = Recipe(source, "orders", key, Line, lines, newest_by, refuse_above=1.0, history=True)
 
     def load(self, kind: str, rows: list[Any]) -> None:
-        ids, amounts, at, revisions = zip(*rows, strict=True)
+        self.last = [*self.last, *rows] if kind == "again" else rows
+        ids, amounts, at, revisions = zip(*self.last, strict=True)
         table = pa.table(
             {
                 "order_id": pa.array([str(one) for one in ids]),
@@ -106,7 +111,7 @@ class History:
             }
         )
         self.landed += 1
-        source = MemorySource([batch_of(table, {"cursor": str(self.landed)})], whole=kind == "whole")
+        source = MemorySource([batch_of(table, {"cursor": str(self.landed)})], whole=kind != "rows")
         options = TABLE.model_copy(update={"shrink_limit": 0.0, "key": ["order_id"]})
         load_table(self.lake, self.recipe.source, source, "orders", options, run_id="r")
 
@@ -115,6 +120,7 @@ class History:
             self.digits += 4
         elif what in CONTRACTS:
             self.recipe = replace(self.recipe, contract=CONTRACTS[what])
+            stage_table(self.lake, self.recipe, run_id="r", rebuild=one % 2 == 1)
         elif what == "replay":
             replay(self.lake, self.recipe, Selection(), run_id="r")
         elif what == "backfill":
@@ -157,7 +163,7 @@ class History:
     phases=(Phase.explicit, Phase.generate),  # a history that fails is short; to shrink it takes minutes
     suppress_health_check=list(HealthCheck),
 )
-@given(rule=RULES, steps=st.lists(st.one_of(LOADED, DONE), min_size=2, max_size=9))
+@given(rule=RULES, steps=st.lists(st.one_of(LOADED, DONE), min_size=4, max_size=8))
 def test_the_current_version_is_the_staged_row_and_no_earlier_one_is_lost(
     small_lake: Settings, rule: Any, steps: list[Any]
 ) -> None:
@@ -166,10 +172,10 @@ def test_the_current_version_is_the_staged_row_and_no_earlier_one_is_lost(
         before: set[Any] = set()
         for step in steps:
             try:
-                if step[0] in ("rows", "whole"):
+                if isinstance(step[1], list):
                     history.load(step[0], step[1])
                     if step[2]:
-                        history.do("stage", 0, 0)
+                        history.do(step[2], 0, 0)
                 else:
                     history.do(*step)
             except PlatformError:

@@ -101,7 +101,9 @@ def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str
         # Raw rows are read through a connection of their own, which does not see this one's temporary tables.
         between = f"_load_id BETWEEN {bounds[0]} AND {bounds[1]} AND (_load_id, _row) IN"
         condition, again = f"{between} ({entries})", f"{between} (SELECT (load_id, row) FROM {replayed.sql})"
-        since = ledger.landed_bounds(lake, recipe.source, recipe.table).whole or 1
+        # A full refresh that has landed and is not staged yet has replaced nothing yet.
+        staged_to = int(head.position.get("load_id", "0"))
+        since = ledger.whole_before(lake, recipe.source, recipe.table, staged_to + 1) or 1
         chosen = Input("replay", condition, bounds[0], bounds[1], False, tuple(parameters), since, again)
         return _step(lake, recipe, head, chosen, run_id, replayed)
 

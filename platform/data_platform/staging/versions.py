@@ -16,7 +16,6 @@ from functools import cached_property
 
 import polars as pl
 
-from data_platform.lakehouse import ledger
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.lakehouse.tables import ROW_ID, key_bounds
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path, temp_relation
@@ -78,13 +77,10 @@ class _Work:
     def recipe(self) -> Recipe:
         return self.plan.recipe
 
-    @cached_property
+    @property
     def generation(self) -> int:
         """The last full refresh that the staged table shows after the step."""
-        plan, recipe = self.plan, self.recipe
-        if plan.chosen.replaces or plan.chosen.since <= plan.staged_to:
-            return plan.chosen.since
-        return ledger.whole_before(plan.lake, recipe.source, recipe.table, plan.staged_to + 1) or 1
+        return self.plan.chosen.since
 
     @cached_property
     def has_full_refresh(self) -> bool:
