@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import HealthCheck, Phase, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from platform_tests.tables import TABLE, MemorySource, batch_of
@@ -162,6 +162,27 @@ class History:
     deadline=None,
     phases=(Phase.explicit, Phase.generate),  # a history that fails is short; to shrink it takes minutes
     suppress_health_check=list(HealthCheck),
+)
+@example(
+    rule=("revision", ("order_id",)),
+    steps=[
+        ("whole", [(0, "1", None, 2), (1, "1", None, 2)], "stage"),
+        ("again", [(1, "2,500", None, 2)], "stage"),
+        ("rows", [(0, "2", None, 1)], "stage"),  # late: the row that the full refresh left as it was is newer
+        ("any", 2, 0),
+        ("replay", 1, 1),
+        ("backfill", 2, 3),
+    ],
+)
+@example(
+    rule=(None, ("order_id", "line")),
+    steps=[
+        ("whole", [(0, "2,500", None, 0)], "stage"),
+        ("again", [(1, "1", None, 0)], "stage"),
+        ("widen", 1, 1),
+        ("any", 2, 0),
+        ("replay", 1, 1),  # what passed of the raw row passes once more
+    ],
 )
 @given(rule=RULES, steps=st.lists(st.one_of(LOADED, DONE), min_size=4, max_size=8))
 def test_the_current_version_is_the_staged_row_and_no_earlier_one_is_lost(
