@@ -137,10 +137,12 @@ def spooled_entries(lake: Lakehouse) -> Iterator[SpooledEntries]:
     try:
         yield entries
     finally:
-        # What kept the block from its end must be reported, not that the file cannot be finished after it.
-        with suppress(PlatformError):
-            entries.close()
-        path.unlink(missing_ok=True)
+        try:
+            # What kept the block from its end must be reported, not that the file cannot be finished after it.
+            with suppress(PlatformError):
+                entries.close()
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_quarantine(
@@ -267,9 +269,11 @@ def summary(connection: duckdb.DuckDBPyConnection) -> list[Mapping[str, Any]]:
     result: list[Mapping[str, Any]] = []
     for source, table in quarantine_tables(connection):
         rows = connection.execute(
+            # A row has its reasons in the order of the contract.
             f"""SELECT layer, reason."column", reason."check", count(*), any_value(reason.value), min(quarantined_at)
-            FROM (SELECT layer, quarantined_at, unnest(reasons) AS reason FROM {quarantine_table(source, table).sql}
-                  WHERE status = 'open') GROUP BY ALL ORDER BY count(*) DESC, 1, 2, 3"""
+            FROM (SELECT layer, quarantined_at, unnest(reasons) AS reason, generate_subscripts(reasons, 1) AS place
+                  FROM {quarantine_table(source, table).sql} WHERE status = 'open')
+            GROUP BY ALL ORDER BY count(*) DESC, layer, max(place), 2, 3"""
         ).fetchall()
         result += [
             {

@@ -92,7 +92,8 @@ class _Pass:
         self.good += sum(len(part.rows) - part.rows_failed for part in staged)
         self.removals += sum(len(part.rows) - part.rows_failed for part in removals)
         self.bad += sum(_count_raw(part.rows.select(ROW_ID).filter(part.failed)) for part in parts if part.rows_failed)
-        self.violations = summed([*self.violations, *(one for part in parts for one in part.violations)])
+        columns = [column.name for column in self.plan.recipe.columns]
+        self.violations = summed([*self.violations, *(one for part in parts for one in part.violations)], columns)
         if self.plan.recipe.changes:
             orders = [cast(int, part.rows[ORDER].min()) for part in staged if len(part.rows)]
             self.first_order = min([*orders, *([] if self.first_order is None else [self.first_order])], default=None)
