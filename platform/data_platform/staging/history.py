@@ -78,12 +78,7 @@ def write_versions(plan: Plan, accepted: DataFile | None, temporary: ExitStack) 
         empty = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in _columns(plan).items())
         query = " UNION ALL BY NAME ".join([f"(SELECT {empty} LIMIT 0)", *queries])
         file = copy_to(plan.lake, query, new_path(plan.lake, recipe.versions))
-    again = None
-    if chosen.kind == "backfill":
-        again = f"_load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
-    elif chosen.kind == "rebuild":
-        again = f"_load_id >= {chosen.load_from}"
-    return Versions(file, again)
+    return Versions(file, f"_load_id >= {chosen.load_from}" if chosen.kind == "rebuild" else chosen.again)
 
 
 def version_types(plan: Plan) -> dict[str, str]:
