@@ -63,6 +63,11 @@ def lines(raw: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
+def odd_lines(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """The lines without those of amount 2."""
+    return lines(raw).filter(pl.col("amount") != 2)
+
+
 CONTRACTS: dict[str, type[Contract]] = {"any": AnyLine, "integers": WholeLine, "noted": NotedLine, "strict": Line}
 ORDERS = st.tuples(
     st.integers(0, 1),
@@ -77,7 +82,7 @@ LOADED = st.tuples(
     st.sampled_from(["stage", "stage", "stage", "", *CONTRACTS]),
 )
 DONE = st.tuples(
-    st.sampled_from(["stage", "rebuild", "backfill", "replay", "widen", *CONTRACTS]),
+    st.sampled_from(["stage", "rebuild", "backfill", "backfill", "replay", "widen", "filter", *CONTRACTS]),
     st.integers(1, 5),
     st.integers(1, 5),
 )
@@ -118,6 +123,8 @@ class History:
     def do(self, what: str, one: int, other: int) -> None:
         if what == "widen":
             self.digits += 4
+        elif what == "filter":
+            self.recipe = replace(self.recipe, function=lines if self.recipe.function is odd_lines else odd_lines)
         elif what in CONTRACTS:
             self.recipe = replace(self.recipe, contract=CONTRACTS[what])
             stage_table(self.lake, self.recipe, run_id="r", rebuild=one % 2 == 1)

@@ -14,7 +14,7 @@ from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.tables import Table, column_types, duckdb_types
 from data_platform.staging.choice import Input
 from data_platform.staging.recast import losses
-from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, VERSION, Recipe, audited_schema, resolved
+from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, ORDER, VERSION, Recipe, audited_schema, resolved
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Plan:
         return int(self.head.position.get("load_id", "0"))
 
     @property
+    def position(self) -> dict[str, str]:
+        """What the ledger keeps of the step: the last load that will be staged, and by what rows are told apart and
+        their versions ordered."""
+        return {"load_id": str(max(self.staged_to, self.chosen.load_to)), **_identity(self.recipe)}
+
+    @property
     def left(self) -> dict[str, str]:
         """The columns that the staged table has from an earlier contract: null in new rows."""
         return {name: kind for name, kind in self.stored.items() if name not in self.types} if self.stays else {}
@@ -65,8 +71,8 @@ class Plan:
 
 
 def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, run_id: str) -> Plan:
-    """Find out what the step works with. Raises ContractError if the staged table was made with another contract, and
-    stays."""
+    """Find out what the step works with. Raises ContractError if the staged table was made with another contract or
+    key, and stays."""
     with lake.reading():
         recipe = resolved(lake, recipe)
         schema = audited_schema(lake, recipe)
@@ -78,6 +84,7 @@ def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input,
         started = datetime.now(UTC)
         plan = Plan(lake, recipe, head, chosen, run_id, started, schema, types, stored, versions, versioned_by)
         if plan.stays:
+            _require_same_key(plan)
             _require_same_contract(plan)
     return plan
 
@@ -88,6 +95,30 @@ def _comment(lake: Lakehouse, view: Table) -> str | None:
         [CATALOG, view.schema, view.name],
     ).fetchone()
     return row[0] if row is not None else None
+
+
+def _identity(recipe: Recipe) -> dict[str, str]:
+    """What decides which rows are one row, and which version of it is shown, as text. The order of the key's columns
+    does not, nor does `newest_by` without a key; a log of changes has an order of its own."""
+    newest_by = ORDER if recipe.changes else recipe.newest_by
+    return {"key": ", ".join(sorted(recipe.key)), "newest_by": (newest_by if recipe.key else None) or ""}
+
+
+def _require_same_key(plan: Plan) -> None:
+    """Rows that are one row by another key were staged as several, and the versions that gave way to a newer one are
+    not there any more. Of a table staged by a release that kept no key, the present one is taken for its own."""
+    recipe, staged_with = plan.recipe, plan.head.position
+    changed = [
+        f"`{what}` was {staged_with[what] or 'not given'}, now it is {now or 'not given'}"
+        for what, now in _identity(recipe).items()
+        if staged_with.get(what, now) != now
+    ]
+    if changed:
+        raise ContractError(
+            f"{recipe.staged} was staged with another key or order of versions than defs.yaml now says: "
+            f"{'; '.join(changed)}. Nothing was staged. Stage it again from raw: "
+            f"`dp run staged/{recipe.name} --rebuild`."
+        )
 
 
 def _require_same_contract(plan: Plan) -> None:
