@@ -170,11 +170,13 @@ def publish_query(lake: Lakehouse, model: str, query: str, built_from: Mapping[s
     """Publish what a query gives at the current snapshot, whose number it takes in the place of `{}`; the snapshot."""
     ledger.ensure_ledger(lake)
     before = ledger.published(lake)
-    snapshot = current_snapshot(lake.connection)
-    query = query.format(snapshot)
-    found = lake.connection.sql(query)
-    columns = dict(zip(found.columns, map(str, found.types), strict=True))
-    file = copy_to(lake, query, new_path(lake, modelled_table(model)))
+    # In one transaction, in which the snapshot is there whatever maintenance expires meanwhile.
+    with lake.reading():
+        snapshot = current_snapshot(lake.connection)
+        query = query.format(snapshot)
+        found = lake.connection.sql(query)
+        columns = dict(zip(found.columns, map(str, found.types), strict=True))
+        file = copy_to(lake, query, new_path(lake, modelled_table(model)))
     assert file is not None
     publish(lake, [Change(model, columns, file, file.rows, built_from)], snapshot, before, run_id=run_id)
     return snapshot

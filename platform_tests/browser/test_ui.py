@@ -8,18 +8,15 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from platform_tests.servers import free_port
+from platform_tests.browser.serving import FLAGS, PATIENCE, dp, environment, serving, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect, Locator, Page
@@ -32,21 +29,9 @@ pytestmark = [
     ),
 ]
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MARGIN = 8
 STILL_WITHIN = 5
 """Seconds."""
-PATIENCE = 90
-"""Seconds that a thing may take to show; two cores are shared with the daemon and its runs."""
-
 TABLES = {
     "operations": ["flights", "aircraft", "bookings"],
     "reference": ["airlines", "airports"],
@@ -104,23 +89,10 @@ class Ui:
         return dp(*arguments, env=self.env)
 
 
-def dp(*arguments: str, env: Mapping[str, str]) -> str:
-    done = subprocess.run(["dp", *arguments], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 def wait_for(page: "Page", *expected: str) -> None:
     """Wait until a page shows each of the texts."""
     for text in expected:
         page.get_by_text(text).filter(visible=True).first.wait_for()
-
-
-def wait_until(condition: Callable[[], bool], reason: Callable[[], object] = str) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until, reason()
-        time.sleep(0.2)
 
 
 def keep(page: "Page", picture: str, around: str | None = None) -> None:
@@ -149,33 +121,6 @@ def bounds(page: "Page", selector: str) -> "FloatRect":
     return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
-def environment(home: Path) -> dict[str, str]:
-    """An environment for a platform of its own in `home`, with the `dp` of this Python."""
-    foreign = ("DAGSTER_HOME", "PYTHONDONTWRITEBYTECODE", "LAKEHOUSE_CATALOG", "LAKEHOUSE_DATA")
-    kept = {name: value for name, value in os.environ.items() if name not in foreign}
-    return {
-        **kept,
-        "DATA_PLATFORM_HOME": str(home),
-        "WEATHER_URL": f"http://127.0.0.1:{free_port()}",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-
-
-def processes(group: int) -> list[int]:
-    """The processes of a group that still run."""
-    listed = subprocess.run(["ps", "-axo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    found = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, of, state in found if int(of) == group and not state.startswith("Z")]
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/server_info", timeout=5) as answer:  # noqa: S310 - loopback
-            return bool(json.load(answer)["dagster_version"])
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     from playwright.sync_api import sync_playwright
@@ -183,27 +128,10 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     home = tmp_path_factory.mktemp("home")
     env = environment(home)
     dp("demo", "--days", "1", env=env)
-    port = free_port()
-    url, log = f"http://127.0.0.1:{port}", home / "ui.log"
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            ["dp", "ui", "--port", str(port)], env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        wait_until(lambda: server.poll() is not None or answers(url), log.read_text)
-        assert server.poll() is None, log.read_text()
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            yield Ui(url, browser, home, env)
-            browser.close()
-        server.terminate()
-        server.wait(PATIENCE)
-        # Its code servers end some seconds after it.
-        wait_until(lambda: not processes(server.pid), lambda: processes(server.pid))
-    finally:
-        for pid in processes(server.pid):
-            os.kill(pid, signal.SIGKILL)
-        server.wait()
+    with serving(home, env) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield Ui(url, browser, home, env)
+        browser.close()
 
 
 def drawn(page: "Page", name: str) -> "Locator":

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from platform_tests.cli.conftest import GOOD, Dp
-from platform_tests.tables import Order
+from platform_tests.cli.conftest import AT, GOOD, Dp
+from platform_tests.tables import RECIPE, TABLE, MemorySource, Order, batch_of, orders
 
 from data_platform.components.spec import SourceSpec, TableSpec
+from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.staging.step import StagingRefusedError, stage_table
 
 BAD_AMOUNT, BAD_STATUS = "1:60", "1:61"
 
@@ -97,9 +99,7 @@ def contract_allows_any_amount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """The platform's shop has a contract that lets negative amounts in."""
     from datetime import timedelta
 
-    from platform_tests.tables import TABLE
-
-    table = TableSpec("orders", TABLE, Lenient, None, "changed_at")
+    table = TableSpec("orders", TABLE.model_copy(update={"newest_by": "changed_at"}), Lenient, None, "changed_at")
 
     def spec(package: Path, source: str) -> SourceSpec:
         half_a_minute = timedelta(seconds=30)
@@ -138,6 +138,19 @@ def test_replay_in_words(dp: Dp, changing: Settings) -> None:
     assert f"1 rows pass and are staged: {BAD_AMOUNT}" in shown
     assert "status one of open, paid: 1 row, such as 'lost'" in shown
     assert "1 records could not be read at all" in shown
+
+
+@pytest.mark.usefixtures("contract_allows_any_amount")
+def test_rows_of_a_load_that_was_refused_are_not_replayed(dp: Dp, changing: Settings) -> None:
+    with open_lakehouse(changing) as lake:
+        batch = batch_of(orders((103, -7, "paid", AT)), {"cursor": "2"})
+        load_table(lake, "shop", MemorySource([batch]), "orders", TABLE, run_id="run-4")
+        with pytest.raises(StagingRefusedError):
+            stage_table(lake, RECIPE, run_id="run-4")
+    for _ in range(2):
+        assert json.loads(dp("quarantine", "replay", "shop/orders", "--json").stdout)["refused"] == ["2:0"]
+    shown = dp("quarantine", "replay", "shop/orders", "--id", "2:0").stdout
+    assert "1 rows are of loads whose staging was refused: `dp run staged/shop/orders` stages all rows" in shown
 
 
 @pytest.mark.usefixtures("contract_allows_any_amount")

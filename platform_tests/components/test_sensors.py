@@ -231,3 +231,27 @@ def test_a_table_without_a_probe_is_not_called_unchanged_but_said_when_it_is_rea
         "it is read every 1:00:00 (`refresh`), next at 2026-01-01 01:00:00 UTC."
     )
     assert sensors._nothing({"readings": UNKNOWN}, states, timedelta(hours=1)).startswith("readings: it answers")
+
+
+def test_what_landed_is_staged_though_a_file_cannot_be_read_and_that_is_tried_again_apart(shop: Shop) -> None:
+    shop.deliver("pallets-a.csv", "1,pen")
+    shop.follow(shop.tick("depot_sensor"))
+    shop.deliver("pallets-b.csv", "2,pen")
+    (shop.depot / "pallets-broken.csv").write_bytes(b"\x1f\x8b not what it says")
+    first = shop.tick("depot_sensor")
+    assert "pallets-broken.csv" in failures(shop.follow(first))["raw__depot__pallets"]
+    assert shop.query("SELECT pallet FROM staged_depot.pallets ORDER BY ALL") == [(1,), (7,)]
+    second = shop.tick("depot_sensor")
+    assert names_of(second.asset_selection) == ["staged/depot/pallets"]
+    assert shop.follow(second).success
+    assert shop.query("SELECT pallet FROM staged_depot.pallets ORDER BY ALL") == [(1,), (2,), (7,)]
+    assert "pallets-broken.csv" in failures(shop.follow(shop.tick("depot_sensor")))["raw__depot__pallets"]
+    assert shop.tick("depot_sensor").startswith("pallets: 1 run for the same changes did not take them in")
+    # A step that refuses what landed does not keep what comes later from being read.
+    shop.deliver("pallets-c.csv", "none,pen")
+    (shop.depot / "pallets-broken.csv").unlink()
+    assert "staged__depot__pallets" in failures(shop.follow(shop.tick("depot_sensor")))
+    shop.deliver("pallets-d.csv", "4,pen")
+    assert "staged__depot__pallets" in failures(shop.follow(shop.tick("depot_sensor")))
+    shop.follow(shop.tick("depot_sensor"))
+    assert shop.query("SELECT max(_file) FROM raw_depot.pallets") == [("pallets-d.csv",)]

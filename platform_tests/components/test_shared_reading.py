@@ -16,6 +16,7 @@ from data_platform.components.keys import raw_key
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import read_states
 from data_platform.components.spec import SourceSpec, TableSpec
+from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
@@ -58,6 +59,23 @@ def test_one_operation_loads_all_tables_of_a_reading_whichever_is_selected(spec:
             expected = [change.order for changes in read_log(tmp_path) for change in changes if change.table == name]
             found = lake.connection.execute(f"SELECT _order FROM raw_shop.{name} ORDER BY ALL").fetchall()
             assert [order for (order,) in found] == expected
+
+
+def test_a_reading_called_like_one_of_its_tables_is_loaded_again_and_again(spec: SourceSpec, tmp_path: Path) -> None:
+    called = definitions(replace(spec, readings={"t00": NAMES}))
+    with dg.DagsterInstance.ephemeral() as instance:
+        for transactions in (20, 30):
+            write_log(tmp_path, transactions, "assets")
+            (outcome,) = execute(called, instance, [raw_key("shop", "t07")])
+            assert (outcome.state, outcome.error) == ("done", "")
+            assert acknowledged(tmp_path) == transactions
+
+
+def test_a_table_called_like_a_reading_over_others_is_refused_where_it_is_declared(spec: SourceSpec) -> None:
+    with pytest.raises(
+        PlatformError, match=r"defs.yaml: the table t00 has the name of a reading over other .* \(t01, t02"
+    ):
+        replace(spec, readings={"t00": NAMES[1:]})
 
 
 def test_when_one_table_is_refused_every_selected_one_fails_with_its_reason(spec: SourceSpec, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from platform_tests.tables import rejects
 
@@ -13,6 +14,7 @@ from data_platform.contracts.quarantine import (
     quarantine_tables,
     rejects_frame,
     require_quarantine,
+    spooled_entries,
     summary,
     write_quarantine,
 )
@@ -49,6 +51,27 @@ def close(lake: Lakehouse, status: str, selection: Selection) -> int:
 
 A = ("a.csv", 1, "x", "too short")
 B = ("a.csv", 2, "y", "too long")
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("out of order"), KeyboardInterrupt()])
+def test_the_spool_file_of_entries_is_removed_whatever_keeps_it_from_being_finished(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def failing(writer: object) -> None:
+        raise error
+
+    def spool() -> None:
+        with spooled_entries(lake) as spooled:
+            spooled.add(entries(A))
+            assert len(set(lake.settings.spool.iterdir()) - before) == 1
+            monkeypatch.setattr(pq.ParquetWriter, "close", failing)
+            spooled.close()
+
+    before = set(lake.settings.spool.iterdir())
+    with pytest.raises((PlatformError, RuntimeError, KeyboardInterrupt)):
+        spool()
+    assert set(lake.settings.spool.iterdir()) == before
 
 
 def test_nothing_to_quarantine_makes_no_table_and_no_file(lake: Lakehouse) -> None:

@@ -22,7 +22,7 @@ from platform_tests.ingestion.landing import (
 from platform_tests.tables import TABLE, MemoryReading, MemorySource, batch_of, orders, rejects
 
 from data_platform.contracts.quarantine import summary
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion import rejects as rejects_module
 from data_platform.ingestion.load import LoadRefusedError, load_table
@@ -344,6 +344,49 @@ def test_a_budget_ends_a_load_at_a_position_and_the_next_goes_on(lake: Lakehouse
 
 
 @ON_SQLITE
+@pytest.mark.parametrize("budget", [Budget(rows=1), Budget(bytes=1), Budget(time=timedelta(0))])
+def test_a_full_refresh_is_read_to_its_end_whatever_the_budget(lake: Lakehouse, budget: Budget) -> None:
+    batches = [batch_of(numbered(n), {"at": str(n)}) for n in (1, 2, 3)]
+    assert load(lake, MemorySource(batches), budget=budget, full_refresh=True).rows_landed == 3
+    assert rows(lake, "kind, rows_landed", "platform.loads") == [("whole", 3)]
+
+
+@ON_SQLITE
+def test_a_full_refresh_forgets_what_it_did_not_reach_again(lake: Lakehouse) -> None:
+    load(lake, MemorySource([batch_of(numbered(1), {"a.csv": "1", "b.csv": "1"})]))
+    load(lake, MemorySource([batch_of(numbered(1), {"b.csv": "1"})]), full_refresh=True)
+    assert position(lake) == {"b.csv": "1"}
+
+
+@ON_SQLITE
+def test_a_whole_table_is_not_taken_for_unchanged_if_rows_came_to_it_meanwhile(lake: Lakehouse) -> None:
+    load(lake, MemorySource([batch_of(numbered(1, 2), {"digest": "d"})], whole=True))
+    load(lake, MemorySource([batch_of(numbered(3), {"cursor": "3"})]))
+    assert load(lake, MemorySource([batch_of(numbered(1, 2), {"digest": "d"})], whole=True)).rows_landed == 2
+    assert rows(lake, "kind", "platform.loads") == ["rows", "whole", "whole"]
+
+
+NOTHING = pa.table({})
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [batch_of(numbered(3), None, kind="whole"), batch_of(numbered(4), {"at": "9"})],
+        [batch_of(numbered(3), None, kind="whole"), batch_of(NOTHING, {"at": "9"})],
+        [batch_of(numbered(3), None, kind="whole"), batch_of(NOTHING, {"at": "9"}, kind="changes")],
+        [batch_of(numbered(3), None, kind="whole"), batch_of(NOTHING, None), batch_of(NOTHING, {"at": "9"})],
+        [batch_of(NOTHING, None, kind="whole"), batch_of(numbered(3), {"at": "9"})],
+    ],
+)
+def test_a_whole_table_stays_one_whatever_follows_it_before_a_position(lake: Lakehouse, batches: list[Batch]) -> None:
+    load(lake, additions(1, 2, upto="1"))
+    load(lake, MemorySource(batches))
+    assert rows(lake, "load_id, kind", "platform.loads") == [(1, "rows"), (2, "whole")]
+
+
+@ON_SQLITE
 def test_entries_of_a_position_are_forgotten_when_the_source_says_so(lake: Lakehouse) -> None:
     load(lake, MemorySource([batch_of(numbered(1), {"a": "1", "b": "1"})]))
     load(lake, MemorySource([Batch("orders", pa.table({}), "rows", {}, forget=["a"])]))
@@ -413,15 +456,76 @@ def test_rejects_within_tolerance_are_all_kept_however_many_files_they_take(
     assert len(rows(lake, "quarantine_id", "quarantine_shop.orders")) == 40
 
 
+class OddError(PlatformError):
+    """An error of a source whose constructor takes what it likes."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"{host}:{port} does not answer.")
+
+
+class DeafSource(MemorySource):
+    """A source that raises `error` when it is told of a commit."""
+
+    error: BaseException
+
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator[MemoryReading]:
+        with super().reading(tables, after) as reading:
+            yield DeafReading(self, reading.tables, reading.after)
+
+
+class DeafReading(MemoryReading):
+    def committed(self, position: Position) -> None:
+        assert isinstance(self.source, DeafSource)
+        raise self.source.error
+
+
+def deaf(error: BaseException, *numbers: int, **options: Any) -> DeafSource:
+    source = DeafSource([batch_of(numbered(*numbers), {"at": str(numbers)})], **options)
+    source.error = error
+    return source
+
+
 @ON_SQLITE
-def test_the_whole_of_a_table_may_not_come_after_rows_that_have_no_position(
-    lake: Lakehouse, settings: Settings
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (PlatformError("No."), PlatformError, "the source did not take note of it: No. It may offer the same again"),
+        (TransientError("Busy."), TransientError, "the source did not take note of it: Busy. It may"),
+        (OddError("db", 5432), PlatformError, "the source did not take note of it: db:5432 does not answer. It may"),
+        (ValueError("x"), PlatformError, "to tell the source of it failed: ValueError: x. .* the code of the source"),
+    ],
+)
+def test_what_was_committed_is_said_whatever_the_source_raises_when_it_is_told(
+    lake: Lakehouse, error: Exception, raised: type[PlatformError], said: str
 ) -> None:
-    batches = [
-        batch_of(numbered(1), {"at": "1"}),
-        batch_of(numbered(2), None),
-        batch_of(numbered(3), {"at": "2"}, kind="whole"),
-    ]
-    with pytest.raises(ValueError, match="whole of table orders comes after other rows"):
-        load(lake, MemorySource(batches))
-    assert not data_files(settings)
+    with pytest.raises(PlatformError, match=f"What was read of shop/orders is committed, but {said}") as found:
+        load(lake, deaf(error, 1))
+    assert type(found.value) is raised
+    assert found.value.__cause__ is error
+    assert rows(lake) == ["1"]
+
+
+@ON_SQLITE
+def test_an_interruption_while_the_source_is_told_says_what_was_committed(lake: Lakehouse) -> None:
+    with pytest.raises(KeyboardInterrupt) as found:
+        load(lake, deaf(KeyboardInterrupt(), 1))
+    assert found.value.__notes__ == ["What was read of shop/orders is committed, but the source was not told of it."]
+    assert rows(lake) == ["1"]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("first", "second", "raised"),
+    [
+        (PlatformError("The line went dead."), TransientError("Busy."), PlatformError),
+        (TransientError("The line went dead."), TransientError("Busy."), TransientError),
+    ],
+)
+def test_when_the_source_fails_and_cannot_be_told_of_the_commit_either_both_are_said(
+    lake: Lakehouse, first: PlatformError, second: PlatformError, raised: type[PlatformError]
+) -> None:
+    with pytest.raises(PlatformError, match=r"The line went dead\. Besides: What was read .* Busy\.") as found:
+        load(lake, deaf(second, 1, fails=first))
+    assert type(found.value) is raised
+    assert rows(lake) == ["1"]

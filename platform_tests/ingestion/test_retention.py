@@ -5,20 +5,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from platform_tests.ingestion.landing import data_files, known_files
 from platform_tests.staging.steps import DAY, ON_SQLITE, TOLERANT, load, numbered, quarantined, query, stage, staged
-from platform_tests.tables import orders
+from platform_tests.tables import TABLE, MemorySource, batch_of, orders
 
+from data_platform.contracts import Contract
 from data_platform.contracts.quarantine import Selection
 from data_platform.errors import PlatformError
+from data_platform.ingestion import commit as commit_module
 from data_platform.ingestion import retention
+from data_platform.ingestion.load import load_table
 from data_platform.ingestion.retention import Retired, retire_replaced_loads
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import Settings, settings_from_environment
-from data_platform.lakehouse.transaction import commit
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit
+from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import replay
 
 LATER = timedelta(days=31)
@@ -142,6 +148,89 @@ def test_a_large_load_is_deleted_in_portions_and_one_that_was_broken_off_is_fini
     assert commits == 4
     assert raw(lake) == [(2, 3)]
     assert ledger.replaced_loads(lake) == []
+
+
+def widened_load(lake: Lakehouse) -> None:
+    """Land a row in wider types: the raw table is written anew."""
+    rows = pa.table({"order_id": ["9"], "amount": pa.array([9], pa.decimal128(9, 2))})
+    batch = batch_of(rows, {"cursor": "wide"})
+    load_table(lake, "shop", MemorySource([batch]), "orders", TABLE, run_id="run-1")
+
+
+@pytest.fixture
+def two_refreshes(lake: Lakehouse) -> Lakehouse:
+    """Of three rows each, the first of them replaced."""
+    for number in (1, 2):
+        amounts = pa.table({"order_id": ["1", "2", "3"], "amount": pa.array([number] * 3, pa.decimal128(4, 2))})
+        load(lake, amounts, whole=True)
+        stage(lake, Recipe("shop", "orders", ("order_id",), Amount))
+    return lake
+
+
+class Amount(Contract):
+    order_id: int
+    amount: float
+
+
+@pytest.mark.parametrize("rows_at_once", [1_000, 1])
+def test_rows_that_are_retired_while_a_load_writes_the_table_in_wider_types_do_not_come_back(
+    two_refreshes: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    lake, tries = two_refreshes, 0
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", rows_at_once)
+
+    def late(*arguments: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            with open_lakehouse(settings) as other:
+                assert retire(other) == Retired(loads=1, rows=3)
+        return commit(*arguments)
+
+    monkeypatch.setattr(commit_module, "commit", late)
+    widened_load(lake)
+    assert tries == 2
+    assert raw(lake) == [(2, 3), (3, 1)]
+    assert query(lake, "SELECT DISTINCT typeof(amount) FROM raw_shop.orders") == [("DECIMAL(9,2)",)]
+    assert data_files(settings) >= known_files(lake)
+
+
+@ON_SQLITE
+def test_a_load_gives_up_when_rows_go_each_time_it_has_written_the_table_and_changes_nothing(
+    two_refreshes: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, before = two_refreshes, data_files(settings)
+
+    def late(*arguments: Any) -> Any:
+        delete = "DELETE FROM raw_shop.orders WHERE rowid = (SELECT min(rowid) FROM raw_shop.orders)"
+        with open_lakehouse(settings) as other:
+            commit(other, lambda connection: connection.execute(delete).fetchall())
+        return commit(*arguments)
+
+    monkeypatch.setattr(commit_module, "commit", late)
+    with pytest.raises(ConcurrentStepError, match="Rows of shop/orders were deleted from raw again and again while"):
+        widened_load(lake)
+    assert raw(lake) == [(2, 1)]
+    assert {file for file in data_files(settings) - before if "delete" not in file} == set()
+
+
+def test_retention_goes_on_after_a_load_that_wrote_the_table_anew(
+    two_refreshes: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, tries = two_refreshes, 0
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
+
+    def early(*arguments: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            with open_lakehouse(settings) as other:
+                widened_load(other)
+        return commit(*arguments)
+
+    monkeypatch.setattr(retention, "commit", early)
+    assert retire(lake) == Retired(loads=1, rows=3)
+    assert raw(lake) == [(2, 3), (3, 1)]
 
 
 @ON_SQLITE

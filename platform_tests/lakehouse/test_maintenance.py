@@ -363,7 +363,8 @@ def test_steps_and_their_readers_go_on_while_maintenance_runs(settings: Settings
     polling.wait_for(polling.begun(tmp_path, "maintain").exists)
     time.sleep(POLLING_SECONDS)
     with open_lakehouse(settings, read_only=True) as lake:
-        polling.wait_for(lambda: run(lake, "SELECT count(*) >= 3 FROM platform.publications") == [(True,)])
+        published = "SELECT count(*) >= 3 FROM platform.publications"
+        polling.wait_for(lambda: steps.poll() is not None or run(lake, published) == [(True,)])
     assert steps.poll() is None, "a step failed"
     steps.kill()
     steps.wait()

@@ -1,18 +1,22 @@
 """Which quarantine entries a later version of the row closes, and which it does not."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
-from platform_tests.staging.steps import DAY, ON_SQLITE, TOLERANT, load, numbered, quarantined, stage
+from platform_tests.staging.steps import DAY, ON_SQLITE, TOLERANT, load, numbered, quarantined, stage, staged
 from platform_tests.tables import Order, orders
 
 from data_platform.contracts import Contract, Field, Instant
-from data_platform.contracts.quarantine import summary
+from data_platform.contracts.quarantine import Selection, close_entries, summary
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.staging.step import StagingRefusedError
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit
+from data_platform.staging import step as step_module
+from data_platform.staging.step import StagingRefusedError, replay
 
 LATER, LATEST = "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"
 
@@ -61,6 +65,68 @@ def test_a_refused_step_corrects_nothing(lake: Lakehouse) -> None:
     with pytest.raises(StagingRefusedError):
         stage(lake)
     assert statuses(lake) == [("1:0", "open", True)]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("late", [False, True], ids=["while rows are staged", "before the commit"])
+@pytest.mark.parametrize("contract", ["Generous", "Order"])
+def test_a_row_that_is_discarded_while_it_is_replayed_is_not_staged(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, late: bool, contract: str
+) -> None:
+    load(lake, orders((1, 5000, "open", DAY), (2, 1, "open", DAY), (3, 6000, "open", DAY)))
+    stage(lake, TOLERANT)
+    other = lake.duplicate()
+
+    def discarding(raw: pl.LazyFrame) -> pl.LazyFrame:
+        discard(other, "1:0")
+        return raw
+
+    def committing(to: Lakehouse, work: Callable[[Any], Any]) -> Any:
+        discard(other, "1:0")
+        return commit(to, work)
+
+    recipe = replace(TOLERANT, contract=globals()[contract])
+    if late:
+        monkeypatch.setattr(step_module, "commit", committing)
+    with pytest.raises(ConcurrentStepError, match=r"1 row of quarantine_shop\.orders .* left quarantine meanwhile"):
+        replay(lake, recipe if late else replace(recipe, function=discarding), Selection(), run_id="r")
+    assert staged(lake) == [(2, 1.0)]
+    assert quarantined(lake) == [("1:0", "discarded"), ("1:2", "open")]
+    monkeypatch.undo()
+    replay(lake, replace(recipe, contract=Generous), Selection(), run_id="r")
+    assert staged(lake) == [(2, 1.0), (3, 6000.0)]
+    assert quarantined(lake) == [("1:0", "discarded"), ("1:2", "replayed")]
+
+
+@ON_SQLITE
+def test_a_row_that_is_discarded_while_a_later_version_is_staged_stays_discarded(lake: Lakehouse) -> None:
+    load(lake, orders((1, 5000, "open", DAY)))
+    stage(lake, TOLERANT)
+    load(lake, numbered(1, amount=7, at=LATEST))
+    other = lake.duplicate()
+
+    def discarding(raw: pl.LazyFrame) -> pl.LazyFrame:
+        discard(other, "1:0")
+        return raw
+
+    stage(lake, replace(TOLERANT, function=discarding))
+    assert staged(lake) == [(1, 7.0)]
+    assert quarantined(lake) == [("1:0", "discarded")]
+
+
+@ON_SQLITE
+def test_a_row_that_was_replayed_is_not_discarded_after_it(lake: Lakehouse) -> None:
+    load(lake, orders((1, 5000, "open", DAY), (2, "abc", "open", DAY)))
+    stage(lake, TOLERANT)
+    replay(lake, replace(TOLERANT, contract=Generous), Selection(), run_id="r")
+    assert discard(lake) == 1
+    assert quarantined(lake) == [("1:0", "replayed"), ("1:1", "discarded")]
+    assert staged(lake) == [(1, 5000.0)]
+
+
+def discard(lake: Lakehouse, *ids: str) -> int:
+    at = datetime.now(UTC)
+    return commit(lake, lambda c: close_entries(c, TOLERANT.quarantine, "discarded", at, Selection(ids)))
 
 
 @ON_SQLITE

@@ -1,5 +1,6 @@
 """What a newcomer's mistake is answered with, and what is kept of a step of which everything is bad."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import pytest
 from platform_tests.staging.steps import DAY, ON_SQLITE, TOLERANT, load, numbered, quarantined, query, stage, staged
 from platform_tests.tables import RECIPE, Order, orders
 
-from data_platform.contracts import Field
+from data_platform.contracts import Contract, Field
 from data_platform.contracts.audit import ContractError
+from data_platform.contracts.quarantine import summary
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.staging import batches as batches_module
 from data_platform.staging.passing import SAMPLED
+from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import StagingRefusedError
 
 pytestmark = ON_SQLITE
@@ -47,6 +50,18 @@ def test_values_of_the_wrong_type_and_unit_are_told_by_their_three_commonest_rea
     assert "Nearly every row" not in message
     assert "`dp quarantine show shop/orders`" in message
     assert query(lake, "SELECT reason FROM platform.stagings") == [(message.removeprefix("shop/orders: "),)]
+
+
+def test_reasons_that_are_equally_frequent_are_in_the_order_of_the_contract(lake: Lakehouse) -> None:
+    names = [f"c{number}" for number in range(12)]
+    wide: Any = type("Wide", (Contract,), {"__annotations__": dict.fromkeys(["id", *names], int)})
+    recipe = Recipe("shop", "orders", ("id",), wide)
+    load(lake, pa.table({"id": [1, 2], **{name: ["x", "y" if name != "c11" else "1"] for name in names}}))
+    message = refused(lake, recipe=recipe)
+    assert [line.split()[1] for line in message.splitlines() if line.startswith("- c")] == ["c0", "c1", "c2"]
+    assert [one["column"] for one in summary(lake.connection)] == names
+    ((violations,),) = query(lake, "SELECT violations FROM platform.audits")
+    assert [one["column"] for one in json.loads(violations)] == names
 
 
 def test_a_row_with_several_reasons_counts_once(lake: Lakehouse) -> None:

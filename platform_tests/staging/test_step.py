@@ -1,5 +1,6 @@
 """From raw rows to the staged table: which rows pass, and what a refused step leaves behind."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,6 +202,18 @@ def lossy(raw: pl.LazyFrame) -> pl.LazyFrame:
     return raw.drop("amount")
 
 
+def loading(raw: pl.LazyFrame) -> pl.LazyFrame:
+    return raw.with_columns(pl.lit(7, pl.Int64).alias("_load_id"))
+
+
+def numbering(raw: pl.LazyFrame) -> pl.LazyFrame:
+    return raw.filter(pl.col("order_id") != "9").with_columns(pl.col("_row") + 1)
+
+
+def numbering_in_words(raw: pl.LazyFrame) -> pl.LazyFrame:
+    return raw.with_columns(pl.format("row {}", "_row").alias("_row"))
+
+
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("function", "message"),
@@ -208,6 +221,9 @@ def lossy(raw: pl.LazyFrame) -> pl.LazyFrame:
         (raising, r"(?s)the staging function raising failed .*ComputeError: .*The raw table has: order_id, amount"),
         (forgetful, "dropped the columns _load_id, _row"),
         (lossy, "needs the column amount, which the staged rows do not have"),
+        (loading, "the staging function loading overwrites _load_id, which tells which raw row"),
+        (numbering, "numbering overwrites _row, which tells which raw row"),
+        (numbering_in_words, "numbering_in_words overwrites _row, which tells which raw row"),
     ],
 )
 def test_a_staging_function_that_fails_changes_nothing_and_is_named(
@@ -219,6 +235,23 @@ def test_a_staging_function_that_fails_changes_nothing_and_is_named(
     assert "top-secret" not in str(caught.value)
     assert not list(Path(settings.data).rglob("staged_shop/**/*.parquet"))
     assert query(lake, "SELECT count(*) FROM platform.stagings") == [(0,)]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda raw: raw.reverse(),
+        lambda raw: raw.sort("amount"),
+        lambda raw: pl.concat([raw, raw]),
+        lambda raw: pl.concat([raw.filter(pl.col("amount") == "1"), raw]),
+        lambda raw: raw.with_columns(pl.col("_row").alias("place")).collect().lazy(),
+    ],
+)
+def test_a_staging_function_may_reorder_and_repeat_rows(lake: Lakehouse, function: Any) -> None:
+    load(lake, orders((1, 1, "open", DAY), (2, 3, "open", DAY), (3, 2, "open", DAY), (3, 4, "open", DAY)))
+    stage(lake, replace(RECIPE, function=function))
+    assert staged(lake, "order_id, amount, _row") == [(1, 1.0, 0), (2, 3.0, 1), (3, 4.0, 3)]
 
 
 @ON_SQLITE
@@ -253,6 +286,73 @@ def test_a_contract_that_changed_a_type_or_needs_a_new_column_wants_a_rebuild(la
     assert staged(lake) == [(1, "1"), (2, "1")]
     stage(lake, replace(RECIPE, contract=Priced, function=priced), rebuild=True)
     assert staged(lake, "order_id, amount, price") == [(1, 1.0, 7), (2, 1.0, 7)]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({"key": ("order_id", "status")}, {}, "`key` was order_id, status, now it is order_id"),
+        ({}, {"key": ("order_id", "status")}, "`key` was order_id, now it is order_id, status"),
+        ({"key": ()}, {}, "`key` was not given, now it is order_id; `newest_by` was not given, now it is changed_at"),
+        ({}, {"key": ()}, "`key` was order_id, now it is not given"),
+        ({}, {"key": ("status",)}, "`key` was order_id, now it is status"),
+        ({}, {"newest_by": None}, "`newest_by` was changed_at, now it is not given"),
+        ({}, {"newest_by": "amount"}, "`newest_by` was changed_at, now it is amount"),
+    ],
+)
+def test_another_key_or_order_of_versions_wants_a_rebuild(
+    lake: Lakehouse, before: dict[str, Any], after: dict[str, Any], words: str
+) -> None:
+    first, then = replace(TOLERANT, **before), replace(TOLERANT, **after)
+    load(lake, orders((1, 9, "open", "2020-01-01"), (1, 2, "paid", "2020-01-02"), (2, "abc", "open", DAY)))
+    stage(lake, first)
+    load(lake, numbered(3))
+    as_it_was = staged(lake)
+    steps: list[Callable[[Recipe], Any]] = [
+        lambda recipe: stage(lake, recipe),
+        lambda recipe: stage(lake, recipe, loads=(1, 1)),
+        lambda recipe: replay(lake, recipe, Selection(), run_id="r"),
+    ]
+    for step in steps:
+        with pytest.raises(ContractError) as caught:
+            step(then)
+        assert words in str(caught.value)
+        assert "`dp run staged/shop/orders --rebuild`" in str(caught.value)
+    assert staged(lake) == as_it_was
+    stage(lake, then, rebuild=True)
+    rebuilt = staged(lake)
+    assert [amount for order, amount in rebuilt if order == 1] == {
+        (): [2.0, 9.0], ("order_id", "status"): [2.0, 9.0], ("status",): [2.0]
+    }.get(then.key, [9.0] if then.newest_by == "amount" else [2.0])  # fmt: skip
+    for step in steps:
+        step(then)
+    assert staged(lake) == rebuilt
+
+
+@ON_SQLITE
+def test_the_order_of_the_key_s_columns_and_the_order_of_a_table_without_a_key_do_not_matter(lake: Lakehouse) -> None:
+    for recipe, other in (
+        (replace(TOLERANT, key=("order_id", "status")), replace(TOLERANT, key=("status", "order_id"))),
+        (replace(TOLERANT, key=(), table="log"), replace(TOLERANT, key=(), newest_by=None, table="log")),
+    ):
+        load(lake, numbered(1), name=recipe.table)
+        stage(lake, recipe)
+        load(lake, numbered(2), name=recipe.table)
+        assert stage(lake, other).rows_inserted == 1
+
+
+@ON_SQLITE
+def test_of_a_table_that_an_earlier_release_staged_the_present_key_is_taken_for_its_own(lake: Lakehouse) -> None:
+    load(lake, numbered(1))
+    stage(lake)
+    lake.connection.execute("DELETE FROM platform.positions WHERE layer = 'staged' AND partition <> 'load_id'")
+    for number in (2, 3):
+        load(lake, numbered(number))
+        assert stage(lake).rows_inserted == 1
+    load(lake, numbered(4))
+    with pytest.raises(ContractError, match="`key` was order_id, now it is status"):
+        stage(lake, replace(RECIPE, key=("status",)))
 
 
 @ON_SQLITE

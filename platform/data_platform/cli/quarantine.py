@@ -124,11 +124,20 @@ def replay(
     staged = [entry for entry, layer in before.items() if layer == "staged"]
     unreadable = [entry for entry, layer in before.items() if layer != "staged"]
     passed = [entry for entry in staged if entry not in after]
-    failing = [entry for entry in staged if entry in after]
+    # The id of an entry names the load and the row.
+    loads = {entry: int(entry.partition(":")[0]) for entry in staged if entry in after}
+    failing = [entry for entry, load in loads.items() if load <= result.load_to]
+    refused = [entry for entry, load in loads.items() if load > result.load_to]
     violations = fatal(result.violations)
     if as_json:
         print_json(
-            {"passed": passed, "failing": failing, "unreadable": unreadable, "violations": as_records(violations)}
+            {
+                "passed": passed,
+                "failing": failing,
+                "refused": refused,
+                "unreadable": unreadable,
+                "violations": as_records(violations),
+            }
         )
         return
     screen = console()
@@ -137,6 +146,11 @@ def replay(
         _print_plain(screen, f"{len(failing):,} rows still fail{_ids(failing)}", "yellow")
         for violation in violations:
             _print_plain(screen, f"  {violation}", "yellow")
+    if refused:
+        print(
+            f"{len(refused):,} rows are of loads whose staging was refused: `dp run staged/{table}` stages all rows of "
+            "those loads again."
+        )
     if unreadable:
         print(
             f"{len(unreadable):,} records could not be read at all, so there is nothing to stage: have them delivered "

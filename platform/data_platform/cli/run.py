@@ -39,7 +39,16 @@ def run(
     import dagster as dg
 
     from data_platform.cli.instance import prepare_dagster_home
-    from data_platform.components.execution import errors, executable_keys, execute, holders, in_runs, op_names, select
+    from data_platform.components.execution import (
+        errors,
+        executable_keys,
+        execute,
+        holders,
+        in_runs,
+        landed_and_not_staged,
+        op_names,
+        select,
+    )
     from data_platform.components.workspace import load_platform
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
@@ -56,7 +65,7 @@ def run(
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     outcomes = []
-    with dg.DagsterInstance.get() as instance, shared_lakehouse(settings), progress_bar(console) as bar:
+    with dg.DagsterInstance.get() as instance, shared_lakehouse(settings) as lake, progress_bar(console) as bar:
         for name, group in in_runs(keys):
             task = bar.add_task(name, total=len(group), doing="")
             config: dict[str, dict[str, Any]] = {}
@@ -75,7 +84,12 @@ def run(
                     advance=outcome.state in ("failed", "done") and outcome.check_passed is None,
                 )
 
-            outcomes += execute(definitions, instance, group, config=config, on_change=shown)
+            done = execute(definitions, instance, group, config=config, on_change=shown)
+            if left := landed_and_not_staged(lake, done):
+                config = {ops[key]: config[ops[key]] for key in left if ops[key] in config}
+                staged = execute(definitions, instance, left, config=config, on_change=shown)
+                done = [outcome for outcome in done if outcome.key not in left] + staged
+            outcomes += done
             bar.update(task, completed=len(group), doing="")
     if as_json:
         print(json.dumps([as_record(outcome) for outcome in outcomes], indent=2, default=str))

@@ -13,6 +13,7 @@ import sys
 from importlib.metadata import entry_points
 from types import FrameType
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -33,9 +34,10 @@ def ui(
     settings = settings_from_environment()
     prepare_dagster_home(settings)
     workspace = REPOSITORY / "workspace.yaml"
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", HOST, "-p", str(port)]
+    dagster = [sys.executable, "-m", "data_platform.cli.development"]
+    command = [*dagster, "dev", "-w", str(workspace), "-h", HOST, "-p", str(port)]
     services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
-    print(f"http://{HOST}:{port} (Ctrl-C stops it)", flush=True)
+    print(f"{address(port, settings.ui_token)} (Ctrl-C stops it)", flush=True)
     # A shell that starts us in the background has SIGINT ignored, which Dagster's processes would inherit; it is by
     # SIGINT that they stop each other.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,6 +57,12 @@ def ui(
         for service in beside:
             service.terminate()
             service.wait()
+
+
+def address(port: int, token: str | None) -> str:
+    """What to open in a browser. With a token it is a secret."""
+    url = f"http://{HOST}:{port}"
+    return url if token is None else f"{url}/?token={quote(token, safe='')}"
 
 
 def require_free(port: int) -> None:

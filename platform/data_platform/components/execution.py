@@ -13,6 +13,8 @@ import dagster as dg
 from data_platform.components.keys import CHECK
 from data_platform.components.liveness import hold, watching
 from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -170,6 +172,16 @@ def _of_step(
 ) -> list[Outcome]:
     """The assets of the step that an event is about: one of a source, those that share a reading, or all models."""
     return [outcome for outcome in outcomes.values() if ops.get(outcome.key) == event.step_key]
+
+
+def landed_and_not_staged(lake: Lakehouse, outcomes: Sequence[Outcome]) -> list[dg.AssetKey]:
+    """The staged tables of which a run passed over rows that landed: of a source that could be read only in part, the
+    raw step fails, and with it what follows in the same run."""
+    skipped = [outcome.key for outcome in outcomes if outcome.state == "skipped" and outcome.key.path[0] == STAGED]
+    if not skipped or not ledger.exists(lake):
+        return []
+    awaiting = ledger.loads_awaiting_staging(lake)
+    return [key for key in skipped if awaiting.get((key.path[1], key.path[2]))]
 
 
 def holders(instance: dg.DagsterInstance, pool: str) -> list[str]:

@@ -182,7 +182,7 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Set
         if not stale:
             return dg.SkipReason("Every model is built from the latest staged rows.")
         requests = {
-            model: Request([model_key(one) for one in with_stale_parents(model, stale, direct)], now)
+            model: [Request([model_key(one) for one in with_stale_parents(model, stale, direct)], now)]
             for model, now in stale.items()
         }
         return request_once(context.instance, MODELLED, requests, every)

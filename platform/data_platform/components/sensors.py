@@ -8,7 +8,7 @@ moves. One table that fails holds up no other.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -87,9 +87,8 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
             if not probe.complete:
                 state = replace(state, read_at=_latest(state.read_at, read_at(context.instance, spec.name, table)))
                 states[table] = state
-            request = request_of(spec, table, probe, state, now)
-            if request is not None:
-                requests[table] = request
+            if wanted := requests_of(spec, table, probe, state, now):
+                requests[table] = wanted
         if not requests:
             return dg.SkipReason(_nothing(probes, states, spec.refresh))
         return request_once(context.instance, spec.name, requests, spec.every)
@@ -163,55 +162,76 @@ def is_due(probe: Probe, state: TableState, now: datetime, refresh: timedelta) -
     return not probe.complete and (state.read_at is None or now - state.read_at >= refresh)
 
 
-def request_of(spec: SourceSpec, table: str, probe: Probe, state: TableState, now: datetime) -> Request | None:
-    """What to request of one table; None if nothing is new. Rows that only await staging are not read again. Tables
-    that share a reading are read together."""
+def requests_of(spec: SourceSpec, table: str, probe: Probe, state: TableState, now: datetime) -> list[Request]:
+    """What to request of one table, the first before the others; nothing if nothing is new.
+
+    Rows that only await staging are not read again, and do not wait for a source of which some cannot be read. Tables
+    that share a reading are read together.
+    """
     raw, staged = [raw_key(spec.name, one) for one in spec.sharing(table)], staged_key(spec.name, table)
+    requests = [Request([staged], [dict(state.position), "unstaged"])] if state.unstaged else []
     if probe.changes:
-        return Request([*raw, staged], [dict(probe.changes), dict(state.position)])
-    if state.unstaged:
-        return Request([staged], [dict(state.position), "unstaged"])
-    if is_due(probe, state, now, spec.refresh):
-        return Request([*raw, staged], [{}, str(state.read_at)])
-    return None
+        requests.append(Request([*raw, staged], [dict(probe.changes), dict(state.position)]))
+    elif is_due(probe, state, now, spec.refresh):
+        requests.append(Request([*raw, staged], [{}, str(state.read_at)]))
+    return requests
 
 
 def request_once(
-    instance: dg.DagsterInstance, name: str, requests: Mapping[str, Request], every: timedelta
+    instance: dg.DagsterInstance, name: str, requests: Mapping[str, Sequence[Request]], every: timedelta
 ) -> dg.RunRequest | dg.SkipReason:
-    """One run for all that is requested, by table or model, except what a run under way is about, and what ended just
-    now without taking in the same changes. If nothing is left, the reasons.
+    """One run for all that is requested, by table or model: of each the first request that is not about what a run
+    under way is about, and did not end just now without taking in the same changes. If nothing is left, the reasons.
     """
     busy = assets_under_way(instance)
-    ready: dict[str, str] = {}
-    last: list[str] = []
+    ready: dict[str, _Ready] = {}
     reasons = []
-    for item, one in requests.items():
-        if busy.intersection(one.assets):
-            reasons.append(f"{item}: a run is under way.")
-            continue
-        digest = hashlib.sha256(json.dumps([name, one.changes], sort_keys=True, default=str).encode()).hexdigest()[:16]
-        records = instance.get_run_records(
-            dg.RunsFilter(tags={f"{PROBE_TAG}.{item}": digest, SOURCE_TAG: name}), limit=ATTEMPTS_COUNTED
-        )
-        wait = remaining_wait([record.update_timestamp for record in records], every, datetime.now(UTC))
-        if wait > timedelta(0):
-            reasons.append(
-                f"{item}: {len(records)} run{'s' * (len(records) > 1)} for the same changes did not take them in; the "
-                f"next one in {int(wait.total_seconds())} s, or as soon as something moves."
-            )
-            continue
-        ready[item] = digest
-        last += [record.dagster_run.run_id for record in records[:1]]
+    for item, wanted in requests.items():
+        for one in wanted:
+            found = _ready_or_not(instance, name, item, one, busy, every)
+            if isinstance(found, _Ready):
+                ready[item] = found
+                break
+            reasons.append(found)
     if not ready:
-        return dg.SkipReason(" ".join(reasons))
+        return dg.SkipReason(" ".join(dict.fromkeys(reasons)))
+    digests = {item: one.digest for item, one in ready.items()}
     # The same tick evaluated twice requests once: the key changes with the changes, and with each attempt at the same.
-    key = hashlib.sha256(json.dumps([name, ready, last], sort_keys=True).encode()).hexdigest()[:32]
+    last = [one.last for one in ready.values() if one.last]
+    key = hashlib.sha256(json.dumps([name, digests, last], sort_keys=True).encode()).hexdigest()[:32]
     return dg.RunRequest(
         run_key=f"{name}-{key}",
-        asset_selection=list(dict.fromkeys(asset for item in ready for asset in requests[item].assets)),
-        tags={SOURCE_TAG: name, **{f"{PROBE_TAG}.{item}": digest for item, digest in ready.items()}},
+        asset_selection=list(dict.fromkeys(asset for one in ready.values() for asset in one.assets)),
+        tags={SOURCE_TAG: name, **{f"{PROBE_TAG}.{item}": digest for item, digest in digests.items()}},
     )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A request that may be made now. `digest` stands for what is new, `last` is the last run for the same."""
+
+    assets: Sequence[dg.AssetKey]
+    digest: str
+    last: str
+
+
+def _ready_or_not(
+    instance: dg.DagsterInstance, name: str, item: str, one: Request, busy: Container[dg.AssetKey], every: timedelta
+) -> _Ready | str:
+    """A request that may be made now, or why it may not."""
+    if any(asset in busy for asset in one.assets):
+        return f"{item}: a run is under way."
+    digest = hashlib.sha256(json.dumps([name, one.changes], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    records = instance.get_run_records(
+        dg.RunsFilter(tags={f"{PROBE_TAG}.{item}": digest, SOURCE_TAG: name}), limit=ATTEMPTS_COUNTED
+    )
+    wait = remaining_wait([record.update_timestamp for record in records], every, datetime.now(UTC))
+    if wait > timedelta(0):
+        return (
+            f"{item}: {len(records)} run{'s' * (len(records) > 1)} for the same changes did not take them in; the "
+            f"next one in {int(wait.total_seconds())} s, or as soon as something moves."
+        )
+    return _Ready(one.assets, digest, records[0].dagster_run.run_id if records else "")
 
 
 def remaining_wait(ended: Sequence[datetime], every: timedelta, now: datetime) -> timedelta:

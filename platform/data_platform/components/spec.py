@@ -58,7 +58,8 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """One source: `open` reaches it, for the time of a block, and raises PlatformError if it cannot."""
+    """One source: `open` reaches it, for the time of a block, and raises PlatformError if it cannot. Raises
+    PlatformError if a table and a reading that does not cover it have one name: the position is kept under it."""
 
     name: str
     kind: str
@@ -73,6 +74,15 @@ class SourceSpec:
     readings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Tables that share a reading, and with it a position and an operation, by the reading's name; every other table
     has a reading of its own name."""
+
+    def __post_init__(self) -> None:
+        for reading, covered in self.readings.items():
+            if reading in self.tables and reading not in covered:
+                raise PlatformError(
+                    f"{self.where}: the table {reading} has the name of a reading over other tables ("
+                    f"{', '.join(covered[:5])}{', ...' if len(covered) > 5 else ''}), under which their position is "
+                    "kept. Give the table another name here; `table:` keeps the source's own spelling."
+                )
 
     def reading_of(self, table: str) -> str:
         """The name of the reading that covers a table."""

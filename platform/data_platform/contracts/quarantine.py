@@ -17,12 +17,19 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_platform.contracts.violations import REASON
+from data_platform.contracts.violations import REASON, counted
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.sql import literal, quote_all
 from data_platform.lakehouse.tables import Table, column_types, ensure_table, quarantine_table
-from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path, storage_error
+from data_platform.lakehouse.transaction import (
+    ConcurrentStepError,
+    DataFile,
+    TempRelation,
+    copy_to,
+    new_path,
+    storage_error,
+)
 
 COLUMNS = {
     "quarantine_id": "VARCHAR",
@@ -137,10 +144,12 @@ def spooled_entries(lake: Lakehouse) -> Iterator[SpooledEntries]:
     try:
         yield entries
     finally:
-        # What kept the block from its end must be reported, not that the file cannot be finished after it.
-        with suppress(PlatformError):
-            entries.close()
-        path.unlink(missing_ok=True)
+        try:
+            # What kept the block from its end must be reported, not that the file cannot be finished after it.
+            with suppress(PlatformError):
+                entries.close()
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_quarantine(
@@ -267,9 +276,11 @@ def summary(connection: duckdb.DuckDBPyConnection) -> list[Mapping[str, Any]]:
     result: list[Mapping[str, Any]] = []
     for source, table in quarantine_tables(connection):
         rows = connection.execute(
+            # A row has its reasons in the order of the contract.
             f"""SELECT layer, reason."column", reason."check", count(*), any_value(reason.value), min(quarantined_at)
-            FROM (SELECT layer, quarantined_at, unnest(reasons) AS reason FROM {quarantine_table(source, table).sql}
-                  WHERE status = 'open') GROUP BY ALL ORDER BY count(*) DESC, 1, 2, 3"""
+            FROM (SELECT layer, quarantined_at, unnest(reasons) AS reason, generate_subscripts(reasons, 1) AS place
+                  FROM {quarantine_table(source, table).sql} WHERE status = 'open')
+            GROUP BY ALL ORDER BY count(*) DESC, layer, max(place), 2, 3"""
         ).fetchall()
         result += [
             {
@@ -300,11 +311,25 @@ def close_entries(
 
 def close_found(connection: duckdb.DuckDBPyConnection, table: Table, entries: TempRelation, at: datetime) -> None:
     """Give the open entries in `entries` (`quarantine_id`, `status`) their new status, within the caller's
-    transaction."""
+    transaction. Those that were closed meanwhile stay as they are."""
     statuses = connection.execute(f"SELECT DISTINCT status FROM {entries.sql}").fetchall()
     for (status,) in statuses:
         connection.execute(
             f"UPDATE {table.sql} SET status = $1, resolved_at = $2 WHERE status = 'open' AND quarantine_id IN "
             f"(SELECT quarantine_id FROM {entries.sql} WHERE status = $1)",
             [status, at],
+        )
+
+
+def require_open(connection: duckdb.DuckDBPyConnection, table: Table, rows: TempRelation) -> None:
+    """Raises ConcurrentStepError, within the caller's transaction, if an entry of the raw `rows` (`load_id`, `row`) was
+    closed since they were read: a row that was discarded is not let in."""
+    still_open = f"(SELECT load_id, row FROM {table.sql} WHERE (status, layer) = ('open', 'staged'))"
+    found = connection.execute(
+        f"SELECT count(*) FROM {rows.sql} ANTI JOIN {still_open} USING (load_id, row)"
+    ).fetchone()
+    if found is not None and found[0]:
+        raise ConcurrentStepError(
+            f"{counted(found[0])} of {table} that this run was to replay left quarantine meanwhile: discarded, or "
+            "replayed by another run. Nothing was changed; run it again for the rest."
         )

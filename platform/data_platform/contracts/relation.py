@@ -69,7 +69,8 @@ def audit_relation(
     except duckdb.Error as error:
         raise PlatformError(f"{relation} cannot be audited: {str(error).splitlines()[0]}") from None
     broken = [one for one in repeated if one is not None]
-    return Verdict(checked, summed([*found, *broken]), failed + sum(one.rows for one in broken))
+    columns = [column.name for column in contract_columns(contract)]
+    return Verdict(checked, summed([*found, *broken], columns), failed + sum(one.rows for one in broken))
 
 
 def unique_columns(contract: type[Contract], key: Sequence[str] = ()) -> list[tuple[str, ...]]:

@@ -47,15 +47,17 @@ def _shown(value: str) -> str:
     return value if value == PRIVATE else repr(value)
 
 
-def summed(violations: Iterable[Violation]) -> tuple[Violation, ...]:
-    """The violations of several batches as those of all rows together, most frequent first. The example is the first
-    batch's."""
+def summed(violations: Iterable[Violation], columns: Sequence[str]) -> tuple[Violation, ...]:
+    """The violations of several batches as those of all rows together, most frequent first, those as frequent in the
+    order of the contract's `columns`. The example is the first batch's."""
     found: dict[tuple[str, str, bool], Violation] = {}
     for one in violations:
         rule = (one.column, one.check, one.fatal)
         known = found.get(rule)
         found[rule] = one if known is None else replace(known, rows=known.rows + one.rows)
-    return tuple(sorted(found.values(), key=lambda one: (-one.rows, one.column, one.check)))
+    places = {column: place for place, column in enumerate(columns)}
+    # A rule of the row as a whole, or of several columns, comes before those of one column.
+    return tuple(sorted(found.values(), key=lambda one: (-one.rows, places.get(one.column, -1), one.check)))
 
 
 def fatal(violations: Iterable[Violation]) -> list[Violation]:

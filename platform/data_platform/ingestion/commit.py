@@ -2,9 +2,10 @@
 What is ready to be committed is decided by `load`, how rows became files by `landing`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import duckdb
 
@@ -15,8 +16,18 @@ from data_platform.ingestion.source import DIGEST, Position
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.names import allow_names
+from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.tables import LOAD_COLUMNS, ensure_table
-from data_platform.lakehouse.transaction import DataFile, commit, discarded_on_failure, register
+from data_platform.lakehouse.transaction import (
+    ConcurrentStepError,
+    DataFile,
+    commit,
+    discarded_on_failure,
+    register,
+)
+
+REWRITES = 5
+"""How often a raw table is written anew, in wider types, before a load gives up to those who delete rows of it."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +67,26 @@ class LoadResult:
 @dataclass(frozen=True)
 class Ready:
     """What one commit is to take in: the head of the reading, its tables with something to land, and the entries of the
-    position that it reached or forgets. A reading of one table is kept under the name of that table."""
+    position that it reached or forgets. The head may be that of one of the tables, which then takes part in every
+    commit; a reading of one table only (`is_of_one_table`) is kept so."""
 
     head: ledger.Head
     tables: Sequence[TableLanding]
     position: Position
-    forget: Sequence[str] = ()
-
-    @property
-    def is_of_one_table(self) -> bool:
-        return len(self.tables) == 1 and self.tables[0].name == self.head.table
+    forget: Sequence[str]
+    is_of_one_table: bool
 
     def moves(self) -> bool:
         """Whether the position moves at all."""
         return bool(self.forget) or not self.head.position.items() >= self.position.items()
 
+    def lands(self, landing: TableLanding) -> bool:
+        """Whether anything changes in the raw table of `landing`."""
+        return landing.has_something_ready() and not self.is_unchanged()
+
     def is_unchanged(self) -> bool:
         """Whether the one table was read as a whole and holds what it held: the same position, or the same content."""
-        if not self.is_of_one_table or self.tables[0].kind != "whole" or self.tables[0].replaces:
+        if not self.is_of_one_table or self.tables[0].ready.kind != "whole" or self.tables[0].replaces:
             return False
         digest = self.position.get(DIGEST)
         same = digest is not None and digest == self.head.position.get(DIGEST)
@@ -85,52 +98,72 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
 
     Raises ConcurrentStepError or CommitError.
     """
-    unchanged = ready.is_unchanged()
-    rewritten: dict[str, DataFile] = {}
     for landing in ready.tables:
         landing.ready.rejects.spill()
         allow_names(lake, landing.raw, landing.columns.settled)
-        if unchanged:
-            continue
-        landing.settle_files()
-        if landing.columns.widened() and not landing.columns.replaced:
-            file = landing.stored_in_wider_types()
-            rewritten |= {landing.name: file} if file is not None else {}
+        if ready.lands(landing):
+            landing.settle_files()
     superseding = {
         landing.name
         for landing in ready.tables
-        if landing.kind == "whole" and not unchanged and has_open_rejects(lake.connection, landing.quarantine)
+        if landing.ready.kind == "whole"
+        and ready.lands(landing)
+        and has_open_rejects(lake.connection, landing.quarantine)
     }
     now = datetime.now(UTC)
-    loads = [_landed(landing, ready.position, now, run_id, unchanged=unchanged) for landing in ready.tables]
+    loads = [_landed(landing, ready, now, run_id) for landing in ready.tables]
 
-    def work(connection: duckdb.DuckDBPyConnection) -> tuple[ledger.Head, Sequence[ledger.Head]]:
+    def work(connection: duckdb.DuckDBPyConnection, rewritten: Mapping[str, DataFile]) -> dict[str, ledger.Head]:
         head = ledger.advance(connection, ready.head, ready.position, now, forget=ready.forget)
-        if ready.is_of_one_table:
-            heads: Sequence[ledger.Head] = [head]
-        else:
-            heads = ledger.advance_tables(connection, [landing.head for landing in ready.tables], now)
+        others = [landing.head for landing in ready.tables if landing.name != head.table]
+        heads = [head, *ledger.advance_tables(connection, others, now)]
         for landing in ready.tables:
-            if not unchanged:
+            if ready.lands(landing):
                 _land(connection, landing, rewritten.get(landing.name))
             if landing.name in superseding:
                 supersede_rejects(connection, landing.quarantine, landing.load_id, now)
             _register_rejects(connection, landing, landing.ready.rejects.files)
         ledger.record_load(connection, *loads)
-        return head, heads
+        return {one.table: one for one in heads}
 
-    with discarded_on_failure(lake, list(rewritten.values())):
-        head, heads = commit(lake, work)
+    heads = _commit(lake, ready, work)
+    head = heads[ready.head.table]
     results = {}
-    for landing, table_head, load in zip(ready.tables, heads, loads, strict=True):
-        if unchanged:
+    for landing, load in zip(ready.tables, loads, strict=True):
+        if not ready.lands(landing):
             landing.ready.discard_rows(lake)
         results[landing.name] = _result(load, landing.columns.found(), head.position)
         landing.tail.discard(lake)  # rows that reached no position: written for this load, they are read again
-        landing.head = table_head
+        landing.head = heads[landing.name]
         landing.started = now  # what follows is the next load's time
-        landing.begin(_stored(landing, unchanged=unchanged))
+        landing.begin(_stored(landing, ready))
     return head, results
+
+
+def _commit(lake: Lakehouse, ready: Ready, work: Callable[..., dict[str, ledger.Head]]) -> dict[str, ledger.Head]:
+    """Commit, with the rows of those raw tables written anew whose columns became wider. If rows of such a table were
+    deleted meanwhile, it is written once more."""
+    wider = [
+        landing
+        for landing in ready.tables
+        if ready.lands(landing) and landing.columns.widened() and not landing.columns.replaced
+    ]
+    for _ in range(REWRITES):
+        files = {landing.name: file for landing in wider if (file := landing.stored_in_wider_types()) is not None}
+        try:
+            with discarded_on_failure(lake, list(files.values())):
+                return commit(lake, partial(work, rewritten=files))
+        except _RowsDeletedError:
+            continue
+    names = ", ".join(landing.label for landing in wider)
+    raise ConcurrentStepError(
+        f"Rows of {names} were deleted from raw again and again while its columns were made wider. Nothing was "
+        "changed. Run it again when maintenance has come to its end."
+    )
+
+
+class _RowsDeletedError(Exception):
+    """Rows of a raw table were deleted since it was written anew (`retention`): they must not come back."""
 
 
 @dataclass(frozen=True)
@@ -162,16 +195,26 @@ def commit_refusals(lake: Lakehouse, refusals: Sequence[Refusal], run_id: str) -
 
 def _land(connection: duckdb.DuckDBPyConnection, landing: TableLanding, rewritten: DataFile | None) -> None:
     columns = landing.columns
+    if columns.widened() and not columns.replaced:
+        _require_all_rows(connection, landing, rewritten)
     if columns.replaced or columns.widened():
         # A table of the new types takes the place of the old one, whose rows stay to be seen at earlier snapshots.
         connection.execute(f"DROP TABLE {landing.raw.sql}")
-    elif not (landing.ready.files or not columns.before):
+    elif not (landing.ready.files or not columns.before or columns.added or columns.dropped()):
         return
     if not columns.settled:
         return
     ensure_table(connection, landing.raw, {**columns.settled, **LOAD_COLUMNS})
+    for column in columns.dropped():
+        connection.execute(f"ALTER TABLE {landing.raw.sql} DROP COLUMN IF EXISTS {quote(column)}")
     files = [spilled.file for spilled in landing.ready.files]
     register(connection, landing.raw, ([rewritten] if rewritten is not None else []) + files)
+
+
+def _require_all_rows(connection: duckdb.DuckDBPyConnection, landing: TableLanding, rewritten: DataFile | None) -> None:
+    row = connection.execute(f"SELECT count(*) FROM {landing.raw.sql}").fetchone()
+    if row is not None and row[0] != (rewritten.rows if rewritten is not None else 0):
+        raise _RowsDeletedError
 
 
 def _register_rejects(connection: duckdb.DuckDBPyConnection, landing: TableLanding, files: list[DataFile]) -> None:
@@ -180,34 +223,34 @@ def _register_rejects(connection: duckdb.DuckDBPyConnection, landing: TableLandi
         register(connection, landing.quarantine, files)
 
 
-def _stored(landing: TableLanding, *, unchanged: bool) -> dict[str, str]:
+def _stored(landing: TableLanding, ready: Ready) -> dict[str, str]:
     """The columns of the raw table after the commit."""
     columns = landing.columns
-    if unchanged or not columns.settled:
+    if not ready.lands(landing) or not columns.settled:
         return columns.before
     return {**columns.settled, **LOAD_COLUMNS}
 
 
-def _landed(landing: TableLanding, position: Position, at: datetime, run_id: str, *, unchanged: bool) -> ledger.Load:
+def _landed(landing: TableLanding, ready: Ready, at: datetime, run_id: str) -> ledger.Load:
     """What the ledger says of a table in this commit. A whole table that is as it was lands nothing, and is none that
     replaces another."""
-    ready = landing.ready
-    landed = 0 if unchanged else sum(spilled.file.rows for spilled in ready.files)
+    part, unchanged = landing.ready, ready.is_unchanged()
+    landed = 0 if unchanged else sum(spilled.file.rows for spilled in part.files)
     return ledger.Load(
         source=landing.source,
         table=landing.name,
         load_id=landing.load_id,
         run_id=run_id,
-        kind="rows" if unchanged else landing.kind,
+        kind="rows" if unchanged else part.kind,
         status="landed",
         started_at=landing.started,
         ended_at=at,
-        rows_read=ready.records,
+        rows_read=part.records,
         rows_landed=landed,
-        rows_repeated=ready.rows - landed,
-        rows_quarantined=ready.rejects.count,
-        bytes=0 if unchanged else sum(spilled.file.bytes for spilled in ready.files),
-        position=position,
+        rows_repeated=part.rows - landed,
+        rows_quarantined=part.rejects.count,
+        bytes=0 if unchanged else sum(spilled.file.bytes for spilled in part.files),
+        position=ready.position,
         drift=landing.columns.found().as_dict(),
     )
 
@@ -219,7 +262,7 @@ def _refused(refusal: Refusal, at: datetime, run_id: str) -> ledger.Load:
         table=landing.name,
         load_id=landing.load_id,
         run_id=run_id,
-        kind=landing.kind,
+        kind=part.kind,
         status="refused",
         started_at=landing.started,
         ended_at=at,

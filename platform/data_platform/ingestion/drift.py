@@ -180,14 +180,29 @@ class Columns:
             if column in self.settled and self.settled[column] != kind
         }
 
+    def holds_changes(self) -> bool | None:
+        """Whether the raw table is of changes of a log; None if there is none yet."""
+        return set(CHANGE_COLUMNS) <= set(self.before) if self.before else None
+
+    def hold_no_changes(self) -> None:
+        """Take note that the raw table will be of plain rows."""
+        for column in CHANGE_COLUMNS:
+            self.settled.pop(column, None)
+
+    def dropped(self) -> list[str]:
+        """The stored columns that the raw table will not have any more."""
+        return [column for column in self.before if column not in LOAD_COLUMNS and column not in self.settled]
+
     def found(self) -> Drift:
         """All drift of this load."""
-        lost = sorted(c for c in self.before if c not in LOAD_COLUMNS and c not in self.seen) if self.seen else []
+        own = {*LOAD_COLUMNS, *CHANGE_COLUMNS}
+        lost = sorted(c for c in self.before if c not in own and c not in self.seen) if self.seen else []
         widened = (f"{column}: {self.before[column]} to {kind}" for column, kind in self.widened().items())
         return Drift(tuple(sorted(self.added)), tuple(sorted(self.ignored)), tuple(lost), tuple(widened))
 
     def _new(self, columns: Sequence[str]) -> list[str]:
-        return [column for column in columns if column not in self.before] if self.before else []
+        known = {*self.before, *CHANGE_COLUMNS}
+        return [column for column in columns if column not in known] if self.before else []
 
 
 def wider(stored: str, given: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 import pyarrow as pa
 
-from data_platform.errors import PlatformError
+from data_platform.ingestion.changes import require_change_columns, require_one_kind_of_rows
 from data_platform.ingestion.drift import ONLY_NULLS, Columns
 from data_platform.ingestion.masking import Mask, mask_of
 from data_platform.ingestion.rejects import SPILL_BYTES, Rejects
@@ -22,7 +22,6 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import (
-    CHANGE_COLUMNS,
     LOAD_COLUMNS,
     column_types,
     duckdb_types,
@@ -49,7 +48,8 @@ class Spilled:
 @dataclass
 class Part:
     """What was read of a table up to the last position that was reached, or after it: rows in memory, rows in files,
-    and records that could not be read."""
+    and records that could not be read. It is of the strongest `kind` of its batches: a whole table and the changes
+    after it are the whole table. `are_changes` says whether its rows are changes of a log; None if there are none."""
 
     rejects: Rejects
     tables: list[pa.Table] = field(default_factory=list)
@@ -57,6 +57,8 @@ class Part:
     rows: int = 0
     held_rows: int = 0
     held_bytes: int = 0
+    kind: Kind = "rows"
+    are_changes: bool | None = None
 
     @property
     def records(self) -> int:
@@ -78,6 +80,8 @@ class Part:
         self.rows += later.rows
         self.held_rows += later.held_rows
         self.held_bytes += later.held_bytes
+        self.kind = _stronger(self.kind, later.kind)
+        self.are_changes = self.are_changes if later.are_changes is None else later.are_changes
 
     def discard(self, lake: Lakehouse) -> None:
         """Remove the files."""
@@ -121,7 +125,7 @@ class TableLanding:
         self.mask: Mask | None = mask_of(table, lake.settings)
         self._landed = None
         if overlap is not None:
-            self._landed = Repetitions(lake, self.raw, source, name, overlap, table.key)
+            self._landed = Repetitions(lake, self.raw, source, name, overlap, table.key, head.number)
         self._types: dict[pa.Schema, dict[str, str]] = {}
         self.started = datetime.now(UTC)
         self.begin(column_types(lake.connection, self.raw))
@@ -131,12 +135,11 @@ class TableLanding:
         of_new_type: Literal["refuse", "text", "replace"] = "text" if self.retype else "refuse"
         self.columns = Columns(self.label, self.table.drift, stored, "replace" if self.replaces else of_new_type)
         self.ready, self.tail = self._part(), self._part()
-        self.kind: Kind = "whole" if self.replaces else "rows"
         self._next_row = 0
 
     def _part(self) -> Part:
         rejects = Rejects(self.lake, self.quarantine, self.run_id, self.load_id, withhold=self.mask is not None)
-        return Part(rejects)
+        return Part(rejects, kind="whole" if self.replaces else "rows")
 
     @property
     def label(self) -> str:
@@ -149,15 +152,14 @@ class TableLanding:
     def has_something_ready(self) -> bool:
         """Whether a commit has anything to do for this table: rows, rejects, a table to create or to empty."""
         creates = not self.columns.before and bool(self.columns.seen)
-        return bool(self.ready.records or creates or self.kind == "whole")
+        return bool(self.ready.records or creates or self.ready.kind == "whole")
 
     def take(self, batch: Batch) -> None:
         """Add a batch to the tail. Raises LoadRefusedError, and leaves the ready part as it is, if its columns are
         refused."""
         if batch.rows.num_columns:
             self.tail.add(self._prepared(batch.rows, batch.kind))
-        if not self.replaces and (batch.kind != "rows" or batch.rows.num_columns):
-            self.kind = batch.kind
+        self.tail.kind = _stronger(self.tail.kind, batch.kind)
         if batch.rejects.num_rows:
             self.tail.rejects.add(batch.rejects)
             for part in (self.ready, self.tail):
@@ -172,7 +174,10 @@ class TableLanding:
     def _prepared(self, rows: pa.Table, kind: Kind) -> pa.Table:
         """The rows with private columns masked, drift settled, and numbered within the load."""
         rows = self.columns.named(rows)
-        _check_change_columns(self.label, rows.schema, kind)
+        are_changes = require_change_columns(self.label, rows.schema, kind)
+        if rows.num_rows:
+            self._require_one_kind_of_rows(are_changes, kind)
+            self.tail.are_changes = are_changes
         if self.mask is not None:
             self.columns.require_masked(rows.column_names, self.mask.names)
             rows = self.mask.apply(rows)
@@ -183,6 +188,20 @@ class TableLanding:
         numbers = pl.int_range(self._next_row, self._next_row + rows.num_rows, dtype=pl.Int64, eager=True).to_arrow()
         self._next_row += rows.num_rows
         return rows.append_column("_row", numbers)
+
+    def _require_one_kind_of_rows(self, are_changes: bool, kind: Kind) -> None:
+        """Raise LoadRefusedError if plain rows and changes of a log would come together. A whole table of plain rows in
+        the place of changes has no change columns."""
+        parts = (self.ready, self.tail)
+        before = {part.are_changes for part in parts if part.are_changes is not None}
+        stored = self.columns.holds_changes()
+        is_whole = kind == "whole" or any(part.kind == "whole" for part in parts)
+        if not before and stored is not None and stored != are_changes and not is_whole:
+            # What the last whole table left without a row holds neither.
+            before = {stored} if ledger.rows_since_whole(self.lake, self.source, self.name) else set()
+        require_one_kind_of_rows(self.label, before, are_changes)
+        if stored and not are_changes:
+            self.columns.hold_no_changes()
 
     def _types_of(self, schema: pa.Schema) -> dict[str, str]:
         if schema not in self._types:
@@ -197,13 +216,13 @@ class TableLanding:
             for table in part.take_tables():
                 alike.setdefault(table.schema, []).append(table)
             for group in alike.values():
-                spilled = self._write(pa.concat_tables(group))
+                spilled = self._write(pa.concat_tables(group), part.kind)
                 part.files += [spilled] if spilled is not None else []
 
-    def _write(self, rows: pa.Table) -> Spilled | None:
+    def _write(self, rows: pa.Table, kind: Kind) -> Spilled | None:
         settled = self.columns.settled
         given = {name for name in rows.column_names if name != "_row"}
-        with self._repetitions(rows) as left_out:
+        with self._repetitions(rows, kind) as left_out:
             query = (
                 f"SELECT {_casts(given, settled)}, {self.load_id}::BIGINT AS _load_id, "
                 f"TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM incoming{left_out}"
@@ -212,14 +231,16 @@ class TableLanding:
         return None if file is None else Spilled(file, dict(settled))
 
     @contextmanager
-    def _repetitions(self, rows: pa.Table) -> Iterator[str]:
-        """What leaves out of `incoming` the rows that landed before, in the stretch that is delivered again. A new
-        column gives rows that landed before a new content: then none of them is a repetition."""
-        if self._landed is None or not self.columns.before or self.columns.added:
+    def _repetitions(self, rows: pa.Table, kind: Kind) -> Iterator[str]:
+        """What leaves out of `incoming` the rows that landed before, in the stretch that is delivered again; none of a
+        whole table. A new column makes a new version of each row that has a key: then none is a repetition."""
+        columns = self.columns
+        if self._landed is None or not columns.before or kind == "whole" or (self.table.key and columns.added):
             yield ""
             return
-        stored = {name: self.columns.settled[name] for name in self.columns.before if name not in LOAD_COLUMNS}
-        with self._landed.among(rows, stored) as repeated:
+        stored = {name: kind for name, kind in columns.before.items() if name in columns.settled}
+        types = {name: columns.settled[name] for name in (*stored, *sorted(columns.added))}
+        with self._landed.among(rows, types, stored, set(types) - columns.seen) as repeated:
             yield f" ANTI JOIN {repeated.sql} USING (_row)" if repeated.rows else ""
 
     def settle_files(self) -> None:
@@ -264,14 +285,5 @@ def _casts(given: Collection[str], settled: Mapping[str, str]) -> str:
     )
 
 
-def _check_change_columns(label: str, schema: pa.Schema, kind: Kind) -> None:
-    """Raise PlatformError if rows have one of CHANGE_COLUMNS without the other, or changes have none."""
-    there = [name for name in CHANGE_COLUMNS if name in schema.names]
-    if len(there) == len(CHANGE_COLUMNS) or not (there or kind == "changes"):
-        return
-    raise PlatformError(
-        f"{label} has a column {there[0]}, a name that the platform uses itself. Nothing was loaded. Leave it out with "
-        "`columns`, or rename it in a view of the source."
-        if there
-        else f"{label} gives changes without the columns {' and '.join(CHANGE_COLUMNS)}. Nothing was loaded."
-    )
+def _stronger(kind: Kind, other: Kind) -> Kind:
+    return max(kind, other, key=("rows", "changes", "whole").index)

@@ -14,13 +14,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import NoReturn
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.commit import LoadResult as LoadResult
 from data_platform.ingestion.commit import Ready, Refusal, commit_ready, commit_refusals
 from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.landing import Part, TableLanding
 from data_platform.ingestion.prefetch import prefetched
-from data_platform.ingestion.source import Batch, Budget, Reading, Source, TableOptions
+from data_platform.ingestion.source import DIGEST, Batch, Budget, Position, Reading, Source, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 
@@ -40,6 +40,8 @@ NOTES = 20
 """Notes of a source that a load keeps at most."""
 
 UNLIMITED = Budget()
+
+FAULT_OF_SOURCE = "This is a mistake in the code of the source, not in the data: report it to whoever maintains it."
 
 
 def load_table(
@@ -87,12 +89,13 @@ def load_tables(
     """Read what is new in the tables of one reading and land it; what was done to each. The position is kept under
     `reading_name`.
 
-    `full_refresh` reads everything again, whatever the position, and lands it as whole tables; it also lifts the
-    truncation guard, and replaces a raw table whose columns changed their types. `retype` stores such columns as text
-    instead, which holds the values of both types. `progress` receives the rows read so far.
+    `full_refresh` reads everything again, whatever the position, and lands it as whole tables, all of it or nothing: no
+    budget ends it. It also lifts the truncation guard, and replaces a raw table whose columns changed their types.
+    `retype` stores such columns as text instead, which holds the values of both types. `progress` receives the rows
+    read so far.
 
     Raises LoadRefusedError, ConcurrentStepError, or what the source raises; what was committed before that stays, and
-    the next load goes on from there.
+    the next load goes on from there. Raises PlatformError if the source cannot be told of what was committed.
     """
     head = ledger.head(lake, "raw", source_name, reading_name)
     with source.reading(list(tables), {} if full_refresh else head.position) as reading:
@@ -166,12 +169,19 @@ class _Load:
                     progress(self.rows_read)
                 if batch.position is None:
                     continue
+                if self.full_refresh:
+                    continue
                 if budget.is_spent(self.rows_read, self.bytes_read, time.monotonic() - started):
                     break
-                if not self.full_refresh and self._is_worth_a_commit():
+                if self._is_worth_a_commit():
                     self._commit()
         if (failure is None and refusal is None) or not self.full_refresh:
-            self._commit()
+            try:
+                self._commit()
+            except PlatformError as error:
+                if failure is not None:
+                    raise _both(failure, error) from error
+                raise
         if refusal is not None:
             self._refuse([refusal])
         if failure is not None:
@@ -180,12 +190,12 @@ class _Load:
     def _take(self, batch: Batch) -> None:
         landing = self.landings.get(batch.table)
         if landing is None:
-            raise ValueError(f"a batch of table {batch.table}, which the reading was not asked for")
-        if batch.kind == "whole" and not self.full_refresh and self.position is not None:
-            # What came before it is a load of its own, not a part of the whole table.
-            if any(each.tail.records for each in self.landings.values()):
-                raise ValueError(f"the whole of table {batch.table} comes after other rows without a position")
-            self._commit()
+            raise PlatformError(
+                f"The source {self.head.source} gives rows of a table {batch.table}, of which it was not asked. It was "
+                f"asked for {', '.join(self.landings)}. {FAULT_OF_SOURCE}"
+            )
+        if batch.kind == "whole" and not self.full_refresh and landing.tail.kind != "whole":
+            self._begin_whole(landing)
         landing.take(batch)
         if batch.notes:
             result = self.results[batch.table]
@@ -202,13 +212,24 @@ class _Load:
             for each in self.landings.values():
                 each.spill()
 
+    def _begin_whole(self, landing: TableLanding) -> None:
+        """Commit what came before a whole table: it is a load of its own, not a part of it."""
+        open_tails = [each.label for each in self.landings.values() if each.tail.records]
+        if landing.tail.records or (landing.ready.records and open_tails):
+            raise PlatformError(
+                f"{landing.label}: the whole table comes after rows of {', '.join(open_tails)} that have no position "
+                f"yet, so that they cannot be told from it. {FAULT_OF_SOURCE}"
+            )
+        if not open_tails:
+            self._commit()
+
     def _fills_memory(self) -> bool:
         parts = [part for landing in self.landings.values() for part in (landing.ready, landing.tail)]
         return sum(p.held_bytes for p in parts) >= CHUNK_BYTES or sum(p.held_rows for p in parts) >= CHUNK_ROWS
 
     def _is_worth_a_commit(self) -> bool:
         return (
-            any(landing.kind == "whole" for landing in self.landings.values())
+            any(landing.ready.kind == "whole" for landing in self.landings.values())
             or sum(landing.ready.records for landing in self.landings.values()) >= CHUNK_ROWS
             or self._fills_memory()
             or len(self.position or ()) >= CHUNK_ENTRIES
@@ -229,15 +250,14 @@ class _Load:
 
         Raises LoadRefusedError, ConcurrentStepError or CommitError, or what the source raises when it acknowledges.
         """
-        if self.position is None:
+        # Whatever happens here, it is not tried again with what is ready now.
+        position, self.position = self.position, None
+        if position is None:
             return
-        one = len(self.landings) == 1 and self.head.table in self.landings
-        tables = (
-            list(self.landings.values())
-            if one
-            else [each for each in self.landings.values() if each.has_something_ready()]
-        )
-        ready = Ready(self.head, tables, self.position, self.forget)
+        # The table under whose name the position is kept moves with it.
+        tables = [each for each in self.landings.values() if each.name == self.head.table or each.has_something_ready()]
+        of_one_table = len(self.landings) == 1 and self.head.table in self.landings
+        ready = Ready(self.head, tables, position, self._forgotten(tables, position), of_one_table)
         unchanged = ready.is_unchanged()
         if not unchanged:
             for landing in tables:
@@ -253,18 +273,35 @@ class _Load:
         self.head, results = commit_ready(self.lake, ready, self.run_id)
         for name, result in results.items():
             self.results[name] = self.results[name].then(result)
-        position = self.position
         self._begin()
         self._acknowledge(position)
 
+    def _forgotten(self, tables: Sequence[TableLanding], position: Position) -> list[str]:
+        """The entries of the position that go: those that the source names; after a full refresh all that it did not
+        reach again; the digest of a whole table once other rows came to it."""
+        forget = {*self.forget}
+        if self.full_refresh:
+            forget = {*self.head.position}
+        elif any(each.ready.kind != "whole" and each.ready.rows for each in tables):
+            forget.add(DIGEST)
+        return [entry for entry in forget if entry in self.head.position and entry not in position]
+
     def _acknowledge(self, position: Mapping[str, str]) -> None:
+        committed = f"What was read of {self.head.source}/{self.head.table} is committed, but "
+        offers = "It may offer the same again; the next load goes on after it."
         try:
             self.reading.committed(position)
         except PlatformError as error:
-            raise type(error)(
-                f"What was read of {self.head.source}/{self.head.table} is committed, but the source did not take note "
-                f"of it: {error} It may offer the same again; the next load goes on after it."
+            kind = TransientError if isinstance(error, TransientError) else PlatformError
+            raise kind(f"{committed}the source did not take note of it: {error} {offers}") from error
+        except Exception as error:
+            raise PlatformError(
+                f"{committed}to tell the source of it failed: {type(error).__name__}: {error}. {offers} "
+                f"{FAULT_OF_SOURCE}"
             ) from error
+        except BaseException as error:
+            error.add_note(f"{committed}the source was not told of it.")
+            raise
 
     def _drop_ready(self, tables: list[TableLanding]) -> None:
         for landing in tables:
@@ -275,7 +312,7 @@ class _Load:
     def _refusal(self, landing: TableLanding) -> Refusal | None:
         """Why what is ready of a table must not land, if there is a reason."""
         reason = _too_many_rejects(landing, landing.ready)
-        if reason is None and landing.kind == "whole" and not self.full_refresh:
+        if reason is None and landing.ready.kind == "whole" and not self.full_refresh:
             before = ledger.last_whole_rows(self.lake, landing.source, landing.name) if landing.head.number else None
             reason = _too_few_rows(landing, before)
         return None if reason is None else Refusal(landing, landing.ready, reason)
@@ -298,6 +335,12 @@ class _Load:
         """Remove the files of what was not committed."""
         for landing in self.landings.values():
             landing.close()
+
+
+def _both(first: PlatformError, second: PlatformError) -> PlatformError:
+    """One error that says both; it is transient if both are."""
+    transient = isinstance(first, TransientError) and isinstance(second, TransientError)
+    return (TransientError if transient else PlatformError)(f"{first} Besides: {second}")
 
 
 def _too_many_rejects(landing: TableLanding, part: Part) -> str | None:

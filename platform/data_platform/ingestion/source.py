@@ -55,8 +55,10 @@ class Batch:
     others stay. A batch may have no rows and only move the position. `notes` are sentences for a person to read: what
     was passed over, and why.
 
-    The whole of a table begins where a position was reached: no other rows wait to be committed with it. Rows of kind
-    "changes" have the columns `_operation` (insert, update, delete, truncate) and `_order` (int64).
+    The whole of a table begins where no rows of that table wait for a position; what of it comes after, until there is
+    a position, belongs to it, whatever its kind. Rows that are changes of a log have the columns `_operation` (insert,
+    update, delete, truncate) and `_order` (int64), whatever the kind of their batch; those of kind "changes" must. A
+    table of plain rows becomes one of changes only by a whole table of changes, and the other way about.
     """
 
     table: str
@@ -71,7 +73,8 @@ class Batch:
 @dataclass(frozen=True)
 class Overlap:
     """The stretch that a reading delivers again (an inclusive boundary, a lag): rows whose `column` is null, or not
-    less than `since`, may have landed already and are dropped on landing if they equal what landed last of their key.
+    less than `since`, may have landed already. They are dropped on landing if they equal what landed last of their key;
+    in a table without a key, as often as they landed.
 
     `key` are the columns that identify a row in the source, if it has such; they tell rows apart where staging makes
     the key of the table."""
@@ -84,7 +87,7 @@ class Overlap:
 @dataclass(frozen=True)
 class Budget:
     """How much one load may read. It ends at the first position that it reaches after any of these is spent; None is
-    no limit. The next load goes on from there."""
+    no limit. The next load goes on from there. It does not end a full refresh, nor a whole table in its middle."""
 
     rows: int | None = None
     bytes: int | None = None
@@ -137,7 +140,8 @@ class Reading(Protocol):
 
         Called after each commit with the entries that it moved, and only then. It may be called while another thread
         waits for the next batch: a connection that cannot do both acknowledges between two batches. If it raises, the
-        rows stay committed; the source may offer them again, and `reading(tables, after)` starts after them.
+        rows stay committed, and the load ends with an error that says so; the source may offer them again, and
+        `reading(tables, after)` starts after them.
         """
         ...
 

@@ -20,6 +20,9 @@ from data_platform.options import duration
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 MASK_KEY_VARIABLE = "DATA_PLATFORM_MASK_KEY"
+UI_TOKEN_VARIABLE = "DATA_PLATFORM_UI_TOKEN"  # noqa: S105 - the variable's name
+UI_TOKEN_LENGTH = 16
+"""Characters that a token has at least."""
 
 MEMORY_LIMIT = "600MB"
 """DuckDB's share of the 1 GiB that a step may use; what needs more goes to the spool folder."""
@@ -53,7 +56,8 @@ class ObjectStore:
 class Settings:
     """The settings of one platform. `catalog` and `data` are as given: a path or a URL. `memory` is DuckDB's limit.
     `keep_replaced` is how long raw keeps a full refresh that was replaced, where a table does not say otherwise.
-    `strict` makes a broken `defs.yaml` fail the code location. Secrets do not show when it is printed."""
+    `strict` makes a broken `defs.yaml` fail the code location. `ui_hosts` are names by which the UI is reached besides
+    this machine's own, and `ui_token` what it asks for. Secrets do not show when it is printed."""
 
     home: Path
     catalog: str
@@ -64,6 +68,8 @@ class Settings:
     mask_secret: str | None = field(default=None, repr=False)
     executor: Literal["in_process", "multiprocess"] = "in_process"
     strict: bool = False
+    ui_hosts: tuple[str, ...] = ()
+    ui_token: str | None = field(default=None, repr=False)
 
     @property
     def catalog_is_sqlite(self) -> bool:
@@ -95,7 +101,8 @@ class Settings:
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings that the environment gives; by default all state lies in `.state/`.
 
-    Raises PlatformError for a catalog of an unknown kind, an executor that does not exist, or what is no duration.
+    Raises PlatformError for a catalog of an unknown kind, an executor that does not exist, what is no duration, what is
+    no host, or a token of the UI that is too short.
     """
     home = Path(environment.get("DATA_PLATFORM_HOME") or REPOSITORY / ".state").expanduser().resolve()
     catalog = environment.get("LAKEHOUSE_CATALOG") or str(home / "lakehouse" / "catalog.sqlite")
@@ -124,7 +131,33 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         mask_secret=environment.get(MASK_KEY_VARIABLE) or None,
         executor="multiprocess" if executor == "multiprocess" else "in_process",
         strict=environment.get("DATA_PLATFORM_STRICT") == "1",
+        ui_hosts=_hosts(environment, "DATA_PLATFORM_UI_HOSTS"),
+        ui_token=_token(environment),
     )
+
+
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
+
+
+def _hosts(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    hosts = tuple(host for given in environment.get(variable, "").split(",") if (host := given.strip()))
+    for host in hosts:
+        if _HOST.fullmatch(host) is None:
+            raise PlatformError(
+                f"{variable}: {host!r} is no host. Give names with commas between them, each with a port or without: "
+                "data.example.com,data.example.com:8443."
+            )
+    return hosts
+
+
+def _token(environment: Mapping[str, str]) -> str | None:
+    token = environment.get(UI_TOKEN_VARIABLE, "").strip()
+    if token and len(token) < UI_TOKEN_LENGTH:
+        raise PlatformError(
+            f"{UI_TOKEN_VARIABLE} has {len(token)} characters; it needs {UI_TOKEN_LENGTH} or more. Take a random one: "
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))'."
+        )
+    return token or None
 
 
 def _duration(environment: Mapping[str, str], variable: str, default: timedelta) -> timedelta:

@@ -13,7 +13,8 @@ from data_platform.staging.recipe import Recipe
 @dataclass(frozen=True)
 class Input:
     """Which raw rows a step reads, and whether they replace the staged table. `since` is the first load that counts at
-    all: the last full refresh made those before it history."""
+    all: the last full refresh made those before it history. `again` is a condition on rows that say which raw row they
+    come from: it is one that is read again here. None if no row was staged of those that are read, or none stays."""
 
     kind: ledger.StagingKind
     condition: str
@@ -22,6 +23,7 @@ class Input:
     replaces: bool
     parameters: tuple[object, ...] = ()
     since: int = 1
+    again: str | None = None
 
 
 def choose(
@@ -53,7 +55,8 @@ def choose(
                 f"{whole}.{gone} Stage loads {whole} to {staged_to} again, or the whole table with --rebuild."
             )
         first = max(first, whole)
-        return Input("backfill", _between(first, until), first, until, replaces=False, since=since)
+        of_loads = _between(first, until)
+        return Input("backfill", of_loads, first, until, replaces=False, since=since, again=of_loads)
     if rebuild:
         return Input("rebuild", _between(since, last), since, last, replaces=True, since=since) if last else None
     if last <= staged_to:

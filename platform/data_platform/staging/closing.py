@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from data_platform.contracts.quarantine import SpooledEntries
-from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import column_types
+from data_platform.lakehouse.sql import quote, quote_all
+from data_platform.lakehouse.tables import ROW_ID, column_types
 from data_platform.lakehouse.transaction import TempRelation, temp_relation
 from data_platform.staging.merge import Newest
 from data_platform.staging.plan import Plan
@@ -26,10 +26,16 @@ class Closing:
 
 
 def find_closing(
-    plan: Plan, newest: Newest, failed: SpooledEntries, replayed: TempRelation | None, temporary: ExitStack
+    plan: Plan,
+    newest: Newest,
+    failed: SpooledEntries,
+    replayed: TempRelation | None,
+    others: str | None,
+    temporary: ExitStack,
 ) -> Closing:
     """What a step closes. `failed` are its own entries: what failed again is not passed, however it was judged.
-    `replayed` holds `load_id` and `row` of the entries that a replay judged again."""
+    `replayed` holds `load_id` and `row` of the entries that a replay judged again; `others` (what stands after FROM)
+    has the ROW_ID of raw rows that were judged besides those that the step reads."""
     connection, chosen = plan.lake.connection, plan.chosen
     spooled = None
     if failed.rows:
@@ -41,6 +47,8 @@ def find_closing(
     judged = f"load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
     if replayed is not None:
         judged = f"(load_id, row) IN (SELECT (load_id, row) FROM {replayed.sql})"
+    if others is not None:
+        judged = f"({judged} OR (load_id, row) IN (SELECT ({quote_all(ROW_ID)}) FROM {others}))"
     if failed.rows:
         judged += f" AND quarantine_id NOT IN (SELECT quarantine_id FROM {failed.sql})"
     superseded = f"load_id < {chosen.load_from}" if chosen.replaces else "false"

@@ -34,7 +34,8 @@ EXPRESSION = "This error occurred in the following expression:"
 
 
 def run_function(raw: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
-    """What the staging function makes of a frame of raw rows. Raises ContractError if it fails."""
+    """What the staging function makes of a frame of raw rows. Raises ContractError if it fails, or overwrites the
+    columns that say which raw row a staged row is made of."""
     frame = raw.lazy()
     if VERSION in recipe.carried and recipe.newest_by is not None:
         if recipe.newest_by not in raw.columns:
@@ -49,11 +50,35 @@ def run_function(raw: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
         staged = recipe.function(frame)
         if not isinstance(staged, pl.LazyFrame):
             raise _wrong_type(recipe, recipe.function, staged)
-        return staged.collect()
+        found = staged.collect()
     except PlatformError:
         raise
     except Exception as error:  # noqa: BLE001 - it is the user's code: it may raise anything
         raise ContractError(_failure(recipe, recipe.function, error, raw.columns)) from None
+    _require_origins(raw, found, recipe, recipe.function)
+    return found
+
+
+def _require_origins(raw: pl.DataFrame, staged: pl.DataFrame, recipe: Recipe, function: StagingFunction) -> None:
+    """Refuse staged rows that say they come of a raw row that was not given, or of another place in a log of changes.
+    The rows of a load could not be told any more when it is staged again. Columns that were dropped are the audit's to
+    name."""
+    carried = [name for name in recipe.carried if name in raw.columns and name in staged.columns]
+    if all(staged[name].equals(raw[name], null_equal=True) for name in carried):
+        return  # no row was left out or moved, which is the usual case and quicker to find out
+    changed = [name for name in carried if staged.schema[name] != raw.schema[name]]
+    if (
+        not changed
+        and not staged.select(carried).join(raw.select(carried), on=carried, how="anti", nulls_equal=True).is_empty()
+    ):
+        changed = [name for name in carried if not staged[name].is_in(raw[name].implode(), nulls_equal=True).all()]
+        changed = changed or carried
+    if changed:
+        raise ContractError(
+            f"{recipe.name}: the staging function {_name(function)} overwrites {', '.join(changed)}, which "
+            f"{'tells' if len(changed) == 1 else 'tell'} which raw row a staged row comes from. Nothing was staged; "
+            "leave these columns as they are, and give yours another name."
+        )
 
 
 def _wrong_type(recipe: Recipe, function: StagingFunction, given: object) -> ContractError:

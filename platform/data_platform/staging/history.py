@@ -1,203 +1,175 @@
 """The history of a table (`history: true`): every accepted version of each row, and every delete, in
-`<table>_versions`, and the view `<table>_history`, which says from when to when each version held. Both are written in
-the commit of the step. Which version the staged table shows is decided in `merge`.
+`<table>_versions`, and the view `<table>_history`, which says from when to when each version held. What these two are,
+and how a commit shows them, is here; which versions a step adds is in `versions`, which one the staged table shows in
+`merge`.
 
 A version holds from `_valid_from`: what the contract's column `newest_by` (or else the cursor) says, if it is an
-instant, else when the row was loaded. Of a full refresh only the rows that differ from what was known are versions,
-and what is not in it any more is deleted. The versions of the loads that a step stages again are made again; those
-before the last full refresh stay as they are, as raw may have no rows of that time any more.
+instant, else when the row was loaded. Versions outlive the raw rows that they were made of, so they are kept through
+every change of the contract: a column that they lack is null, one of another type is cast.
 """
 
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import duckdb
-import polars as pl
 
 from data_platform.contracts.audit import ContractError
+from data_platform.contracts.contract import name_of
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.lakehouse.tables import ensure_table
-from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path, register, temp_relation
+from data_platform.lakehouse.transaction import DataFile, register
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
-from data_platform.staging.recipe import APPLIED, OPERATION, VALID_FROM, Recipe
+from data_platform.staging.recast import Loss, as_wanted, losses, retyped
+from data_platform.staging.recipe import OPERATION, VALID_FROM, VERSION, Recipe
 
 GENERATION = "_full_refresh"
 """The load of the last full refresh before a version; 1 if there was none. What orders versions does so only within
 one: a full refresh may bring older ones back."""
 
-UPSERT = "upsert"
-"""The operation of a version of which the source did not say whether it is new."""
-
 
 @dataclass(frozen=True)
 class Versions:
-    """What a step changes in the versions: the file to register, and a condition on those that are made again."""
+    """What a step changes in the versions: the file to register, a condition on those that are made again, and, if a
+    type changes, those that stay, written anew."""
 
     file: DataFile | None = None
     again: str | None = None
+    recast: DataFile | None = None
+
+    @property
+    def files(self) -> list[DataFile]:
+        return [file for file in (self.file, self.recast) if file is not None]
 
 
 def require_versions(plan: Plan) -> None:
-    """Raises ContractError if the history was switched on and rows were staged before, or if something else has the
-    name of its table."""
-    table = plan.recipe.versions
-    if plan.recipe.history and plan.versions and not _is_ours(plan):
+    """Raises ContractError if the history was switched on and rows were staged before, if something else has the name
+    of its table, or if a type of the contract does not hold what the versions that stay have."""
+    recipe = plan.recipe
+    if not recipe.history:
+        return
+    if plan.versions and not is_ours(plan):
         raise ContractError(
-            f"{plan.recipe.name}: `history` would keep its versions in {table}, but that is a table of another kind. "
-            "Rename that table in defs.yaml (`table:` keeps the source's own spelling)."
+            f"{recipe.name}: `history` would keep its versions in {recipe.versions}, but that is a table of another "
+            "kind. Rename that table in defs.yaml (`table:` keeps the source's own spelling)."
         )
-    if plan.recipe.history and not plan.versions and plan.stays:
+    if not plan.versions and plan.stays:
         raise ContractError(
-            f"{plan.recipe.name}: `history` was switched on for a table that is staged already. Nothing was staged. "
-            f"Make its history from raw: `dp run staged/{plan.recipe.name} --rebuild`."
+            f"{recipe.name}: `history` was switched on for a table that is staged already. Nothing was staged. "
+            f"Make its history from raw: `dp run staged/{recipe.name} --rebuild`."
         )
+    if not plan.versions:
+        return
+    lost = losses(plan.lake.connection, f"{recipe.versions.sql} WHERE {kept(plan)}", plan.versions, version_types(plan))
+    if lost:
+        raise ContractError(_lost(plan, lost[0]))
 
 
-def _is_ours(plan: Plan) -> bool:
+def _lost(plan: Plan, lost: Loss) -> str:
+    recipe = plan.recipe
+    if lost.column == VERSION:
+        return (
+            f"{recipe.name}: `newest_by` names {recipe.newest_by}, whose values cannot be compared with those that "
+            f"order the versions in {recipe.versions}: {lost}. Nothing was staged and every version is there. Give the "
+            f"contract a column {recipe.newest_by}: it is then kept beside what ordered the earlier versions."
+        )
+    private = {column.name for column in recipe.columns if column.private}
+    example = "" if lost.column in private else f", such as {lost.example!r}"
+    return (
+        f"{recipe.name}: {name_of(recipe.contract)} has another type than the versions in {recipe.versions}, and "
+        f"{lost}{example}. Nothing was staged and every version is there. Give the column a type in the contract that "
+        "holds both, or let the staging function give it under another name. To begin the history anew instead, with "
+        f"what raw still has, switch `history` off, `dp run staged/{recipe.name}`, switch it on, and add `--rebuild`."
+    )
+
+
+def is_ours(plan: Plan) -> bool:
+    """Whether there are versions, and not a table that happens to have their name."""
     return {VALID_FROM, GENERATION} <= set(plan.versions)
 
 
-def write_versions(plan: Plan, accepted: DataFile | None, temporary: ExitStack) -> Versions:
-    """Write the versions that a step adds to an unseen file. What is made along the way lives as long as
-    `temporary`."""
-    recipe, chosen = plan.recipe, plan.chosen
-    if not recipe.history:
-        return Versions()
-    incoming = f"read_parquet({literal(accepted.path)})" if accepted is not None else None
-    refreshed = chosen.load_from == chosen.since and chosen.kind != "replay"
-    known = temporary.enter_context(_known(plan)) if refreshed and _is_ours(plan) else None
-    queries = []
-    if incoming is not None:
-        queries.append(_added(plan, incoming, known))
-    if known is not None and known.rows:
-        queries.append(_vanished(plan, incoming, known))
-    file = None
-    if queries:
-        # None of them has all columns: those that it lacks are null.
-        empty = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in _columns(plan).items())
-        query = " UNION ALL BY NAME ".join([f"(SELECT {empty} LIMIT 0)", *queries])
-        file = copy_to(plan.lake, query, new_path(plan.lake, recipe.versions))
-    again = None
-    if chosen.kind == "backfill":
-        again = f"_load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"
-    elif chosen.kind == "rebuild":
-        again = f"_load_id >= {chosen.load_from}"
-    return Versions(file, again)
-
-
 def version_types(plan: Plan) -> dict[str, str]:
-    """The columns of the versions with their DuckDB types."""
+    """The columns that the contract wants of the versions, with their DuckDB types."""
     types = {name: kind for name, kind in plan.types.items() if name != "_staged_at"}
     return {**types, OPERATION: "VARCHAR", VALID_FROM: "TIMESTAMP WITH TIME ZONE", GENERATION: "BIGINT"}
 
 
-def _columns(plan: Plan) -> dict[str, str]:
-    """The columns of the table: if it stays, those too that it has from an earlier contract."""
-    wanted = version_types(plan)
-    return {**plan.versions, **wanted} if _stays(plan) else wanted
+def version_columns(plan: Plan) -> dict[str, str]:
+    """The columns of the table after the step: those too that it has from an earlier contract."""
+    return {**(plan.versions if is_ours(plan) else {}), **version_types(plan)}
 
 
-def _stays(plan: Plan) -> bool:
-    return _is_ours(plan) and all(plan.versions.get(name, kind) == kind for name, kind in version_types(plan).items())
+def stored_versions(plan: Plan, condition: str) -> str:
+    """The stored versions that meet a condition, as the columns are after the step: what stands after FROM."""
+    return (
+        f"(SELECT {as_wanted(plan.versions, version_columns(plan))} FROM {plan.recipe.versions.sql} WHERE {condition})"
+    )
+
+
+def made_again(plan: Plan) -> str | None:
+    """A condition on the versions of the raw rows that the step stages again; None if it stages none."""
+    return f"_load_id >= {plan.chosen.load_from}" if plan.chosen.kind == "rebuild" else plan.chosen.again
+
+
+def kept(plan: Plan) -> str:
+    """A condition on the versions that are not made again."""
+    again = made_again(plan)
+    return f"NOT ({again})" if again is not None else "true"
 
 
 def land_versions(connection: duckdb.DuckDBPyConnection, plan: Plan, versions: Versions) -> None:
     """Show the versions and the view, within the caller's transaction; drop them if the table has no history any
-    more. A contract with other types begins the history anew."""
-    table, view = plan.recipe.versions, plan.recipe.history_view
-    stored = plan.versions
-    wanted = version_types(plan)
-    if not plan.recipe.history:
-        if _is_ours(plan):
+    more."""
+    recipe = plan.recipe
+    table, view = recipe.versions, recipe.history_view
+    if not recipe.history:
+        if is_ours(plan):
             connection.execute(f"DROP VIEW IF EXISTS {view.sql}")
             connection.execute(f"DROP TABLE {table.sql}")
         return
-    if stored and not _stays(plan):
+    columns = version_columns(plan)
+    if retyped(plan.versions, columns):
         connection.execute(f"DROP TABLE {table.sql}")
-        stored = {}
-    elif stored and versions.again is not None:
+    ensure_table(connection, table, columns)
+    if versions.recast is not None:
+        register(connection, table, [versions.recast])
+    if plan.versions and versions.again is not None:
         connection.execute(f"DELETE FROM {table.sql} WHERE {versions.again}")
-    ensure_table(connection, table, wanted)
     if versions.file is not None:
         register(connection, table, [versions.file])
-    if not set(wanted) <= set(stored):
-        connection.execute(f"CREATE OR REPLACE VIEW {view.sql} AS {_history(plan.recipe)}")
+    if plan.versions != columns or plan.versioned_by != versioned_by(recipe):
+        connection.execute(f"CREATE OR REPLACE VIEW {view.sql} AS {history_query(recipe, table.sql)}")
+        connection.execute(f"COMMENT ON VIEW {view.sql} IS {literal(versioned_by(recipe))}")
 
 
-def _order(recipe: Recipe) -> list[str]:
-    return [GENERATION, *recipe.order]
+def versioned_by(recipe: Recipe) -> str:
+    """What tells versions apart and orders them, in words: the comment of the view."""
+    order = "the log of changes" if recipe.changes else recipe.newest_by or "delivery"
+    return f"versions of each {', '.join(recipe.key)} in the order of {order}"
 
 
-def _history(recipe: Recipe) -> str:
-    """The view: each version with its validity. A delete ends one and is none; so does a truncate, for all keys. A
-    version that arrives after one which replaces it, late or once more, held for no time and ends nothing earlier."""
-    order = ", ".join(f"{quote(column)} NULLS FIRST" for column in _order(recipe))
+def version_order(recipe: Recipe) -> tuple[str, ...]:
+    """The columns that order the versions of a row."""
+    return (GENERATION, *recipe.order)
+
+
+def history_query(recipe: Recipe, versions: str) -> str:
+    """`versions` (what stands after FROM) with their validity. A delete ends one and is none; so does a truncate, for
+    all keys. A version that arrives after one which replaces it, late or once more, held for no time and ends nothing
+    earlier."""
+    order = ", ".join(f"{quote(column)} NULLS FIRST" for column in version_order(recipe))
     later = "ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING"
     ends = f"min({VALID_FROM}) OVER (PARTITION BY {quote_all(recipe.key)} ORDER BY {order} {later})"
-    rows = f"(SELECT *, {ends} AS __ended FROM {recipe.versions.sql} WHERE {OPERATION} <> {literal(TRUNCATE)})"
+    rows = f"(SELECT *, {ends} AS __ended FROM {versions} AS stored WHERE {OPERATION} <> {literal(TRUNCATE)})"
     valid_to = "version.__ended"
     if recipe.changes:
-        after = ", ".join(f"truncated.{quote(column)}" for column in _order(recipe))
-        before = ", ".join(f"version.{quote(column)}" for column in _order(recipe))
+        after = ", ".join(f"truncated.{quote(column)}" for column in version_order(recipe))
+        before = ", ".join(f"version.{quote(column)}" for column in version_order(recipe))
         valid_to = (
-            f"least(version.__ended, (SELECT min(truncated.{VALID_FROM}) FROM {recipe.versions.sql} AS truncated "
+            f"least(version.__ended, (SELECT min(truncated.{VALID_FROM}) FROM {versions} AS truncated "
             f"WHERE truncated.{OPERATION} = {literal(TRUNCATE)} AND ({after}) > ({before})))"
         )
-    versions = f"SELECT * EXCLUDE (__ended), {valid_to} AS valid_to FROM {rows} AS version"
+    ended = f"SELECT * EXCLUDE (__ended), {valid_to} AS valid_to FROM {rows} AS version"
     return (
         f"SELECT * EXCLUDE ({VALID_FROM}, valid_to), least({VALID_FROM}, valid_to) AS valid_from, valid_to, "
-        f"valid_to IS NULL AS is_current FROM ({versions}) WHERE {OPERATION} <> {literal(DELETE)}"
+        f"valid_to IS NULL AS is_current FROM ({ended}) WHERE {OPERATION} <> {literal(DELETE)}"
     )
-
-
-def _known(plan: Plan) -> AbstractContextManager[TempRelation]:
-    """What was known before the last full refresh: the current version of each key then."""
-    recipe = plan.recipe
-    columns = quote_all(column.name for column in recipe.columns)
-    before = f"(FROM {recipe.versions.sql} WHERE _load_id < {plan.chosen.since})"
-    current = _history(recipe).replace(recipe.versions.sql, before)
-    return temp_relation(plan.lake.connection, f"SELECT {columns} FROM ({current}) WHERE is_current")
-
-
-def _added(plan: Plan, incoming: str, known: TempRelation | None) -> str:
-    recipe, since = plan.recipe, plan.chosen.since
-    operation = OPERATION if recipe.changes else f"{literal(UPSERT)} AS {OPERATION}"
-    columns = quote_all(dict.fromkeys([*(column.name for column in recipe.columns), *recipe.order]))
-    unchanged = ""
-    if known is not None and known.rows:
-        same = " AND ".join(
-            f"known.{quote(column.name)} {'=' if column.name in recipe.key else 'IS NOT DISTINCT FROM'} "
-            f"incoming.{quote(column.name)}"
-            for column in recipe.columns
-        )
-        unchanged = f" ANTI JOIN {known.sql} AS known ON {same} AND incoming._load_id = {since}"
-    new = f" WHERE NOT {APPLIED}" if recipe.changes else ""
-    return (
-        f"SELECT {columns}, {operation}, {_valid_from(recipe)} AS {VALID_FROM}, {since}::BIGINT AS {GENERATION}, "
-        f"_staging_id FROM {incoming} AS incoming{unchanged}{new}"
-    )
-
-
-def _vanished(plan: Plan, incoming: str | None, known: TempRelation) -> str:
-    """A delete for each key that was known and is not in the full refresh."""
-    keys, since = quote_all(plan.recipe.key), plan.chosen.since
-    started = f"TIMESTAMPTZ {literal(plan.started.isoformat())}"
-    absent, at = "", started
-    if incoming is not None:
-        refresh = f"(FROM {incoming} WHERE _load_id = {since})"
-        absent = f" ANTI JOIN {refresh} USING ({keys})"
-        at = f"coalesce((SELECT min(_loaded_at) FROM {refresh}), {started})"
-    return (
-        f"SELECT {keys}, {since}::BIGINT AS _load_id, -1::BIGINT AS _row, {literal(DELETE)} AS {OPERATION}, "
-        f"{at} AS {VALID_FROM}, {since}::BIGINT AS {GENERATION}, {plan.staging_id}::BIGINT AS _staging_id "
-        f"FROM {known.sql}{absent}"
-    )
-
-
-def _valid_from(recipe: Recipe) -> str:
-    instants = {column.name for column in recipe.columns if isinstance(column.dtype, pl.Datetime)}
-    clock = recipe.newest_by or recipe.clock
-    if clock in instants:
-        return f"coalesce({quote(clock)}, _loaded_at)"
-    return "_loaded_at"

@@ -5,6 +5,9 @@ MERGE would rewrite whole files of the table; deleting the outdated keys and add
 
 Of a log of changes a delete is one more version of its key: if it is the newest, the key leaves the table. A truncate
 takes away what came before it, in the step and in the table.
+
+What was made before of raw rows that are staged again goes in any case, and versions of its keys from other raw rows
+take part (`restaging`). They are numbered below zero: they count in no figure of the step.
 """
 
 from contextlib import ExitStack
@@ -18,6 +21,7 @@ from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to,
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
 from data_platform.staging.recipe import OPERATION, StagingResult
+from data_platform.staging.restaging import Former, at_least_as_new, same_key
 
 NUMBER = "__number"
 """The number of a row in the file of audited rows."""
@@ -41,29 +45,29 @@ class Newest:
 @dataclass(frozen=True)
 class Merge:
     """What a step changes in the staged table: the file to register, and which staged rows go: those of the
-    `outdated` keys (replaced or deleted), those before the truncate, and those of the loads that are staged `again` (of
-    a table without a key)."""
+    `outdated` keys (replaced or deleted), those before the truncate, and those made of raw rows that are staged `again`
+    (a condition)."""
 
     result: StagingResult
     file: DataFile | None = None
     outdated: TempRelation | None = None
     truncated: Place | None = None
-    again: tuple[int, int] | None = None
+    again: str | None = None
     newest: Newest = Newest()
 
 
-def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporary: ExitStack) -> Merge:
-    """Keep the newest version of each key, among the `accepted` rows and, if the staged rows stay, against them.
+def merge(plan: Plan, accepted: DataFile | None, former: Former, result: StagingResult, temporary: ExitStack) -> Merge:
+    """Keep the newest version of each key, among the `accepted` rows and those that come back for `former` ones, and,
+    if the staged rows stay, against them.
 
     `accepted` is a file of the staged table (`Recipe.direct`), or one in the spool folder, which the caller removes.
     What is made along the way lives as long as `temporary`.
     """
-    again = _staged_again(plan)
-    repeated = _count(plan.lake.connection, f"{plan.recipe.staged.sql} WHERE {of_loads(again)}") if again else 0
-    if accepted is None:
-        return Merge(replace(result, rows_deleted=repeated), again=again)
+    again = plan.chosen.again if former.count else None
+    if accepted is None and former.others is None:
+        return Merge(replace(result, rows_deleted=former.count), again=again)
     connection = plan.lake.connection
-    incoming = numbered(plan, accepted)
+    incoming = _incoming(plan, accepted, former.others)
     truncated = _last_truncate(plan, incoming)
     remaining = f"(FROM {incoming} WHERE {_after(plan, truncated)})" if truncated else incoming
     losers = temporary.enter_context(temp_relation(connection, _losers(plan, incoming, remaining, truncated)))
@@ -72,22 +76,27 @@ def merge(plan: Plan, accepted: DataFile | None, result: StagingResult, temporar
         winners = f"(FROM {incoming} ANTI JOIN {losers.sql} USING ({NUMBER}))"
     ambiguous = _same_key(plan, incoming, losers, temporary) if losers.rows else SameKey()
     found = _compare(plan, winners, truncated, temporary) if plan.recipe.key and plan.stays else _Compared()
-    file = _write_kept(plan, accepted, winners, found, unchanged=not losers.rows and not found.newer_rows)
-    rows = file.rows if file is not None else 0
-    gone = _count_truncated(plan, truncated) if truncated and plan.stays else 0
+    back = _count_versions(plan, f"{winners} WHERE {NUMBER} < 0") if former.others is not None else 0
+    versions = accepted.rows if accepted is not None else 0
+    if plan.recipe.changes:
+        versions = _count_versions(plan, f"{incoming} WHERE {NUMBER} >= 0")
+    unchanged = former.others is None and not losers.rows and not found.newer_rows
+    file = _write_kept(plan, accepted, winners, found, unchanged=unchanged)
+    rows = (file.rows if file is not None else 0) - back
+    gone = _count_truncated(plan, truncated, again) if truncated and plan.stays else 0
     return Merge(
         replace(
             result,
             rows_inserted=rows - found.replaced,
             rows_updated=found.replaced,
-            rows_deleted=found.deleted + gone + repeated,
-            rows_superseded=_count_versions(plan, accepted, incoming) - rows,
+            rows_deleted=found.deleted + gone + former.count - found.former,
+            rows_superseded=versions - rows,
             bytes=file.bytes if file is not None else 0,
             rows_same_key=ambiguous.rows,
             same_keys=ambiguous.examples,
         ),
         file,
-        found.outdated if found.replaced + found.deleted else None,
+        found.outdated if found.outdated_rows > found.former else None,  # the former ones go in any case
         truncated if gone else None,
         again,
         _newest(plan, winners, file, truncated),
@@ -101,6 +110,15 @@ def numbered(plan: Plan, file: DataFile) -> str:
     if "file_row_number" in {column.name.lower() for column in plan.recipe.columns}:
         return f"(SELECT *, row_number() OVER () AS {NUMBER} FROM read_parquet({path}))"
     return f"(SELECT * RENAME (file_row_number AS {NUMBER}) FROM read_parquet({path}, file_row_number = true))"
+
+
+def _incoming(plan: Plan, accepted: DataFile | None, others: DataFile | None) -> str:
+    """What stands after FROM for all versions that take part."""
+    if others is None:
+        assert accepted is not None  # noqa: S101 - without either there is nothing to merge
+        return numbered(plan, accepted)
+    rows = f"SELECT * REPLACE (-1 - {NUMBER} AS {NUMBER}) FROM {numbered(plan, others)}"
+    return f"({rows})" if accepted is None else f"(FROM {numbered(plan, accepted)} UNION ALL BY NAME {rows})"
 
 
 def _newest(plan: Plan, winners: str, file: DataFile | None, truncated: Place | None) -> Newest:
@@ -130,17 +148,6 @@ def _after(plan: Plan, truncated: Place) -> str:
     return f"({quote_all(plan.recipe.order)}) > {truncated}"
 
 
-def _staged_again(plan: Plan) -> tuple[int, int] | None:
-    """Without a key, rows of a load that is staged again replace those of that load."""
-    chosen = plan.chosen
-    return (chosen.load_from, chosen.load_to) if chosen.kind == "backfill" and not plan.recipe.key else None
-
-
-def of_loads(loads: tuple[int, int]) -> str:
-    """A condition on rows: they come from these loads."""
-    return f"_load_id BETWEEN {loads[0]} AND {loads[1]}"
-
-
 def _losers(plan: Plan, incoming: str, remaining: str, truncated: Place | None) -> str:
     """A query for the numbers of the incoming rows that are not the newest of their key. Only keys that repeat are
     ordered, and of them only the columns that decide."""
@@ -152,7 +159,7 @@ def _losers(plan: Plan, incoming: str, remaining: str, truncated: Place | None) 
     repeated = f"(SELECT {keys} FROM {remaining} GROUP BY ALL HAVING count(*) > 1)"
     beaten = (
         f"SELECT {NUMBER} FROM {remaining} SEMI JOIN {repeated} USING ({keys}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1"
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}, {NUMBER} DESC) > 1"
     )
     return f"{before} UNION ALL ({beaten})" if before else beaten
 
@@ -209,16 +216,22 @@ def _same_key(plan: Plan, incoming: str, losers: TempRelation, temporary: ExitSt
 @dataclass(frozen=True)
 class _Compared:
     """New rows against staged rows of the same key: `outdated` are the staged keys that a new row replaces or deletes,
-    `newer` those whose staged row is newer than the new one."""
+    `newer` those whose staged row is newer than the new one. `replaced` and `deleted` count the staged rows of which
+    the step's own rows made something, `former` those that were made of raw rows staged again."""
 
     outdated: TempRelation | None = None
     newer: TempRelation | None = None
     replaced: int = 0
     deleted: int = 0
+    former: int = 0
 
     @property
     def newer_rows(self) -> int:
         return self.newer.rows if self.newer is not None else 0
+
+    @property
+    def outdated_rows(self) -> int:
+        return self.outdated.rows if self.outdated is not None else 0
 
 
 def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitStack) -> _Compared:
@@ -227,36 +240,39 @@ def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitS
     columns = quote_all(dict.fromkeys([*recipe.key, *recipe.order]))
     deletes = f"{OPERATION} = {literal(DELETE)}" if recipe.changes else "false"
     arriving = temporary.enter_context(
-        temp_relation(connection, f"SELECT {columns}, {deletes} AS __deletes FROM {winners}")
+        temp_relation(connection, f"SELECT {columns}, {deletes} AS __deletes, {NUMBER} < 0 AS __other FROM {winners}")
     )
     if not arriving.rows:
         return _Compared()
     bounds = key_bounds(connection, recipe.key, arriving.sql)
     if truncated:
         bounds += f" AND {_after(plan, truncated)}"
-    # Compared as rows, nulls last: an unknown version is the oldest.
-    new, old = (
-        ", ".join(f"{alias}.{quote(c)} IS NOT NULL, {alias}.{quote(c)}" for c in recipe.order) for alias in ("n", "s")
-    )
-    on = " AND ".join(f"s.{quote(k)} = n.{quote(k)}" for k in recipe.key)
+    staged = f"(SELECT {columns}, {plan.chosen.again or 'false'} AS __former FROM {recipe.staged.sql} WHERE {bounds})"
     matched = temporary.enter_context(
         temp_relation(
             connection,
-            f"SELECT n.*, ({new}) >= ({old}) AS __wins "
-            f"FROM (SELECT {columns} FROM {recipe.staged.sql} WHERE {bounds}) AS s JOIN {arriving.sql} AS n ON {on}",
+            f"SELECT n.*, s.__former, s.__former OR {at_least_as_new(plan, 'n', 's')} AS __wins "
+            f"FROM {staged} AS s JOIN {arriving.sql} AS n ON {same_key(plan, 's', 'n')}",
         )
     )
     outdated, newer = (
         temporary.enter_context(
-            temp_relation(connection, f"SELECT {keys}, __deletes FROM {matched.sql} WHERE {condition}")
+            temp_relation(
+                connection, f"SELECT {keys}, __deletes, __other, __former FROM {matched.sql} WHERE {condition}"
+            )
         )
         for condition in ("__wins", "NOT __wins")
     )
-    deleted = _count(connection, f"{outdated.sql} WHERE __deletes") if recipe.changes else 0
-    return _Compared(outdated, newer, outdated.rows - deleted, deleted)
+    row = connection.execute(
+        "SELECT count(*) FILTER (NOT (__deletes OR __other)), count(*) FILTER (__deletes), count(*) FILTER (__former) "
+        f"FROM {outdated.sql}"
+    ).fetchone()
+    return _Compared(outdated, newer, *(row or ()))
 
 
-def _write_kept(plan: Plan, accepted: DataFile, winners: str, found: _Compared, *, unchanged: bool) -> DataFile | None:
+def _write_kept(
+    plan: Plan, accepted: DataFile | None, winners: str, found: _Compared, *, unchanged: bool
+) -> DataFile | None:
     """The rows that stay as a file of the staged table: the accepted one, if all of them do and it is one already."""
     recipe = plan.recipe
     if unchanged and recipe.direct:
@@ -268,20 +284,20 @@ def _write_kept(plan: Plan, accepted: DataFile, winners: str, found: _Compared, 
         f"SELECT {quote_all(plan.types)}{nulls(plan.left)} FROM {winners}{anti}{versions}",
         new_path(plan.lake, recipe.staged),
     )
-    if recipe.direct:
+    if recipe.direct and accepted is not None:
         discard(plan.lake, accepted.path)
     return kept
 
 
-def _count_versions(plan: Plan, accepted: DataFile, incoming: str) -> int:
-    if not plan.recipe.changes:
-        return accepted.rows
-    removals = f"{literal(DELETE)}, {literal(TRUNCATE)}"
-    return _count(plan.lake.connection, f"{incoming} WHERE {OPERATION} NOT IN ({removals})")
+def _count_versions(plan: Plan, rows: str) -> int:
+    """How many of some rows (what stands after FROM, up to its condition) do not take others away."""
+    versions = f" AND {OPERATION} NOT IN ({literal(DELETE)}, {literal(TRUNCATE)})" if plan.recipe.changes else ""
+    return _count(plan.lake.connection, rows + versions)
 
 
-def _count_truncated(plan: Plan, truncated: Place) -> int:
-    return _count(plan.lake.connection, f"{plan.recipe.staged.sql} WHERE {before(plan, truncated)}")
+def _count_truncated(plan: Plan, truncated: Place, again: str | None) -> int:
+    others = f" AND NOT ({again})" if again else ""
+    return _count(plan.lake.connection, f"{plan.recipe.staged.sql} WHERE {before(plan, truncated)}{others}")
 
 
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:

@@ -14,10 +14,10 @@ from typing import cast
 import polars as pl
 import pyarrow as pa
 
-from data_platform.contracts.audit import Audited, Known
+from data_platform.contracts.audit import Audited, Known, audit_keys
 from data_platform.contracts.quarantine import FRAME_SCHEMA, SpooledEntries
 from data_platform.contracts.violations import Violation, summed
-from data_platform.lakehouse.sql import literal, nulls
+from data_platform.lakehouse.sql import literal, nulls, quote_all
 from data_platform.lakehouse.tables import ROW_ID
 from data_platform.lakehouse.transaction import DataFile, write_file
 from data_platform.staging.batches import (
@@ -29,6 +29,7 @@ from data_platform.staging.batches import (
     stage_batch,
     stage_changes,
 )
+from data_platform.staging.function import run_function
 from data_platform.staging.plan import Plan
 from data_platform.staging.recipe import APPLIED, OPERATION, ORDER, StagingResult
 
@@ -56,8 +57,44 @@ def pass_over(plan: Plan, spool: SpooledEntries, path: str | None) -> Passed:
         f"AS _staged_at{nulls(plan.left) if plan.recipe.direct else ''} FROM incoming"
     )
     accepted = write_file(plan.lake, plan.recipe.staged, under_way.accepted(), plan.schema, query, path)
-    spool.close()
     return Passed(accepted, under_way.result(), under_way.refused(under_way.read), under_way.sample)
+
+
+def stage_others(plan: Plan, spool: SpooledEntries, condition: str, wanted: str, path: str) -> DataFile | None:
+    """Stage and audit raw rows that the step does not read, but which meet `condition`, and write those that are good,
+    and of which `wanted` holds, to `path`. Bad ones are added to the spool. They count in no figure of the step."""
+    known = lookup(plan.lake.duplicate())
+
+    def good() -> Iterator[pa.RecordBatch]:
+        for raw in _one_ahead(raw_batches(plan.lake, plan.recipe.raw, condition)):
+            staged, removals = _stage(plan, raw, known)
+            parts = [*staged, *removals]
+            _spool_bad(plan, spool, raw, parts)
+            yield from _arrow(plan, parts)
+
+    query = (
+        f"SELECT *, {plan.staging_id}::BIGINT AS _staging_id, TIMESTAMPTZ {literal(plan.started.isoformat())} "
+        f"AS _staged_at FROM incoming WHERE {wanted}"
+    )
+    return write_file(plan.lake, plan.recipe.staged, good(), plan.schema, query, path)
+
+
+def keys_of_others(plan: Plan, wanted: str, path: str) -> DataFile | None:
+    """Write to `path` which raw rows that the step does not read have a key of which `wanted` holds, where only the
+    staging function tells: every raw row that was staged is read."""
+    recipe, chosen = plan.recipe, plan.chosen
+    others = f"_load_id BETWEEN {chosen.since} AND {plan.staged_to} AND NOT ({chosen.condition})"
+    others += f" AND {OPERATION} <> {literal(TRUNCATE)}" if recipe.changes else ""
+    columns = [*recipe.key, *ROW_ID]
+    schema = pa.schema([plan.schema.field(name) for name in columns])
+
+    def keys() -> Iterator[pa.RecordBatch]:
+        for raw in _one_ahead(raw_batches(plan.lake, recipe.raw, others, chosen.parameters)):
+            found = audit_keys(run_function(raw, recipe), recipe.contract, recipe.carried, recipe.key, recipe.version)
+            yield from found.good.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
+
+    query = f"SELECT {quote_all(ROW_ID)} FROM incoming WHERE {wanted}"
+    return write_file(plan.lake, recipe.staged, keys(), schema, query, path)
 
 
 class _Pass:
@@ -92,7 +129,8 @@ class _Pass:
         self.good += sum(len(part.rows) - part.rows_failed for part in staged)
         self.removals += sum(len(part.rows) - part.rows_failed for part in removals)
         self.bad += sum(_count_raw(part.rows.select(ROW_ID).filter(part.failed)) for part in parts if part.rows_failed)
-        self.violations = summed([*self.violations, *(one for part in parts for one in part.violations)])
+        columns = [column.name for column in self.plan.recipe.columns]
+        self.violations = summed([*self.violations, *(one for part in parts for one in part.violations)], columns)
         if self.plan.recipe.changes:
             orders = [cast(int, part.rows[ORDER].min()) for part in staged if len(part.rows)]
             self.first_order = min([*orders, *([] if self.first_order is None else [self.first_order])], default=None)
@@ -102,8 +140,7 @@ class _Pass:
             if not part.rows_failed:
                 continue
             if everything:
-                for bad in part.bad_frames(ROW_ID):
-                    self.spool.add(quarantine_entries(raw, bad, self.plan.recipe))
+                _spool_bad(self.plan, self.spool, raw, [part])
             if _adds_nothing(self.sample, part):
                 continue
             sampled = quarantine_entries(raw, part.sample(SAMPLED, ROW_ID), self.plan.recipe)
@@ -157,6 +194,12 @@ def _stage(plan: Plan, raw: pl.DataFrame, known: Known) -> tuple[Sequence[Audite
     if plan.recipe.changes:
         return stage_changes(raw, plan.recipe, known)
     return [stage_batch(raw, plan.recipe, known)], []
+
+
+def _spool_bad(plan: Plan, spool: SpooledEntries, raw: pl.DataFrame, parts: Sequence[Audited]) -> None:
+    for part in parts:
+        for bad in part.bad_frames(ROW_ID) if part.rows_failed else ():
+            spool.add(quarantine_entries(raw, bad, plan.recipe))
 
 
 def _count_raw(rows: pl.DataFrame) -> int:

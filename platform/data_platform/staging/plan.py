@@ -10,17 +10,19 @@ import pyarrow as pa
 from data_platform.contracts.audit import ContractError
 from data_platform.contracts.contract import name_of
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.tables import column_types, duckdb_types
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.tables import Table, column_types, duckdb_types
 from data_platform.staging.choice import Input
-from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, Recipe, audited_schema, resolved
+from data_platform.staging.recast import losses
+from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, ORDER, VERSION, Recipe, audited_schema, resolved
 
 
 @dataclass(frozen=True)
 class Plan:
     """One step under way. `schema` has the columns of audited rows, `types` those of the staged table as the contract
     wants them (DuckDB types by name), `stored` as they are: empty if there is no table yet. `versions` are those of the
-    history."""
+    history, `versioned_by` is what tells its versions apart and orders them, as the history was made (None if that is
+    not known)."""
 
     lake: Lakehouse
     recipe: Recipe
@@ -32,6 +34,7 @@ class Plan:
     types: dict[str, str]
     stored: dict[str, str]
     versions: dict[str, str]
+    versioned_by: str | None
 
     @property
     def staging_id(self) -> int:
@@ -43,9 +46,23 @@ class Plan:
         return int(self.head.position.get("load_id", "0"))
 
     @property
+    def position(self) -> dict[str, str]:
+        """What the ledger keeps of the step: the last load that will be staged, and by what rows are told apart and
+        their versions ordered."""
+        return {"load_id": str(max(self.staged_to, self.chosen.load_to)), **_identity(self.recipe)}
+
+    @property
     def left(self) -> dict[str, str]:
         """The columns that the staged table has from an earlier contract: null in new rows."""
         return {name: kind for name, kind in self.stored.items() if name not in self.types} if self.stays else {}
+
+    @property
+    def widened(self) -> dict[str, str]:
+        """The columns of the staged table, if it stays and the type of VERSION has changed: that is the raw column's,
+        which the source may widen at any time. Empty if it has not."""
+        if not self.stays or self.stored.get(VERSION) in (None, self.types.get(VERSION)):
+            return {}
+        return {**self.stored, VERSION: self.types[VERSION]} if VERSION in self.types else {}
 
     @property
     def stays(self) -> bool:
@@ -54,8 +71,8 @@ class Plan:
 
 
 def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, run_id: str) -> Plan:
-    """Find out what the step works with. Raises ContractError if the staged table was made with another contract, and
-    stays."""
+    """Find out what the step works with. Raises ContractError if the staged table was made with another contract or
+    key, and stays."""
     with lake.reading():
         recipe = resolved(lake, recipe)
         schema = audited_schema(lake, recipe)
@@ -63,15 +80,57 @@ def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input,
         types = {name: kind for name, kind in types.items() if name not in (OPERATION, APPLIED, "_loaded_at")}
         stored = column_types(lake.connection, recipe.staged)
         versions = column_types(lake.connection, recipe.versions)
-    plan = Plan(lake, recipe, head, chosen, run_id, datetime.now(UTC), schema, types, stored, versions)
-    if plan.stays:
-        _require_same_contract(plan)
+        versioned_by = _comment(lake, recipe.history_view) if versions else None
+        started = datetime.now(UTC)
+        plan = Plan(lake, recipe, head, chosen, run_id, started, schema, types, stored, versions, versioned_by)
+        if plan.stays:
+            _require_same_key(plan)
+            _require_same_contract(plan)
     return plan
+
+
+def _comment(lake: Lakehouse, view: Table) -> str | None:
+    row = lake.connection.execute(
+        "SELECT comment FROM duckdb_views() WHERE (database_name, schema_name, view_name) = (?, ?, ?)",
+        [CATALOG, view.schema, view.name],
+    ).fetchone()
+    return row[0] if row is not None else None
+
+
+def _identity(recipe: Recipe) -> dict[str, str]:
+    """What decides which rows are one row, and which version of it is shown, as text. The order of the key's columns
+    does not, nor does `newest_by` without a key; a log of changes has an order of its own."""
+    newest_by = ORDER if recipe.changes else recipe.newest_by
+    return {"key": ", ".join(sorted(recipe.key)), "newest_by": (newest_by if recipe.key else None) or ""}
+
+
+def _require_same_key(plan: Plan) -> None:
+    """Rows that are one row by another key were staged as several, and the versions that gave way to a newer one are
+    not there any more. Of a table staged by a release that kept no key, the present one is taken for its own."""
+    recipe, staged_with = plan.recipe, plan.head.position
+    changed = [
+        f"`{what}` was {staged_with[what] or 'not given'}, now it is {now or 'not given'}"
+        for what, now in _identity(recipe).items()
+        if staged_with.get(what, now) != now
+    ]
+    if changed:
+        raise ContractError(
+            f"{recipe.staged} was staged with another key or order of versions than defs.yaml now says: "
+            f"{'; '.join(changed)}. Nothing was staged. Stage it again from raw: "
+            f"`dp run staged/{recipe.name} --rebuild`."
+        )
 
 
 def _require_same_contract(plan: Plan) -> None:
     """Rows staged before a contract changed do not have its new types, nor values in columns that now need them."""
-    recipe, stored = plan.recipe, plan.stored
+    recipe, stored = plan.recipe, {**plan.stored, **plan.widened}
+    lost = losses(plan.lake.connection, recipe.staged.sql, plan.stored, plan.widened)
+    if lost:
+        raise ContractError(
+            f"{recipe.staged}: `newest_by` names {recipe.newest_by}, whose values cannot be compared with those that "
+            f"ordered the staged rows: {lost[0]}. Nothing was staged. Stage it again from raw: "
+            f"`dp run staged/{recipe.name} --rebuild`."
+        )
     nullable = {column.name for column in recipe.columns if column.nullable}
     changed = [
         f"{column} is {stored[column]}" for column, kind in plan.types.items() if stored.get(column, kind) != kind

@@ -1,7 +1,8 @@
 """The staging step: raw rows become staged rows, in one transaction. Stage, audit, keep the newest version of each
 key, and show it all at once; what failed is in quarantine. How values are repaired is in `cleaning`, which raw rows
-are read in `choice`, how they are staged and audited in `passing`, which version wins in `merge`, what is kept of the
-others in `history`, which quarantine entries are closed in `closing`; the message of a refused step is in `refusal`.
+are read in `choice`, how they are staged and audited in `passing`, what was made of them before in `restaging`, which
+version wins in `merge`, what is kept of the others in `history`, which quarantine entries are closed in `closing`; the
+message of a refused step is in `refusal`.
 
 Audited batches are written to a file that nobody sees. If no key occurs twice and none is staged already, that file is
 registered as it is; else the newest versions are written once more. So memory is bounded whatever the size, and the
@@ -20,6 +21,7 @@ from data_platform.contracts.quarantine import (
     Selection,
     close_found,
     ensure_quarantine,
+    require_open,
     require_quarantine,
     spooled_entries,
     write_entries,
@@ -35,19 +37,24 @@ from data_platform.lakehouse.transaction import (
     DataFile,
     TempRelation,
     commit,
+    copy_to,
     discard,
     discarded_on_failure,
+    new_path,
     register,
     temp_relation,
 )
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
-from data_platform.staging.history import Versions, land_versions, require_versions, write_versions
-from data_platform.staging.merge import Merge, before, merge, of_loads
+from data_platform.staging.history import Versions, land_versions, require_versions
+from data_platform.staging.merge import Merge, before, merge
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
+from data_platform.staging.recast import as_wanted
 from data_platform.staging.recipe import Recipe, StagingResult
 from data_platform.staging.refusal import refusal
+from data_platform.staging.restaging import find_former
+from data_platform.staging.versions import write_versions
 
 
 class StagingRefusedError(PlatformError):
@@ -78,27 +85,36 @@ def stage_table(
         plan = plan_step(lake, recipe, head, Input("rows", "false", 1, loaded, replaces=False), run_id)
         require_versions(plan)
         nothing = StagingResult(recipe.source, recipe.table, plan.staging_id, load_from=1, load_to=loaded)
-        return _land(plan, Merge(nothing), Versions(), Closing(), None)
+        return _land(plan, Merge(nothing), Versions(), Closing(), None, None)
     return StagingResult(recipe.source, recipe.table, head.number)
 
 
 def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str) -> StagingResult:
-    """Stage the raw rows of open quarantine entries again; those that pass leave quarantine, the others stay.
+    """Stage the raw rows of open quarantine entries again, in the place of what was made of them before; those that
+    pass leave quarantine, the others stay. Entries of loads that are not staged, as they were refused, are passed over.
 
     Raises PlatformError if the table has no quarantine, else as `stage_table` does.
     """
     head = ledger.head(lake, "staged", recipe.source, recipe.table)
     require_quarantine(lake.connection, recipe.source, recipe.table)
     where, parameters = selection.where()
+    # Rows of loads that are not staged yet, as their step was refused, are staged by the next step.
+    staged_to = int(head.position.get("load_id", "0"))
+    where += " AND load_id <= ?"
+    parameters.append(staged_to)
     entries = f"SELECT load_id, row FROM {recipe.quarantine.sql} WHERE layer = 'staged' AND {where}"
     with temp_relation(lake.connection, entries, parameters) as replayed:
         bounds = lake.connection.execute(f"SELECT min(load_id), max(load_id) FROM {replayed.sql}").fetchone()
         if bounds is None or not replayed.rows:
             return StagingResult(recipe.source, recipe.table, head.number)
+        first, last = bounds
+        of_loads = f"_load_id BETWEEN {first} AND {last}"
+        again = f"{of_loads} AND (_load_id, _row) IN (SELECT (load_id, row) FROM {replayed.sql})"
         # Raw rows are read through a connection of their own, which does not see this one's temporary tables.
-        condition = f"_load_id BETWEEN {bounds[0]} AND {bounds[1]} AND (_load_id, _row) IN ({entries})"
-        since = ledger.landed_bounds(lake, recipe.source, recipe.table).whole or 1
-        chosen = Input("replay", condition, bounds[0], bounds[1], False, tuple(parameters), since)
+        condition = f"{of_loads} AND (_load_id, _row) IN ({entries})"
+        # A full refresh that has landed and is not staged yet has replaced nothing yet.
+        since = ledger.whole_before(lake, recipe.source, recipe.table, staged_to + 1) or 1
+        chosen = Input("replay", condition, first, last, False, tuple(parameters), since, again)
         return _step(lake, recipe, head, chosen, run_id, replayed)
 
 
@@ -119,14 +135,18 @@ def _step(
         passed = pass_over(plan, spool, _unseen_path(plan, temporary))
         files += [passed.accepted] if passed.accepted is not None else []
         if not passed.refused:
-            merged = merge(plan, passed.accepted, passed.result, temporary)
+            former = find_former(plan, passed.accepted, spool, temporary)
+            spool.close()
+            merged = merge(plan, passed.accepted, former, passed.result, temporary)
             files += [merged.file] if merged.file is not None else []
-            versions = write_versions(plan, passed.accepted, temporary)
-            files += [versions.file] if versions.file is not None else []
-            closing = find_closing(plan, merged.newest, spool, replayed, temporary)
+            versions = write_versions(plan, passed.accepted, merged, temporary)
+            files += versions.files
+            widened = _write_widened(plan)
+            files += [widened] if widened is not None else []
+            closing = find_closing(plan, merged.newest, spool, replayed, former.judged, temporary)
             entries = write_entries(lake, plan.recipe.quarantine, spool, run_id, plan.started, closing.spooled)
             files += [entries] if entries is not None else []
-            return _land(plan, merged, versions, closing, entries)
+            return _land(plan, merged, versions, closing, entries, replayed, widened)
         sample = write_quarantine(lake, plan.recipe.quarantine, [passed.sample], run_id, plan.started)
         files += [sample] if sample is not None else []
         reason = refusal(plan.recipe, passed.result)
@@ -146,18 +166,33 @@ def _unseen_path(plan: Plan, temporary: ExitStack) -> str | None:
     return str(path)
 
 
+def _write_widened(plan: Plan) -> DataFile | None:
+    """The staged rows written anew, if the column that orders their versions has become wider in the source."""
+    if not plan.widened:
+        return None
+    query = f"SELECT {as_wanted(plan.stored, plan.widened)} FROM {plan.recipe.staged.sql}"
+    return copy_to(plan.lake, query, new_path(plan.lake, plan.recipe.staged))
+
+
 def _land(
-    plan: Plan, merged: Merge, versions: Versions, closing: Closing, quarantine_file: DataFile | None
+    plan: Plan,
+    merged: Merge,
+    versions: Versions,
+    closing: Closing,
+    quarantine_file: DataFile | None,
+    replayed: TempRelation | None,
+    widened: DataFile | None = None,
 ) -> StagingResult:
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = plan.lake, plan.recipe, plan.chosen
-    position = {"load_id": str(max(plan.staged_to, chosen.load_to))}
     gone = _gone(plan, merged)
     allow_names(lake, recipe.staged, plan.types)
 
     def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
         at = datetime.now(UTC)
-        ledger.advance(connection, plan.head, position, at)
+        ledger.advance(connection, plan.head, plan.position, at)
+        if replayed is not None:
+            require_open(connection, recipe.quarantine, replayed)
         result = merged.result
         if chosen.replaces and plan.stored:
             row = connection.execute(f"SELECT count(*) FROM {recipe.staged.sql}").fetchone()
@@ -166,6 +201,10 @@ def _land(
                 connection.execute(f"DELETE FROM {recipe.staged.sql}")
             else:
                 connection.execute(f"DROP TABLE {recipe.staged.sql}")
+        if plan.widened:
+            connection.execute(f"DROP TABLE {recipe.staged.sql}")
+            ensure_table(connection, recipe.staged, plan.widened)
+            register(connection, recipe.staged, [widened] if widened is not None else [])
         for condition in gone:
             connection.execute(f"DELETE FROM {recipe.staged.sql} WHERE {condition}")
         ensure_table(connection, recipe.staged, plan.types)
@@ -190,7 +229,7 @@ def _gone(plan: Plan, merged: Merge) -> list[str]:
         bounds = key_bounds(plan.lake.connection, recipe.key, merged.outdated.sql)
         conditions.append(f"{bounds} AND ({keys}) IN (SELECT ({keys}) FROM {merged.outdated.sql})")
     if merged.again is not None:
-        conditions.append(of_loads(merged.again))
+        conditions.append(merged.again)
     return conditions
 
 

@@ -3,7 +3,7 @@ ever loaded, and raise PlatformError for a ledger that this release cannot read 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -172,6 +172,19 @@ def landed_without_rows(lake: Lakehouse, source: str, table: str) -> int:
     return int(row[0]) if row is not None else 0
 
 
+def rows_since_whole(lake: Lakehouse, source: str, table: str) -> int:
+    """How many rows of a table landed with its last whole load and since; of all its loads if there was none."""
+    if not exists(lake):
+        return 0
+    of_table = f"FROM {name('loads')} WHERE (source, table_name, status) = (?, ?, 'landed')"
+    row = lake.connection.execute(
+        f"SELECT coalesce(sum(rows_landed), 0)::BIGINT {of_table} "
+        f"AND load_id >= (SELECT coalesce(max(load_id), 0) {of_table} AND kind = 'whole')",
+        [source, table, source, table],
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
 def last_whole_rows(lake: Lakehouse, source: str, table: str) -> int | None:
     """How many rows the last whole load of a table landed; None if there was none."""
     if not exists(lake):
@@ -202,6 +215,32 @@ def columns_added_after(lake: Lakehouse, source: str, table: str, load_id: int) 
         [source, table, load_id],
     ).fetchone()
     return tuple(json.loads(row[0]).get("added", ())) if row is not None and row[0] else ()
+
+
+def columns_of_loads(
+    lake: Lakehouse, source: str, table: str, loads: Collection[int], stored: Mapping[str, str]
+) -> dict[int, dict[str, str]]:
+    """The columns that each of some loads of a raw table gave, with the types in which they were stored then. `stored`
+    has those of the table now."""
+    if not loads:
+        return {}
+    rows = lake.connection.execute(
+        f"SELECT load_id, drift FROM {name('loads')} WHERE (source, table_name, status) = (?, ?, 'landed') "
+        "AND load_id >= ? AND drift <> '{}'",
+        [source, table, min(loads)],
+    ).fetchall()
+    drift = {load_id: json.loads(text) for load_id, text in rows}
+    given, then = {}, dict(stored)
+    for load in sorted({*loads, *drift}, reverse=True):
+        found = drift.get(load, {})
+        lost = set(found.get("lost", ()))
+        given[load] = {column: kind for column, kind in then.items() if column not in lost}
+        for column in found.get("added", ()):
+            then.pop(column, None)
+        for column, _, types in (text.rpartition(": ") for text in found.get("widened", ())):
+            if column in then:
+                then[column] = types.partition(" to ")[0]
+    return {load: given[load] for load in loads}
 
 
 def replaced_loads(lake: Lakehouse) -> list[ReplacedLoad]:

@@ -1,0 +1,58 @@
+"""Dagster's web server with access control: `python -m data_platform.cli.webserver` takes the options of
+`dagster-webserver`, and `dp ui` starts it in that one's place. What is refused, and why, belongs to `web_access`.
+"""
+
+import logging
+import re
+import sys
+from typing import Any
+
+from data_platform.cli.web_access import Access, App, with_access_control
+from data_platform.lakehouse.settings import Settings
+
+
+def guarded(app: App, settings: Settings) -> App:
+    """An application with the access that the settings allow."""
+    return with_access_control(app, Access(settings.ui_hosts, settings.ui_token))
+
+
+def serve() -> None:
+    """Run Dagster's web server, with the options of the command line."""
+    from dagster_webserver import cli
+
+    from data_platform.cli.environment import load_environment
+    from data_platform.lakehouse.settings import settings_from_environment
+
+    load_environment(settings_from_environment().home)
+    settings = settings_from_environment()
+    create = cli.create_app_from_workspace_process_context  # type: ignore[attr-defined]
+
+    def create_guarded(*arguments: Any, **options: Any) -> Any:
+        return guarded(create(*arguments, **options), settings)
+
+    cli.create_app_from_workspace_process_context = create_guarded  # type: ignore[attr-defined]
+    # At its finest level uvicorn logs each request before any application sees it.
+    logging.getLogger("uvicorn.asgi").addFilter(without_token)
+    cli.main()  # type: ignore[no-untyped-call]
+
+
+def without_token(record: logging.LogRecord) -> bool:
+    """Mask the values of `token` in the message of a log record: a filter, which lets every record pass."""
+    record.msg, record.args = re.sub(r"\btoken=[^&'\"\s]*", "token=***", record.getMessage()), ()
+    return True
+
+
+def main() -> None:
+    """The entry point. Exits with 1 and one message if a setting is wrong."""
+    from data_platform.cli.app import show_error
+    from data_platform.errors import PlatformError
+
+    try:
+        serve()
+    except PlatformError as error:
+        show_error(str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
