@@ -31,7 +31,7 @@ from data_platform.staging.history import (
     version_columns,
     version_types,
 )
-from data_platform.staging.merge import NUMBER, Merge
+from data_platform.staging.merge import NUMBER, Merge, numbered
 from data_platform.staging.plan import Plan
 from data_platform.staging.recast import retyped
 from data_platform.staging.recipe import APPLIED, OPERATION, VALID_FROM, Recipe
@@ -92,7 +92,7 @@ class _Work:
         """The accepted rows; of those that one raw row gave for one key, the one that is staged."""
         if self.accepted is None:
             return None
-        rows = f"read_parquet({literal(self.accepted.path)}, {NUMBER} = true)"
+        rows = numbered(self.plan, self.accepted)
         if not self.repeated or self.recipe.function is None:
             return rows
         same = quote_all([*self.recipe.key, *self.recipe.order])
