@@ -171,6 +171,10 @@ def small_lake(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
 @example(
     kind="integer", steps=[("insert", 0, 1), ("load", 0, 0), ("null", 0, 2), ("load", 0, 0), ("revert", 0, 0)]
 )  # the cursor is taken away and comes back
+@example(
+    kind="decimal", steps=[("load", 0, 0), ("insert", 0, 1), ("load", 0, 0), ("insert", 0, 2)]
+)  # the first load finds no row, and no type
+@example(kind="decimal", steps=[("revert", 0, 0), ("revert", 0, 0), ("open", 0, 0)])
 @given(kind=st.sampled_from(list(KINDS)), steps=STEPS)
 def test_the_staged_table_ends_as_the_source_or_differs_as_documented(
     small_lake: Settings,

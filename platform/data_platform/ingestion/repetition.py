@@ -192,7 +192,7 @@ class Repetitions:
 
     def _last_of_each_key(self, types: Mapping[str, str], stored: Mapping[str, str], first: int) -> _Known:
         """Of each key in the stretch, the rows that its last load brought; none if they are not in the stretch."""
-        connection, since = self._lake.connection, quote(self._overlap.column)
+        connection = self._lake.connection
         key = _hash(self._key_columns(types), stored)
         within, parameters = self._stretch(stored)
         near_rows = (
@@ -206,7 +206,8 @@ class Repetitions:
                 row = connection.execute(f"SELECT min(_load_id) FROM {near.sql}").fetchone()
                 # Loads before the first of the stretch cannot be later than any of it: their files are not opened.
                 outside_rows = (
-                    f"SELECT {key} AS key, max(_load_id) AS _load_id FROM {self._raw.sql} WHERE {since} < ? "
+                    f"SELECT {key} AS key, max(_load_id) AS _load_id FROM {self._raw.sql} "
+                    f"WHERE {self._cursor(stored)} < ? "
                     f"AND _load_id > {row[0] if row is not None else 0} AND _load_id <= {self._last_load} GROUP BY ALL"
                 )
             with temp_relation(connection, outside_rows, parameters) as outside:
@@ -217,12 +218,24 @@ class Repetitions:
                 query = f"SELECT * FROM {near.sql} SEMI JOIN ({last}) USING (key, _load_id)"
                 return _Known(self._keep(query), types)
 
-    def _stretch(self, stored: Collection[str]) -> tuple[str, list[object]]:
+    def _stretch(self, stored: Mapping[str, str]) -> tuple[str, list[object]]:
         """The condition on raw rows of the stretch. Where the column is new, all rows have none yet."""
-        column = self._overlap.column
-        if column.lower() not in {name.lower() for name in stored}:
+        if self._overlap.column.lower() not in {name.lower() for name in stored}:
             return "true", []
-        return f"({quote(column)} IS NULL OR {quote(column)} >= ?)", [self._overlap.since]
+        cursor = self._cursor(stored)
+        return f"({cursor} IS NULL OR {cursor} >= ?)", [self._overlap.since]
+
+    def _cursor(self, stored: Mapping[str, str]) -> str:
+        """The column of the stretch, to be compared with where that begins. If raw keeps it as text though the source
+        now gives another type, as when the table was empty at its first load, the text is read as that type."""
+        column, since = quote(self._overlap.column), self._overlap.since
+        kind = {name.lower(): kind for name, kind in stored.items()}[self._overlap.column.lower()]
+        if kind != "VARCHAR" or isinstance(since, str):
+            return column
+        row = self._lake.connection.execute("SELECT typeof(?)", [since]).fetchone()
+        # A whole number may come before one with digits after the point: rounding leaves none of the stretch out.
+        read_as = "HUGEINT" if isinstance(since, int) else str(row[0]) if row is not None else kind
+        return f"TRY_CAST({column} AS {read_as})"
 
     def _keep(self, query: str, parameters: Sequence[object] = ()) -> TempRelation:
         """Look up rows, without those that this load met already, until the columns change."""
