@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from platform_tests.servers import free_port
+
+IN_CHROMIUM = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        shutil.which("chromium") is None and "DATA_PLATFORM_NO_SKIPS" not in os.environ,
+        reason="chromium is not installed: apt-get install chromium",
+    ),
+]
 
 FLAGS = [
     "--no-sandbox",

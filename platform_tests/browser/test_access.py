@@ -2,7 +2,6 @@
 programs do the same things. The change that is tried sets a limit of concurrency, which is seen at once."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from platform_tests.browser.serving import FLAGS, environment, serving, wait_until
+from platform_tests.browser.serving import FLAGS, IN_CHROMIUM, environment, serving, wait_until
 from platform_tests.servers import free_port
 
 from data_platform.cli.ui import address
@@ -22,13 +21,7 @@ from data_platform.cli.ui import address
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        shutil.which("chromium") is None and "DATA_PLATFORM_NO_SKIPS" not in os.environ,
-        reason="chromium is not installed: apt-get install chromium",
-    ),
-]
+pytestmark = IN_CHROMIUM
 
 TOKEN = "token-of-this-test"
 ATTACKS = {

@@ -16,18 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from platform_tests.browser.serving import FLAGS, PATIENCE, dp, environment, serving, wait_until
+from platform_tests.browser.serving import FLAGS, IN_CHROMIUM, PATIENCE, dp, environment, serving, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect, Locator, Page
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        shutil.which("chromium") is None and "DATA_PLATFORM_NO_SKIPS" not in os.environ,
-        reason="chromium is not installed: apt-get install chromium",
-    ),
-]
+pytestmark = IN_CHROMIUM
 
 MARGIN = 8
 STILL_WITHIN = 5

@@ -253,6 +253,9 @@ def test_the_development_server_starts_the_web_server_with_access_control_and_al
     assert development.with_access_control(webserver_command) == ours
     daemon = [sys.executable, "-m", "dagster._daemon", "run"]
     assert development.with_access_control(daemon) == daemon
+    for unknown in (["dagster-webserver", "--port", "1"], [sys.executable, "-m", "dagster_webserver.cli"]):
+        with pytest.raises(RuntimeError, match="starts its web server by another command"):
+            development.with_access_control(unknown)
 
 
 def serve(home: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -107,7 +107,7 @@ def test_without_the_whole_table_it_is_refused_with_what_to_do(
 @pytest.mark.parametrize("options", [{}, {"kind": "whole"}, {"full_refresh": True}])
 @pytest.mark.parametrize("parts", [(plain(1), changes(insert(2, 20, 1))), (changes(insert(2, 20, 1)), plain(1))])
 def test_one_load_may_not_hold_both(lake: Lakehouse, parts: tuple[pa.Table, ...], options: dict[str, Any]) -> None:
-    with pytest.raises(LoadRefusedError, match="which of the rows before they replace cannot be told"):
+    with pytest.raises(LoadRefusedError, match="it is unknown which earlier rows they replace"):
         take(lake, 1, *parts, **options)
     assert position(lake) == {}
 

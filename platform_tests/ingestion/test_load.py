@@ -17,12 +17,11 @@ from platform_tests.ingestion.landing import (
     numbered,
     position,
     rows,
-    snapshot,
 )
 from platform_tests.tables import TABLE, MemoryReading, MemorySource, batch_of, orders, rejects
 
 from data_platform.contracts.quarantine import summary
-from data_platform.errors import PlatformError, TransientError
+from data_platform.errors import PlatformError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion import rejects as rejects_module
 from data_platform.ingestion.load import LoadRefusedError, load_table
@@ -106,16 +105,6 @@ def test_when_the_source_fails_midway_what_reached_a_position_lands_and_the_rest
 
 
 @ON_SQLITE
-def test_when_a_full_refresh_fails_midway_nothing_lands(lake: Lakehouse, settings: Settings) -> None:
-    load(lake, snapshot(1, 2, version="a"))
-    source = MemorySource([batch_of(numbered(3), None)], whole=True, fails=PlatformError("timeout"))
-    with pytest.raises(PlatformError, match="timeout"):
-        load(lake, source)
-    assert rows(lake) == ["1", "2"]
-    assert data_files(settings) == known_files(lake)
-
-
-@ON_SQLITE
 def test_a_bug_in_a_source_lands_nothing_and_leaves_no_file(
     lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,26 +146,6 @@ def test_records_that_cannot_be_read_are_quarantined_with_file_line_and_reason(l
     ]
 
 
-@ON_SQLITE
-def test_a_full_refresh_closes_what_could_not_be_read_of_the_one_before(lake: Lakehouse) -> None:
-    def whole(number: int, *lines: int) -> MemorySource:
-        bad = rejects(*(("a.csv", line, f"junk {number}", "no") for line in lines))
-        return MemorySource([batch_of(numbered(*range(50)), {"digest": str(number)}, bad)], whole=True)
-
-    def statuses() -> list[Any]:
-        return rows(lake, "load_id, line, status, resolved_at IS NULL", "quarantine_shop.orders")
-
-    load(lake, whole(1, 7, 8))
-    load(lake, whole(2, 9))
-    assert statuses() == [(1, 7, "superseded", False), (1, 8, "superseded", False), (2, 9, "open", True)]
-    # One that is refused replaces nothing.
-    with pytest.raises(LoadRefusedError):
-        load(lake, whole(3, *range(10, 30)))
-    assert (2, 9, "open", True) in statuses()
-    load(lake, whole(4))
-    assert [status for _, _, status, _ in statuses()] == ["superseded"] * len(statuses())
-
-
 def test_too_many_unreadable_records_refuse_the_load_and_are_all_kept(lake: Lakehouse, settings: Settings) -> None:
     load(lake, additions(1, upto="1"))
     bad = rejects(*(("a.csv", line, "junk", "no") for line in range(10)))
@@ -192,69 +161,12 @@ def test_too_many_unreadable_records_refuse_the_load_and_are_all_kept(lake: Lake
 
 
 @ON_SQLITE
-def test_a_refused_full_refresh_is_refused_once(lake: Lakehouse) -> None:
-    bad = rejects(("a.csv", 1, "junk", "no"))
-    with pytest.raises(LoadRefusedError):
-        load(lake, MemorySource([batch_of(numbered(1), {"version": "a"}, bad)], whole=True))
-    assert rows(lake, "status", "platform.loads") == ["refused"]
-
-
-@ON_SQLITE
 def test_records_without_a_place_are_each_kept(lake: Lakehouse) -> None:
     none: Any = None
     bad = rejects((none, none, "one", "no"), (none, none, "two", "no"))
     table = TABLE.model_copy(update={"refuse_above": 1.0})
     load(lake, MemorySource([batch_of(numbered(1), {"page": "1"}, bad)]), table)
     assert rows(lake, "record", "quarantine_shop.orders") == ["one", "two"]
-
-
-def test_a_full_refresh_that_shrank_too_much_is_refused_until_it_is_forced(lake: Lakehouse, settings: Settings) -> None:
-    load(lake, snapshot(*range(10), version="a"))
-    with pytest.raises(LoadRefusedError, match=r"4 rows where the last one held 10: less than the 50%.*--full-refresh"):
-        load(lake, snapshot(*range(4), version="b"))
-    assert position(lake) == {"version": "a"}
-    assert data_files(settings) == known_files(lake)
-    assert load(lake, snapshot(*range(4), version="b"), full_refresh=True).rows_landed == 4
-    assert load(lake, snapshot(*range(2), version="c")).rows_landed == 2
-
-
-@ON_SQLITE
-def test_an_empty_full_refresh_is_refused_and_can_be_forced(lake: Lakehouse) -> None:
-    load(lake, snapshot(1, version="a"))
-    with pytest.raises(LoadRefusedError, match="0 rows where the last one held 1"):
-        load(lake, snapshot(version="b"))
-    assert load(lake, snapshot(version="b"), full_refresh=True).loads == (3,)
-
-
-def test_an_unchanged_full_refresh_lands_nothing(lake: Lakehouse, settings: Settings) -> None:
-    load(lake, snapshot(1, 2, version="a"))
-    result = load(lake, snapshot(1, 2, version="a"))
-    assert (result.loads, result.rows_landed) == ((), 0)
-    assert rows(lake) == ["1", "2"]
-    assert data_files(settings) == known_files(lake)
-
-
-@ON_SQLITE
-def test_a_forced_refresh_reads_from_the_beginning_and_counts_as_the_whole_table(
-    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(load_module, "CHUNK_ROWS", 2)
-    load(lake, additions(1, upto="1"))
-    source = MemorySource([batch_of(numbered(n), {"cursor": str(n)}) for n in range(1, 8)])
-    result = load(lake, source, full_refresh=True)
-    assert source.asked == [{}]
-    assert (result.loads, result.rows_landed) == ((2,), 7)
-    assert rows(lake, "kind, rows_landed", "platform.loads") == [("rows", 1), ("whole", 7)]
-
-
-@ON_SQLITE
-def test_a_forced_refresh_that_fails_midway_changes_nothing(lake: Lakehouse, settings: Settings) -> None:
-    load(lake, additions(1, upto="1"))
-    failing = MemorySource([batch_of(numbered(1), {"cursor": "0"})], fails=PlatformError("gone"))
-    with pytest.raises(PlatformError, match="gone"):
-        load(lake, failing, full_refresh=True)
-    assert (rows(lake), position(lake)) == (["1"], {"cursor": "1"})
-    assert data_files(settings) == known_files(lake)
 
 
 def test_rows_that_are_delivered_again_are_dropped_if_they_are_what_landed_last_of_their_key(lake: Lakehouse) -> None:
@@ -309,20 +221,6 @@ def test_names_and_values_full_of_quotes_go_through(lake: Lakehouse) -> None:
 
 
 @ON_SQLITE
-def test_the_source_is_told_after_each_commit_what_it_moved_and_only_then(
-    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(load_module, "CHUNK_ROWS", 1)
-    source = MemorySource([batch_of(numbered(1), {"a": "1"}), batch_of(numbered(2), {"b": "2"})])
-    load(lake, source)
-    assert source.acknowledged == [{"a": "1"}, {"b": "2"}]
-    failing = MemorySource([batch_of(numbered(3), None)], fails=PlatformError("gone"))
-    with pytest.raises(PlatformError, match="gone"):
-        load(lake, failing)
-    assert failing.acknowledged == []
-
-
-@ON_SQLITE
 def test_a_load_commits_by_time_and_by_entries_of_the_position_too(
     lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,66 +242,10 @@ def test_a_budget_ends_a_load_at_a_position_and_the_next_goes_on(lake: Lakehouse
 
 
 @ON_SQLITE
-@pytest.mark.parametrize("budget", [Budget(rows=1), Budget(bytes=1), Budget(time=timedelta(0))])
-def test_a_full_refresh_is_read_to_its_end_whatever_the_budget(lake: Lakehouse, budget: Budget) -> None:
-    batches = [batch_of(numbered(n), {"at": str(n)}) for n in (1, 2, 3)]
-    assert load(lake, MemorySource(batches), budget=budget, full_refresh=True).rows_landed == 3
-    assert rows(lake, "kind, rows_landed", "platform.loads") == [("whole", 3)]
-
-
-@ON_SQLITE
-def test_a_full_refresh_forgets_what_it_did_not_reach_again(lake: Lakehouse) -> None:
-    load(lake, MemorySource([batch_of(numbered(1), {"a.csv": "1", "b.csv": "1"})]))
-    load(lake, MemorySource([batch_of(numbered(1), {"b.csv": "1"})]), full_refresh=True)
-    assert position(lake) == {"b.csv": "1"}
-
-
-@ON_SQLITE
-def test_a_whole_table_is_not_taken_for_unchanged_if_rows_came_to_it_meanwhile(lake: Lakehouse) -> None:
-    load(lake, MemorySource([batch_of(numbered(1, 2), {"digest": "d"})], whole=True))
-    load(lake, MemorySource([batch_of(numbered(3), {"cursor": "3"})]))
-    assert load(lake, MemorySource([batch_of(numbered(1, 2), {"digest": "d"})], whole=True)).rows_landed == 2
-    assert rows(lake, "kind", "platform.loads") == ["rows", "whole", "whole"]
-
-
-NOTHING = pa.table({})
-
-
-@ON_SQLITE
-@pytest.mark.parametrize(
-    "batches",
-    [
-        [batch_of(numbered(3), None, kind="whole"), batch_of(numbered(4), {"at": "9"})],
-        [batch_of(numbered(3), None, kind="whole"), batch_of(NOTHING, {"at": "9"})],
-        [batch_of(numbered(3), None, kind="whole"), batch_of(NOTHING, {"at": "9"}, kind="changes")],
-        [batch_of(numbered(3), None, kind="whole"), batch_of(NOTHING, None), batch_of(NOTHING, {"at": "9"})],
-        [batch_of(NOTHING, None, kind="whole"), batch_of(numbered(3), {"at": "9"})],
-    ],
-)
-def test_a_whole_table_stays_one_whatever_follows_it_before_a_position(lake: Lakehouse, batches: list[Batch]) -> None:
-    load(lake, additions(1, 2, upto="1"))
-    load(lake, MemorySource(batches))
-    assert rows(lake, "load_id, kind", "platform.loads") == [(1, "rows"), (2, "whole")]
-
-
-@ON_SQLITE
 def test_entries_of_a_position_are_forgotten_when_the_source_says_so(lake: Lakehouse) -> None:
     load(lake, MemorySource([batch_of(numbered(1), {"a": "1", "b": "1"})]))
     load(lake, MemorySource([Batch("orders", pa.table({}), "rows", {}, forget=["a"])]))
     assert position(lake) == {"b": "1"}
-
-
-@ON_SQLITE
-def test_a_whole_table_of_the_same_content_lands_nothing_though_its_position_moves(lake: Lakehouse) -> None:
-    def whole(hint: str, *numbers: int) -> MemorySource:
-        return MemorySource([batch_of(numbered(*numbers), {"digest": str(numbers), "hint": hint})], whole=True)
-
-    load(lake, whole("a", 1, 2))
-    result = load(lake, whole("b", 1, 2))
-    assert (result.rows_read, result.rows_landed, result.rows_repeated) == (2, 0, 2)
-    assert position(lake) == {"digest": "(1, 2)", "hint": "b"}
-    assert rows(lake, "load_id, kind, rows_landed", "platform.loads") == [(1, "whole", 2), (2, "rows", 0)]
-    assert load(lake, whole("c", 3, 4)).rows_landed == 2
 
 
 @ON_SQLITE
@@ -454,78 +296,3 @@ def test_rejects_within_tolerance_are_all_kept_however_many_files_they_take(
     result = load(lake, MemorySource(batches), table)
     assert (result.rows_landed, result.rows_quarantined) == (20, 40)
     assert len(rows(lake, "quarantine_id", "quarantine_shop.orders")) == 40
-
-
-class OddError(PlatformError):
-    """An error of a source whose constructor takes what it likes."""
-
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(f"{host}:{port} does not answer.")
-
-
-class DeafSource(MemorySource):
-    """A source that raises `error` when it is told of a commit."""
-
-    error: BaseException
-
-    @contextmanager
-    def reading(self, tables: Sequence[str], after: Position) -> Iterator[MemoryReading]:
-        with super().reading(tables, after) as reading:
-            yield DeafReading(self, reading.tables, reading.after)
-
-
-class DeafReading(MemoryReading):
-    def committed(self, position: Position) -> None:
-        assert isinstance(self.source, DeafSource)
-        raise self.source.error
-
-
-def deaf(error: BaseException, *numbers: int, **options: Any) -> DeafSource:
-    source = DeafSource([batch_of(numbered(*numbers), {"at": str(numbers)})], **options)
-    source.error = error
-    return source
-
-
-@ON_SQLITE
-@pytest.mark.parametrize(
-    ("error", "raised", "said"),
-    [
-        (PlatformError("No."), PlatformError, "the source did not take note of it: No. It may offer the same again"),
-        (TransientError("Busy."), TransientError, "the source did not take note of it: Busy. It may"),
-        (OddError("db", 5432), PlatformError, "the source did not take note of it: db:5432 does not answer. It may"),
-        (ValueError("x"), PlatformError, "to tell the source of it failed: ValueError: x. .* the code of the source"),
-    ],
-)
-def test_what_was_committed_is_said_whatever_the_source_raises_when_it_is_told(
-    lake: Lakehouse, error: Exception, raised: type[PlatformError], said: str
-) -> None:
-    with pytest.raises(PlatformError, match=f"What was read of shop/orders is committed, but {said}") as found:
-        load(lake, deaf(error, 1))
-    assert type(found.value) is raised
-    assert found.value.__cause__ is error
-    assert rows(lake) == ["1"]
-
-
-@ON_SQLITE
-def test_an_interruption_while_the_source_is_told_says_what_was_committed(lake: Lakehouse) -> None:
-    with pytest.raises(KeyboardInterrupt) as found:
-        load(lake, deaf(KeyboardInterrupt(), 1))
-    assert found.value.__notes__ == ["What was read of shop/orders is committed, but the source was not told of it."]
-    assert rows(lake) == ["1"]
-
-
-@ON_SQLITE
-@pytest.mark.parametrize(
-    ("first", "second", "raised"),
-    [
-        (PlatformError("The line went dead."), TransientError("Busy."), PlatformError),
-        (TransientError("The line went dead."), TransientError("Busy."), TransientError),
-    ],
-)
-def test_when_the_source_fails_and_cannot_be_told_of_the_commit_either_both_are_said(
-    lake: Lakehouse, first: PlatformError, second: PlatformError, raised: type[PlatformError]
-) -> None:
-    with pytest.raises(PlatformError, match=r"The line went dead\. Besides: What was read .* Busy\.") as found:
-        load(lake, deaf(second, 1, fails=first))
-    assert type(found.value) is raised
-    assert rows(lake) == ["1"]

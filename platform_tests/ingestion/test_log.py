@@ -181,7 +181,7 @@ def test_a_source_that_cannot_be_told_keeps_nothing_from_landing_and_offers_noth
 ) -> None:
     write_log(tmp_path, 20, "deaf")
     (tmp_path / "deaf").touch()
-    with pytest.raises(PlatformError, match="is committed, but the source did not take note of it: it does not answer"):
+    with pytest.raises(PlatformError, match="is committed, but the source did not acknowledge it: it does not answer"):
         follow(lake, tmp_path)
     (tmp_path / "deaf").unlink()
     log = read_log(tmp_path)

@@ -12,9 +12,14 @@ OURS = [sys.executable, "-m", "data_platform.cli.webserver"]
 
 
 def with_access_control(command: Sequence[str]) -> list[str]:
-    """A command, with the web server that controls access if it starts Dagster's."""
+    """A command, with the web server that controls access if it starts Dagster's. Raises RuntimeError if it starts that
+    in a way that is not known here, as another release of Dagster may: it would answer any web page."""
     own = len(DAGSTERS_OWN)
-    return [*OURS, *command[own:]] if list(command[:own]) == DAGSTERS_OWN else list(command)
+    if list(command[:own]) == DAGSTERS_OWN:
+        return [*OURS, *command[own:]]
+    if any("webserver" in part for part in command):
+        raise RuntimeError(f"Dagster starts its web server by another command than {DAGSTERS_OWN}: {command}.")
+    return list(command)
 
 
 def main() -> None:

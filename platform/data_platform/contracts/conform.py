@@ -17,7 +17,7 @@ TRUE = ["true", "t", "yes", "y", "1"]
 FALSE = ["false", "f", "no", "n", "0"]
 
 EXACT_DIGITS = 15
-"""Every number of so many decimal digits is told from the next by a float of 64 bits."""
+"""A float of 64 bits keeps every number of so many decimal digits apart from the next one (IEEE 754: DBL_DIG)."""
 
 MICROSECONDS = len("2013-01-02T13:05:00.000000")
 """Text of an instant that is no longer than this has no digits beyond."""

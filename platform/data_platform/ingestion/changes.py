@@ -33,6 +33,6 @@ def require_one_kind_of_rows(label: str, before: Collection[bool], are_changes: 
         return
     was, now = ("plain rows", "changes of a log") if are_changes else ("changes of a log", "plain rows")
     raise LoadRefusedError(
-        f"{label} gave {was} so far and now gives {now}, and which of the rows before they replace cannot be told. "
+        f"{label} gave {was} so far and now gives {now}, so it is unknown which earlier rows they replace. "
         f"Nothing was loaded. Read the whole table again: dp run {label} --full-refresh."
     )

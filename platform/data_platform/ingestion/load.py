@@ -95,7 +95,8 @@ def load_tables(
     read so far.
 
     Raises LoadRefusedError, ConcurrentStepError, or what the source raises; what was committed before that stays, and
-    the next load goes on from there. Raises PlatformError if the source cannot be told of what was committed.
+    the next load goes on from there. Raises PlatformError if the source
+    cannot acknowledge what was committed.
     """
     head = ledger.head(lake, "raw", source_name, reading_name)
     with source.reading(list(tables), {} if full_refresh else head.position) as reading:
@@ -218,7 +219,7 @@ class _Load:
         if landing.tail.records or (landing.ready.records and open_tails):
             raise PlatformError(
                 f"{landing.label}: the whole table comes after rows of {', '.join(open_tails)} that have no position "
-                f"yet, so that they cannot be told from it. {FAULT_OF_SOURCE}"
+                f"yet: it is unknown which of them it replaces. {FAULT_OF_SOURCE}"
             )
         if not open_tails:
             self._commit()
@@ -293,14 +294,14 @@ class _Load:
             self.reading.committed(position)
         except PlatformError as error:
             kind = TransientError if isinstance(error, TransientError) else PlatformError
-            raise kind(f"{committed}the source did not take note of it: {error} {offers}") from error
+            raise kind(f"{committed}the source did not acknowledge it: {error} {offers}") from error
         except Exception as error:
             raise PlatformError(
-                f"{committed}to tell the source of it failed: {type(error).__name__}: {error}. {offers} "
+                f"{committed}the source failed to acknowledge it: {type(error).__name__}: {error}. {offers} "
                 f"{FAULT_OF_SOURCE}"
             ) from error
         except BaseException as error:
-            error.add_note(f"{committed}the source was not told of it.")
+            error.add_note(f"{committed}the source has not acknowledged it.")
             raise
 
     def _drop_ready(self, tables: list[TableLanding]) -> None:

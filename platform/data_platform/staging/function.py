@@ -61,7 +61,7 @@ def run_function(raw: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
 
 def _require_origins(raw: pl.DataFrame, staged: pl.DataFrame, recipe: Recipe, function: StagingFunction) -> None:
     """Refuse staged rows that say they come of a raw row that was not given, or of another place in a log of changes.
-    The rows of a load could not be told any more when it is staged again. Columns that were dropped are the audit's to
+    When a load is staged again, its rows are found by these columns. Columns that were dropped are the audit's to
     name."""
     carried = [name for name in recipe.carried if name in raw.columns and name in staged.columns]
     if all(staged[name].equals(raw[name], null_equal=True) for name in carried):

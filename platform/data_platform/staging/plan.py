@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def position(self) -> dict[str, str]:
-        """What the ledger keeps of the step: the last load that will be staged, and by what rows are told apart and
+        """What the ledger keeps of the step: the last load that will be staged, and by what rows are identified and
         their versions ordered."""
         return {"load_id": str(max(self.staged_to, self.chosen.load_to)), **_identity(self.recipe)}
 
