@@ -35,6 +35,7 @@ from data_platform.staging.merge import NUMBER, Merge, numbered
 from data_platform.staging.plan import Plan
 from data_platform.staging.recast import retyped
 from data_platform.staging.recipe import APPLIED, OPERATION, VALID_FROM, Recipe
+from data_platform.staging.restaging import same_key
 
 UPSERT = "upsert"
 """The operation of a version of which the source did not say whether it is new."""
@@ -292,7 +293,7 @@ class _Work:
         return f"TIMESTAMPTZ {literal(self.plan.started.isoformat())}"
 
     def _same_key(self, other: str) -> str:
-        return " AND ".join(f"base.{quote(name)} = {other}.{quote(name)}" for name in self.recipe.key)
+        return same_key(self.plan, "base", other)
 
     def _rank(self, rows: str) -> str:
         """The place of a row among those of its key, nulls first."""
