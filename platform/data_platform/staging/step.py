@@ -47,6 +47,7 @@ from data_platform.lakehouse.transaction import (
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
 from data_platform.staging.history import Versions, land_versions, require_versions
+from data_platform.staging.mending import require_raw, rows_if_damaged, take_out_damaged
 from data_platform.staging.merge import Merge, before, merge
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
@@ -72,13 +73,17 @@ def stage_table(
     """Stage what landed since the last step and return what was done; nothing at all if nothing landed, except that
     a table whose source is empty is made, without rows, so that models can be built from it.
 
-    `rebuild` stages everything again from raw and replaces the table; `loads` stages an earlier range of load ids
-    again (a backfill: newest still wins). Raises StagingRefusedError, ContractError or ConcurrentStepError; the
-    staged table is then as it was.
+    `rebuild` stages everything again from raw and replaces the table, even if files of it are lost; `loads` stages an
+    earlier range of load ids again (a backfill: newest still wins). Raises StagingRefusedError, ContractError or
+    ConcurrentStepError, and PlatformError if raw files that a rebuild needs are lost; the staged table is then as it
+    was.
     """
     head = ledger.head(lake, "staged", recipe.source, recipe.table)
     chosen = choose(lake, recipe, head, rebuild=rebuild, loads=loads)
     if chosen is not None:
+        if rebuild:
+            require_raw(lake, recipe, chosen)
+            take_out_damaged(lake, recipe)
         return _step(lake, recipe, head, chosen, run_id)
     loaded = ledger.landed_without_rows(lake, recipe.source, recipe.table) if not head.number else 0
     if loaded:
@@ -186,6 +191,7 @@ def _land(
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = plan.lake, plan.recipe, plan.chosen
     gone = _gone(plan, merged)
+    unreadable = rows_if_damaged(lake, recipe) if chosen.kind == "rebuild" and plan.stored else None
     allow_names(lake, recipe.staged, plan.types)
 
     def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
@@ -194,7 +200,10 @@ def _land(
         if replayed is not None:
             require_open(connection, recipe.quarantine, replayed)
         result = merged.result
-        if chosen.replaces and plan.stored:
+        if unreadable is not None:
+            result = replace(result, rows_deleted=unreadable)
+            connection.execute(f"DROP TABLE {recipe.staged.sql}")
+        elif chosen.replaces and plan.stored:
             row = connection.execute(f"SELECT count(*) FROM {recipe.staged.sql}").fetchone()
             result = replace(result, rows_deleted=int(row[0]) if row else 0)
             if plan.stored == plan.types:
