@@ -39,7 +39,7 @@ def platform_definitions(
     `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
     """
     environment = Environment(settings or settings_from_environment(), sources or {})
-    parts = [_folder_definitions(folder, environment) for folder in folders(package)]
+    parts = _apart({folder: _folder_definitions(folder, environment) for folder in folders(package)}, environment)
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
     return dg.Definitions.merge(
@@ -111,6 +111,27 @@ def _tree(folder: Path) -> ComponentTree:
     # Dagster warns at each load of each component that parts of its own implementation are beta.
     warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
     return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
+
+
+def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment) -> list[dg.Definitions]:
+    """The definitions of the folders; of one that makes an operation of the name of another's only that it is broken.
+    Dagster joins source and table by two underscores: `a` and `b__c` make the name that `a__b` and `c` make."""
+    owners: dict[str, Path] = {}
+    found = []
+    for folder, part in parts.items():
+        names = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
+        clash = next((name for name in names if name in owners), None)
+        if clash is not None:
+            reason = (
+                f"{folder / DEFS}: a table makes the operation {clash}, and so does one of {owners[clash] / DEFS}. "
+                "Give the table another name here; `table:` keeps the source's own spelling."
+            )
+            if environment.settings.strict:
+                raise PlatformError(reason)
+            part, names = _broken(folder, reason), []
+        owners |= dict.fromkeys(names, folder)
+        found.append(part)
+    return found
 
 
 def _folder_definitions(folder: Path, environment: Environment) -> dg.Definitions:
