@@ -355,7 +355,6 @@ def test_staging_that_another_run_comes_before_is_no_red_run(
 
     landed = step._land
     monkeypatch.setattr(transaction, "BEGINNINGS", 3)
-    monkeypatch.setattr(transaction.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(step, "_land", overtaken)
     result = shop.run(*ORDERS)
     assert result.success

@@ -186,7 +186,7 @@ def test_what_is_about_something_else_stays_as_it_is(error: Exception) -> None:
 
 
 def test_what_sqlite_could_not_write_is_a_full_disk_if_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 4096))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 4096))
     told = explain(duckdb.Error("disk I/O error"), SQLITE)
     assert str(told).startswith("The disk is full: 4.0 KiB free in /. Nothing was changed.")
     assert failures.FULL_BELOW > 4096

@@ -114,17 +114,22 @@ def _tree(folder: Path) -> ComponentTree:
 
 
 def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment) -> list[dg.Definitions]:
-    """The definitions of the folders; of one that makes an operation of the name of another's only that it is broken.
-    Dagster joins source and table by two underscores: `a` and `b__c` make the name that `a__b` and `c` make."""
+    """The definitions of the folders; of one that has the name of another, or makes an operation of the name of
+    another's, only that it is broken. Dagster joins source and table by two underscores: `a` and `b__c` make the name
+    that `a__b` and `c` make."""
     owners: dict[str, Path] = {}
     found = []
     for folder, part in parts.items():
-        names = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
+        operations = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
+        # Schemas are told apart without regard to case.
+        names = [f"{folder.name.lower()}/", *operations]
         clash = next((name for name in names if name in owners), None)
         if clash is not None:
             reason = (
-                f"{folder / DEFS}: a table makes the operation {clash}, and so does one of {owners[clash] / DEFS}. "
-                "Give the table another name here; `table:` keeps the source's own spelling."
+                f"{folder / DEFS}: the folder has the name of {owners[clash]} but for upper and lower case. Rename it."
+                if clash.endswith("/")
+                else f"{folder / DEFS}: a table makes the operation {clash}, and so does one of "
+                f"{owners[clash] / DEFS}. Give it another name here; `table:` keeps the source's own spelling."
             )
             if environment.settings.strict:
                 raise PlatformError(reason)

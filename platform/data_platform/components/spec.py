@@ -28,8 +28,9 @@ from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED
 from data_platform.staging.recipe import VALIDITY, Recipe, StagingFunction, ordered_as_text
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
-NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
-"""What sources and tables may be called: folders, schemas and operations have these names."""
+LONGEST = 100
+NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{LONGEST - 1}}}")
+"""What tables may be called, and sources that are drafted: folders, schemas and operations have these names."""
 
 RESERVED = frozenset({RAW, STAGED, QUARANTINE, MODELLED, "platform", "broken"})
 """What no source may be called: these words name layers, and groups of the platform's own assets."""
@@ -87,11 +88,10 @@ class SourceSpec:
     has a reading of its own name."""
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name) or self.name in RESERVED:
+        if self.name.lower() in RESERVED or len(self.name) > LONGEST:
             raise PlatformError(
-                f"{self.where}: a source has the name of its folder, and {self.name!r} cannot be one: up to 100 lower "
-                "case letters, digits and underscores, a letter first, and none of "
-                f"{', '.join(sorted(RESERVED))}. Rename the folder."
+                f"{self.where}: a source has the name of its folder, and {self.name!r} cannot be one: it is none of "
+                f"{', '.join(sorted(RESERVED))}, and has no more than {LONGEST} letters. Rename the folder."
             )
         for table in self.tables.values():
             clash = [name for name in table.made_besides if name in self.tables]

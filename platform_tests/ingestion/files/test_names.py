@@ -33,7 +33,7 @@ ODD = [
     "!", "~", "-rf", "--", "=1+1", "a\nb", "a\tb", "\x1b[31m", "naïve", "nai\u0308ve", "☂", "\u202ea", "A", "Digest",
     "DIGEST", "con", "nul", "x" * 200, "a.parquet", "lakehouse.json", "<script>", "a,b", "a:b", "12:100:0",
 ]  # fmt: skip
-FOLDERS = ["digest/x", "#step/x", "day=1/x", "a=b/c=d/x", "'/x", "_delta_log/x", "ducklake/x"]
+FOLDERS = ["sub/digest", "sub/#step", "day=1/x", "a=b/c=d/x", "it's/x", "_delta_log/x", "ducklake/x"]
 NAMES = [*OF_THE_LEDGER, *ODD, *FOLDERS]
 
 TABLES = [
@@ -71,6 +71,7 @@ def ids(lake: Lakehouse, table: str = "staged_depot.lines") -> list[int]:
     return [int(number) for (number,) in query(lake, f"SELECT id FROM {table} ORDER BY id::BIGINT")]
 
 
+@pytest.mark.parametrize("settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.attack)], indirect=True)
 def test_files_of_any_name_are_each_loaded_once(lake: Lakehouse, tmp_path: Path) -> None:
     root = tmp_path / "depot"
     for place, name in enumerate(NAMES):
