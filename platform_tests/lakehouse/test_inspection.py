@@ -203,3 +203,14 @@ def test_a_rebuild_from_raw_that_lost_a_file_is_refused_and_takes_nothing_away(l
         stage(lake, TOLERANT, rebuild=True)
     assert staged(lake) == before
     assert len([one for one in inspect(lake, stored_files(lake)) if one.file.current]) == 2
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_full_refresh_mends_a_staged_table_that_lost_a_file(lake: Lakehouse, deletes: bool) -> None:
+    fill(lake)
+    file_of(lake, STAGED, deletes=deletes).unlink()
+    load(lake, numbered(*range(2000)), whole=True)
+    assert stage(lake, TOLERANT).rows_inserted == 2000
+    assert len(staged(lake)) == 2000
+    assert [one for one in inspect(lake, stored_files(lake)) if one.file.current] == []

@@ -18,7 +18,7 @@ from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.maintenance import maintain
+from data_platform.lakehouse.maintenance import flush_inlined, maintain
 from data_platform.lakehouse.transaction import CommitError, ConcurrentStepError
 from data_platform.modelling import build, dbt
 
@@ -149,6 +149,21 @@ def test_builds_of_different_models_at_once_both_land(sales: SmallProject, monke
     meanwhile(monkeypatch, after=lambda: sales.build("other"))
     assert sales.build("fct_sale")["fct_sale"].published
     assert sales.rows("modelled.other") == [(1,)]
+
+
+def test_a_full_refresh_mends_a_model_that_lost_its_files(sales: SmallProject) -> None:
+    sales.stage("UPDATE staged_shop.sales SET letter = 'again' WHERE number = 2")
+    sales.build()
+    with open_lakehouse(sales.settings) as lake:
+        flush_inlined(lake)
+    lost = sales.files()
+    assert lost
+    for path in lost:
+        path.unlink()
+    results = sales.build(contracts=CONTRACTS, full_refresh=True)
+    assert all(result.published for result in results.values()), results
+    assert sales.rows("modelled.fct_sale") == [(1, "a"), (2, "again"), (3, "c")]
+    assert sales.rows("modelled.mart_sales") == [(3, 6)]
 
 
 def age_snapshots(lake: Lakehouse, by: str) -> None:

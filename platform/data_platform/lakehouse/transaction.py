@@ -45,6 +45,10 @@ BEGINNINGS = 5
 """How often a step begins that another run comes before."""
 
 
+UNREADABLE = (duckdb.IOException, duckdb.InvalidInputException)
+"""What DuckDB raises for a data file that is lost or no Parquet file any more."""
+
+
 class ConcurrentStepError(TransientError):
     """Another run landed first from the same position; this one changed nothing."""
 

@@ -12,6 +12,7 @@ cost of an increment follows the increment.
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import duckdb
@@ -34,6 +35,7 @@ from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import quote_all
 from data_platform.lakehouse.tables import STAGED, ensure_table, key_bounds
 from data_platform.lakehouse.transaction import (
+    UNREADABLE,
     DataFile,
     TempRelation,
     commit,
@@ -47,7 +49,7 @@ from data_platform.lakehouse.transaction import (
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
 from data_platform.staging.history import Versions, land_versions, require_versions
-from data_platform.staging.mending import require_raw, rows_if_damaged, take_out_damaged
+from data_platform.staging.mending import require_raw, rows_by_catalog, take_out_damaged
 from data_platform.staging.merge import Merge, before, merge
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
@@ -191,17 +193,16 @@ def _land(
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = plan.lake, plan.recipe, plan.chosen
     gone = _gone(plan, merged)
-    unreadable = rows_if_damaged(lake, recipe) if chosen.kind == "rebuild" and plan.stored else None
     allow_names(lake, recipe.staged, plan.types)
 
-    def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
+    def work(connection: duckdb.DuckDBPyConnection, *, unread: bool = False) -> StagingResult:
         at = datetime.now(UTC)
         ledger.advance(connection, plan.head, plan.position, at)
         if replayed is not None:
             require_open(connection, recipe.quarantine, replayed)
         result = merged.result
-        if unreadable is not None:
-            result = replace(result, rows_deleted=unreadable)
+        if unread:
+            result = replace(result, rows_deleted=rows_by_catalog(lake, recipe))
             connection.execute(f"DROP TABLE {recipe.staged.sql}")
         elif chosen.replaces and plan.stored:
             row = connection.execute(f"SELECT count(*) FROM {recipe.staged.sql}").fetchone()
@@ -225,7 +226,13 @@ def _land(
         _record(connection, plan, result, at, quarantine_file, None)
         return result
 
-    return commit(lake, work)
+    try:
+        return commit(lake, work)
+    except UNREADABLE:
+        if not (chosen.replaces and plan.stored):
+            raise
+        # A file of the table is lost; its rows go without being read.
+        return commit(lake, partial(work, unread=True))
 
 
 def _gone(plan: Plan, merged: Merge) -> list[str]:
