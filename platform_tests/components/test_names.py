@@ -74,6 +74,7 @@ def test_two_sources_that_make_one_operation_are_told_apart(shop: Shop, monkeypa
     found = keys(shop.package)
     assert {"raw/a/b__c", "raw/a/d", "raw/shop/orders", "broken/a__b"} <= found
     assert "raw/a__b/c" not in found
+    assert set(broken_sources(shop.package)) == {"a__b"}
 
 
 def test_two_sources_whose_names_differ_by_case_only_are_told_apart(

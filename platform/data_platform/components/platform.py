@@ -79,15 +79,15 @@ def source_spec(package: Path, source: str, settings: Settings | None = None) ->
 
 def broken_sources(package: Path, only: str | None = None) -> dict[str, str]:
     """The sources and models of a platform (or `only` one of them) that cannot be loaded, and why."""
-    reasons = {}
+    reasons, parts = {}, {}
     for folder in folders(package):
         if only not in (None, folder.name):
             continue
         try:
-            _tree(folder).build_defs_at_path(folder)
+            parts[folder] = _tree(folder).build_defs_at_path(folder)
         except BROKEN_BY as error:
             reasons[folder.name] = reason_of(error, folder / DEFS)
-    return reasons
+    return reasons | {folder.name: reason for folder, reason in _clashes(parts).items()}
 
 
 BROKEN_BY = (
@@ -114,29 +114,35 @@ def _tree(folder: Path) -> ComponentTree:
 
 
 def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment) -> list[dg.Definitions]:
-    """The definitions of the folders; of one that has the name of another, or makes an operation of the name of
-    another's, only that it is broken. Dagster joins source and table by two underscores: `a` and `b__c` make the name
-    that `a__b` and `c` make."""
+    """The definitions of the folders; of one whose names are those of another only that it is broken."""
+    reasons = _clashes(parts)
+    if reasons and environment.settings.strict:
+        raise PlatformError(next(iter(reasons.values())))
+    return [_broken(folder, reasons[folder]) if folder in reasons else part for folder, part in parts.items()]
+
+
+def _clashes(parts: Mapping[Path, dg.Definitions]) -> dict[Path, str]:
+    """The folders whose names are those of one before, and what is to be done. Schemas are told apart without regard to
+    case; an operation has the names of source and table joined by two underscores: `a` and `b__c` make the name that
+    `a__b` and `c` make."""
     owners: dict[str, Path] = {}
-    found = []
+    reasons = {}
     for folder, part in parts.items():
         operations = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
-        # Schemas are told apart without regard to case.
         names = [f"{folder.name.lower()}/", *operations]
         clash = next((name for name in names if name in owners), None)
-        if clash is not None:
-            reason = (
+        if clash is None:
+            owners |= dict.fromkeys(names, folder)
+        elif clash.endswith("/"):
+            reasons[folder] = (
                 f"{folder / DEFS}: the folder has the name of {owners[clash]} but for upper and lower case. Rename it."
-                if clash.endswith("/")
-                else f"{folder / DEFS}: a table makes the operation {clash}, and so does one of "
-                f"{owners[clash] / DEFS}. Give it another name here; `table:` keeps the source's own spelling."
             )
-            if environment.settings.strict:
-                raise PlatformError(reason)
-            part, names = _broken(folder, reason), []
-        owners |= dict.fromkeys(names, folder)
-        found.append(part)
-    return found
+        else:
+            reasons[folder] = (
+                f"{folder / DEFS}: a table makes the operation {clash}, and so does one of {owners[clash] / DEFS}. "
+                "Give it another name here; `table:` keeps the source's own spelling."
+            )
+    return reasons
 
 
 def _folder_definitions(folder: Path, environment: Environment) -> dg.Definitions:

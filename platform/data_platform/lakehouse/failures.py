@@ -134,7 +134,7 @@ def _of_data_file(settings: Settings, text: str) -> PlatformError | None:
     """A file of the lakehouse that is gone, or that is no Parquet file any more."""
     found = _PATH.search(text)
     path = (found[1] or found[2]) if found else ""
-    if not path.startswith(settings.data.rstrip("/") + "/"):
+    if not path.startswith(settings.data.rstrip("/") + "/") or "*" in path:
         return None
     lower = text.lower()
     if any(sign in lower for sign in GONE):

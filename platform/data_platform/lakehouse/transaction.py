@@ -258,7 +258,8 @@ def storage_error(error: Exception, where: str, settings: Settings | None = None
     if any(sign in text.lower() for sign in FULL):
         free = "" if "://" in where else f" {disks([Path(where)])}."
         return PlatformError(f"The disk is full: the table is as it was. Free space for {where}.{free} ({text})")
-    found = explain(error, settings) if settings is not None else None
+    # What is said of the file that was to be written is no loss.
+    found = explain(error, settings) if settings is not None and where not in str(error) else None
     return found or PlatformError(f"Writing to {where} failed, the table is as it was: {text}")
 
 
