@@ -61,7 +61,7 @@ def test_what_is_lost_of_each_layer_is_said_with_the_command_that_brings_it_back
 
 
 @pytest.mark.parametrize("damage", ["lost", "cut off"])
-def test_neither_doctor_nor_status_stays_green(dp: Dp, own: Settings, damage: str) -> None:
+def test_neither_doctor_nor_status_stays_green(dp: Dp, own: Settings, package: Path, damage: str) -> None:
     with open_lakehouse(own, read_only=True) as lake:
         path = next(Path(one.path) for one in stored_files(lake) if str(one.table) == "staged_shop.orders")
     path.unlink() if damage == "lost" else path.write_bytes(path.read_bytes()[:-1])
