@@ -68,16 +68,27 @@ def start_postgres(settings: Sequence[str] = ()) -> Postgres:
         shutil.chown(data / "server.log", "nobody")
     for attempt in range(1, START_ATTEMPTS + 1):
         port = free_port()
-        parameters = ["wal_level=logical", "fsync=off", "max_connections=200", *settings]
-        options = f'-p {port} -h 127.0.0.1 -k "" ' + " ".join(f"-c {parameter}" for parameter in parameters)
         try:
-            _run(folder, "pg_ctl", "-D", str(data), "-l", str(data / "server.log"), "-w", "-o", options, "start")
+            _start(folder, port, settings)
         except RuntimeError:
             if attempt == START_ATTEMPTS:
                 raise
             continue
         return Postgres(f"postgresql://postgres@127.0.0.1:{port}/postgres", folder)
     raise AssertionError("unreachable: the loop returns or raises")
+
+
+def _start(folder: Path, port: int, settings: Sequence[str]) -> None:
+    data = folder / "data"
+    parameters = ["wal_level=logical", "fsync=off", "max_connections=200", *settings]
+    options = f'-p {port} -h 127.0.0.1 -k "" ' + " ".join(f"-c {parameter}" for parameter in parameters)
+    _run(folder, "pg_ctl", "-D", str(data), "-l", str(data / "server.log"), "-w", "-o", options, "start")
+
+
+def restart_postgres(server: Postgres) -> None:
+    """Start a server of ours again that was killed, at the same address."""
+    assert server.folder is not None, "a server given by POSTGRES_URL is not ours to start"
+    _start(server.folder, server.port, [])
 
 
 def kill_postgres(server: Postgres) -> None:

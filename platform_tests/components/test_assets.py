@@ -14,7 +14,13 @@ from data_platform.components.keys import raw_key, staged_key
 from data_platform.components.metadata import _bar
 from data_platform.components.platform import platform_definitions, source_spec
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.source import Position, Probe, Reading, Source
+from data_platform.ingestion.load import load_table
+from data_platform.ingestion.source import Position, Probe, Reading, Source, TableOptions
+from data_platform.lakehouse import transaction
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.transaction import ConcurrentStepError
+from data_platform.staging import step
 
 
 def versions(shop: Shop, key: dg.AssetKey) -> list[str]:
@@ -273,3 +279,86 @@ def test_a_connection_that_stays_broken_fails_the_check_once(shop: Shop) -> None
     assert not result.success
     failed = [one for one in result.get_asset_check_evaluations() if one.asset_key.path[0] == "raw"]
     assert [one.passed for one in failed] == [False]
+
+
+@dataclass
+class Overtaken:
+    """A source of orders which another run loads too, and lands first, as often as `times`."""
+
+    source: Source
+    shop: Shop
+    times: int
+    table: TableOptions
+
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> Mapping[str, Probe]:
+        return self.source.probe(tables, after)
+
+    def reading(self, tables: Sequence[str], after: Position) -> AbstractContextManager[Reading]:
+        reading = self.source.reading(tables, after)
+        if self.times:
+            self.times -= 1
+            number = 100 + self.times
+            self.shop.order((number, "Eve", "eve@example.org", 1.0, 1, f"2020-02-01T00:00:{59 - self.times:02}Z"))
+            with open_lakehouse(settings_from_environment()) as lake:
+                load_table(lake, "shop", self.source, "orders", self.table, run_id="the other")
+        return reading
+
+
+def run_overtaken(shop: Shop, times: int, **config: object) -> Any:
+    spec = source_spec(shop.package, "shop")
+    with spec.open() as source:
+        given = {"shop": Overtaken(source, shop, times, spec.tables["orders"].table)}
+        shop.definitions = platform_definitions(shop.package, sources=given)
+        return shop.run(*ORDERS, config={"raw__shop__orders": config} if config else None)
+
+
+def test_a_load_that_another_run_comes_before_goes_on_from_there_at_once(shop: Shop) -> None:
+    result = run_overtaken(shop, 2)
+    assert result.success
+    assert [event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"] == []
+    assert shop.query("SELECT count(*), count(DISTINCT order_id) FROM raw_shop.orders") == [(5, 5)]
+    assert shop.query("SELECT count(*) FROM staged_shop.orders") == [(5,)]
+
+
+def test_a_load_that_others_come_before_each_time_is_a_success_that_says_so(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "BEGINNINGS", 1)
+    result = run_overtaken(shop, 4)
+    assert result.success
+    passed, told = checks(result)["raw/shop/orders"]
+    assert passed
+    assert told.startswith("Nothing new. Other runs of this table landed first, each time that this one was to: raw ")
+    assert shop.query("SELECT count(*), count(DISTINCT order_id) FROM raw_shop.orders") == [(7, 7)]
+
+
+def test_a_full_refresh_that_others_come_before_each_time_has_failed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "BEGINNINGS", 1)
+    result = run_overtaken(shop, 9, full_refresh=True)
+    assert not result.success
+    assert "another run landed first" in checks(result)["raw/shop/orders"][1]
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_staging_that_another_run_comes_before_is_no_red_run(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    left = [times]
+
+    def overtaken(plan: Any, *arguments: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise ConcurrentStepError("staged shop/orders stands at step 1: another run landed first.")
+        return landed(plan, *arguments)
+
+    landed = step._land
+    monkeypatch.setattr(transaction, "BEGINNINGS", 3)
+    monkeypatch.setattr(step, "_land", overtaken)
+    result = shop.run(*ORDERS)
+    assert result.success
+    passed, told = checks(result)["staged/shop/orders"]
+    assert passed
+    assert ("Other runs of this table landed first" in told) == (times == 99)
+    assert [event for event in result.all_events if event.is_step_failure] == []

@@ -21,7 +21,7 @@ from platform_tests.tables import MemorySource, batch_of, rejects
 from data_platform.errors import PlatformError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion.load import LoadRefusedError
-from data_platform.ingestion.source import Batch, Budget
+from data_platform.ingestion.source import DIGEST, HINT, Batch, Budget
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 
@@ -40,7 +40,7 @@ def test_when_a_full_refresh_fails_midway_nothing_lands(lake: Lakehouse, setting
 def test_a_full_refresh_closes_what_could_not_be_read_of_the_one_before(lake: Lakehouse) -> None:
     def whole(number: int, *lines: int) -> MemorySource:
         bad = rejects(*(("a.csv", line, f"junk {number}", "no") for line in lines))
-        return MemorySource([batch_of(numbered(*range(50)), {"digest": str(number)}, bad)], whole=True)
+        return MemorySource([batch_of(numbered(*range(50)), {DIGEST: str(number)}, bad)], whole=True)
 
     def statuses() -> list[Any]:
         return rows(lake, "load_id, line, status, resolved_at IS NULL", "quarantine_shop.orders")
@@ -130,9 +130,9 @@ def test_a_full_refresh_forgets_what_it_did_not_reach_again(lake: Lakehouse) -> 
 
 @ON_SQLITE
 def test_a_whole_table_is_not_taken_for_unchanged_if_rows_came_to_it_meanwhile(lake: Lakehouse) -> None:
-    load(lake, MemorySource([batch_of(numbered(1, 2), {"digest": "d"})], whole=True))
+    load(lake, MemorySource([batch_of(numbered(1, 2), {DIGEST: "d"})], whole=True))
     load(lake, MemorySource([batch_of(numbered(3), {"cursor": "3"})]))
-    assert load(lake, MemorySource([batch_of(numbered(1, 2), {"digest": "d"})], whole=True)).rows_landed == 2
+    assert load(lake, MemorySource([batch_of(numbered(1, 2), {DIGEST: "d"})], whole=True)).rows_landed == 2
     assert rows(lake, "kind", "platform.loads") == ["rows", "whole", "whole"]
 
 
@@ -159,11 +159,11 @@ def test_a_whole_table_stays_one_whatever_follows_it_before_a_position(lake: Lak
 @ON_SQLITE
 def test_a_whole_table_of_the_same_content_lands_nothing_though_its_position_moves(lake: Lakehouse) -> None:
     def whole(hint: str, *numbers: int) -> MemorySource:
-        return MemorySource([batch_of(numbered(*numbers), {"digest": str(numbers), "hint": hint})], whole=True)
+        return MemorySource([batch_of(numbered(*numbers), {DIGEST: str(numbers), HINT: hint})], whole=True)
 
     load(lake, whole("a", 1, 2))
     result = load(lake, whole("b", 1, 2))
     assert (result.rows_read, result.rows_landed, result.rows_repeated) == (2, 0, 2)
-    assert position(lake) == {"digest": "(1, 2)", "hint": "b"}
+    assert position(lake) == {DIGEST: "(1, 2)", HINT: "b"}
     assert rows(lake, "load_id, kind, rows_landed", "platform.loads") == [(1, "whole", 2), (2, "rows", 0)]
     assert load(lake, whole("c", 3, 4)).rows_landed == 2

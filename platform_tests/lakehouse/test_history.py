@@ -55,6 +55,27 @@ def test_a_table_is_read_as_it_was_at_a_version_or_a_time(lake: Lakehouse) -> No
     assert listed[0].snapshot_id == current_snapshot(lake.connection)
 
 
+def test_a_version_that_has_expired_is_refused_never_shown_as_an_older_one(lake: Lakehouse) -> None:
+    first = step(lake)
+    commit(lake, lambda c: ledger.record_publication(c, ledger.Publication(1, "m", first, "r", datetime.now(UTC), 0)))
+    step(lake)
+    second = datetime.now(UTC)
+    third = step(lake)
+    maintain(lake, keep_snapshots=NOW, keep_files=NOW)
+    last = current_snapshot(lake.connection)
+    assert count(lake, "raw/growing/entries", str(first)) == 40
+    with pytest.raises(PlatformError, match=rf"at {third}: .* of those around it, {first} and {last} are kept"):
+        count(lake, "raw/growing/entries", str(third))
+    # DuckLake itself would show the first version.
+    with pytest.raises(PlatformError, match=rf"has expired\. .* {first} and {last} are kept"):
+        count(lake, "raw/growing/entries", second.isoformat())
+    with pytest.raises(PlatformError, match=rf"at {last + 1}: there is no such version yet, the latest is {last}\."):
+        count(lake, "raw/growing/entries", str(last + 1))
+    with pytest.raises(PlatformError, match=rf"the first that is kept is {first}, of "):
+        count(lake, "raw/growing/entries", "2020-01-01")
+    assert count(lake, "raw/growing/entries", datetime.now(UTC).isoformat()) == 120
+
+
 def test_reading_what_is_not_there_says_what_is(lake: Lakehouse) -> None:
     with pytest.raises(PlatformError, match=r"There is no table raw/growing/x\. The closest: none: the lakehouse is"):
         find_table(lake, "raw/growing/x")

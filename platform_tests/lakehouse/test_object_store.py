@@ -17,6 +17,7 @@ from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import object_store_secret, open_lakehouse
 from data_platform.lakehouse.guard import restrict
 from data_platform.lakehouse.history import read_table
+from data_platform.lakehouse.inspection import file_system, inspect, stored_files
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import ObjectStore, Settings
 from data_platform.staging.step import stage_table
@@ -54,6 +55,20 @@ def test_rows_are_loaded_staged_and_maintained_on_an_object_store(on_s3: Setting
         with pytest.raises(duckdb.Error, match="file system operations are disabled"):
             lake.connection.execute("FROM read_text('s3://elsewhere/file')")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_file_that_is_lost_on_an_object_store_is_found(on_s3: Settings) -> None:
+    with open_lakehouse(on_s3) as lake:
+        load_table(lake, "growing", workers.Growing(batches=1), "entries", workers.TABLE, run_id="r")
+        stage_table(lake, workers.RECIPE, run_id="r")
+        files = stored_files(lake)
+        assert list(inspect(lake, files)) == []
+        lost = next(file for file in files if str(file.table) == "staged_growing.entries")
+        file_system(on_s3).delete_file(lost.path.removeprefix("s3://"))
+        assert [(one.file, one.kind) for one in inspect(lake, files)] == [(lost, "lost")]
+        assert stage_table(lake, workers.RECIPE, run_id="r", rebuild=True).rows_deleted == lost.rows
+        found = lake.connection.execute("SELECT key, side, number FROM staged_growing.entries ORDER BY ALL").fetchall()
+    assert found == workers.expected_staged(20)
 
 
 def test_a_bucket_that_is_not_there_is_an_error_that_names_it_and_makes_nothing(on_s3: Settings) -> None:

@@ -16,9 +16,9 @@ from platform_tests.modelling.project import SALES, SmallProject
 
 from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.maintenance import maintain
+from data_platform.lakehouse.maintenance import flush_inlined, maintain
 from data_platform.lakehouse.transaction import CommitError, ConcurrentStepError
 from data_platform.modelling import build, dbt
 
@@ -149,6 +149,64 @@ def test_builds_of_different_models_at_once_both_land(sales: SmallProject, monke
     meanwhile(monkeypatch, after=lambda: sales.build("other"))
     assert sales.build("fct_sale")["fct_sale"].published
     assert sales.rows("modelled.other") == [(1,)]
+
+
+def test_a_full_refresh_mends_a_model_that_lost_its_files(sales: SmallProject) -> None:
+    sales.stage("UPDATE staged_shop.sales SET letter = 'again' WHERE number = 2")
+    sales.build()
+    with open_lakehouse(sales.settings) as lake:
+        flush_inlined(lake)
+    lost = sales.files()
+    assert lost
+    for path in lost:
+        path.unlink()
+    results = sales.build(contracts=CONTRACTS, full_refresh=True)
+    assert all(result.published for result in results.values()), results
+    assert sales.rows("modelled.fct_sale") == [(1, "a"), (2, "again"), (3, "c")]
+    assert sales.rows("modelled.mart_sales") == [(3, 6)]
+
+
+def age_snapshots(lake: Lakehouse, by: str) -> None:
+    """Let all snapshots have been made so much earlier."""
+    earlier = f"snapshot_time::TIMESTAMPTZ - INTERVAL '{by}'"
+    kind = "VARCHAR" if lake.settings.catalog_is_sqlite else "TIMESTAMPTZ"
+    lake.connection.execute(f"UPDATE {METADATA}.ducklake_snapshot SET snapshot_time = ({earlier})::{kind}")
+
+
+@pytest.mark.parametrize("full_refresh", [False, True])
+def test_an_incremental_model_is_published_again_after_all_that_it_was_built_from_has_expired(
+    sales: SmallProject, full_refresh: bool
+) -> None:
+    for number in range(4, 7):
+        sales.stage(f"INSERT INTO staged_shop.sales VALUES ({number}, 'x')")
+    with open_lakehouse(sales.settings) as lake:
+        age_snapshots(lake, "90 days")
+        lake.connection.execute("DELETE FROM platform.publications WHERE model = 'mart_sales'")
+        maintain(lake, keep_snapshots=timedelta(days=30), keep_files=timedelta(0))
+        maintain(lake, keep_snapshots=timedelta(0), keep_files=timedelta(0))
+    sales.stage("UPDATE staged_shop.sales SET letter = 'again' WHERE number = 2")
+    results = sales.build(contracts=CONTRACTS, full_refresh=full_refresh)
+    assert all(result.published for result in results.values()), results
+    assert sales.rows("modelled.fct_sale") == [(1, "a"), (2, "again"), (3, "c"), (4, "x"), (5, "x"), (6, "x")]
+    assert sales.rows("modelled.mart_sales") == [(6, 21)]
+
+
+def test_a_build_stands_on_its_version_though_that_is_old_and_replaced_meanwhile(
+    sales: SmallProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing happened for longer than versions are kept; then a commit and maintenance come during a build."""
+    sales.stage("INSERT INTO staged_shop.sales VALUES (4, 'x')")
+    with open_lakehouse(sales.settings) as lake:
+        age_snapshots(lake, "90 days")
+
+    def commit_and_maintain() -> None:
+        sales.stage("INSERT INTO staged_shop.sales VALUES (5, 'y')")
+        with open_lakehouse(sales.settings) as lake:
+            maintain(lake, keep_snapshots=timedelta(days=30))
+
+    meanwhile(monkeypatch, before=commit_and_maintain)
+    assert all(result.published for result in sales.build(contracts=CONTRACTS).values())
+    assert sales.rows("modelled.mart_sales") == [(4, 10)]
 
 
 def test_maintenance_that_replaces_files_during_a_build_does_not_disturb_it(

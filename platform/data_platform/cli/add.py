@@ -3,7 +3,6 @@ that was not there before, loads it as Dagster will, and says what came of it. N
 """
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from data_platform.drafting.profile import TableProfile
 
 app = typer.Typer(help="Add to a platform.", no_args_is_help=True)
-
-NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @app.callback()
@@ -63,6 +60,7 @@ def source(
 ) -> None:
     """Profile a database, an API or files, and draft a source from it: defs.yaml, contract, staging."""
     from data_platform.components.source import type_name
+    from data_platform.components.spec import NAME, RESERVED
     from data_platform.components.workspace import platform_package
     from data_platform.drafting.profile import Request
     from data_platform.drafting.texts import write_folder
@@ -71,9 +69,10 @@ def source(
 
     package = platform_package(platform)
     target = package / "defs" / name
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or name in RESERVED:
         raise PlatformError(
-            f"{name!r} cannot name a source: lower case letters, digits and underscores, a letter first."
+            f"{name!r} cannot name a source: up to 100 lower case letters, digits and underscores, a letter first, and "
+            f"none of {', '.join(sorted(RESERVED))}."
         )
     if target.exists():
         raise PlatformError(

@@ -49,6 +49,14 @@ class Commands(TyperGroup):
             # The reader (head, less) has seen enough. Python would complain once more when it flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        except OSError as error:
+            from data_platform.lakehouse.failures import explain
+
+            found = explain(error, settings_from_environment())
+            if found is None:
+                raise
+            show_error(str(found))
+            sys.exit(1)
         sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -1,4 +1,6 @@
-"""`dp doctor`: what this machine lacks, and how to get it. It changes nothing but the extensions' folder."""
+"""`dp doctor`: what this machine lacks, and how to get it. It changes nothing but the extensions' folder. What it says
+of the lakehouse's files, when asked by `--deep`, is in `files`.
+"""
 
 import os
 import platform as machine
@@ -13,6 +15,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from data_platform.cli import files
 from data_platform.cli.show import console, print_json
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings
@@ -49,12 +52,28 @@ class Finding:
 
 def doctor(
     platform: Annotated[str | None, typer.Option(help="Only this platform; default: all in workspace.yaml.")] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Examine every file of the lakehouse instead: there, whole, readable.")
+    ] = False,
+    take_out: Annotated[
+        bool,
+        typer.Option("--take-out", help="With --deep: take damaged files out of their tables, their rows with them."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what is missing on this machine and how to get it. The exit code is 1 if something cannot work."""
+    """Say what is missing on this machine and how to get it. The exit code is 1 if something cannot work.
+
+    With --deep, say which files of the lakehouse are lost or damaged, what was in them, and what brings it back.
+    """
     from data_platform.lakehouse.settings import settings_from_environment
 
     settings = settings_from_environment()
+    if take_out and not deep:
+        raise PlatformError("--take-out goes with --deep: what is to be taken out must be found first.")
+    if deep:
+        if not files.deep(settings, as_json=as_json, take_out=take_out):
+            raise typer.Exit(1)
+        return
     findings: list[Finding] = []
     screen = console()
     for examine in (python, home, disk, extensions, lakehouse, dagster_home, mask_key, servers):
@@ -152,6 +171,7 @@ def lakehouse(settings: Settings) -> Iterator[Finding]:
     """Whether the catalog and the data can be reached, be it SQLite and a folder or PostgreSQL and a bucket."""
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.history import current_snapshot
+    from data_platform.lakehouse.inspection import missing, stored_files
     from data_platform.lakehouse.settings import redact_url
 
     catalog = redact_url(settings.catalog)
@@ -161,11 +181,24 @@ def lakehouse(settings: Settings) -> Iterator[Finding]:
     try:
         with open_lakehouse(settings, read_only=True) as lake:
             snapshot = current_snapshot(lake.connection)
+            # On an object store each file is a request.
+            listed = [file for file in stored_files(lake) if file.current] if settings.data_is_local else []
+            lost = missing(lake, listed)
     except PlatformError as error:
         yield Finding("lakehouse", "error", str(error))
         return
     kind = "SQLite" if settings.catalog_is_sqlite else "PostgreSQL"
     yield Finding("lakehouse", "ok", f"{kind} catalog {catalog}, data {settings.data}, version {snapshot}")
+    if lost:
+        tables = ", ".join(sorted({str(one.file.table) for one in lost}))
+        yield Finding(
+            "files",
+            "error",
+            f"{len(lost):,} of {len(listed):,} files are lost or have another size, of {tables}",
+            "`dp doctor --deep` says what was in each, and what brings it back.",
+        )
+    elif settings.data_is_local:
+        yield Finding("files", "ok", f"{len(listed):,}, each there in its size (`dp doctor --deep` reads them too)")
 
 
 def dagster_home(settings: Settings) -> Iterator[Finding]:

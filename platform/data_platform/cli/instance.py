@@ -3,6 +3,8 @@ anything, so that the UI shows the runs of all of them."""
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_platform.errors import PlatformError
@@ -33,3 +35,22 @@ def prepare_dagster_home(settings: Settings) -> Path:
     # Without compiled bytecode every process that Dagster starts takes twice as long to import it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     return home
+
+
+@contextmanager
+def dagster_storage(settings: Settings) -> Iterator[None]:
+    """Raise what goes wrong with Dagster's own storage within the block as PlatformError, with the disk that it is
+    on."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from data_platform.lakehouse.failures import disks
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        said = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise PlatformError(
+            f"Dagster's own storage failed, where it keeps its runs ({settings.dagster_home}, "
+            f"{disks([settings.dagster_home])}): {said}. Mend that and run it again: what was committed to the "
+            "lakehouse stays."
+        ) from error

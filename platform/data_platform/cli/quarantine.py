@@ -107,6 +107,7 @@ def replay(
     from data_platform.contracts.violations import as_records, fatal
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
+    from data_platform.lakehouse.transaction import taken_up
     from data_platform.staging.step import replay as replay_rows
 
     source, name = split(table)
@@ -119,7 +120,8 @@ def replay(
     if name not in spec.tables:
         raise PlatformError(f"{spec.where} has no table {name} any more. It has: {', '.join(spec.tables)}.")
     with open_lakehouse(settings) as lake:
-        result = replay_rows(lake, spec.tables[name].recipe(source), selection, run_id=str(uuid.uuid4()))
+        recipe, run_id = spec.tables[name].recipe(source), str(uuid.uuid4())
+        result = taken_up(lambda: replay_rows(lake, recipe, selection, run_id=run_id))
         after = open_ids(lake, stored, selection)
     staged = [entry for entry, layer in before.items() if layer == "staged"]
     unreadable = [entry for entry, layer in before.items() if layer != "staged"]

@@ -22,7 +22,11 @@ def run(
         ),
     ] = None,
     full_refresh: Annotated[
-        bool, typer.Option("--full-refresh", help="Read the sources again from the beginning, whatever was loaded.")
+        bool,
+        typer.Option(
+            "--full-refresh",
+            help="Read the sources again from the beginning, whatever was loaded; build models from nothing.",
+        ),
     ] = False,
     retype: Annotated[
         bool,
@@ -38,7 +42,7 @@ def run(
     """Load, stage and model what is selected. The exit code is 1 if anything failed."""
     import dagster as dg
 
-    from data_platform.cli.instance import prepare_dagster_home
+    from data_platform.cli.instance import dagster_storage, prepare_dagster_home
     from data_platform.components.execution import (
         errors,
         executable_keys,
@@ -65,13 +69,20 @@ def run(
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     outcomes = []
-    with dg.DagsterInstance.get() as instance, shared_lakehouse(settings) as lake, progress_bar(console) as bar:
+    with (
+        dagster_storage(settings),
+        dg.DagsterInstance.get() as instance,
+        shared_lakehouse(settings) as lake,
+        progress_bar(console) as bar,
+    ):
         for name, group in in_runs(keys):
             task = bar.add_task(name, total=len(group), doing="")
             config: dict[str, dict[str, Any]] = {}
             for key in group:
                 if key.path[0] == "raw" and (full_refresh or retype):
                     config[ops[key]] = {"full_refresh": full_refresh, "retype": retype}
+                if key.path[0] == "modelled" and full_refresh:
+                    config[ops[key]] = {"full_refresh": True}
                 if key.path[0] == "staged" and (rebuild or last_load):
                     config[ops[key]] = {"rebuild": rebuild, "first_load": first_load, "last_load": last_load}
 

@@ -1,6 +1,6 @@
 """`dp status`: every table at a glance, from the ledger and the lakehouse alone: one query for each kind of fact."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +31,7 @@ class TableStatus:
     rows_failed: int = 0
     quarantined: int = 0
     reason: str | None = None
+    files_lost: int = 0
 
     @property
     def name(self) -> str:
@@ -47,6 +48,7 @@ class ModelStatus:
     passed: bool | None = None
     snapshot: int | None = None
     violations: int = 0
+    files_lost: int = 0
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Status:
     data: str
     snapshot: int
     bytes: int
+    files_lost: int = 0
     tables: list[TableStatus] = field(default_factory=list)
     models: list[ModelStatus] = field(default_factory=list)
 
@@ -93,7 +96,9 @@ def read_status(lake: "Lakehouse", found: Status) -> Status:
     if not ledger.exists(lake):
         return found
     found.bytes = _bytes(lake)
-    counts = _counts(lake)
+    lost = _files_lost(lake)
+    found.files_lost = sum(lost.values())
+    counts = _counts(lake, set(lost))
     tables: dict[tuple[str, str], TableStatus] = {}
 
     def of(source: str, table: str) -> TableStatus:
@@ -121,6 +126,12 @@ def read_status(lake: "Lakehouse", found: Status) -> Status:
         else:
             model = models.setdefault(verdict.table, ModelStatus(verdict.table))
             model.passed, model.violations = verdict.passed, verdict.rows_failed
+    for (schema, name), files in lost.items():
+        layer, _, source = schema.partition("_")
+        if layer in ("raw", "staged", "quarantine") and source:
+            of(source, name).files_lost += files
+        elif schema == "modelled" and name in models:
+            models[name].files_lost += files
     found.tables = [tables[key] for key in sorted(tables)]
     found.models = [models[key] for key in sorted(models)]
     return found
@@ -135,9 +146,21 @@ def _bytes(lake: "Lakehouse") -> int:
     return int(row[0]) if row else 0
 
 
-def _counts(lake: "Lakehouse") -> dict[tuple[str, str], int]:
-    """Rows of each raw and staged table, open entries of each quarantine, in one query. Counting is cheap: DuckLake
-    knows the rows of each file, and nobody's quarantine is large."""
+def _files_lost(lake: "Lakehouse") -> dict[tuple[str, str], int]:
+    """How many files each table lost, as a listing of the folders tells; on an object store nobody looks."""
+    from collections import Counter
+
+    from data_platform.lakehouse.inspection import missing, stored_files
+
+    if not lake.settings.data_is_local:
+        return {}
+    listed = [file for file in stored_files(lake) if file.current]
+    return Counter((one.file.table.schema, one.file.table.name) for one in missing(lake, listed))
+
+
+def _counts(lake: "Lakehouse", without: Container[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Rows of each raw and staged table, open entries of each quarantine, in one query; not of those `without`, which
+    cannot be read. Counting is cheap: DuckLake knows the rows of each file, and nobody's quarantine is large."""
     from data_platform.lakehouse import history
     from data_platform.lakehouse.sql import literal
     from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED
@@ -146,7 +169,7 @@ def _counts(lake: "Lakehouse") -> dict[tuple[str, str], int]:
         f"SELECT {literal(table.schema)}, {literal(table.name)}, count(*) FROM {table.sql}"
         + (" WHERE status = 'open'" if table.layer == QUARANTINE else "")
         for table in history.tables(lake)
-        if table.layer in (RAW, STAGED, QUARANTINE) and table.source
+        if table.layer in (RAW, STAGED, QUARANTINE) and table.source and (table.schema, table.name) not in without
     ]
     if not parts:
         return {}
@@ -179,7 +202,7 @@ def show(found: Status) -> None:
                 _figure(model.rows),
                 ago(model.published_at),
                 _figure(model.snapshot),
-                verdict[model.passed],
+                "[red]files lost[/]" if model.files_lost else verdict[model.passed],
             )
         screen.print()
         screen.print(models)
@@ -194,12 +217,16 @@ def summary(found: Status) -> Iterator[str]:
     quarantined = sum(one.quarantined for one in found.tables)
     if quarantined:
         yield f"[yellow]{quarantined:,} rows in quarantine[/]: dp quarantine list"
+    if found.files_lost:
+        yield f"[red]{found.files_lost:,} files are lost or have another size[/]: dp doctor --deep"
     for one in found.tables:
         if one.reason:
             yield f"[red]{one.name} was refused[/]: {_escaped(one.reason)}"
 
 
 def _verdict(one: TableStatus) -> str:
+    if one.files_lost:
+        return "[red]files lost[/]"
     if one.load_status == "refused" or one.staging_status == "refused":
         return "[red]refused[/]"
     if one.passed is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.failures import RETRIES, failed_step
+from data_platform.components.failures import RETRIES, failed_step, will_retry
 from data_platform.components.keys import CHECK, KEEP_REPLACED, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
@@ -37,11 +37,15 @@ from data_platform.ingestion.vanished import Vanished, vanished
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import RAW, STAGED, raw_table
+from data_platform.lakehouse.transaction import ConcurrentStepError, taken_up
 from data_platform.observability.views import ensure_views
 from data_platform.staging.recipe import StagingResult
 from data_platform.staging.step import StagingRefusedError, stage_table
 
 PROGRESS_SECONDS = 5
+
+LANDED_FIRST = "Other runs of this table landed first, each time that this one was to:"
+"""What a step says that has left the work to them."""
 
 Event = dg.MaterializeResult[None] | dg.AssetCheckResult
 
@@ -177,19 +181,27 @@ def load_events(
             context.log.info(f"{rows:,} rows read, {rows / (shown_at - started):,.0f} a second")
 
     tables = {name: spec.tables[name].table for name in spec.readings.get(reading, [reading])}
+    again = config.full_refresh or config.retype
     try:
         with lakehouse.open() as lake, spec.open() as source:
-            results = load_tables(
-                lake,
-                spec.name,
-                source,
-                reading,
-                tables,
-                run_id=context.run.run_id,
-                full_refresh=config.full_refresh,
-                retype=config.retype,
-                progress=progress,
-            )
+            try:
+                results = taken_up(
+                    lambda: load_tables(
+                        lake,
+                        spec.name,
+                        source,
+                        reading,
+                        tables,
+                        run_id=context.run.run_id,
+                        full_refresh=config.full_refresh,
+                        retype=config.retype,
+                        progress=progress,
+                    )
+                )
+            except ConcurrentStepError as error:
+                if again or will_retry(context, error):
+                    raise
+                results = {name: LoadResult(spec.name, name, notes=(f"{LANDED_FIRST} {error}",)) for name in tables}
             ensure_views(lake)
             with lake.reading():
                 events = [
@@ -285,13 +297,23 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
     def staged(
         context: dg.AssetExecutionContext, config: StagingConfig, lakehouse: LakehouseResource
     ) -> Iterator[Event]:
-        recipe = table.recipe(spec.name)
+        recipe, note = table.recipe(spec.name), ""
         try:
             loads = chosen_loads(config)
             with lakehouse.open() as lake:
-                result = stage_table(lake, recipe, run_id=context.run.run_id, rebuild=config.rebuild, loads=loads)
+                try:
+                    result = taken_up(
+                        lambda: stage_table(
+                            lake, recipe, run_id=context.run.run_id, rebuild=config.rebuild, loads=loads
+                        )
+                    )
+                except ConcurrentStepError as error:
+                    if config.rebuild or loads is not None or will_retry(context, error):
+                        raise
+                    last = ledger.head(lake, STAGED, spec.name, table.name).number
+                    result, note = StagingResult(spec.name, table.name, last), f" {LANDED_FIRST} {error}"
                 with lake.reading():
-                    events = staged_results(lake, spec, table, result)
+                    events = staged_results(lake, spec, table, result, note)
         except PlatformError as error:
             found = audit_metadata(error.result) if isinstance(error, StagingRefusedError) else None
             yield from failed_step(context, error, [key], found)
@@ -309,9 +331,11 @@ def chosen_loads(config: StagingConfig) -> tuple[int, int] | None:
     return config.first_load, config.last_load
 
 
-def staged_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: StagingResult) -> list[Event]:
+def staged_results(
+    lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: StagingResult, note: str = ""
+) -> list[Event]:
     """The events of a staging step. Without new rows the table is as it was: same data version, and the check repeats
-    no verdict of its own."""
+    no verdict of its own. `note` is what else the verdict says."""
     key = staged_key(spec.name, table.name)
     recipe = table.recipe(spec.name)
     shown = sample(lake, recipe.staged, [column.name for column in contract_columns(table.contract) if column.private])
@@ -335,6 +359,7 @@ def staged_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: 
         verdict = f"All {result.rows_read:,} rows satisfy the contract."
     if result.rows_same_key:
         verdict += " " + same_key(result, table)
+    verdict += note
     return [
         dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(result.staging_id))),
         dg.AssetCheckResult(

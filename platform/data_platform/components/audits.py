@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 
+from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK
 from data_platform.components.metadata import violations_table
 from data_platform.components.resource import LakehouseResource
@@ -100,6 +101,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
         group_name="platform",
         kinds={"pandera", "ducklake"},
         owners=["team:platform"],
+        retry_policy=RETRIES,
         description="Holds every whole staged table and every published model against its contract, each night.",
         check_specs=[dg.AssetCheckSpec(CHECK, asset=AUDIT_KEY, description="All tables keep their contracts.")],
     )
@@ -114,7 +116,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
                         context.log.info(f"{one.table}: {_in_words(verdicts[-1])}")
                 record_verdicts(lake, verdicts, context.run.run_id)
         except PlatformError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+            raise failure(error) from None
         broken = [verdict for verdict in verdicts if not verdict.passed]
         yield dg.MaterializeResult(
             asset_key=AUDIT_KEY,

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK, KEEP_REPLACED
 from data_platform.components.resource import LakehouseResource
 from data_platform.errors import PlatformError
@@ -30,6 +31,7 @@ def lakehouse_maintenance(keep_replaced: Mapping[tuple[str, str], timedelta]) ->
         group_name="platform",
         kinds={"ducklake"},
         owners=["team:platform"],
+        retry_policy=RETRIES,
         description="Deletes full refreshes from raw some time after they were replaced, merges small files, expires "
         "snapshots older than 30 days that nothing stands on, deletes files without a table, and clears what dbt and "
         "interrupted steps left behind.",
@@ -49,7 +51,7 @@ def _maintained(
             retired = retire_replaced_loads(lake, keep_replaced)
             done = maintain(lake)
     except PlatformError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+        raise failure(error) from None
     cleared = 0
     for leftover in (settings.spool, settings.home / "dbt" / "run"):
         for path in leftover.glob("*") if leftover.exists() else ():

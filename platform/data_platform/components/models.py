@@ -27,6 +27,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table
+from data_platform.lakehouse.transaction import taken_up
 from data_platform.modelling import dbt, lineage
 from data_platform.modelling.build import ModelResult, build_and_publish
 from data_platform.options import Duration, Options
@@ -85,15 +86,17 @@ def modelled_assets(
         selected = [key.path[-1] for key in context.selected_asset_keys]
         try:
             with lakehouse.open() as lake:
-                results = build_and_publish(
-                    lake,
-                    project,
-                    manifest,
-                    contracts,
-                    selected,
-                    run_id=context.run.run_id,
-                    full_refresh=config.full_refresh,
-                    log=context.log.info,
+                results = taken_up(
+                    lambda: build_and_publish(
+                        lake,
+                        project,
+                        manifest,
+                        contracts,
+                        selected,
+                        run_id=context.run.run_id,
+                        full_refresh=config.full_refresh,
+                        log=context.log.info,
+                    )
                 )
                 with lake.reading():
                     published = [_materialized(lake, one, contracts.get(one.model)) for one in results if one.published]

@@ -39,7 +39,7 @@ def platform_definitions(
     `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
     """
     environment = Environment(settings or settings_from_environment(), sources or {})
-    parts = [_folder_definitions(folder, environment) for folder in folders(package)]
+    parts = _apart({folder: _folder_definitions(folder, environment) for folder in folders(package)}, environment)
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
     return dg.Definitions.merge(
@@ -79,15 +79,15 @@ def source_spec(package: Path, source: str, settings: Settings | None = None) ->
 
 def broken_sources(package: Path, only: str | None = None) -> dict[str, str]:
     """The sources and models of a platform (or `only` one of them) that cannot be loaded, and why."""
-    reasons = {}
+    reasons, parts = {}, {}
     for folder in folders(package):
         if only not in (None, folder.name):
             continue
         try:
-            _tree(folder).build_defs_at_path(folder)
+            parts[folder] = _tree(folder).build_defs_at_path(folder)
         except BROKEN_BY as error:
             reasons[folder.name] = reason_of(error, folder / DEFS)
-    return reasons
+    return reasons | {folder.name: reason for folder, reason in _clashes(parts).items()}
 
 
 BROKEN_BY = (
@@ -111,6 +111,38 @@ def _tree(folder: Path) -> ComponentTree:
     # Dagster warns at each load of each component that parts of its own implementation are beta.
     warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
     return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
+
+
+def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment) -> list[dg.Definitions]:
+    """The definitions of the folders; of one whose names are those of another only that it is broken."""
+    reasons = _clashes(parts)
+    if reasons and environment.settings.strict:
+        raise PlatformError(next(iter(reasons.values())))
+    return [_broken(folder, reasons[folder]) if folder in reasons else part for folder, part in parts.items()]
+
+
+def _clashes(parts: Mapping[Path, dg.Definitions]) -> dict[Path, str]:
+    """The folders whose names are those of one before, and what is to be done. Schemas are told apart without regard to
+    case; an operation has the names of source and table joined by two underscores: `a` and `b__c` make the name that
+    `a__b` and `c` make."""
+    owners: dict[str, Path] = {}
+    reasons = {}
+    for folder, part in parts.items():
+        operations = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
+        names = [f"{folder.name.lower()}/", *operations]
+        clash = next((name for name in names if name in owners), None)
+        if clash is None:
+            owners |= dict.fromkeys(names, folder)
+        elif clash.endswith("/"):
+            reasons[folder] = (
+                f"{folder / DEFS}: the folder has the name of {owners[clash]} but for upper and lower case. Rename it."
+            )
+        else:
+            reasons[folder] = (
+                f"{folder / DEFS}: a table makes the operation {clash}, and so does one of {owners[clash] / DEFS}. "
+                "Give it another name here; `table:` keeps the source's own spelling."
+            )
+    return reasons
 
 
 def _folder_definitions(folder: Path, environment: Environment) -> dg.Definitions:

@@ -24,10 +24,16 @@ from data_platform.contracts.contract import (
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED
 from data_platform.staging.recipe import VALIDITY, Recipe, StagingFunction, ordered_as_text
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+LONGEST = 100
+NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{LONGEST - 1}}}")
+"""What tables may be called, and sources that are drafted: folders, schemas and operations have these names."""
+
+RESERVED = frozenset({RAW, STAGED, QUARANTINE, MODELLED, "platform", "broken"})
+"""What no source may be called: these words name layers, and groups of the platform's own assets."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class TableSpec:
     function: StagingFunction | None
     cursor: str | None
     """The column that says what is new in the table, if one does."""
+
+    @property
+    def made_besides(self) -> tuple[str, ...]:
+        """The tables that are made besides the staged one, in the same schema."""
+        recipe = self.recipe("")
+        return (recipe.versions.name, recipe.history_view.name) if self.table.history else ()
 
     def recipe(self, source: str) -> Recipe:
         """How the table is staged."""
@@ -76,6 +88,19 @@ class SourceSpec:
     has a reading of its own name."""
 
     def __post_init__(self) -> None:
+        if self.name.lower() in RESERVED or len(self.name) > LONGEST:
+            raise PlatformError(
+                f"{self.where}: a source has the name of its folder, and {self.name!r} cannot be one: it is none of "
+                f"{', '.join(sorted(RESERVED))}, and has no more than {LONGEST} letters. Rename the folder."
+            )
+        for table in self.tables.values():
+            clash = [name for name in table.made_besides if name in self.tables]
+            if clash:
+                raise PlatformError(
+                    f"{self.where}: `history` of the table {table.name} makes {', '.join(table.made_besides)}, and a "
+                    f"table of the source is called {clash[0]}. Give that one another name here; `table:` keeps the "
+                    "source's own spelling."
+                )
         for reading, covered in self.readings.items():
             if reading in self.tables and reading not in covered:
                 raise PlatformError(
@@ -97,8 +122,8 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
     """Resolve what a table of `defs.yaml` names. Raises PlatformError, with the file, for what does not exist."""
     if not NAME.fullmatch(name):
         raise PlatformError(
-            f"{where}: the table name {name!r} must be lower case letters, digits and underscores, and begin with a "
-            "letter. Keep the source's own spelling under `table:`."
+            f"{where}: the table name {name!r} must be up to 100 lower case letters, digits and underscores, and begin "
+            "with a letter. Keep the source's own spelling under `table:`."
         )
     try:
         contract = load_contract(table.contract)

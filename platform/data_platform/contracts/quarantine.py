@@ -76,8 +76,9 @@ def rejects_frame(rejects: pa.Table, load_id: int, *, withhold: bool) -> pl.Data
     frame = pl.DataFrame(pl.from_arrow(rejects)).with_row_index("index")
     record = pl.lit("(withheld: this table masks columns; see file and line)") if withhold else pl.col("record")
     place = pl.coalesce("place", pl.format("{}:{}", "_file", "_line"))
-    # What is withheld is not hashed into the id either: a hash lets one test a guess.
-    named = pl.format("{}:{}", place, pl.col("record").hash()) if not withhold else place
+    # What is withheld is not hashed into the id either: a hash lets one test a guess. A word stands in its place, for
+    # line 5 of a file called `1` is not row 5 of load 1.
+    named = pl.format("{}:{}", place, pl.lit("withheld") if withhold else pl.col("record").hash())
     return frame.select(
         pl.coalesce(named, pl.format("{}:reject:{}", pl.lit(load_id), "index")).alias("quarantine_id"),
         pl.lit("raw").alias("layer"),

@@ -3,7 +3,8 @@ How a particular interface is read belongs in a package of its own beside this o
 
 A position is a map from a *partition* of the source to how far it was read, both text: one entry for a table with
 a cursor, one for each file of a folder, one for each partition of a topic. A batch names only the entries that it
-moves, so the cost of a commit does not grow with what was read before.
+moves, so the cost of a commit does not grow with what was read before. Names of partitions come from the outside, for a
+file may be called anything; those that begin with a slash are kept for entries that mean the same in every source.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,10 +24,14 @@ Position = Mapping[str, str]
 Kind = Literal["rows", "changes", "whole"]
 """What the rows of a batch are: rows to add, changes of rows (with CHANGE_COLUMNS), or the table as a whole."""
 
-DIGEST = "digest"
+OWN = "/"
+"""What the entries of a position begin with that mean the same in every source. No partition of a source does: a path
+below a folder has no slash before it."""
+
+DIGEST = f"{OWN}digest"
 """The entry of a position that stands for the content of a whole table: while it stays, no row has changed."""
 
-HINT = "hint"
+HINT = f"{OWN}hint"
 """The entry of a position that holds what a probe saw just before a whole table was read."""
 
 REJECTS_SCHEMA = pa.schema(

@@ -103,7 +103,7 @@ def replace_files(lake: Lakehouse, batch: Batch) -> int | None:
     files are registered; a reader goes on with the files with which it began. Raises PlatformError, and changes
     nothing, if the catalog is of another version of DuckLake than the one whose tables are known here.
     """
-    _require_known_catalog(lake)
+    require_known_catalog(lake)
     with lake.reading():
         # One transaction, so that the copy is of one moment.
         before = _state(lake.connection, batch)
@@ -120,7 +120,8 @@ def replace_files(lake: Lakehouse, batch: Batch) -> int | None:
     return len(written.replaced)
 
 
-def _require_known_catalog(lake: Lakehouse) -> None:
+def require_known_catalog(lake: Lakehouse) -> None:
+    """Raise PlatformError if the catalog is of another version of DuckLake than the one whose tables are known here."""
     rows = lake.connection.execute(f"SELECT value FROM {METADATA}.ducklake_metadata WHERE key = 'version'").fetchall()
     if rows != [(CATALOG_VERSION,)]:
         raise PlatformError(
@@ -237,21 +238,31 @@ def _show(lake: Lakehouse, batch: Batch, before: object, written: _Written) -> b
         return commit_locked(lake, work)
 
 
-def _carry_over(connection: duckdb.DuckDBPyConnection, batch: Batch, written: _Written) -> None:
-    last, schema_version, next_catalog, next_file = connection.execute(
+def begin_snapshot(connection: duckdb.DuckDBPyConnection, changes: str, next_file: int | None = None) -> int:
+    """Add a version to the catalog, within the caller's transaction, whose other changes are to it by hand; its number.
+    `changes` is what DuckLake is to say of it, `next_file` the number of the next file if some were given."""
+    last, schema_version, next_catalog, unchanged = connection.execute(
         f"SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM {METADATA}.ducklake_snapshot "
         "ORDER BY snapshot_id DESC LIMIT 1"
     ).fetchall()[0]
-    snapshot, shift = last + 1, next_file - written.first_file
     connection.execute(
         f"INSERT INTO {METADATA}.ducklake_snapshot "
         "(snapshot_id, snapshot_time, schema_version, next_catalog_id, next_file_id) VALUES (?, now(), ?, ?, ?)",
-        [snapshot, schema_version, next_catalog, written.next_file + shift],
+        [last + 1, schema_version, next_catalog, unchanged if next_file is None else next_file],
     )
     connection.execute(
         f"INSERT INTO {METADATA}.ducklake_snapshot_changes (snapshot_id, changes_made) VALUES (?, ?)",
-        [snapshot, f"{batch.how}:{batch.table_id}"],
+        [last + 1, changes],
     )
+    return int(last) + 1
+
+
+def _carry_over(connection: duckdb.DuckDBPyConnection, batch: Batch, written: _Written) -> None:
+    (next_file,) = connection.execute(
+        f"SELECT next_file_id FROM {METADATA}.ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1"
+    ).fetchall()[0]
+    shift = next_file - written.first_file
+    snapshot = begin_snapshot(connection, f"{batch.how}:{batch.table_id}", written.next_file + shift)
     replaced = ", ".join(map(str, written.replaced))
     if batch.how == MERGE:
         # The new file holds every version of its rows, so no version needs the old ones.

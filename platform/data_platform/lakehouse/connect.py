@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.failures import explain, explained
 from data_platform.lakehouse.identity import give_identity, identity_in_catalog, require_no_data
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import ObjectStore, Settings, redact_url
@@ -159,17 +160,19 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
     connection's default catalog: `schema.table` will do.
 
     Raises PlatformError if there is none to read, if the catalog or the data cannot be reached, or if one would have to
-    be made where there is data already.
+    be made where there is data already; and, whatever the block does, if a disk is full, the catalog's server or file
+    fails, or a data file is lost (`failures`).
     """
     if read_only and settings.catalog_is_sqlite and not Path(settings.catalog).exists():
         raise PlatformError(
             f"There is no lakehouse at {settings.catalog} yet. Load something first: `dp run`, or `make demo`."
         )
-    connection = database(settings)
-    try:
-        yield Lakehouse(settings, connection, _attach(connection, settings, read_only=read_only))
-    finally:
-        connection.close()
+    with explained(settings):
+        connection = database(settings)
+        try:
+            yield Lakehouse(settings, connection, _attach(connection, settings, read_only=read_only))
+        finally:
+            connection.close()
 
 
 @contextmanager
@@ -188,7 +191,8 @@ def shared_lakehouse(settings: Settings) -> Iterator[Lakehouse]:
     try:
         lake = shared.lake.duplicate()
         try:
-            yield lake
+            with explained(settings):
+                yield lake
         finally:
             lake.connection.close()
     finally:
@@ -280,6 +284,9 @@ def _attach_statement(settings: Settings, *, read_only: bool, create: bool) -> s
 
 
 def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
+    found = explain(error, settings)
+    if found is not None:
+        return found
     text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0].rstrip(".")
     return PlatformError(
         f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "

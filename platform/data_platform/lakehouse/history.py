@@ -70,11 +70,40 @@ def read_table(lake: Lakehouse, name: str, at: str | None = None) -> duckdb.Duck
     Raises PlatformError if there is no such table, or none at that version.
     """
     table = find_table(lake, name)
-    query = f"SELECT * FROM {table.sql}{at_clause(at)}"
+    clause = at_clause(at)
+    if clause:
+        _require_kept(lake, table, str(at))
+    query = f"SELECT * FROM {table.sql}{clause}"
     try:
         return lake.connection.sql(query)
     except duckdb.Error as error:
         raise PlatformError(f"{table} cannot be read at {at or 'its latest version'}: {_first_line(error)}") from None
+
+
+def _require_kept(lake: Lakehouse, table: Table, at: str) -> None:
+    """Raise PlatformError for a version that has expired or is still to come, and for a time at which one was current
+    that may have: DuckLake would show the last one before it that is kept, be it months older."""
+    by_number = at.isdecimal()
+    asked = "snapshot_id <= $1::BIGINT" if by_number else "snapshot_time <= $1::TIMESTAMPTZ"
+    found = lake.connection.execute(
+        f"SELECT max(snapshot_id) FILTER ({asked}), min(snapshot_id) FILTER (NOT ({asked})), min(snapshot_id), "
+        f"max(snapshot_id), min(snapshot_time) FROM ducklake_snapshots('{CATALOG}')",
+        [int(at) if by_number else datetime.fromisoformat(at).isoformat()],
+    ).fetchone()
+    assert found is not None  # noqa: S101 - an aggregate yields one row
+    before, after, first, last, since = found
+    if by_number and int(at) > last:
+        raise PlatformError(f"{table} cannot be read at {at}: there is no such version yet, the latest is {last}.")
+    if before is not None and (before == int(at) if by_number else after in (None, before + 1)):
+        return
+    if before is None:
+        kept = f"the first that is kept is {first}, of {since:%Y-%m-%d %H:%M:%S} UTC"
+    else:
+        kept = f"of those around it, {before} and {after} are kept"
+    raise PlatformError(
+        f"{table} cannot be read at {at}: that version has expired. Maintenance keeps versions for 30 days after they "
+        f"were replaced, and those that are published; {kept}. `dp snapshots` lists all."
+    )
 
 
 def run_query(lake: Lakehouse, query: str) -> duckdb.DuckDBPyRelation | None:

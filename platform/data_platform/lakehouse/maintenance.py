@@ -192,9 +192,12 @@ def _portions(files: Iterable[_File]) -> Iterator[list[_File]]:
 
 
 def expire_snapshots(lake: Lakehouse, before: datetime) -> int:
-    """Expire snapshots committed before a time, except the current one and those that are published or pinned."""
+    """Expire snapshots that were replaced before a time, except those that are published or pinned. One that was made
+    before it, and was current until a moment ago, may be what a build or a query stands on."""
     old = lake.connection.execute(
-        f"SELECT snapshot_id FROM ducklake_snapshots('{CATALOG}') WHERE snapshot_time < ? ORDER BY ALL", [before]
+        "SELECT snapshot_id FROM (SELECT snapshot_id, lead(snapshot_time) OVER (ORDER BY snapshot_id) AS replaced_at "
+        f"FROM ducklake_snapshots('{CATALOG}')) WHERE replaced_at < ? ORDER BY ALL",
+        [before],
     ).fetchall()
     kept = _kept(lake)
     worth = [row[0] for row in old if row[0] not in kept]

@@ -5,6 +5,7 @@ build in one short commit with the verdicts on them. Computing and auditing them
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import duckdb
 
@@ -14,7 +15,7 @@ from data_platform.lakehouse.ledger import Audit, Publication
 from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import column_types, ensure_table, modelled_table
-from data_platform.lakehouse.transaction import ConcurrentStepError, DataFile, commit, register
+from data_platform.lakehouse.transaction import UNREADABLE, ConcurrentStepError, DataFile, commit, register
 
 DELETED_ROWS = 100_000
 """Up to so many rows are deleted when a table's rows are replaced, which takes 40 ms; a larger table is made anew, in
@@ -55,7 +56,7 @@ def publish(
     """
     ledger.ensure_ledger(lake)
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int:
+    def work(connection: duckdb.DuckDBPyConnection, *, unread: bool = False) -> int:
         at = datetime.now(UTC)
         now = ledger.published(lake)
         newer = [change.model for change in changes if now.get(change.model) != before.get(change.model)]
@@ -66,7 +67,7 @@ def publish(
             )
         publication = 1 + max((one.publication_id for one in now.values()), default=0)
         for change in changes:
-            _apply(connection, change, now.get(change.model))
+            _apply(connection, change, now.get(change.model), unread=unread)
         ledger.record_publication(
             connection,
             *(
@@ -79,15 +80,20 @@ def publish(
 
     for change in changes:
         allow_names(lake, modelled_table(change.model), change.columns)
-    return commit(lake, work)
+    try:
+        return commit(lake, work)
+    except UNREADABLE:
+        # A file of a table that is replaced is lost; its rows go without being read.
+        return commit(lake, partial(work, unread=True))
 
 
-def _apply(connection: duckdb.DuckDBPyConnection, change: Change, before: Publication | None) -> None:
+def _apply(connection: duckdb.DuckDBPyConnection, change: Change, before: Publication | None, *, unread: bool) -> None:
+    """`unread` makes a table anew whose rows are replaced, however few they are."""
     table = modelled_table(change.model)
     if change.replaces:
         existing = column_types(connection, table)
         same = list(existing.items()) == list(change.columns.items())
-        if same and before is not None and before.rows <= DELETED_ROWS:
+        if same and not unread and before is not None and before.rows <= DELETED_ROWS:
             connection.execute(f"DELETE FROM {table.sql}")
         elif existing:
             connection.execute(f"DROP TABLE {table.sql}")

@@ -8,6 +8,7 @@ slow source never holds up another writer, a process killed at any instant leave
 One writer commits at a time (see `lock`).
 """
 
+import itertools
 import random
 import time
 import uuid
@@ -22,7 +23,9 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.failures import FULL, LOCKED, disks, explain
 from data_platform.lakehouse.lock import writer_lock
+from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import Table
 
@@ -34,6 +37,17 @@ PARQUET = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, COMPRESSION_LEV
 ATTEMPTS = 20
 """How often a commit is repeated when a writer outside the lock (a person's own shell) came between."""
 
+LOCKED_SECONDS = 30.0
+"""How long a commit is repeated while a program outside the lock (a backup) has a SQLite catalog locked."""
+
+
+BEGINNINGS = 5
+"""How often a step begins that another run comes before."""
+
+
+UNREADABLE = (duckdb.IOException, duckdb.InvalidInputException)
+"""What DuckDB raises for a data file that is lost or no Parquet file any more."""
+
 
 class ConcurrentStepError(TransientError):
     """Another run landed first from the same position; this one changed nothing."""
@@ -42,6 +56,17 @@ class ConcurrentStepError(TransientError):
 class CommitError(TransientError):
     """The commit itself failed. Whether it took place may be unknown, so the files that it names must stay: if it did
     not, nobody sees them, and maintenance deletes them."""
+
+
+def taken_up(step: Callable[[], T]) -> T:
+    """What a step gives that other runs may do at the same time. If one of them landed first, it begins again from
+    where that one left the ledger. Raises ConcurrentStepError if that happens again and again."""
+    for attempt in range(1, BEGINNINGS):
+        try:
+            return step()
+        except ConcurrentStepError:
+            time.sleep(random.uniform(0, 0.2 * attempt))  # noqa: S311 - jitter, not a secret
+    return step()
 
 
 def commit(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
@@ -57,24 +82,25 @@ def commit(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T
 def commit_locked(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
     """`commit` for a caller that holds the writer lock already."""
     connection = lake.connection
-    for attempt in range(1, ATTEMPTS + 1):
+    started = time.monotonic()
+    for attempt in itertools.count(1):
         connection.execute("BEGIN")
         try:
             result = work(connection)
         except BaseException as error:
             _rollback(connection)
-            if attempt == ATTEMPTS or not _is_conflict(error):
+            if not _may_repeat(error, attempt, started):
                 raise
         else:
             try:
                 connection.execute("COMMIT")
             except BaseException as error:
                 _rollback(connection)
-                if attempt == ATTEMPTS or not _is_conflict(error):
-                    raise _commit_error(error) from error
+                if not _may_repeat(error, attempt, started):
+                    raise _commit_error(error, lake.settings) from error
             else:
                 return result
-        time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - jitter, not a secret
+        time.sleep(random.uniform(0, min(0.02 * attempt, 1)))  # noqa: S311 - jitter, not a secret
     raise AssertionError("unreachable: the loop returns or raises")
 
 
@@ -85,16 +111,24 @@ def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
         return  # a COMMIT that failed has rolled back already, and so has the end of a connection to the catalog
 
 
-def _is_conflict(error: BaseException) -> bool:
+def _may_repeat(error: BaseException, attempt: int, started: float) -> bool:
+    """Whether a commit is to be repeated: another writer came between, or has a SQLite catalog locked for a while."""
+    if not isinstance(error, duckdb.Error):
+        return False
     text = str(error).lower()
-    return isinstance(error, duckdb.Error) and ("conflict" in text or "database is locked" in text)
+    if any(sign in text for sign in LOCKED):
+        return time.monotonic() - started < LOCKED_SECONDS
+    return "conflict" in text and attempt < ATTEMPTS
 
 
-def _commit_error(error: BaseException) -> BaseException:
+def _commit_error(error: BaseException, settings: Settings) -> BaseException:
     if not isinstance(error, duckdb.Error):
         return error
+    found = explain(error, settings)
+    if found is not None:
+        return CommitError(f"The commit failed. {found}")
     return CommitError(
-        f"The commit failed: {str(error).splitlines()[0]} If the disk is full or the catalog's server is down, mend "
+        f"The commit failed: {str(error).splitlines()[-1]} If the disk is full or the catalog's server is down, mend "
         "that and run it again: the run takes up where the ledger stands."
     )
 
@@ -198,7 +232,7 @@ def copy_to(lake: Lakehouse, query: str, path: str) -> DataFile | None:
     except BaseException as error:
         discard(lake, path)
         if isinstance(error, duckdb.Error):
-            raise storage_error(error, path) from error
+            raise storage_error(error, path, lake.settings) from error
         raise
     if row is None or row[1] == 0:
         discard(lake, path)
@@ -212,17 +246,21 @@ def discard(lake: Lakehouse, path: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def storage_error(error: Exception, where: str) -> PlatformError:
-    """Say what kept rows from being written."""
+def storage_error(error: Exception, where: str, settings: Settings | None = None) -> PlatformError:
+    """Say what kept rows from being written to `where`; with `settings` also what the catalog, or a file that was
+    read meanwhile, has to do with it."""
     text = str(error).splitlines()[0]
     if isinstance(error, duckdb.OutOfMemoryException):
         return PlatformError(
             f"Not enough memory for {where}: the table is as it was. Raise LAKEHOUSE_MEMORY, or free space in the "
             f"spool folder. ({text})"
         )
-    if any(sign in text.lower() for sign in ("no space left", "not enough space", "file too large", "disk quota")):
-        return PlatformError(f"The disk is full: the table is as it was. Free space for {where}. ({text})")
-    return PlatformError(f"Writing to {where} failed, the table is as it was: {text}")
+    if any(sign in text.lower() for sign in FULL):
+        free = "" if "://" in where else f" {disks([Path(where)])}."
+        return PlatformError(f"The disk is full: the table is as it was. Free space for {where}.{free} ({text})")
+    # What is said of the file that was to be written is no loss.
+    found = explain(error, settings) if settings is not None and where not in str(error) else None
+    return found or PlatformError(f"Writing to {where} failed, the table is as it was: {text}")
 
 
 def register(connection: duckdb.DuckDBPyConnection, table: Table, files: list[DataFile]) -> None:

@@ -12,6 +12,7 @@ import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.failures import explain
 from data_platform.lakehouse.history import row_count
 from data_platform.lakehouse.sql import literal, nulls, quote, quote_all
 from data_platform.lakehouse.tables import column_types, key_bounds, modelled_table
@@ -155,8 +156,8 @@ def removed_on_failure(lake: Lakehouse, path: str) -> Iterator[None]:
     except duckdb.Error as error:
         discard(lake, path)
         if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
-            raise storage_error(error, path) from None
-        raise PlatformError(str(error)) from None
+            raise storage_error(error, path, lake.settings) from None
+        raise (explain(error, lake.settings) or PlatformError(str(error))) from None
     except BaseException:
         discard(lake, path)
         raise

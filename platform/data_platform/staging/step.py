@@ -12,6 +12,7 @@ cost of an increment follows the increment.
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import duckdb
@@ -34,6 +35,7 @@ from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import quote_all
 from data_platform.lakehouse.tables import STAGED, ensure_table, key_bounds
 from data_platform.lakehouse.transaction import (
+    UNREADABLE,
     DataFile,
     TempRelation,
     commit,
@@ -47,6 +49,7 @@ from data_platform.lakehouse.transaction import (
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
 from data_platform.staging.history import Versions, land_versions, require_versions
+from data_platform.staging.mending import require_raw, rows_by_catalog, take_out_damaged
 from data_platform.staging.merge import Merge, before, merge
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
@@ -72,13 +75,17 @@ def stage_table(
     """Stage what landed since the last step and return what was done; nothing at all if nothing landed, except that
     a table whose source is empty is made, without rows, so that models can be built from it.
 
-    `rebuild` stages everything again from raw and replaces the table; `loads` stages an earlier range of load ids
-    again (a backfill: newest still wins). Raises StagingRefusedError, ContractError or ConcurrentStepError; the
-    staged table is then as it was.
+    `rebuild` stages everything again from raw and replaces the table, even if files of it are lost; `loads` stages an
+    earlier range of load ids again (a backfill: newest still wins). Raises StagingRefusedError, ContractError or
+    ConcurrentStepError, and PlatformError if raw files that a rebuild needs are lost; the staged table is then as it
+    was.
     """
     head = ledger.head(lake, "staged", recipe.source, recipe.table)
     chosen = choose(lake, recipe, head, rebuild=rebuild, loads=loads)
     if chosen is not None:
+        if rebuild:
+            require_raw(lake, recipe, chosen)
+            take_out_damaged(lake, recipe)
         return _step(lake, recipe, head, chosen, run_id)
     loaded = ledger.landed_without_rows(lake, recipe.source, recipe.table) if not head.number else 0
     if loaded:
@@ -188,13 +195,16 @@ def _land(
     gone = _gone(plan, merged)
     allow_names(lake, recipe.staged, plan.types)
 
-    def work(connection: duckdb.DuckDBPyConnection) -> StagingResult:
+    def work(connection: duckdb.DuckDBPyConnection, *, unread: bool = False) -> StagingResult:
         at = datetime.now(UTC)
         ledger.advance(connection, plan.head, plan.position, at)
         if replayed is not None:
             require_open(connection, recipe.quarantine, replayed)
         result = merged.result
-        if chosen.replaces and plan.stored:
+        if unread:
+            result = replace(result, rows_deleted=rows_by_catalog(lake, recipe))
+            connection.execute(f"DROP TABLE {recipe.staged.sql}")
+        elif chosen.replaces and plan.stored:
             row = connection.execute(f"SELECT count(*) FROM {recipe.staged.sql}").fetchone()
             result = replace(result, rows_deleted=int(row[0]) if row else 0)
             if plan.stored == plan.types:
@@ -216,7 +226,13 @@ def _land(
         _record(connection, plan, result, at, quarantine_file, None)
         return result
 
-    return commit(lake, work)
+    try:
+        return commit(lake, work)
+    except UNREADABLE:
+        if not (chosen.replaces and plan.stored):
+            raise
+        # A file of the table is lost; its rows go without being read.
+        return commit(lake, partial(work, unread=True))
 
 
 def _gone(plan: Plan, merged: Merge) -> list[str]:

@@ -21,6 +21,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.http import client as http_client
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.http.source import HttpSource
+from data_platform.ingestion.source import HINT
 
 SECRET = "s3cret-Val/ue+&?"
 GOOD = Answer([{"id": 1}])
@@ -125,7 +126,7 @@ def test_a_pause_longer_than_our_patience_is_not_waited_for(api: Api, naps: list
 def test_a_probe_gets_over_a_moment_in_which_the_api_is_busy_and_over_no_more(api: Api, naps: list[float]) -> None:
     table = {"probe": {"path": "head", "value": "newest"}}
     api.script(Answer(status=503), Answer(status=503), Answer({"newest": "2013"}))
-    assert probe(source(api.url, table), "things") == {"hint": "2013"}
+    assert probe(source(api.url, table), "things") == {HINT: "2013"}
     assert len(naps) == 2
     before = len(api.asked)
     api.script(Answer(status=503))

@@ -14,7 +14,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.http import source as http_module
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.http.source import HttpSource
-from data_platform.ingestion.source import Batch, Probe
+from data_platform.ingestion.source import DIGEST, HINT, Batch, Probe
 
 ROWS = [{"id": i, "at": f"2013-01-01T00:00:{i:02}Z"} for i in range(10)]
 IDS = [str(i) for i in range(10)]
@@ -185,7 +185,7 @@ def test_an_empty_table_is_a_picture_too_but_no_news_are_no_batch(api: Api, noth
     api.script(nothing)
     (batch,) = read(api)
     assert batch.rows.num_rows == 0
-    assert batch.position == {"digest": "0" * 64}
+    assert batch.position == {DIGEST: "0" * 64}
     assert read(api, cursor={"column": "at", "param": "since"}) == []
 
 
@@ -263,10 +263,10 @@ def test_a_probe_asks_once_and_tells_the_newest_cursor_or_any_value(api: Api) ->
     cursor = {"column": "at", "param": "since"}
     assert source(api).probe(["things"], {}) == {"things": Probe(complete=False)}
     assert probe(source(api, probe=place, cursor=cursor), "things") == {"cursor": "2013-01-01T00:00:00+00:00"}
-    assert probe(source(api, probe=place), "things") == {"hint": "2013-01-01T02:00:00+02:00"}
+    assert probe(source(api, probe=place), "things") == {HINT: "2013-01-01T02:00:00+02:00"}
     (batch,) = read(api, probe=place)
     assert batch.position is not None
-    assert batch.position["hint"] == "2013-01-01T02:00:00+02:00"
+    assert batch.position[HINT] == "2013-01-01T02:00:00+02:00"
     with pytest.raises(PlatformError, match=r"probe: .*there is no 'oldest' in the body, which has the keys newest"):
         probe(source(api, probe={"path": "head", "value": "oldest"}), "things")
     api.answer = lambda _: Answer(status=503)

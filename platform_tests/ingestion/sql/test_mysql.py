@@ -14,6 +14,7 @@ from platform_tests.ingestion.reading import overlap, probe, read_all
 from platform_tests.servers import free_port, mariadb_is_installed, running_mariadb
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.source import HINT
 from data_platform.ingestion.sql.dialects.mysql import backquote, query, text_literal
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.connect import database
@@ -198,7 +199,7 @@ def test_the_time_of_the_last_write_is_the_hint_of_a_table_without_a_cursor(url:
     assert probe(reader, "t") == {}, "nothing was written yet"
     run(url, "insert into t values (1)")
     first = probe(reader, "t")
-    assert list(first) == ["hint"]
-    assert first["hint"].endswith("?"), "another write in this second would not move it"
+    assert list(first) == [HINT]
+    assert first[HINT].endswith("?"), "another write in this second would not move it"
     run(url, "insert into t values (2)")
-    assert list(probe(reader, "t")) == ["hint"]
+    assert list(probe(reader, "t")) == [HINT]

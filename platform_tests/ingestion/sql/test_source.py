@@ -18,7 +18,7 @@ from platform_tests.ingestion.reading import overlap, probe, read_all
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Batch, Probe
+from data_platform.ingestion.source import DIGEST, HINT, Batch, Probe
 from data_platform.ingestion.sql import source as relational
 from data_platform.ingestion.sql.source import Relational, SqlTable, batches
 
@@ -222,7 +222,7 @@ def test_a_table_without_a_cursor_is_probed_by_what_the_database_keeps_of_it(dat
 
     database.run("create table t (id integer)", "insert into t values (1), (2), (3)")
     source = database.source()
-    assert set(probe(source)) == {"hint"}
+    assert set(probe(source)) == {HINT}
     for statement in ("insert into t values (4)", "delete from t where id = 2", "delete from t"):
         # PostgreSQL passes a session's counters of writes on at most once a second.
         time.sleep(1.2 if database.url.startswith("postgresql") else 0)
@@ -250,7 +250,7 @@ def test_a_table_that_cannot_be_probed_holds_up_no_other(database: Database) -> 
 
 
 def digest(database: Database) -> str:
-    return dict(read_all(database.source(), "t")[-1].position or {})["digest"]
+    return dict(read_all(database.source(), "t")[-1].position or {})[DIGEST]
 
 
 def test_the_digest_of_a_table_tells_any_difference_and_no_order(database: Database) -> None:

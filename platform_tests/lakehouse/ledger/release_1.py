@@ -69,6 +69,12 @@ def make_ledger_of_version_1(lake: Lakehouse) -> None:
         ("raw", "depot", "pallets", "a.csv#sha256", "aa"),
         ("raw", "depot", "pallets", "odd#sha256", "20:200"),
         ("raw", "depot", "pallets", "odd#sha256#sha256", "bb"),
+        ("raw", "depot", "pallets", "digest", f"30:300:{'d' * 64}"),
+        ("raw", "depot", "stock", "#step", "40:400"),
+        ("raw", "depot", "stock", "#step#sha256", "cc"),
+        ("raw", "shop", "prices", "#step", "1"),
+        ("raw", "shop", "prices", "digest", "0123456789abcdef"),
+        ("raw", "shop", "prices", "hint", "7"),
         ("platform", "maintenance", "files", "#step", "4"),
     ):
         connection.execute("INSERT INTO lake.platform.positions VALUES (?, ?, ?, ?, ?, now())", row)
@@ -78,6 +84,10 @@ def make_ledger_of_version_1(lake: Lakehouse) -> None:
             "rows_landed) VALUES ('shop', 'orders', ?, ?, 'landed', now(), now(), 1)",
             [number, kind],
         )
+    connection.execute(
+        "INSERT INTO lake.platform.loads (source, table_name, load_id, kind, status, started_at, ended_at, "
+        "rows_landed) VALUES ('depot', 'stock', 3, 'additions', 'landed', now(), now(), 0)"
+    )
     connection.execute(
         "INSERT INTO lake.platform.stagings (source, table_name, staging_id, kind, status, load_to) "
         "VALUES ('shop', 'orders', 1, 'snapshot', 'staged', 1)"

@@ -19,6 +19,7 @@ from data_platform.contracts.quarantine import Selection
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.load import load_table
+from data_platform.ingestion.source import DIGEST, HINT
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
@@ -160,12 +161,19 @@ def entries(lake: Lakehouse) -> dict[str, str]:
     return dict(lake.connection.execute(query).fetchall())
 
 
-def test_a_ledger_of_version_1_becomes_one_of_version_2_on_either_catalog(lake: Lakehouse) -> None:
+def test_a_ledger_of_version_1_becomes_one_of_today_on_either_catalog(lake: Lakehouse) -> None:
     make_ledger_of_version_1(lake)
     head = ledger.head(lake, "raw", "shop", "orders")
     assert (head.number, head.position) == (2, {"cursor": "2020-01-02"})
     # A path that ends like the entries of contents did is a path all the same.
-    assert ledger.head(lake, "raw", "depot", "pallets").position == {"a.csv": "10:100:aa", "odd#sha256": "20:200:bb"}
+    digest = f"30:300:{'d' * 64}"
+    assert ledger.head(lake, "raw", "depot", "pallets").position == {
+        "a.csv": "10:100:aa", "odd#sha256": "20:200:bb", "digest": digest,
+    }  # fmt: skip
+    # So is `#step`, which overwrote the number of its table's last step.
+    stock = ledger.head(lake, "raw", "depot", "stock")
+    assert (stock.number, stock.position) == (3, {"#step": "40:400:cc"})
+    assert ledger.head(lake, "raw", "shop", "prices").position == {DIGEST: "0123456789abcdef", HINT: "7"}
     assert ledger.loads_awaiting_staging(lake) == {("shop", "orders"): 1}
     assert ledger.landed_bounds(lake, "shop", "orders") == ledger.LandedBounds(last=2, whole=1)
     assert {(one.source, one.table, one.passed) for one in ledger.last_verdicts(lake)} == {

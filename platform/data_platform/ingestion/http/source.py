@@ -48,7 +48,7 @@ class HttpSource:
     """The tables of one HTTP API. Implements `source.Source`.
 
     A table with a cursor is incremental; its position is `{"cursor": newest value}`, on the last batch, or on each
-    if the cursor is `ordered`. A table without is read whole; its position is `{"digest": ...}` on the last batch,
+    if the cursor is `ordered`. A table without is read whole; its position is `{DIGEST: ...}` on the last batch,
     which stays the same while the rows do, in whatever order they come, and beside it what `probe` gave just before.
     """
 

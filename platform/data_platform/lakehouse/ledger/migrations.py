@@ -33,9 +33,14 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
         f"CREATE TABLE {name('heads')} (layer VARCHAR, source VARCHAR, table_name VARCHAR, number BIGINT, "
         "moved_at TIMESTAMPTZ)"
     )
+    # A file called `#step` took the place of the number, or stood beside it.
     connection.execute(
-        f"INSERT INTO {name('heads')} SELECT layer, source, table_name, value::BIGINT, moved_at "
-        f"FROM {name('positions')} WHERE partition = '#step' AND layer <> 'platform'"
+        f"INSERT INTO {name('heads')} SELECT layer, source, table_name, "
+        "coalesce(max(TRY_CAST(value AS BIGINT)), max(last)) AS number, max(moved_at) "
+        f"FROM {name('positions')} LEFT JOIN (SELECT 'raw' AS layer, source, table_name, max(load_id) AS last "
+        f"FROM {name('loads')} GROUP BY ALL UNION ALL SELECT 'staged', source, table_name, max(staging_id) "
+        f"FROM {name('stagings')} GROUP BY ALL) USING (layer, source, table_name) "
+        "WHERE partition = '#step' AND layer <> 'platform' GROUP BY layer, source, table_name HAVING number > 0"
     )
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE entries AS SELECT p.layer, p.source, p.table_name, p.partition, "
@@ -43,7 +48,8 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
         f"FROM {name('positions')} AS p LEFT JOIN {name('positions')} AS c "
         "ON (c.layer, c.source, c.table_name, c.partition) "
         "= (p.layer, p.source, p.table_name, p.partition || '#sha256') "
-        "WHERE p.partition <> '#step' AND NOT (p.partition LIKE '%#sha256' AND (p.layer, p.source, p.table_name, "
+        "WHERE NOT (p.partition = '#step' AND TRY_CAST(p.value AS BIGINT) IS NOT NULL) "
+        "AND NOT (p.partition LIKE '%#sha256' AND (p.layer, p.source, p.table_name, "
         f"p.partition) IN (SELECT (layer, source, table_name, partition || '#sha256') FROM {name('positions')}))"
     )
     connection.execute(f"DROP TABLE {name('positions')}")
@@ -57,5 +63,15 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"DROP VIEW IF EXISTS {name(view)}")
 
 
-MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2,)
+def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
+    """Entries of a position that mean the same in every source begin with a slash, as no file's path does: a file
+    called `digest` was taken for the digest of a whole table, and forgotten with it."""
+    connection.execute(
+        f"UPDATE {name('positions')} SET partition = '/' || partition WHERE layer = 'raw' "
+        "AND partition IN ('digest', 'hint') "
+        "AND NOT regexp_full_match(value, '[0-9]+:[0-9]+(:[0-9]+)?:[0-9a-f]{64}')"
+    )
+
+
+MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2, to_version_3)
 """The first one leads from version 1 to version 2, and so on."""

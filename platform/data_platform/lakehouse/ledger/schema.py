@@ -17,7 +17,7 @@ from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.transaction import commit_locked
 
-VERSION = 2
+VERSION = 3
 """The version of the schema that this code writes and reads."""
 
 TABLES = {
