@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.catalog import catalog_address, within_limits, without_password
 from data_platform.lakehouse.identity import give_identity, identity_in_catalog, require_no_data
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import ObjectStore, Settings, redact_url
@@ -165,11 +166,8 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
         raise PlatformError(
             f"There is no lakehouse at {settings.catalog} yet. Load something first: `dp run`, or `make demo`."
         )
-    connection = database(settings)
-    try:
+    with within_limits(settings), closing(database(settings)) as connection:
         yield Lakehouse(settings, connection, _attach(connection, settings, read_only=read_only))
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -186,11 +184,10 @@ def shared_lakehouse(settings: Settings) -> Iterator[Lakehouse]:
         shared = _shared[settings]
         shared.users += 1
     try:
-        lake = shared.lake.duplicate()
-        try:
-            yield lake
-        finally:
-            lake.connection.close()
+        with within_limits(settings):
+            lake = shared.lake.duplicate()
+            with closing(lake.connection):
+                yield lake
     finally:
         with _SHARING:
             shared.users -= 1
@@ -212,7 +209,7 @@ _shared: dict[Settings, _Shared] = {}
 
 def attach_url(settings: Settings) -> str:
     """What DuckLake attaches: the catalog's kind and address."""
-    return f"ducklake:{'sqlite' if settings.catalog_is_sqlite else 'postgres'}:{settings.catalog}"
+    return f"ducklake:{'sqlite' if settings.catalog_is_sqlite else 'postgres'}:{catalog_address(settings)}"
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool) -> str:
@@ -280,7 +277,7 @@ def _attach_statement(settings: Settings, *, read_only: bool, create: bool) -> s
 
 
 def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
-    text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0].rstrip(".")
+    text = without_password(str(error), settings).splitlines()[0].rstrip(".")
     return PlatformError(
         f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
         "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA: the server must answer, and a bucket must exist."
