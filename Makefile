@@ -37,13 +37,16 @@ ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000 (make ui PORT=3001
 	@$(BIN)/dp ui --port $(PORT)
 
 test: $(READY) ## the test suite (minutes)
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not bench and not crash and not year and not browser"
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not attack and not bench and not crash and not year and not browser"
 
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench
 
 test-crash: $(READY) ## kill processes at random instants and poll while others write, on both catalogs (minutes)
 	@$(BIN)/pytest -q -m crash
+
+test-attack: $(READY) ## attack: what expands, stalls, lies or floods, and the memory that it takes (minutes)
+	@$(BIN)/pytest -q -m attack
 
 test-year: $(READY) ## play all 365 days and reconcile them to the row (minutes)
 	@$(BIN)/pytest -q -m year --timeout 3000
@@ -66,4 +69,4 @@ lock: ## write requirements.lock anew from pyproject.toml
 clean: ## remove the environment; the platform's state stays
 	@rm -rf .venv
 
-.PHONY: help setup demo ui test test-bench test-crash test-year test-browser lint bench lock clean
+.PHONY: help setup demo ui test test-bench test-crash test-attack test-year test-browser lint bench lock clean

@@ -28,6 +28,12 @@ class Proxy:
         """Forward nothing from now on."""
         self.stalled = True
 
+    def end(self) -> None:
+        """Let both sides know that the connections are gone, as keepalive does in the end."""
+        self.closed = True
+        for one in self.sockets:
+            _end(one)
+
     def wait(self) -> bool:
         """Wait while nothing may be forwarded; False once the proxy is closed."""
         while not self.closed and (
@@ -63,11 +69,9 @@ def proxy_to(url: str) -> Iterator[Proxy]:
         try:
             yield proxy
         finally:
-            proxy.closed = True
             with suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)
-            for one in proxy.sockets:
-                _end(one)
+            proxy.end()
 
 
 def _forward(proxy: Proxy, source: socket.socket, target: socket.socket, counts: bool) -> None:
