@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 
@@ -58,7 +58,7 @@ class Api:
 class _Dripping(io.BufferedIOBase):
     """Writes byte by byte, with a pause before each."""
 
-    def __init__(self, file: BinaryIO, pause: float) -> None:
+    def __init__(self, file: io.BufferedIOBase, pause: float) -> None:
         self._file, self._pause = file, pause
 
     def write(self, data: Any) -> int:

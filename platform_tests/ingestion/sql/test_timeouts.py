@@ -49,16 +49,15 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with running_mariadb() as server_url:
         port = urlsplit(server_url).port
-        connection = database(settings_from_environment())
-        connection.execute("LOAD mysql_scanner")
-        connection.execute(f"ATTACH 'host=127.0.0.1 port={port} user=root' AS server (TYPE mysql)")
+        duck = database(settings_from_environment())
+        duck.execute("LOAD mysql_scanner")
+        duck.execute(f"ATTACH 'host=127.0.0.1 port={port} user=root' AS server (TYPE mysql)")
         for statement in (
             "create database stalls",
-            "use stalls",
-            f"create table stalls.t as select seq as id, repeat(md5(seq), 8) as v from seq_1_to_{ROWS}",
+            f"create table stalls.t as select seq as id, repeat(md5(seq), 8) as v from stalls.seq_1_to_{ROWS}",
         ):
-            connection.execute("CALL mysql_execute('server', ?)", [statement])
-        connection.close()
+            duck.execute("CALL mysql_execute('server', ?)", [statement])
+        duck.close()
         yield f"{server_url}/stalls"
 
 

@@ -115,13 +115,13 @@ def _await_answer(connection: http.client.HTTPConnection) -> None:
 
 
 class _HttpConnection(urllib3.connection.HTTPConnection):
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # urllib3's own narrows it as well
         _await_answer(self)
         return super().getresponse()
 
 
 class _HttpsConnection(urllib3.connection.HTTPSConnection):
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # urllib3's own narrows it as well
         _await_answer(self)
         return super().getresponse()
 
@@ -147,11 +147,11 @@ class _Adapter(HTTPAdapter):
         self._origins = {_origin(url) for url in [http.url, *token_url]}
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*arguments, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*arguments, **options)  # type: ignore[no-untyped-call]
+        manager = super().proxy_manager_for(*arguments, **options)
         manager.pool_classes_by_scheme = _POOLS
         return manager
 
