@@ -48,7 +48,7 @@ test-histories: $(READY) ## try ten times as many random histories as the suite 
 test-crash: $(READY) ## kill processes at random instants and poll while others write, on both catalogs (minutes)
 	@$(BIN)/pytest -q -m crash
 
-test-attack: $(READY) ## lose files, fill disks, stop servers, call things by evil names (minutes)
+test-attack: $(READY) ## what is lost, stalls, lies, expands or floods, and the memory that it takes (minutes)
 	@$(BIN)/pytest -q -m attack
 
 test-year: $(READY) ## play all 365 days and reconcile them to the row, and some of them on PostgreSQL (minutes)

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -11,7 +12,7 @@ from dagster._core.test_utils import create_run_for_test
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, failures, names_of
 
 from data_platform.components import sensors
-from data_platform.components.sensors import MAX_WAIT, TableState, remaining_wait
+from data_platform.components.sensors import MAX_WAIT, Request, TableState, remaining_wait
 from data_platform.ingestion.source import UNKNOWN, Probe
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -214,12 +215,12 @@ def test_what_a_probe_may_miss_is_read_again_once_in_a_while_only(shop: Shop, mo
 
 def test_a_reading_that_found_nothing_new_counts_as_one(shop: Shop) -> None:
     shop.follow(shop.tick("shop_sensor"))
-    before = sensors.read_at(shop.instance, "shop", "products")
+    before = sensors.last_reads(shop.instance, "shop", ["products", "orders"])
     shop.run(*PRODUCTS)
-    after = sensors.read_at(shop.instance, "shop", "products")
-    assert before is not None
-    assert after is not None
-    assert after > before
+    after = sensors.last_reads(shop.instance, "shop", ["products", "orders", "never"])
+    assert after["products"] > before["products"]
+    assert after["orders"] == before["orders"]
+    assert "never" not in after
     assert shop.query("SELECT count(*) FROM platform.loads WHERE table_name = 'products'") == [(1,)]
 
 
@@ -255,3 +256,27 @@ def test_what_landed_is_staged_though_a_file_cannot_be_read_and_that_is_tried_ag
     assert "staged__depot__pallets" in failures(shop.follow(shop.tick("depot_sensor")))
     shop.follow(shop.tick("depot_sensor"))
     assert shop.query("SELECT max(_file) FROM raw_depot.pallets") == [("pallets-d.csv",)]
+
+
+def test_the_record_of_a_run_about_many_tables_is_read_once_in_a_tick(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    tables = [f"t{number}" for number in range(20)]
+    requests = {table: [Request([dg.AssetKey(["raw", "wide", table])], now.isoformat())] for table in tables}
+    request = sensors.request_once(shop.instance, "wide", requests, timedelta(seconds=30))
+    assert isinstance(request, dg.RunRequest)
+    create_run_for_test(shop.instance, status=dg.DagsterRunStatus.FAILURE, tags=dict(request.tags))
+    read: list[dg.RunRecord] = []
+    get_run_records = dg.DagsterInstance.get_run_records
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        records = get_run_records(*arguments, **options)
+        read.extend(records)
+        return records
+
+    monkeypatch.setattr(dg.DagsterInstance, "get_run_records", counted)
+    again = sensors.request_once(shop.instance, "wide", requests, timedelta(seconds=30))
+    assert isinstance(again, dg.SkipReason)
+    assert str(again.skip_message).count("1 run for the same changes did not take them in") == len(tables)
+    assert len(read) == 1

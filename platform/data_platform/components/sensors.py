@@ -82,11 +82,11 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
             # The tick fails with the reason; other sources have sensors of their own.
             raise dg.Failure(description=str(error)) from None
         requests = {}
+        read_at = last_reads(context.instance, spec.name, [t for t, probe in probes.items() if not probe.complete])
         for table, probe in probes.items():
             state = states[table]
-            if not probe.complete:
-                state = replace(state, read_at=_latest(state.read_at, read_at(context.instance, spec.name, table)))
-                states[table] = state
+            if table in read_at:
+                state = states[table] = replace(state, read_at=_latest(state.read_at, read_at[table]))
             if wanted := requests_of(spec, table, probe, state, now):
                 requests[table] = wanted
         if not requests:
@@ -129,10 +129,18 @@ def usable(probes: Mapping[str, Probe], warn: Callable[[str], object]) -> dict[s
     return {table: probe for table, probe in probes.items() if probe.failure is None}
 
 
-def read_at(instance: dg.DagsterInstance, source: str, table: str) -> datetime | None:
-    """When a table was last read by a run that ended well. The ledger does not know if nothing was new."""
-    event = instance.get_latest_materialization_event(raw_key(source, table))
-    return datetime.fromtimestamp(event.timestamp, UTC) if event is not None else None
+def last_reads(instance: dg.DagsterInstance, source: str, tables: Sequence[str]) -> dict[str, datetime]:
+    """When tables were last read by a run that ended well, by one query for all of them. The ledger does not know if
+    nothing was new."""
+    if not tables:
+        return {}
+    keys = {raw_key(source, table): table for table in tables}
+    events = instance.event_log_storage.get_latest_materialization_events(list(keys))
+    return {
+        keys[key]: datetime.fromtimestamp(event.timestamp, UTC)
+        for key, event in events.items()
+        if event is not None and key in keys
+    }
 
 
 def _latest(*times: datetime | None) -> datetime | None:
@@ -184,11 +192,12 @@ def request_once(
     under way is about, and did not end just now without taking in the same changes. If nothing is left, the reasons.
     """
     busy = assets_under_way(instance)
+    runs = _RequestedRuns(instance, name)
     ready: dict[str, _Ready] = {}
     reasons = []
     for item, wanted in requests.items():
         for one in wanted:
-            found = _ready_or_not(instance, name, item, one, busy, every)
+            found = _ready_or_not(runs, item, one, busy, every)
             if isinstance(found, _Ready):
                 ready[item] = found
                 break
@@ -215,16 +224,36 @@ class _Ready:
     last: str
 
 
+class _RequestedRuns:
+    """The runs that a sensor requested. Each is read once in a tick: the record of a run of a thousand tables is large,
+    and it is about each of them."""
+
+    def __init__(self, instance: dg.DagsterInstance, name: str) -> None:
+        self._instance, self.name = instance, name
+        self._records: dict[str, dg.RunRecord] = {}
+        self._any = bool(instance.get_run_ids(dg.RunsFilter(tags={SOURCE_TAG: name}), limit=1))
+
+    def of(self, item: str, digest: str) -> list[dg.RunRecord]:
+        """The last runs for the same changes of a table or model, the newest first."""
+        if not self._any:
+            return []
+        same = dg.RunsFilter(tags={f"{PROBE_TAG}.{item}": digest, SOURCE_TAG: self.name})
+        ids = self._instance.get_run_ids(same, limit=ATTEMPTS_COUNTED)
+        unread = [run_id for run_id in ids if run_id not in self._records]
+        if unread:
+            records = self._instance.get_run_records(dg.RunsFilter(run_ids=unread))
+            self._records |= {record.dagster_run.run_id: record for record in records}
+        return [self._records[run_id] for run_id in ids if run_id in self._records]
+
+
 def _ready_or_not(
-    instance: dg.DagsterInstance, name: str, item: str, one: Request, busy: Container[dg.AssetKey], every: timedelta
+    runs: _RequestedRuns, item: str, one: Request, busy: Container[dg.AssetKey], every: timedelta
 ) -> _Ready | str:
     """A request that may be made now, or why it may not."""
     if any(asset in busy for asset in one.assets):
         return f"{item}: a run is under way."
-    digest = hashlib.sha256(json.dumps([name, one.changes], sort_keys=True, default=str).encode()).hexdigest()[:16]
-    records = instance.get_run_records(
-        dg.RunsFilter(tags={f"{PROBE_TAG}.{item}": digest, SOURCE_TAG: name}), limit=ATTEMPTS_COUNTED
-    )
+    digest = hashlib.sha256(json.dumps([runs.name, one.changes], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    records = runs.of(item, digest)
     wait = remaining_wait([record.update_timestamp for record in records], every, datetime.now(UTC))
     if wait > timedelta(0):
         return (

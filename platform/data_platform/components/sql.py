@@ -8,6 +8,7 @@ from pydantic import Field
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import VARIABLE, resolve
 from data_platform.ingestion.source import Source
+from data_platform.ingestion.sql.dialects import Timeouts
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.settings import Settings
 from data_platform.options import Duration
@@ -22,7 +23,16 @@ class SqlSourceOptions(SourceOptions):
     """A relational database."""
 
     url: str = Field(description="`postgresql://`, `mysql://`, `sqlite://` or a file; `{{ env.NAME }}` for secrets.")
-    statement_timeout: Duration | None = Field(default=None, description="Longest that one statement may run.")
+    connect_timeout: Duration = Field(
+        default=Timeouts.connect, description="How long a server may take to answer a new connection."
+    )
+    idle_timeout: Duration = Field(
+        default=Timeouts.idle,
+        description="How long a server that was asked may say nothing; each byte that comes begins it anew.",
+    )
+    statement_timeout: Duration = Field(
+        default=Timeouts.statement, description="Longest that one statement may run, all of its rows included."
+    )
     tables: dict[str, SqlTable] = Field(min_length=1)
 
 
@@ -38,7 +48,9 @@ class SqlSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:  # noqa: ARG002 - of some kinds
         url = resolve(self.options.url, f"{where}: url")
-        return Relational(url, self.options.tables, self.options.statement_timeout)
+        options = self.options
+        timeouts = Timeouts(options.connect_timeout, options.idle_timeout, options.statement_timeout)
+        return Relational(url, options.tables, timeouts)
 
     @classmethod
     def recognises(cls, address: str) -> bool:

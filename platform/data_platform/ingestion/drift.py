@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.source import MAX_COLUMNS, too_many_columns
 from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"})
@@ -71,6 +72,7 @@ class Columns:
     added: set[str] = field(default_factory=set)
     ignored: set[str] = field(default_factory=set)
     replaced: bool = False
+    most: int = MAX_COLUMNS
 
     def __post_init__(self) -> None:
         self.settled = {column: kind for column, kind in self.before.items() if column not in LOAD_COLUMNS}
@@ -94,6 +96,9 @@ class Columns:
                     "Leave it out with `columns`, or rename it in the file or in a view of the source."
                 )
             spellings.setdefault(lower, []).append(column)
+        together = {*stored, *spellings}
+        if len(together) > self.most:
+            raise LoadRefusedError(str(too_many_columns(self.label, together, self.most)))
         names = {stored.get(lower, columns[0]): columns for lower, columns in spellings.items()}
         if list(names) == rows.column_names:
             return rows

@@ -133,7 +133,13 @@ class TableLanding:
     def begin(self, stored: dict[str, str]) -> None:
         """Begin what the next commit will land, in a raw table of these columns."""
         of_new_type: Literal["refuse", "text", "replace"] = "text" if self.retype else "refuse"
-        self.columns = Columns(self.label, self.table.drift, stored, "replace" if self.replaces else of_new_type)
+        self.columns = Columns(
+            self.label,
+            self.table.drift,
+            stored,
+            "replace" if self.replaces else of_new_type,
+            most=self.table.max_columns,
+        )
         self.ready, self.tail = self._part(), self._part()
         self._next_row = 0
 

@@ -7,10 +7,11 @@ moves, so the cost of a commit does not grow with what was read before. Names of
 file may be called anything; those that begin with a slash are kept for entries that mean the same in every source.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -45,6 +46,9 @@ REJECTS_SCHEMA = pa.schema(
 )
 """Records that could not be read: where they stand, what they say, and why they were refused. `place` is text of any
 kind (`orders.csv:12`, `partition 3, offset 991`); `_file` and `_line` are null where there is no file."""
+
+MAX_COLUMNS = 2_000
+"""Columns of a table, unless its `max_columns` says otherwise: each costs memory in every step, rows or none."""
 
 BATCH_ROWS = 250_000
 """Rows in a batch at most: what keeps a load's memory bounded whatever the size of the table."""
@@ -186,6 +190,21 @@ def probe_each(tables: Sequence[str], probe: Callable[[str], Probe]) -> dict[str
     return found
 
 
+def too_many_columns(where: str, names: Collection[str], most: int) -> PlatformError:
+    """What to raise for a table of more columns than its `max_columns`; `names` are what was found at `where`."""
+    found = f"{len(names):,} columns (such as {', '.join(shortened(name, 40) for name in islice(names, 3))})"
+    return PlatformError(
+        f"{where}: {found}, more than `max_columns` ({most:,}) of the table allows. Nothing of it was loaded. If keys "
+        "are values (an object by id), have them written as a list of objects; if the table is that wide, raise "
+        "`max_columns` in its defs.yaml, and LAKEHOUSE_MEMORY with it."
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """Text for a message, of so many characters at most."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def the_only(tables: Sequence[str]) -> str:
     """The table of a reading that covers one. Raises ValueError for several: this source has a position for each."""
     (table,) = tables
@@ -236,6 +255,12 @@ class TableOptions(Options):
     shrink_limit: Share = Field(
         default=0.5,
         description="A full refresh is refused when it holds less than this share of the rows it replaces.",
+    )
+    max_columns: int = Field(
+        default=MAX_COLUMNS,
+        ge=1,
+        description="Columns that the raw table may have. More mean, as a rule, that keys of JSON are values, or that "
+        "the delimiter is another.",
     )
     keep_replaced: Duration | None = Field(
         default=None,

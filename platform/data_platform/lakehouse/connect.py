@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.catalog import catalog_address, within_limits, without_password
 from data_platform.lakehouse.failures import explain, explained
 from data_platform.lakehouse.identity import give_identity, identity_in_catalog, require_no_data
 from data_platform.lakehouse.lock import writer_lock
@@ -167,12 +168,8 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
         raise PlatformError(
             f"There is no lakehouse at {settings.catalog} yet. Load something first: `dp run`, or `make demo`."
         )
-    with explained(settings):
-        connection = database(settings)
-        try:
-            yield Lakehouse(settings, connection, _attach(connection, settings, read_only=read_only))
-        finally:
-            connection.close()
+    with within_limits(settings), explained(settings), closing(database(settings)) as connection:
+        yield Lakehouse(settings, connection, _attach(connection, settings, read_only=read_only))
 
 
 @contextmanager
@@ -189,12 +186,10 @@ def shared_lakehouse(settings: Settings) -> Iterator[Lakehouse]:
         shared = _shared[settings]
         shared.users += 1
     try:
-        lake = shared.lake.duplicate()
-        try:
-            with explained(settings):
+        with within_limits(settings), explained(settings):
+            lake = shared.lake.duplicate()
+            with closing(lake.connection):
                 yield lake
-        finally:
-            lake.connection.close()
     finally:
         with _SHARING:
             shared.users -= 1
@@ -216,7 +211,7 @@ _shared: dict[Settings, _Shared] = {}
 
 def attach_url(settings: Settings) -> str:
     """What DuckLake attaches: the catalog's kind and address."""
-    return f"ducklake:{'sqlite' if settings.catalog_is_sqlite else 'postgres'}:{settings.catalog}"
+    return f"ducklake:{'sqlite' if settings.catalog_is_sqlite else 'postgres'}:{catalog_address(settings)}"
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool) -> str:
@@ -287,7 +282,7 @@ def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
     found = explain(error, settings)
     if found is not None:
         return found
-    text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0].rstrip(".")
+    text = without_password(str(error), settings).splitlines()[0].rstrip(".")
     return PlatformError(
         f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
         "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA: the server must answer, and a bucket must exist."

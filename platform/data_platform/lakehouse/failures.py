@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from data_platform.errors import PlatformError, TransientError
+from data_platform.lakehouse.catalog import without_password
 from data_platform.lakehouse.settings import Settings, redact_url
 
 FULL = ("no space left", "not enough space", "file too large", "disk quota", "disk is full")
@@ -154,7 +155,7 @@ def _said(settings: Settings, text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason was given"]
     telling = [line for line in lines if any(sign in line.lower() for sign in TELLING)]
     line = (telling or lines[-1:])[0]
-    return line.replace(settings.catalog, redact_url(settings.catalog)).rstrip(".") + "."
+    return without_password(line, settings).rstrip(".") + "."
 
 
 def _reason(said: str) -> str:

@@ -4,14 +4,16 @@ with six writers). The lock is the operating system's or the server's, so it end
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi
 from filelock import FileLock, Timeout
 
 from data_platform.errors import TransientError
+from data_platform.lakehouse.catalog import PORT, catalog_address
 from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.watchdog import CONNECT_SECONDS, Watchdog, server_of
 
 LOCK_SECONDS = 900
 """How long to wait for other writers, each of which commits in milliseconds."""
@@ -37,23 +39,38 @@ def writer_lock(settings: Settings, seconds: float = LOCK_SECONDS) -> Iterator[N
         finally:
             lock.release()
         return
-    try:
-        connection = adbc_driver_postgresql.dbapi.connect(settings.catalog, autocommit=True)
-    except adbc_driver_postgresql.dbapi.Error as error:
-        raise TransientError(
-            f"The catalog at {redact_url(settings.catalog)} does not answer ({type(error).__name__}). "
-            "Check LAKEHOUSE_CATALOG, and that the server runs."
-        ) from None
-    # Closing the connection releases the lock.
-    with connection:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
-            try:
-                cursor.execute(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
-                cursor.fetchall()
-            except adbc_driver_postgresql.dbapi.Error:
-                raise _hanging(settings, seconds) from None
-        yield
+    # A server that answers nothing at all is found out soon after it should have said that the lock is not to be had.
+    watchdog = Watchdog(server_of(settings.catalog, PORT), seconds + CONNECT_SECONDS)
+    with closing(watchdog):
+        try:
+            with watchdog.connecting(CONNECT_SECONDS):
+                connection = adbc_driver_postgresql.dbapi.connect(catalog_address(settings), autocommit=True)
+        except adbc_driver_postgresql.dbapi.Error as error:
+            raise TransientError(
+                f"The catalog at {redact_url(settings.catalog)} does not answer ({type(error).__name__}). Check "
+                "LAKEHOUSE_CATALOG, and that the server runs; `connect_timeout` in its URL says how many seconds it is "
+                f"waited for, by default {CONNECT_SECONDS}."
+            ) from None
+        # Closing the connection releases the lock.
+        with connection:
+            with watchdog.waiting(), connection.cursor() as cursor:
+                try:
+                    cursor.execute("SET statement_timeout = 0")
+                    cursor.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
+                    cursor.execute(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
+                    cursor.fetchall()
+                except adbc_driver_postgresql.dbapi.Error as error:
+                    raise _no_lock(settings, seconds, error) from None
+            yield
+
+
+def _no_lock(settings: Settings, seconds: float, error: adbc_driver_postgresql.dbapi.Error) -> TransientError:
+    if "lock timeout" in str(error):
+        return _hanging(settings, seconds)
+    return TransientError(
+        f"The catalog at {redact_url(settings.catalog)} was asked for the right to commit and broke off, or said "
+        f"nothing for {seconds + CONNECT_SECONDS:g} s. Check its server and the network between, and start again."
+    )
 
 
 def _hanging(settings: Settings, seconds: float) -> TransientError:

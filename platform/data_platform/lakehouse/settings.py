@@ -29,6 +29,8 @@ MEMORY_LIMIT = "600MB"
 
 KEEP_REPLACED = timedelta(days=30)
 
+CATALOG_TIMEOUT = timedelta(minutes=5)
+
 EXECUTORS = ("in_process", "multiprocess")
 
 
@@ -55,6 +57,7 @@ class ObjectStore:
 @dataclass(frozen=True)
 class Settings:
     """The settings of one platform. `catalog` and `data` are as given: a path or a URL. `memory` is DuckDB's limit.
+    `catalog_timeout` is how long a statement on a PostgreSQL catalog may take, and its server say nothing.
     `keep_replaced` is how long raw keeps a full refresh that was replaced, where a table does not say otherwise.
     `strict` makes a broken `defs.yaml` fail the code location. `ui_hosts` are names by which the UI is reached besides
     this machine's own, and `ui_token` what it asks for. Secrets do not show when it is printed."""
@@ -63,6 +66,7 @@ class Settings:
     catalog: str
     data: str
     memory: str = MEMORY_LIMIT
+    catalog_timeout: timedelta = CATALOG_TIMEOUT
     keep_replaced: timedelta = KEEP_REPLACED
     object_store: ObjectStore = ObjectStore()
     mask_secret: str | None = field(default=None, repr=False)
@@ -121,6 +125,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         catalog.removeprefix("sqlite://"),
         environment.get("LAKEHOUSE_DATA") or str(home / "lakehouse" / "data"),
         memory=environment.get("LAKEHOUSE_MEMORY") or MEMORY_LIMIT,
+        catalog_timeout=_duration(environment, "LAKEHOUSE_CATALOG_TIMEOUT", CATALOG_TIMEOUT),
         keep_replaced=_duration(environment, "LAKEHOUSE_KEEP_REPLACED", KEEP_REPLACED),
         object_store=ObjectStore(
             key_id=environment.get("AWS_ACCESS_KEY_ID", ""),

@@ -20,7 +20,8 @@ from filelock import FileLock
 
 from data_platform.contracts.contract import Contract
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.catalog import without_password
+from data_platform.lakehouse.settings import Settings
 from data_platform.modelling.landing import refused
 from data_platform.modelling.lineage import require_no_cycle
 
@@ -202,14 +203,14 @@ def invoke(
         # dbt-duckdb would keep its database, and the lakehouse as this command saw it, for the next one.
         DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
     if done.exception is not None:
-        why = str(done.exception).replace(settings.catalog, redact_url(settings.catalog))
+        why = without_password(str(done.exception), settings)
         raise PlatformError(f"dbt could not {arguments[0]} {project.folder}: {why}") from None
     results = getattr(done.result, "results", [])
     return [
         NodeResult(
             result.node.unique_id,
             str(getattr(result.status, "value", result.status)),
-            (result.message or "").replace(settings.catalog, redact_url(settings.catalog)),
+            without_password(result.message or "", settings),
             result.failures or 0,
             result.execution_time,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.catalog import without_password
 from data_platform.lakehouse.connect import (
     BUSY_MILLISECONDS,
     CATALOG,
@@ -109,7 +110,7 @@ def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:
     try:
         connection.execute(f"ATTACH {literal(attach_url(settings))} AS {CATALOG} ({', '.join(options)})")
     except duckdb.Error as error:
-        text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0]
+        text = without_password(str(error), settings).splitlines()[0]
         raise PlatformError(
             f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} for the models: {text} "
             "Check LAKEHOUSE_CATALOG, and that the server answers."

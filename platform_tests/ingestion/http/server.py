@@ -1,9 +1,11 @@
 """A real HTTP server on loopback whose every answer a test decides, misbehaviour included."""
 
+import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,12 +30,15 @@ class Asked:
 @dataclass(frozen=True)
 class Answer:
     """What to say: `body` is sent as it is if it is bytes, else as JSON; a header with several values as several
-    headers. `lost` bytes are announced but never sent."""
+    headers. `lost` bytes are announced but never sent. With `drip`, a byte is sent every so many seconds: those of the
+    body, or those of the headers too."""
 
     body: Any = None
     status: int = 200
     headers: Mapping[str, str | list[str]] = field(default_factory=dict)
     lost: int = 0
+    drip: float = 0
+    drips_headers: bool = False
 
 
 @dataclass
@@ -50,6 +55,19 @@ class Api:
         self.answer = lambda _: waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
 
+class _Dripping(io.BufferedIOBase):
+    """Writes byte by byte, with a pause before each."""
+
+    def __init__(self, file: io.BufferedIOBase, pause: float) -> None:
+        self._file, self._pause = file, pause
+
+    def write(self, data: Any) -> int:
+        for byte in bytes(data):
+            time.sleep(self._pause)
+            self._file.write(bytes([byte]))
+        return len(data)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two writes: with it, each answer would take 40 ms
@@ -63,13 +81,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.asked.append(asked)
         answer = self.api.answer(asked)
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        whole = self.wfile
+        if answer.drips_headers:
+            self.wfile = _Dripping(whole, answer.drip)
         self.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             for one in [value] if isinstance(value, str) else value:
                 self.send_header(name, one)
         self.send_header("Content-Length", str(len(body) + answer.lost))
         self.end_headers()
-        self.wfile.write(body)
+        if answer.drip:
+            self.wfile = _Dripping(whole, answer.drip)
+        with suppress(ConnectionError):
+            self.wfile.write(body)
+        self.wfile = whole
         self.close_connection = answer.lost > 0
 
     do_POST = do_GET  # noqa: N815  the name is http.server's

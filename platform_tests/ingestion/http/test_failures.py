@@ -4,8 +4,10 @@ import gzip
 import json
 import logging
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -167,6 +169,93 @@ def test_a_server_that_does_not_answer_is_given_up(api: Api) -> None:
         said = refused(api, max_retries=0, timeout=0.05)
     assert "timed out" in said
     assert "timeout (0.05 s)" in said
+
+
+def test_an_answer_of_one_byte_after_another_ends_at_the_limit_and_names_it(api: Api) -> None:
+    api.script(Answer([{"id": 1}] * 1000, drip=0.02))
+    started = time.monotonic()
+    said = refused(api, max_retries=1, timeout=5, answer_timeout=timedelta(seconds=0.3))
+    assert time.monotonic() - started < 3
+    assert "failed 2 times" in said
+    assert "not at its end after 0.3 s" in said
+    assert "answer_timeout (0:00:00.300000) of the source in its defs.yaml" in said
+
+
+def test_headers_of_one_byte_after_another_end_at_the_limit_too(api: Api) -> None:
+    api.script(Answer([{"id": 1}], headers={"X-Long": "x" * 1000}, drip=0.02, drips_headers=True))
+    started = time.monotonic()
+    said = refused(api, max_retries=0, timeout=5, answer_timeout=timedelta(seconds=0.3))
+    assert time.monotonic() - started < 3
+    assert "not at its end after 0.3 s (0 bytes of it had come)" in said
+
+
+def test_an_answer_that_ends_with_the_connection_is_not_whole_because_the_limit_ended_it(api: Api) -> None:
+    body = b'[{"id": 1}]' + b" " * 1000
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + body[:11])
+            with suppress(OSError):
+                for byte in body[11:]:
+                    time.sleep(0.01)
+                    connection.send(bytes([byte]))
+
+        threading.Thread(target=answer, daemon=True).start()
+        api.url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert "not at its end after 0.3 s" in refused(api, max_retries=0, answer_timeout=timedelta(seconds=0.3))
+
+
+def test_a_long_answer_that_ends_in_time_is_read(api: Api) -> None:
+    api.script(Answer([{"id": 1}], drip=0.02))
+    assert read(api, timeout=0.1, answer_timeout=timedelta(seconds=5)).to_pylist() == [{"id": "1"}]
+
+
+def test_headers_of_a_megabyte_are_refused_at_once(api: Api) -> None:
+    api.script(Answer([{"id": 1}], headers={"X-Long": "x" * 2**20}))
+    assert "headers larger than HTTP clients take (got more than 65536 bytes" in refused(api)
+    assert len(api.asked) == 1
+
+
+ENDLESS: list[tuple[dict[str, Any], Callable[[int], Any]]] = [
+    ({"type": "page_number"}, lambda n: [{"id": n}]),
+    ({"type": "offset", "limit": 1}, lambda n: [{"id": n}]),
+    ({"type": "cursor"}, lambda n: {"rows": [{"id": n}], "next": n}),
+    ({"type": "cursor"}, lambda n: {"rows": [], "next": n}),
+    ({"type": "next_url"}, lambda n: {"rows": [{"id": 1}], "asked": n, "next": f"things?page={n}"}),
+]
+"""Pages that never end: full ones, empty ones, and the same rows again and again."""
+
+
+@pytest.mark.parametrize(("pagination", "page"), ENDLESS)
+def test_pages_without_end_stop_at_the_limit_of_pages(
+    api: Api, pagination: dict[str, Any], page: Callable[[int], Any]
+) -> None:
+    api.answer = lambda _: Answer(page(len(api.asked)))
+    table = {"pagination": pagination} | ({"rows": "rows"} if isinstance(page(1), dict) else {})
+    said = refused(api, table, max_pages=20)
+    assert len(api.asked) == 21
+    assert "is page 21 after 0 s, more than `max_pages` (20) allows for one load" in said
+    assert "raise the limit of the source in its defs.yaml" in said
+
+
+def test_pages_without_end_stop_at_the_limit_of_time(api: Api) -> None:
+    api.answer = lambda _: Answer([{"id": len(api.asked)}])
+    said = refused(api, {"pagination": {"type": "page_number"}}, load_timeout=timedelta(seconds=0.3))
+    assert "more than `load_timeout` (0:00:00.300000) allows for one load" in said
+
+
+def test_pages_in_the_order_of_the_cursor_that_came_before_a_limit_land(api: Api) -> None:
+    api.answer = lambda _: Answer([{"id": n, "at": n} for n in (2 * len(api.asked), 2 * len(api.asked) + 1)])
+    cursor = {"column": "at", "param": "since", "type": "number", "ordered": True}
+    things = source(api.url, {"pagination": {"type": "page_number"}, "cursor": cursor}, max_pages=3)
+
+    with things.reading(["things"], {}) as pages:
+        taken = iter(pages)
+        assert next(taken).position == {"cursor": "7"}
+        with pytest.raises(PlatformError, match="max_pages"):
+            next(taken)
 
 
 def test_a_page_too_large_for_memory_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

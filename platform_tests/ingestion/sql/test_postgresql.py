@@ -16,6 +16,7 @@ from platform_tests.servers import Postgres, free_port, kill_postgres, start_pos
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Batch
 from data_platform.ingestion.sql import source as relational
+from data_platform.ingestion.sql.dialects import Timeouts
 from data_platform.ingestion.sql.source import Relational, SqlTable
 
 
@@ -148,7 +149,7 @@ def test_a_server_that_dies_midway_leaves_what_was_read_and_says_so(monkeypatch:
 
 def test_a_statement_that_takes_too_long_is_given_up_by_the_server(postgres_url: str) -> None:
     run(postgres_url, "create view t as select pg_sleep(20)::text as id")
-    slow = Relational(postgres_url, {"t": table()}, statement_timeout=dt.timedelta(milliseconds=100))
+    slow = Relational(postgres_url, {"t": table()}, timeouts=Timeouts(statement=dt.timedelta(milliseconds=100)))
     with pytest.raises(PlatformError, match=r"statement timeout.*Raise `statement_timeout`"):
         read_all(slow, "t")
 

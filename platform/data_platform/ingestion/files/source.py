@@ -13,10 +13,10 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import pyarrow as pa
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
@@ -33,6 +33,7 @@ from data_platform.ingestion.source import (
     TableOptions,
     probe_each,
     the_only,
+    too_many_columns,
 )
 from data_platform.options import Duration
 
@@ -79,6 +80,11 @@ class FileTable(TableOptions):
         description="Seconds that a file must have been left alone before it is read; 0 where files appear whole "
         "(written elsewhere and renamed), more where they are written or copied in place. A file of additions whose "
         "last line has no end is taken to be still written: it waits until it was left alone for at least 10 s.",
+    )
+    max_unpacked: ByteSize = Field(
+        default=ByteSize(10 * 10**9),
+        gt=0,
+        description="What a packed file may hold at most, unpacked: 10GB. It is unpacked whole into the spool folder.",
     )
     forget_after: Duration | None = Field(
         default=None,
@@ -248,9 +254,9 @@ class FolderReading:
                 raise PlatformError(_CHANGED)
             yield Batch(self._name, _NO_ROWS, "rows", position, notes=[note] if note else [])
             return
-        with storage.unpacked(self._root, delivery, self._spool, held) as stream:
+        with storage.unpacked(self._root, delivery, self._spool, self._options.max_unpacked, held) as stream:
             waiting: tuple[pa.Table, pa.Table] | None = None
-            for rows, rejects in _batches(read(self._options.format, stream), delivery.path):
+            for rows, rejects in self._parsed(stream, delivery.path):
                 if waiting:
                     yield Batch(self._name, waiting[0], self._kind, None, waiting[1])
                 waiting = rows, rejects
@@ -258,6 +264,10 @@ class FolderReading:
                 raise PlatformError(_CHANGED)
             if waiting:
                 yield Batch(self._name, waiting[0], self._kind, position, waiting[1])
+
+    def _parsed(self, stream: BinaryIO, path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
+        most = self._options.max_columns
+        return _batches(read(self._options.format, stream, most), path, most)
 
     def _known_content(self, path: str, content: str) -> str | None:
         """Why a file is not read, though it is new or was touched; empty if that needs no word. None if it is read."""
@@ -385,13 +395,18 @@ class _Gathered:
 Rejected = tuple[str, int, str, str, str]
 
 
-def _batches(parsed: Iterator[Parsed], path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _batches(parsed: Iterator[Parsed], path: str, max_columns: int) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Gather blocks into rows and rejects of at most BATCH_ROWS rows (of rejects, a block more) and about BATCH_BYTES;
-    one at least, with the columns."""
+    one at least, with the columns. Raises PlatformError if there are more columns than `max_columns`."""
+    columns: set[str] = set()
     tables: list[pa.Table] = []
     rejects: list[Rejected] = []
     rows, size = 0, 0
     for block in parsed:
+        columns.update(name for name in block.rows.column_names if name != "_line")
+        if len(columns) > max_columns:
+            last = block.rows["_line"][-1].as_py() if block.rows.num_rows else 1
+            raise too_many_columns(f"all records up to line {last} together", columns, max_columns)
         tables.append(block.rows)
         rejects.extend((path, one.line, f"{path}:{one.line}", one.record, one.reason) for one in block.rejects)
         rows += block.rows.num_rows

@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import tempfile
 import time
 import zlib
@@ -169,12 +168,14 @@ def changed(root: Path, delivery: Delivery) -> bool:
 
 
 @contextmanager
-def unpacked(root: Path, delivery: Delivery, spool: Path | None, content: bytes | None = None) -> Iterator[BinaryIO]:
+def unpacked(
+    root: Path, delivery: Delivery, spool: Path | None, most: int, content: bytes | None = None
+) -> Iterator[BinaryIO]:
     """A seekable stream of the file's content, from memory where it is held. Gzip, known by its first bytes, is
     unpacked whole first (beyond 32 MiB into a temporary file in `spool`), so that a truncated one is found out before
     any of its rows is delivered.
 
-    Raises PlatformError when it is damaged, or is named `.gz` and is none.
+    Raises PlatformError when it is damaged, is named `.gz` and is none, or holds more than `most` bytes.
     """
     with (root / delivery.path).open("rb") if content is None else io.BytesIO(content) as file:
         start = file.read(len(_GZIP))
@@ -189,7 +190,14 @@ def unpacked(root: Path, delivery: Delivery, spool: Path | None, content: bytes 
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY, dir=str(spool) if spool else None) as plain:
             try:
                 with gzip.open(file) as stream:
-                    shutil.copyfileobj(stream, plain, 1 << 20)
+                    while block := stream.read(1 << 20):
+                        if plain.tell() + len(block) > most:
+                            raise PlatformError(
+                                f"{delivery.size:,} bytes of gzip expand to more than {most:,}, the limit "
+                                "`max_unpacked` of the table. If the file is meant to be that large, raise it in "
+                                "defs.yaml; the spool folder must have room for it."
+                            )
+                        plain.write(block)
             except EOFError as error:
                 raise PlatformError(f"gzip is cut off after {file.tell():,} bytes. Have it sent again.") from error
             except (gzip.BadGzipFile, zlib.error) as error:

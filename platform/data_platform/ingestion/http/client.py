@@ -11,14 +11,18 @@ Importing dlt takes 0.5 s and 60 MB, so this module is imported when something i
 neither telemetry nor configuration files: both belong to its pipelines, and the settings are handed over ready.
 """
 
+import http.client
 import io
 import logging
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -74,6 +78,65 @@ class _TransientError(Exception):
         self.retry_after = retry_after
 
 
+class _Deadline:
+    """Ends an answer that takes longer than it may, however often a byte of it comes: the limit that requests and
+    urllib3 have begins anew with each byte. `passed` tells whether it was met."""
+
+    def __init__(self, limit: timedelta) -> None:
+        self.passed = False
+        self.socket: socket.socket | None = None
+        self._timer = threading.Timer(limit.total_seconds(), self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> "_Deadline":
+        self._timer.start()
+        self._token = _deadline.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        _deadline.reset(self._token)
+
+    def _end(self) -> None:
+        self.passed = True
+        if self.socket is not None:
+            with suppress(OSError):
+                # Not the shutdown of TLS: that would change what the other thread reads from.
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
+
+_deadline: ContextVar[_Deadline | None] = ContextVar("_deadline", default=None)
+
+
+def _await_answer(connection: http.client.HTTPConnection) -> None:
+    """Let the deadline under way know on which socket the answer comes."""
+    if (deadline := _deadline.get()) is not None:
+        deadline.socket = connection.sock
+
+
+class _HttpConnection(urllib3.connection.HTTPConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # urllib3's own narrows it as well
+        _await_answer(self)
+        return super().getresponse()
+
+
+class _HttpsConnection(urllib3.connection.HTTPSConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # urllib3's own narrows it as well
+        _await_answer(self)
+        return super().getresponse()
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls: ClassVar[type[Any]] = _HttpConnection  # type: ignore[misc]
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls: ClassVar[type[Any]] = _HttpsConnection  # type: ignore[misc]
+
+
+_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+
+
 class _Adapter(HTTPAdapter):
     """Sends a request until it is answered, bounded in tries and time, and only to hosts that were named."""
 
@@ -82,6 +145,15 @@ class _Adapter(HTTPAdapter):
         self._http, self._pace, self._bodies = http, pace, bodies
         token_url = [http.auth.token_url] if isinstance(http.auth, options.OAuth2Auth) else []
         self._origins = {_origin(url) for url in [http.url, *token_url]}
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*arguments, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def send(self, request: requests.PreparedRequest, *_: Any, **settings: Any) -> requests.Response:
         where = f"{request.method} {redact(request.url or '')}"
@@ -106,25 +178,30 @@ class _Adapter(HTTPAdapter):
             raise PlatformError(
                 f"{where} failed {tries} times in {time.monotonic() - started:.0f} s: "
                 f"{scrub(str(error), http)}{wanted}. "
-                f"Try later, or raise max_retries ({http.max_retries}), patience ({http.patience}) or timeout "
-                f"({http.timeout:g} s); after a 429, lower requests_per_second."
+                f"Try later, or raise max_retries ({http.max_retries}), patience ({http.patience}), timeout "
+                f"({http.timeout:g} s) or answer_timeout ({http.answer_timeout}) of the source in its defs.yaml; after "
+                "a 429, lower requests_per_second."
             ) from None  # the cause carries the URL with its parameters
 
     def _once(self, request: requests.PreparedRequest, settings: dict[str, Any]) -> requests.Response:
         self._pace.wait()
+        limit = self._http.answer_timeout
+        body = bytearray()
+        deadline = _Deadline(limit)
         try:
-            response = super().send(request, **settings)
-            body = bytearray()
-            wanted = self._bodies or response.status_code >= 300
-            while wanted and len(body) <= MAX_PAGE_BYTES and (part := response.raw.read(2**20, decode_content=True)):
-                body += part
-        except requests.exceptions.SSLError as error:
-            raise PlatformError(
-                f"The certificate of {redact(request.url or '')} was not accepted: {_reason(error)}. "
-                "For an authority of your own, name its file in REQUESTS_CA_BUNDLE."
-            ) from None
-        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-            raise _TransientError(_reason(error)) from None
+            with deadline:
+                response = super().send(request, **settings)
+                wanted = self._bodies or response.status_code >= 300
+                while (
+                    wanted and len(body) <= MAX_PAGE_BYTES and (part := response.raw.read(2**20, decode_content=True))
+                ):
+                    body += part
+            if deadline.passed:  # what ends with the connection would seem whole
+                raise _TransientError(_unended(limit, body))
+        except (OSError, requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            if deadline.passed:
+                raise _TransientError(_unended(limit, body)) from None
+            raise self._failure(error, request) from None
         if not wanted:
             response.close()
         if len(body) > MAX_PAGE_BYTES:
@@ -137,6 +214,29 @@ class _Adapter(HTTPAdapter):
         if response.status_code == 429 or response.status_code >= 500:
             raise _TransientError(says(response), _retry_after(response))
         return response
+
+    @staticmethod
+    def _failure(error: Exception, request: requests.PreparedRequest) -> Exception:
+        """What an exchange failed of: for good, or such that it may be sent again; anything else as it is."""
+        where = redact(request.url or "")
+        if isinstance(error, requests.exceptions.SSLError):
+            return PlatformError(
+                f"The certificate of {where} was not accepted: {_reason(error)}. "
+                "For an authority of your own, name its file in REQUESTS_CA_BUNDLE."
+            )
+        if isinstance(error, requests.ConnectionError | requests.Timeout | urllib3.exceptions.HTTPError):
+            reason = _reason(error)
+            if reason.startswith(("LineTooLong", "HTTPException: got more than")):
+                return PlatformError(
+                    f"{where} answers with headers larger than HTTP clients take ({reason.partition(': ')[2]}). Have "
+                    "the API mended, or look for a parameter that makes it say less."
+                )
+            return _TransientError(reason)
+        return error
+
+
+def _unended(limit: timedelta, body: bytearray) -> str:
+    return f"the answer was not at its end after {limit.total_seconds():g} s ({len(body):,} bytes of it had come)"
 
 
 def _wait(state: RetryCallState) -> float:

@@ -287,7 +287,18 @@ class HttpOptions(_Secretive):
     url: str = Field(description="Where the API begins, such as https://api.example.com/v1.")
     auth: Auth = NoAuth()
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further headers of every request.")
-    timeout: float = Field(default=30, gt=0, description="Seconds to wait for a connection, and for each answer.")
+    timeout: float = Field(
+        default=30, gt=0, description="Seconds to wait for a connection, and for the next byte of an answer."
+    )
+    answer_timeout: Duration = Field(
+        default=timedelta(minutes=5), description="How long one answer may take from its first byte to its last."
+    )
+    load_timeout: Duration = Field(
+        default=timedelta(hours=6), description="How long all pages of one load of a table may take."
+    )
+    max_pages: int = Field(
+        default=100_000, ge=1, description="Pages of one load of a table: an API may give pages for ever."
+    )
     max_retries: int = Field(default=5, ge=0, description="How often a request is sent again after 429, 5xx or a loss.")
     patience: Duration = Field(
         default=timedelta(minutes=5), description="No retry begins later than this after the first try."

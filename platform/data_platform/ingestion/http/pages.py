@@ -7,6 +7,7 @@ before, an API that gives fewer rows at a time than it was asked for. Sending is
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import reduce
@@ -135,6 +136,19 @@ class _Offsets(dlt_pages.OffsetPaginator):
         self._has_next_page = bool(data) and (total is None or self.current_value < total)
 
 
+def _require_an_end(where: str, http: options.HttpOptions, count: int, seconds: float) -> None:
+    """Raise PlatformError if a load has read more pages, or for a longer time, than it may."""
+    if count <= http.max_pages and seconds <= http.load_timeout.total_seconds():
+        return
+    met = f"`max_pages` ({http.max_pages:,})" if count > http.max_pages else f"`load_timeout` ({http.load_timeout})"
+    raise PlatformError(
+        f"{where} is page {count:,} after {seconds:,.0f} s, more than {met} allows for one load. If the API gives "
+        "pages for ever, look at `pagination`; if the table is that large, ask for larger pages, give it a `cursor` "
+        "that is `ordered`, so that each load goes on from the one before, or raise the limit of the source in its "
+        "defs.yaml."
+    )
+
+
 MAX_EMPTY_PAGES = 1_000
 """Empty pages one after another that are followed: an API that goes on so gives next pages for ever."""
 
@@ -165,11 +179,15 @@ def pages(
         hooks=hooks,
     )
     seen: set[bytes] = set()
+    began = time.monotonic()
+    count = 0
     first = previous = b""
     empty = 0
     while (answer := _next(answers, http)) is not None:
         page: _Page = answer.response
         where = redact(page.url)
+        count += 1
+        _require_an_end(where, http, count, time.monotonic() - began)
         content = hashlib.sha256(page.content).digest()
         if page.rows and content == previous:
             raise PlatformError(

@@ -14,9 +14,10 @@ import orjson
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.source import MAX_COLUMNS, too_many_columns
 
-MAX_COLUMNS = 2_000
-"""More different fields than this in one page mean that `rows` points at a map, not at rows."""
+DEEPEST = 254
+"""Levels of nesting that a value of a row may have: the most that orjson writes."""
 
 
 class NumberLiteral(str):
@@ -97,16 +98,15 @@ def rows_of(body: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
     return rows
 
 
-def to_arrow(rows: list[dict[str, Any]]) -> pa.Table:
-    """One text column for each field found in any of the rows; null where a row has none. Raises PlatformError."""
+def to_arrow(rows: list[dict[str, Any]], max_columns: int = MAX_COLUMNS) -> pa.Table:
+    """One text column for each field found in any of the rows; null where a row has none. Raises PlatformError: more
+    fields than `max_columns`, which a map has rather than rows, or a value that is nested too deeply."""
     names: dict[str, Any] = {}
     for row in rows:
         names.update(row)
-    if len(names) > MAX_COLUMNS:
-        raise PlatformError(
-            f"A page of {len(rows)} rows has {len(names)} different fields, such as {', '.join(list(names)[:5])}. "
-            "That is a map rather than rows: let `rows` point at a list of objects with the same fields."
-        )
+    if len(names) > max_columns:
+        error = too_many_columns(f"A page of {len(rows)} rows", names, max_columns)
+        raise PlatformError(f"{error} Or does `rows` point at a map? It should at a list of objects.")
     return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
 
 
@@ -130,7 +130,10 @@ def _compact(value: Any, option: int = 0) -> bytes:
     try:
         return orjson.dumps(value, default=_verbatim, option=option | orjson.OPT_PASSTHROUGH_SUBCLASS)
     except orjson.JSONEncodeError as error:  # what came from a parser can only be too deep for a writer
-        raise PlatformError(f"A row cannot be written back as JSON: {error}.") from error
+        raise PlatformError(
+            f"A value of a row is nested deeper than the {DEEPEST} levels that are read ({error}). Leave it out by a "
+            "parameter of the API, or let `rows` point further inside."
+        ) from error
 
 
 def _verbatim(value: Any) -> orjson.Fragment:

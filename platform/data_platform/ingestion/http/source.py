@@ -29,6 +29,7 @@ from data_platform.ingestion.source import (
     differences,
     probe_each,
     the_only,
+    too_many_columns,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class HttpSource:
             update={
                 "max_retries": min(PROBE_RETRIES, self.options.max_retries),
                 "patience": min(PROBE_PATIENCE, self.options.patience),
+                "answer_timeout": min(PROBE_PATIENCE, self.options.answer_timeout),
             }
         )
         if table.probe is None:
@@ -136,11 +138,11 @@ class PagesReading:
 
         place = self._table.probe
         hint = None if place is None else probe(self._client, self._options, place)
-        held = _Held()
+        held = _Held(self._table.max_columns)
         content = 0
         for rows in pages(self._client, self._options, self._table, None):
             content += digest(rows)
-            held.add(to_arrow(rows))
+            held.add(to_arrow(rows, self._table.max_columns))
             if held.is_full():
                 yield Batch(self._name, held.take(), "whole", None)
         position = {DIGEST: f"{content % 2**256:064x}"} | ({} if hint is None else {HINT: hint})
@@ -149,12 +151,12 @@ class PagesReading:
     def _new(self, cursor: HttpCursor) -> Iterator[Batch]:
         from data_platform.ingestion.http.pages import pages
 
-        held = _Held()
+        held = _Held(self._table.max_columns)
         progress = http_cursor.Progress(cursor, self._after)
         reached: Position | None = None
         try:
             for rows in pages(self._client, self._options, self._table, http_cursor.asked_from(cursor, self._after)):
-                page = to_arrow(rows)
+                page = to_arrow(rows, self._table.max_columns)
                 column = page[cursor.column] if cursor.column in page.column_names else None
                 progress.see(None if column is None else column.to_pylist(), len(rows), page.column_names)
                 reached = progress.position() if cursor.ordered else None
@@ -172,12 +174,17 @@ class PagesReading:
 class _Held:
     """Pages that wait for the batch to be full."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_columns: int) -> None:
+        self._most, self._columns = max_columns, set[str]()
         self._pages: list[pa.Table] = []
         self._schema = pa.schema([])
         self.rows = self.bytes = 0
 
     def add(self, page: pa.Table) -> None:
+        """Add a page. Raises PlatformError if the pages have more columns together than there may be."""
+        self._columns.update(page.column_names)
+        if len(self._columns) > self._most:
+            raise too_many_columns("All pages so far together", self._columns, self._most)
         self._pages.append(page)
         self.rows += page.num_rows
         self.bytes += page.nbytes

@@ -32,13 +32,22 @@ from data_platform.ingestion.source import (
     the_only,
 )
 from data_platform.ingestion.sql.cursor import last_position, less, parse, shape_of
-from data_platform.ingestion.sql.dialects import Column, MysqlSession, PostgresqlSession, Session, SqliteSession
+from data_platform.ingestion.sql.dialects import (
+    Column,
+    MysqlSession,
+    PostgresqlSession,
+    Session,
+    SqliteSession,
+    Timeouts,
+)
 from data_platform.ingestion.sql.dialects.session import checked_names, known
 from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.options import Options, duration
 
 BATCH_BYTES = 64 * 2**20
 """Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""
+
+TIMEOUTS = Timeouts()
 
 CURSOR = "cursor"
 """The entry of the position of a table that is read by a cursor."""
@@ -82,12 +91,12 @@ class SqlTable(TableOptions):
 class Relational:
     """A database as a `Source`. `url` is `postgresql://`, `mysql://`, `sqlite://` or the path of a SQLite file.
 
-    `statement_timeout` is the longest that one statement may run on a server; by default the server's own.
+    `timeouts` say how long a server is waited for.
     Raises PlatformError, from any method, if the database cannot be reached or does not have what is asked for.
     """
 
-    def __init__(self, url: str, tables: Mapping[str, SqlTable], statement_timeout: timedelta | None = None) -> None:
-        self.url, self.options, self.statement_timeout = url, dict(tables), statement_timeout
+    def __init__(self, url: str, tables: Mapping[str, SqlTable], timeouts: Timeouts = TIMEOUTS) -> None:
+        self.url, self.options, self.timeouts = url, dict(tables), timeouts
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """With a cursor: the highest value (an index answers that); what it does not show is read every `refresh`.
@@ -157,9 +166,9 @@ class Relational:
         require_encoded(self.url, "The address of the database")
         scheme = self.url.split("://")[0] if "://" in self.url else "sqlite"
         if scheme in ("postgresql", "postgres"):
-            return PostgresqlSession(self.url, self.statement_timeout)
+            return PostgresqlSession(self.url, self.timeouts)
         if scheme == "mysql":
-            return MysqlSession(self.url, self.statement_timeout)
+            return MysqlSession(self.url, self.timeouts)
         if scheme == "sqlite":
             return SqliteSession(self.url)
         raise PlatformError(

@@ -12,6 +12,7 @@ from data_platform.ingestion.files.formats.csv import Csv
 from data_platform.ingestion.files.formats.fixed_width import FixedColumn, FixedWidth
 from data_platform.ingestion.files.formats.json_lines import JsonLines
 from data_platform.ingestion.files.formats.text import Parsed, Reject
+from data_platform.ingestion.source import MAX_COLUMNS
 
 __all__ = ["Csv", "FixedColumn", "FixedWidth", "Format", "JsonLines", "Parsed", "Reject", "read"]
 
@@ -19,8 +20,8 @@ Format = Annotated[Csv | FixedWidth | JsonLines, Field(discriminator="type")]
 """The options of a format; `type` says which."""
 
 
-def read(options: Format, stream: BinaryIO) -> Iterator[Parsed]:
-    """Parse a seekable stream from where it stands, in order, in bounded memory.
+def read(options: Format, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iterator[Parsed]:
+    """Parse a seekable stream from where it stands, in order, in bounded memory, of at most so many columns.
 
     Records that cannot be read are rejects. Raises PlatformError, without the file's name, for what damages the whole,
     and for a file that is of another format: it says of which, and the way out.
@@ -28,11 +29,11 @@ def read(options: Format, stream: BinaryIO) -> Iterator[Parsed]:
     _refuse_another_kind(options, stream)
     match options:
         case Csv():
-            return csv.read(options, stream)
+            return csv.read(options, stream, max_columns)
         case FixedWidth():
             return fixed_width.read(options, stream)
         case JsonLines():
-            return json_lines.read(options, stream)
+            return json_lines.read(options, stream, max_columns)
 
 
 def _refuse_another_kind(options: Format, stream: BinaryIO) -> None:

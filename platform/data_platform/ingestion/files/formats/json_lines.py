@@ -26,6 +26,7 @@ from data_platform.ingestion.files.formats.text import (
     in_order,
     utf8_blocks,
 )
+from data_platform.ingestion.source import MAX_COLUMNS, shortened, too_many_columns
 from data_platform.options import Options
 
 
@@ -36,22 +37,23 @@ class JsonLines(Options):
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
 
 
-def read(options: JsonLines, stream: BinaryIO) -> Iterator[Parsed]:
-    """Parse a stream block by block; each block has the columns that occur in it. A line that is not an object, or
-    has a field whose name no column can bear (none, with a NUL, one of the platform's own), is a reject."""
+def read(options: JsonLines, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iterator[Parsed]:
+    """Parse a stream block by block; each block has the columns that occur in it. A line that is not an object, has
+    more fields than `max_columns`, or one whose name no column can bear (none, with a NUL, one of the platform's own),
+    is a reject. Raises PlatformError when the objects of a block have more different fields together."""
 
     def parse(block: bytes, first: int) -> Parsed:
         left, rejects = good_lines(block, first, options.encoding)
         tables = []
         for _ in range(_SHAPES):
-            names = _names(left)
+            names = _names(left, max_columns)
             if not names:
                 break
             rows, left = _of_shape(left, names)
             if not rows.num_rows:
                 break
             tables.append(rows)
-        rows, bad = _one_by_one(left)
+        rows, bad = _one_by_one(left, max_columns)
         table = pa.concat_tables([*tables, rows], promote_options="default")
         if len(tables) > 1 or (tables and rows.num_rows):
             table = table.sort_by("_line")
@@ -62,6 +64,7 @@ def read(options: JsonLines, stream: BinaryIO) -> Iterator[Parsed]:
 
 _SHAPES = 4  # kinds of objects (fields and their order) in a block that are worth a pattern
 _WORTH = 100  # lines left that are worth another one
+_KEPT = 1000  # characters of an object that has too many fields
 _FORBIDDEN = frozenset({"", *OWN_COLUMNS})
 _SPACE = r"[ \t\r]*"
 _HEX = "[0-9a-fA-F]"
@@ -72,11 +75,11 @@ _SCALAR = _STRING + r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true
 _GROUPS = 15  # with one for the remainder what the regex engine captures in a single pass
 
 
-def _names(lines: pl.DataFrame) -> list[str]:
+def _names(lines: pl.DataFrame, max_columns: int) -> list[str]:
     """The fields of the first line, if there are lines enough for a pattern to be worth while."""
     if lines.height < _WORTH:
         return []
-    objects, _, _ = _decoded(lines.head(1))
+    objects, _, _ = _decoded(lines.head(1), max_columns)
     return list(objects[0]) if objects else []
 
 
@@ -109,17 +112,22 @@ def _patterns(names: list[str]) -> list[str]:
     return [_pattern(tuple(names[at : at + _GROUPS]), at == 0, at == starts[-1]) for at in starts]
 
 
-def _one_by_one(lines: pl.DataFrame) -> tuple[pa.Table, list[Reject]]:
+def _one_by_one(lines: pl.DataFrame, max_columns: int) -> tuple[pa.Table, list[Reject]]:
     """Rows and rejects of any lines, by a parser of JSON."""
-    objects, numbers, rejects = _decoded(lines)
-    names = [*objects[0], *sorted(set[str]().union(*objects) - objects[0].keys())] if objects else []
+    objects, numbers, rejects = _decoded(lines, max_columns)
+    found: set[str] = set()
+    for fields, number in zip(objects, numbers, strict=True):
+        found |= fields.keys()
+        if len(found) > max_columns:
+            raise too_many_columns(f"line {number}, with those of the objects before it", found, max_columns)
+    names = [*objects[0], *sorted(found - objects[0].keys())] if objects else []
     raw = {
         name: [bytes(value).decode() if (value := fields.get(name)) else None for fields in objects] for name in names
     }
     return _table(pl.DataFrame(raw, dict.fromkeys(names, pl.String)), pl.Series(numbers, dtype=pl.Int64)), rejects
 
 
-def _decoded(lines: pl.DataFrame) -> tuple[list[dict[str, msgspec.Raw]], list[int], list[Reject]]:
+def _decoded(lines: pl.DataFrame, max_columns: int) -> tuple[list[dict[str, msgspec.Raw]], list[int], list[Reject]]:
     decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
     objects: list[dict[str, msgspec.Raw]] = []
     numbers: list[int] = []
@@ -130,6 +138,10 @@ def _decoded(lines: pl.DataFrame) -> tuple[list[dict[str, msgspec.Raw]], list[in
         except (msgspec.DecodeError, RecursionError) as error:
             if not line.isspace():
                 rejects.append(Reject(number, line, _reason(error)))
+            continue
+        if len(fields) > max_columns:
+            reason = f"{len(fields):,} fields, more than `max_columns` ({max_columns:,}) of the table allows"
+            rejects.append(Reject(number, shortened(line, _KEPT), reason))
             continue
         forbidden = _FORBIDDEN.intersection(fields)
         if "\\u0000" in line:  # the only way to write one in a name

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, Session
+from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts
 from data_platform.lakehouse.connect import database
 from data_platform.lakehouse.settings import redact_url, settings_from_environment
 from data_platform.lakehouse.sql import literal, quote
@@ -26,13 +26,13 @@ INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "year": 16
 TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext")
 
 
-class MysqlSession(Session):
+class MysqlSession(ServerSession):
     """A connection to a MySQL or MariaDB server, `mysql://user:password@host:port/database`."""
 
     product = "MySQL"
 
-    def __init__(self, url: str, statement_timeout: timedelta | None = None) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, timeouts: Timeouts) -> None:
+        super().__init__(url, timeouts, 3306)
         parts = urlsplit(url)
         self.schema = unquote(parts.path.lstrip("/"))
         if not self.schema:
@@ -52,22 +52,26 @@ class MysqlSession(Session):
                 self._connection.execute("SET mysql_session_time_zone = '+00:00'")
                 self._connection.execute("SET mysql_tinyint1_as_boolean = false")
                 self._connection.execute("SET mysql_bit1_as_boolean = false")
-                self._connection.execute(
-                    f"SET mysql_query_timeout_enabled = {str(statement_timeout is not None).lower()}"
-                )
-                if statement_timeout is not None:
-                    limit = statement_timeout // timedelta(milliseconds=1)
-                    self._connection.execute(f"SET mysql_query_timeout_min_ms = {limit}")
-                    self._connection.execute(f"SET mysql_query_timeout_max_ms = {limit}")
+                limit = timeouts.statement // timedelta(milliseconds=1)
+                self._connection.execute("SET mysql_query_timeout_enabled = true")
+                self._connection.execute(f"SET mysql_query_timeout_min_ms = {limit}")
+                self._connection.execute(f"SET mysql_query_timeout_max_ms = {limit}")
                 secret = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
                 self._connection.execute(f"CREATE SECRET source (TYPE mysql, {secret})")
+            with self._reporting(), self.watchdog.connecting(timeouts.connect.total_seconds()):
                 self._connection.execute("ATTACH '' AS source (TYPE mysql, SECRET source, READ_ONLY)")
+            if (overdue := self.overdue()) is not None:  # the driver may go on without what it asked for
+                raise overdue
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        self._connection.close()
+        try:
+            with self.waited_for():
+                self._connection.close()
+        finally:
+            self.watchdog.close()
 
     def tables(self) -> list[str]:
         rows = self._rows(
@@ -103,11 +107,17 @@ class MysqlSession(Session):
         return [_column(row) for row in rows]
 
     def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        with self._reporting():
+        self.watchdog.begin()
+        with self._reporting(), self.waited_for():
             reader = self._connection.execute(query(statement, schema)).to_arrow_reader(DRIVER_ROWS)
-            for batch in reader:
+        while True:
+            with self._reporting(), self.waited_for():
+                batch = next(reader, None)
+                if batch is None:
+                    return
                 arrays = [array.cast(field.type) for array, field in zip(batch.columns, schema, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+                batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            yield batch
 
     def hint(self, relation: str) -> str | None:
         """When the table was last written to, to the second; null for views, and until the first write after the server
@@ -141,6 +151,8 @@ class MysqlSession(Session):
         try:
             yield
         except (duckdb.Error, OSError, pa.ArrowException) as error:
+            if (overdue := self.overdue()) is not None:
+                raise overdue from None
             reason = self.safe(error)
         else:
             return

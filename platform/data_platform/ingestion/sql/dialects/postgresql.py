@@ -6,11 +6,10 @@ opaque bytes: intervals (ISO 8601), JSON, UUIDs, enums, ranges, addresses, ...; 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
-from urllib.parse import quote as percent_encoded
+from urllib.parse import urlsplit
 
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi
@@ -18,12 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, Session, valid_text
+from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, valid_text
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
-
-CONNECT_TIMEOUT = "10"
-"""Seconds to wait for a server that does not answer."""
+from data_platform.lakehouse.watchdog import libpq_options
 
 SETTINGS = {
     "application_name": "data_platform",
@@ -99,7 +96,7 @@ LOST = ("server closed", "terminating connection", "no connection to the server"
 """How libpq says that the server is gone."""
 
 
-class PostgresqlSession(Session):
+class PostgresqlSession(ServerSession):
     """A transaction on a PostgreSQL server, `postgresql://user:password@host:port/database`."""
 
     product = "PostgreSQL"
@@ -114,19 +111,17 @@ class PostgresqlSession(Session):
         "text": 'text collate "C"',
     }
 
-    def __init__(self, url: str, statement_timeout: timedelta | None = None) -> None:
-        super().__init__(url)
-        parts = urlsplit(url)
-        options = {"connect_timeout": CONNECT_TIMEOUT, **dict(parse_qsl(parts.query))}
-        address = urlunsplit(parts._replace(query=urlencode(options, quote_via=percent_encoded)))
+    def __init__(self, url: str, timeouts: Timeouts) -> None:
+        super().__init__(url, timeouts, 5432)
+        connect = timeouts.connect.total_seconds()
         try:
-            self._connection = adbc_driver_postgresql.dbapi.connect(address)
+            with self.watchdog.connecting(connect):
+                self._connection = adbc_driver_postgresql.dbapi.connect(libpq_options(url, connect))
         except adbc_driver_manager.Error as error:
-            raise PlatformError(self._unreachable(str(error))) from None
+            self.watchdog.close()
+            raise self.overdue() or self._unreachable(str(error)) from None
         try:
-            settings = dict(SETTINGS)
-            if statement_timeout is not None:
-                settings["statement_timeout"] = str(statement_timeout // timedelta(milliseconds=1))
+            settings = {**SETTINGS, "statement_timeout": str(timeouts.statement // timedelta(milliseconds=1))}
             self._run("set transaction isolation level repeatable read read only")
             calls = (f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
             self.scalar(f"select concat({', '.join(calls)}) as value", pa.string())
@@ -136,8 +131,11 @@ class PostgresqlSession(Session):
 
     def close(self) -> None:
         # A statement in the middle of its rows is given up with the connection; there is nothing to commit.
-        with self._reporting():
-            self._connection.close()
+        try:
+            with self._reporting():
+                self._connection.close()
+        finally:
+            self.watchdog.close()
 
     def tables(self) -> list[str]:
         return [row["name"] for row in self._rows(TABLES, pa.schema([("name", pa.string())]))]
@@ -156,10 +154,25 @@ class PostgresqlSession(Session):
         return [_column(row) for row in self._rows(COLUMNS.format(relation=literal(relation)), schema)]
 
     def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        with self._reporting(), self._connection.cursor() as cursor:
-            cursor.execute(statement)
-            for batch in cursor.fetch_record_batch():
-                yield _conform(batch, schema)
+        self.watchdog.begin()
+        cursor = self._connection.cursor()
+        try:
+            with self._reporting():
+                cursor.execute(statement)
+                batches = cursor.fetch_record_batch()
+            while True:
+                with self._reporting():
+                    batch = next(batches, None)
+                    if batch is None:
+                        break
+                    batch = _conform(batch, schema)
+                yield batch
+        except BaseException:
+            with suppress(PlatformError), self._reporting():  # what went wrong first is what must be reported
+                cursor.close()
+            raise
+        with self._reporting():
+            cursor.close()
 
     def quote(self, *parts: str) -> str:
         return quote(*parts)
@@ -189,25 +202,33 @@ class PostgresqlSession(Session):
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
-        """Turn what the driver and the server report into PlatformError."""
+        """Wait for the server as long as `timeouts` say, and turn what it and the driver report into PlatformError."""
         try:
-            yield
+            with self.waited_for():
+                yield
         except adbc_driver_manager.Error as error:
             raise self._refused(str(error), error.sqlstate) from None
         except (OSError, pa.ArrowException) as error:
             raise self._refused(str(error), None) from None
 
-    def _unreachable(self, reason: str) -> str:
+    def _unreachable(self, reason: str) -> PlatformError:
         parts = urlsplit(self.url)
         where = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
         reason = self.safe(reason).removeprefix("IO: [libpq] Failed to connect: ")
+        if "timeout expired" in reason:
+            return TransientError(
+                f"PostgreSQL at {where} ({redact_url(self.url)}) did not answer within "
+                f"{max(2, round(self.timeouts.connect.total_seconds()))} s, the limit `connect_timeout`. Check that "
+                "the server runs, that host and port are right, and that no firewall is between; if it is only slow, "
+                "raise `connect_timeout` of the source in its defs.yaml."
+            )
         if "password" in reason or "authentication" in reason:
             advice = "Check the user and the password in the URL, and the server's pg_hba.conf."
         elif "does not exist" in reason:
             advice = "Check the name of the database and of the user in the URL."
         else:
             advice = "Check that the server runs, that host and port are right, and that no firewall is between."
-        return f"Cannot connect to PostgreSQL at {where} ({redact_url(self.url)}): {reason}. {advice}"
+        return PlatformError(f"Cannot connect to PostgreSQL at {where} ({redact_url(self.url)}): {reason}. {advice}")
 
     def _refused(self, reason: str, state: str | None) -> PlatformError:
         reason = self.safe(reason)

@@ -9,15 +9,18 @@ positions, are parsed by their type first, and leave `Session.literal` quoted.
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
+from data_platform.lakehouse.watchdog import Watchdog, server_of
 
 Kind = Literal["integer", "decimal", "float", "date", "timestamp", "timestamptz", "text"]
 """The kinds of value that a cursor may have."""
@@ -45,6 +48,16 @@ class Column:
     select: str
     order: str
     kind: Kind | None
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a server is waited for: until it has answered a new connection; while it says nothing at all, each byte
+    of a row counting; and for one statement, all of its rows included."""
+
+    connect: timedelta = timedelta(seconds=10)
+    idle: timedelta = timedelta(minutes=10)
+    statement: timedelta = timedelta(hours=6)
 
 
 class Session(ABC):
@@ -117,6 +130,58 @@ class Session(ABC):
         return PlatformError(
             f"There is no table {table} in {self.product} at {redact_url(self.url)}. " + known("table", table, there)
         )
+
+
+class ServerSession(Session):
+    """A session with a server on the network. Whatever waits for it stands in a `waited_for` block, so that none waits
+    longer than `timeouts` say."""
+
+    def __init__(self, url: str, timeouts: Timeouts, port: int) -> None:
+        super().__init__(url)
+        self.timeouts = timeouts
+        self.watchdog = Watchdog(
+            server_of(url, port), timeouts.idle.total_seconds(), total=timeouts.statement.total_seconds()
+        )
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """The server has the word within the block. Raises what `overdue` says if it does not take it."""
+        try:
+            with self.watchdog.waiting():
+                yield
+        except Exception:
+            if (error := self.overdue()) is not None:
+                raise error from None
+            raise
+
+    def overdue(self) -> PlatformError | None:
+        """The limit that the connection met, if it was given up."""
+        where, option = f"{self.product} at {redact_url(self.url)}", "of the source in its defs.yaml"
+        match self.watchdog.struck:
+            case "connect":
+                return TransientError(
+                    f"{where} took the connection and did not answer within {_seconds(self.timeouts.connect)}, the "
+                    "limit `connect_timeout`. Check that the server works and what stands between; if it is only slow, "
+                    f"raise `connect_timeout` {option}."
+                )
+            case "idle":
+                return TransientError(
+                    f"{where} said nothing for {_seconds(self.timeouts.idle)}, the limit `idle_timeout`: the "
+                    "connection was given up. What was committed stays; the next load goes on from it. Check the "
+                    "server and the network. If it only takes that long to find the first row, index the cursor "
+                    f"column, or raise `idle_timeout` {option}."
+                )
+            case "total":
+                return PlatformError(
+                    f"{where} was still answering after {_seconds(self.timeouts.statement)}, the limit "
+                    "`statement_timeout`: the connection was given up. Index the cursor column, read the table by a "
+                    f"cursor, or raise `statement_timeout` {option}."
+                )
+        return None
+
+
+def _seconds(limit: timedelta) -> str:
+    return f"{limit.total_seconds():,g} s"
 
 
 def known(what: str, wanted: str, there: Sequence[str]) -> str:

@@ -11,18 +11,19 @@ from data_platform.ingestion.files.formats.csv.fast import parse_fast
 from data_platform.ingestion.files.formats.csv.options import Csv
 from data_platform.ingestion.files.formats.csv.strict import parse_strictly, read_header
 from data_platform.ingestion.files.formats.text import LONGEST, THREADS, Parsed, parsers, text_table, utf8_blocks
+from data_platform.ingestion.source import MAX_COLUMNS
 
 
-def read(options: Csv, stream: BinaryIO) -> Iterator[Parsed]:
+def read(options: Csv, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iterator[Parsed]:
     """Parse a stream, block by block on a few threads, in order; memory is bounded by the blocks in flight.
 
     First comes an empty block with the columns, so that a file with a header alone has them too. Raises PlatformError
-    when the header cannot be read or names a column twice.
+    when the header cannot be read, names a column twice, or more columns than there may be.
     """
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST * 2))  # process-wide; never lowered
     records = Records(utf8_blocks(stream, options.encoding, options.line_end), options)
     records.skip_lines(options.skip_rows)
-    names = options.columns or read_header(records, options)
+    names = options.columns or read_header(records, options, max_columns)
     yield Parsed(text_table({name: [] for name in names}, []))
     in_flight: deque[tuple[Block, Future[Parsed | None]]] = deque()
     pool = parsers(alone=not records.has_more())

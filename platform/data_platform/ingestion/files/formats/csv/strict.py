@@ -19,6 +19,7 @@ from data_platform.ingestion.files.formats.text import (
     text_table,
     unreadable,
 )
+from data_platform.ingestion.source import too_many_columns
 
 _NEVER_CLOSED = "a quoted field is never closed"
 _STRAY_QUOTE = "a quote within a field that is not quoted (if quotes have no meaning in this file, set `quote: null`)"
@@ -28,9 +29,9 @@ _MARK_WITHIN = "a byte order mark in the middle of the file: were several files 
 _EMPTY = frozenset({"\n", "\r\n"})
 
 
-def read_header(records: Records, options: Csv) -> list[str]:
-    """Take the header from the records: the names of the columns. Raises PlatformError if it cannot be read, or names
-    a column twice or not at all."""
+def read_header(records: Records, options: Csv, max_columns: int) -> list[str]:
+    """Take the header from the records: the names of the columns. Raises PlatformError if it cannot be read, names a
+    column twice or not at all, or more than `max_columns`."""
     while block := records.take():
         line, lines = block.line, lines_of(block.data)
         for start, end, fields, problem in _strict(lines, options):
@@ -38,6 +39,8 @@ def read_header(records: Records, options: Csv) -> list[str]:
             if problem := unreadable(record, options.encoding) if MARK in record else problem:
                 raise PlatformError(f"line {line + start}: the header cannot be read: {problem}: {shown(record)[:200]}")
             records.put_back(bytes_of(lines[end:]), line + end)
+            if len(fields) > max_columns:
+                raise too_many_columns(f"line {line + start}, the header", fields, max_columns)
             if len(fields) > 1 and not fields[-1] and all(fields[:-1]):
                 raise PlatformError(
                     f"line {line + start}: the header ends in a delimiter, so column {len(fields)} has no name. If "
