@@ -32,7 +32,7 @@ def run(
     loads: Annotated[
         str | None, typer.Option(help="Stage a range of loads again (a backfill), such as 3-7; see platform.loads.")
     ] = None,
-    platform: Annotated[str | None, typer.Option(help="The platform, if workspace.yaml names several.")] = None,
+    platform: Annotated[str | None, typer.Option(help="The platform, if the selection leaves a doubt.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome of each asset as JSON.")] = False,
 ) -> None:
     """Load, stage and model what is selected. The exit code is 1 if anything failed."""
@@ -49,7 +49,7 @@ def run(
         op_names,
         select,
     )
-    from data_platform.components.workspace import load_platform
+    from data_platform.components.workspace import load_platform, platform_of_selections
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -60,7 +60,7 @@ def run(
         raise PlatformError("--full-refresh replaces the rows there are, --retype keeps them: give one of them.")
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    definitions = load_platform(platform)
+    definitions = load_platform(platform_of_selections(selection or [], platform))
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
