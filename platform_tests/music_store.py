@@ -134,27 +134,13 @@ REFERENCES = {
 
 
 def records(table: str) -> list[dict[str, Any]]:
-    """The rows of a table as an API gives them: money as numbers with all of their digits."""
+    """The rows of a table as an API gives them: money as numbers."""
     names = COLUMNS[table].split()
-    numbers = ("unit_price", "total")
+    money = ("unit_price", "total")
     return [
-        {name: _Literal(value) if name in numbers else value for name, value in zip(names, row, strict=True)}
+        {name: float(value) if name in money else value for name, value in zip(names, row, strict=True)}
         for row in ROWS[table]
     ]
-
-
-class _Literal(float):
-    """A number that JSON writes with the digits that it was given."""
-
-    def __new__(cls, text: str) -> "_Literal":
-        made = super().__new__(cls, text)
-        made.text = text
-        return made
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def in_sqlite(file: Path) -> str:
@@ -171,10 +157,10 @@ def in_postgresql(url: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
         for statement in SCHEMA.format(**POSTGRES).split(";\n"):
             if statement.strip():
-                cursor.execute(statement)  # type: ignore[call-overload]
+                cursor.execute(statement)
         for table, rows in ROWS.items():
             marks = ", ".join(["%s"] * len(rows[0]))
-            cursor.executemany(f"insert into {table} values ({marks})", rows)  # type: ignore[arg-type]
+            cursor.executemany(f"insert into {table} values ({marks})", rows)
     return url
 
 

@@ -198,7 +198,7 @@ def add_table(
                 f"{source} has {named} already; above is what a new draft would change. Nothing was changed: write it "
                 f"by `dp add table {source} {' '.join(tables)} --force`, or change the files by hand."
             )
-        if not yes and sys.stdin.isatty():
+        if not yes and is_terminal():
             typer.confirm(f"Write this? What was changed by hand in {named} is lost.", abort=True, err=True)
     write(made)
     try:
@@ -220,7 +220,7 @@ def chosen_platform(name: str | None) -> Path:
     """
     from data_platform.components.workspace import platform_names, platform_package
 
-    if name is None and len(names := platform_names()) > 1 and sys.stdin.isatty():
+    if name is None and len(names := platform_names()) > 1 and is_terminal():
         return platform_package(picked("Which platform is it for?", names, several=False)[0])
     return platform_package(name)
 
@@ -252,9 +252,14 @@ def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple
     return recognised[0], address
 
 
+def is_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
 def prompt(question: str, option: str, choices: Sequence[str] = ()) -> str:
     """Ask a person. Raises PlatformError, naming the option, where standard input is no terminal."""
-    if not sys.stdin.isatty():
+    if not is_terminal():
         raise PlatformError(f"{question}? Say so with {option}{' ' + '|'.join(choices) if choices else ''}.")
     answer: str = typer.prompt(question).strip()
     if choices and answer not in choices:
@@ -269,7 +274,7 @@ def chosen_tables(names: Sequence[str]) -> Sequence[str]:
     """
     if len(names) == 1:
         return names
-    if not sys.stdin.isatty():
+    if not is_terminal():
         more = f" and {len(names) - 50} more" if len(names) > 50 else ""
         raise PlatformError(
             f"The database has {len(names)} tables: {', '.join(names[:50])}{more}. "

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-import duckdb
 import polars as pl
 
 from data_platform.components.keys import raw_key

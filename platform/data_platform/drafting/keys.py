@@ -17,6 +17,8 @@ from data_platform.errors import PlatformError
 PARTS = re.compile(r"(^|_)(id|key|code|number|no|nr|uuid|guid|sku|ref|date|day|line|position|seq|sequence)$")
 """What columns are called that are a key or part of one."""
 
+PLACES = re.compile(r"(^|_)(line|position|seq|sequence|item|line_no|line_number)$")
+
 KEY_COLUMNS, MOST_CANDIDATES = 3, 12
 """Columns in a key that is proposed, and columns tried for it, at most."""
 
@@ -110,8 +112,10 @@ def _by_values(profile: TableProfile, rows: pl.DataFrame, columns: Sequence[Cand
                 for parts_of_it in combinations(parts[:MOST_CANDIDATES], count)
                 if rows.select(pl.struct([one.raw for one in parts_of_it]).n_unique()).item() == rows.height
             ]
-            if len(unique) == 1:
-                found = unique[0]
+            # A line or a position is there to tell the rows of one thing apart, which is usually named first.
+            placed = [one for one in unique if one[0] is parts[0] and any(PLACES.search(part.name) for part in one)]
+            if len(unique) == 1 or len(placed) == 1:
+                found = (placed or unique)[0]
                 return Key(tuple(one.name for one in found), _uniqueness(rows, [one.raw for one in found], profile))
             if unique:
                 return _no_key(rows, [", ".join(one.name for one in found) for found in unique])

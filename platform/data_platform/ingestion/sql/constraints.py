@@ -230,7 +230,7 @@ def _put_together(
         keys[part] = ForeignKey((*known.columns, name), table, (*known.to, to))
     values, bounds = dict(allowed), {}
     for check in checks:
-        for column, found in _promises(check, dialect):
+        for column, found in promises(check, dialect):
             if isinstance(found, tuple):
                 # Of two promises both hold.
                 before = values.get(column)
@@ -241,7 +241,7 @@ def _put_together(
     return Constraints(distinct, tuple(keys.values()), values, bounds)
 
 
-def _promises(check: str, dialect: str) -> Iterator[tuple[str, tuple[str | Number, ...] | dict[str, Number]]]:
+def promises(check: str, dialect: str) -> Iterator[tuple[str, tuple[str | Number, ...] | dict[str, Number]]]:
     """What a check promises of single columns: the values that one may have, or bounds of its numbers."""
     try:
         tree = sqlglot.parse_one(check, read=dialect)
