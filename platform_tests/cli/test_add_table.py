@@ -4,6 +4,7 @@ that they were not asked about."""
 import sqlite3
 from pathlib import Path
 
+import polars as pl
 import pytest
 from platform_tests.cli.conftest import Dp
 from platform_tests.cli.test_add import run
@@ -272,3 +273,31 @@ def test_what_still_names_a_removed_source_is_listed(dp: Dp, package: Path, sour
     done = dp("remove", "shop", "--yes")
     assert done.exit_code == 0
     assert f"It is still named in {models / 'm.sql'}." in done.stdout
+
+
+def test_types_of_a_database_that_no_draft_can_hold_are_said(dp: Dp, package: Path, postgres_url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            """
+            create type mood as enum ('none', 'good');
+            create table days (
+                id bigint primary key, opens time, at timestamptz, amount numeric, feels mood, took interval
+            );
+            insert into days values
+                (1745678901234567890, '08:30', '2026-01-05 08:00:00+00', 12345678901234567.123456789, 'none', '1 day'),
+                (1745678901234567891, '24:00', '2026-01-05 08:00:00+00', 0.5, 'good', '2 days'),
+                (1745678901234567892, '09:00', 'infinity', 1, null, null);
+            """
+        )
+    done = dp("add", "source", "days", "--url", postgres_url)
+    shown = " ".join(done.stdout.split())
+    assert done.exit_code == 1
+    assert "2 rows would go to quarantine" in shown
+    assert "24:00:00" in shown
+    columns = {column.name: column for column in contract_columns(source_spec(package, "days").tables["days"].contract)}
+    assert columns["amount"].dtype == pl.Decimal(38, 9)
+    assert columns["opens"].dtype == pl.Time()
+    assert columns["feels"].rules == ("one of none, good",)
+    assert "# FAILED its trial: 2 rows would go to quarantine" in (package / "defs" / "days" / "defs.yaml").read_text()

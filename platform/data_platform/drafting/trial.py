@@ -120,7 +120,7 @@ def _verdict(lake: Lakehouse, trying: Trying, load: LoadResult) -> Verdict:
         return Verdict(load.rows_read, 0, (f"it cannot be staged: {error}",))
     if result.rows_quarantined:
         broken = "; ".join(commonest(result.violations))
-        bad.append((result.rows_quarantined, f"{counted(result.rows_quarantined)} go to quarantine: {broken}"))
+        bad.append((result.rows_quarantined, f"{counted(result.rows_quarantined)} would go to quarantine: {broken}"))
     tolerated = options.refuse_above * load.rows_read
     failures = [words for rows, words in bad if rows > tolerated]
     warnings = [words for rows, words in bad if rows <= tolerated]

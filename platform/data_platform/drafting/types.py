@@ -53,6 +53,9 @@ IDENTIFIERS = re.compile(r"(^|_)(id|key|code|uuid|guid|sku|ref|serial|hash)$")
 """Names of what identifies things: `12e3` is no number there."""
 
 MONEY_DECIMALS = 2
+FLOAT_DIGITS = 17
+"""Programs write a float with as many digits at most."""
+
 ROUNDED_DIGITS = 15
 """Digits behind the point from which on a number is what a program made of a binary float, not what somebody wrote."""
 
@@ -184,7 +187,11 @@ def _significant_places(texts: pl.Series) -> pl.Series:
 
 
 def _survive_as_float(texts: pl.Series) -> bool:
-    """Whether each number is one that a program would write for some float: none loses digits by becoming it."""
+    """Whether each number is one that a program would write for some float, in so many digits at most: none loses any
+    by becoming it."""
+    digits = texts.str.extract("^-?0*([0-9]*)").str.len_bytes() + _significant_places(texts)
+    if not texts.str.contains("[eE]").any() and int(cast(int, digits.max())) > FLOAT_DIGITS:
+        return False
     for text in texts.unique():
         number, exactly = float(text), Decimal(text)
         if exactly not in (Decimal(repr(number)), Decimal(f"{number:.17g}")):
@@ -196,10 +203,10 @@ def _stays_text(present: pl.Series, declared: Declared | None, *, show: bool) ->
     """Text, with a note if nearly all of it would be something else, or is something in a notation of its own."""
     if present.is_empty() or not show or (declared is not None and TEXT_TYPES.search(declared.kind)):
         return Drafted("str")
-    if present.str.contains(NOTATION).all():
-        return Drafted("str", ("numbers in a notation of their own? number_text in staging.py reads them",))
     if present.str.contains(OTHER_DATE).all():
         return Drafted("str", ("dates in a notation of their own? instant_text in staging.py reads them",))
+    if present.str.contains(NOTATION).all():
+        return Drafted("str", ("numbers in a notation of their own? number_text in staging.py reads them",))
     for pattern, meant in ((NUMBER, "numbers"), (DATE, "dates"), (INSTANT, "instants")):
         others = present.filter(~present.str.contains(pattern))
         if 0 < len(others) <= 0.05 * len(present):
