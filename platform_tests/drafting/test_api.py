@@ -54,3 +54,40 @@ def test_rows_that_were_not_all_read_are_said_to_be_the_first(monkeypatch: pytes
 )
 def test_where_a_key_is_not_certain_none_is_proposed(rows: list[dict[str, Any]]) -> None:
     assert key_of(draft(rows, 10))[0] == ()
+
+
+ROWS = [{"id": number, "name": f"name {number}"} for number in range(65)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "first", "total", "pagination"),
+    [
+        (("page",), 1, None, {"type": "page_number", "param": "page"}),
+        (("p",), 0, None, {"type": "page_number", "param": "p", "start": 0}),
+        (("page",), 1, ("total_pages", 4), {"type": "page_number", "param": "page", "total": "total_pages"}),
+        (("offset", "limit"), 0, None,
+            {"type": "offset", "limit": 20, "offset_param": "offset", "limit_param": "limit"}),
+        (("skip", "limit"), 0, ("total", 65),
+            {"type": "offset", "limit": 20, "offset_param": "skip", "limit_param": "limit", "total": "total"}),
+    ],
+)  # fmt: skip
+def test_pages_by_number_or_row_are_drafted_where_a_parameter_was_seen_to_bring_them(
+    parameters: tuple[str, ...], first: int, total: tuple[str, int] | None, pagination: dict[str, Any]
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        number = int(asked.query.get(parameters[0], first))
+        start = number if len(parameters) == 2 else (number - first) * 20
+        body: dict[str, Any] = {"rows": ROWS[start : start + 20], **(dict([total]) if total else {})}
+        return Answer(body)
+
+    with running_api(answer) as api:
+        table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+    assert table.place["pagination"] == pagination
+    assert (table.rows.num_rows, table.whole) == (65, True)
+
+
+def test_an_api_that_ignores_what_it_is_asked_is_not_taken_for_paged() -> None:
+    with running_api(lambda asked: Answer({"rows": ROWS[:20], "total": 65})) as api:
+        table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+    assert "pagination" not in table.place
+    assert "`total` is 65, but one answer holds 20 rows" in table.notes[0]

@@ -50,6 +50,13 @@ PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "n
 SAMPLE_PAGES = 50
 """Pages that are read for a draft at most: a source is not to be worn out by it."""
 
+PAGE_SIZES = (10, 15, 20, 24, 25, 30, 40, 50, 60, 100, 200, 250, 500, 1000)
+"""As many rows as these may be a page of more."""
+
+NUMBERS = ("page", "page_number", "pageNumber", "p")
+OFFSETS = (("offset", "limit"), ("skip", "limit"), ("start", "limit"), ("_start", "_limit"))
+"""What APIs call the parameters for the number of a page, and for the row that it begins with and its length."""
+
 TOTALS = ("total", "total_count", "totalCount", "count", "total_pages", "totalPages")
 
 
@@ -146,8 +153,10 @@ def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], tabl
                     "path": dotted,
                     "param": _parameter(ask, rows, keys, value, where),
                 }
-        else:
-            notes += _counted(body, len(rows))
+        elif (counted := _counted(body, len(rows))) or len(rows) in PAGE_SIZES:
+            numbered = _numbered(ask, rows, keys, body)
+            place |= {"pagination": numbered} if numbered else {}
+            notes += [] if numbered else counted
         whole = "pagination" not in place and not notes
         if "pagination" in place:
             rows, whole = _first_pages(pages(client, options, HttpTable.model_validate({**UNUSED, **place}), None))
@@ -202,6 +211,43 @@ def _parameter(ask: Any, rows: list[Any], keys: tuple[str, ...], value: str, whe
         f"({', '.join(PARAMETERS)}) leads there. Write the source's defs.yaml by hand: "
         "`pagination: {type: cursor, path: ..., param: ...}`."
     )
+
+
+def _numbered(ask: Any, rows: list[Any], keys: tuple[str, ...], body: Any) -> dict[str, Any] | None:
+    """How pages are asked for by number or by row, if a parameter was seen to bring the next page and the first one
+    again; None if none was."""
+    first, size = {repr(row) for row in rows}, len(rows)
+
+    def page(params: Mapping[str, Any]) -> list[Any]:
+        try:
+            found, _ = ask({name: str(value) for name, value in params.items()})
+        except PlatformError:
+            return []
+        there = _at(found, keys) if _has(found, keys) else None
+        return there if isinstance(there, list) else []
+
+    def is_another(found: list[Any]) -> bool:
+        return bool(found) and not any(repr(row) in first for row in found)
+
+    for name in NUMBERS:
+        if is_another(page({name: 2})):
+            start = next((number for number in (1, 0) if page({name: number}) == rows), None)
+            if start is not None:
+                total = _total(body, ("total_pages", "totalPages"), 1)
+                return {"type": "page_number", "param": name, **({"start": 0} if start == 0 else {}), **total}
+    for offset, limit in OFFSETS:
+        if is_another(page({offset: size, limit: size})) and page({offset: 0, limit: size}) == rows:
+            total = _total(body, ("total", "total_count", "totalCount", "count"), size)
+            return {"type": "offset", "limit": size, "offset_param": offset, "limit_param": limit, **total}
+    return None
+
+
+def _total(body: Any, names: Sequence[str], more_than: int) -> dict[str, Any]:
+    """Where an answer says how many pages or rows there are."""
+    for keys, value in _walk(body, 2):
+        if keys and keys[-1] in names and str(value).isdigit() and int(value) > more_than:
+            return {"total": ".".join(keys) if not any("." in key for key in keys) else list(keys)}
+    return {}
 
 
 def rows_at(body: Any) -> tuple[str, ...]:
