@@ -10,7 +10,7 @@ from platform_tests.cli.conftest import Dp
 from platform_tests.cli.test_add import run
 from platform_tests.ingestion.http.server import Answer, running_api
 
-from data_platform.cli.add import understood
+from data_platform.cli.asking import understood
 from data_platform.components.platform import source_spec
 from data_platform.contracts.contract import contract_columns
 from data_platform.lakehouse.settings import settings_from_environment
@@ -98,7 +98,7 @@ def test_a_choice_is_numbers_ranges_names_or_all(answer: str, chosen: list[str])
 
 
 def test_a_person_picks_tables_from_a_list(dp: Dp, package: Path, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_platform.cli.add.is_terminal", lambda: True)
+    monkeypatch.setattr("data_platform.cli.asking.is_terminal", lambda: True)
     done = dp("add", "source", "shop", "--url", str(shop), text="nonsense\n2,4\n")
     assert done.exit_code == 0, done.stderr
     assert "   2  customers" in done.stdout
@@ -144,7 +144,7 @@ def test_a_table_that_is_there_is_drafted_again_only_when_told_to_and_the_change
 
 
 def test_a_person_who_says_no_changes_nothing(dp: Dp, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_platform.cli.add.is_terminal", lambda: True)
+    monkeypatch.setattr("data_platform.cli.asking.is_terminal", lambda: True)
     contracts = source / "contracts.py"
     contracts.write_text(contracts.read_text().replace('description="City."', 'description="Where they live."'))
     before = {path: path.read_bytes() for path in source.glob("*.*")}

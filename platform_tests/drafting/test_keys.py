@@ -83,7 +83,7 @@ def test_what_might_be_a_key_is_said_where_none_is_certain() -> None:
 def test_what_the_source_declares_comes_first(
     promised: Constraints, primary: tuple[str, ...], expected: tuple[str, ...], evidence: str
 ) -> None:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "a": [n // 10 for n in UNIQUE],
         "b": [n % 10 for n in UNIQUE],
         "name": TEXTS,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from data_platform.cli import asking
 from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def source(
     component, address = chosen_kind(kind, url, folder)
     request = Request(name, address, table or [], token_env, settings.landing, settings.spool)
     if not request.tables and (choices := component.choices(request)):
-        request = replace(request, tables=choices if every_table else chosen_tables(choices))
+        request = replace(request, tables=choices if every_table else asking.chosen_tables(choices))
     profile = component.profile(request)
     drafts, failures = draft_all(profile, component, wish, {})
     drafts = with_references(drafts)
@@ -198,7 +199,7 @@ def add_table(
                 f"{source} has {named} already; above is what a new draft would change. Nothing was changed: write it "
                 f"by `dp add table {source} {' '.join(tables)} --force`, or change the files by hand."
             )
-        if not yes and is_terminal():
+        if not yes and asking.is_terminal():
             typer.confirm(f"Write this? What was changed by hand in {named} is lost.", abort=True, err=True)
     write(made)
     try:
@@ -220,8 +221,8 @@ def chosen_platform(name: str | None) -> Path:
     """
     from data_platform.components.workspace import platform_names, platform_package
 
-    if name is None and len(names := platform_names()) > 1 and is_terminal():
-        return platform_package(picked("Which platform is it for?", names, several=False)[0])
+    if name is None and len(names := platform_names()) > 1 and asking.is_terminal():
+        return platform_package(asking.picked("Which platform is it for?", names, several=False)[0])
     return platform_package(name)
 
 
@@ -238,77 +239,18 @@ def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple
     if kind is None and folder is not None:
         kind = "file"
     if kind is None and address is None:
-        kind = prompt("What is it: " + ", ".join(kinds), "--type", list(kinds))
+        kind = asking.prompt("What is it: " + ", ".join(kinds), "--type", list(kinds))
     if kind is not None and kind not in kinds:
         raise PlatformError(f"There is no kind of source {kind!r}. There are: {', '.join(kinds)}.")
     if address is None:
         file = kind == "file"
-        address = prompt("Folder with the files" if file else "Address", "--folder" if file else "--url")
+        address = asking.prompt("Folder with the files" if file else "Address", "--folder" if file else "--url")
     if kind is not None:
         return kinds[kind], address
     recognised = [one for one in kinds.values() if one.recognises(resolve(address, "--url"))]
     if not recognised:
         raise PlatformError(f"What kind of source is at {address}? Say so with --type {'|'.join(kinds)}.")
     return recognised[0], address
-
-
-def is_terminal() -> bool:
-    """Whether there is somebody to ask."""
-    return sys.stdin.isatty()
-
-
-def prompt(question: str, option: str, choices: Sequence[str] = ()) -> str:
-    """Ask a person. Raises PlatformError, naming the option, where standard input is no terminal."""
-    if not is_terminal():
-        raise PlatformError(f"{question}? Say so with {option}{' ' + '|'.join(choices) if choices else ''}.")
-    answer: str = typer.prompt(question).strip()
-    if choices and answer not in choices:
-        raise PlatformError(f"{answer!r} is none of {', '.join(choices)}.")
-    return answer
-
-
-def chosen_tables(names: Sequence[str]) -> Sequence[str]:
-    """The tables of a database that are meant: a person is shown them all, and says which. The only one is taken.
-
-    Raises PlatformError, listing them, where standard input is no terminal.
-    """
-    if len(names) == 1:
-        return names
-    if not is_terminal():
-        more = f" and {len(names) - 50} more" if len(names) > 50 else ""
-        raise PlatformError(
-            f"The database has {len(names)} tables: {', '.join(names[:50])}{more}. "
-            "Say which with --table NAME (several times for several), or take them --all."
-        )
-    return picked("Which tables? Numbers by commas, ranges such as 2-5, or all", names, several=True)
-
-
-def picked(question: str, names: Sequence[str], *, several: bool) -> list[str]:
-    """Show a numbered list and have a person choose from it, until the answer can be understood."""
-    for number, name in enumerate(names, 1):
-        print(f"{number:4}  {name}")
-    while True:
-        found = understood(typer.prompt(question), names)
-        if found and (several or len(found) == 1):
-            return found
-        print(f"Write {'numbers' if several else 'a number'} from 1 to {len(names)}.")
-
-
-def understood(answer: str, names: Sequence[str]) -> list[str]:
-    """What an answer to a numbered list chooses, in the order of the list: numbers, ranges, names, `all`; nothing if a
-    part of it is none of these."""
-    if answer.strip().lower() == "all":
-        return list(names)
-    chosen: set[str] = set()
-    for part in (one.strip() for one in answer.split(",")):
-        limits = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part)
-        if part in names:
-            chosen.add(part)
-        elif limits and 1 <= int(limits[1]) <= int(limits[2] or limits[1]) <= len(names):
-            chosen.update(names[int(limits[1]) - 1 : int(limits[2] or limits[1])])
-        else:
-            return []
-    return [name for name in names if name in chosen]
 
 
 def draft_all(

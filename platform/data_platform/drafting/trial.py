@@ -65,7 +65,7 @@ def tried(
 ) -> dict[str, Verdict]:
     """Load and stage tables of the source `name`; the verdict on each. `readings` are those that cover them, each with
     its tables. What goes wrong with one is its verdict and stops no other."""
-    verdicts = {}
+    verdicts: dict[str, Verdict] = {}
     with temporary_lakehouse(settings) as lake:
         for reading, covered in readings:
             try:

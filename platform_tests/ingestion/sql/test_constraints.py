@@ -77,7 +77,7 @@ def test_sqlite(tmp_path: Path) -> None:
                 status text check (status in ('a', 'b)')) default 'a', n int check (n >= 0), z text, m int,
                 unique (z, n), foreign key (a, b) references pairs, constraint c check (m between 0 and 5)
             );
-            create unique index some on "The Table" (m) where m > 3;
+            create unique index partly on "The Table" (m) where m > 3;
             create unique index lowered on "The Table" (lower(z));
             """
         )
@@ -106,7 +106,7 @@ def test_postgresql(postgres_url: str) -> None:
                 rates rated, status varchar(9) check (status in ('a', 'b')), n int check (n >= 0), z text,
                 unique (z, n), foreign key (a, b) references pairs
             );
-            create unique index some on "The Table" (n) where n > 3;
+            create unique index partly on "The Table" (n) where n > 3;
             create unique index lowered on "The Table" (lower(z));
             create unique index more on "The Table" (a) include (b);
             create view seen as select * from "The Table";

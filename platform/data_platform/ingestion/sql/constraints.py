@@ -228,7 +228,8 @@ def _put_together(
     for part, name, table, to in foreign:
         known = keys.get(part, ForeignKey((), table, ()))
         keys[part] = ForeignKey((*known.columns, name), table, (*known.to, to))
-    values, bounds = dict(allowed), {}
+    values = dict(allowed)
+    bounds: dict[str, dict[str, Number]] = {}
     for check in checks:
         for column, found in promises(check, dialect):
             if isinstance(found, tuple):
@@ -255,7 +256,7 @@ def promises(check: str, dialect: str) -> Iterator[tuple[str, tuple[str | Number
             yield from _bounds(part)
 
 
-def _conjuncts(tree: exp.Expression) -> Iterator[exp.Expression]:
+def _conjuncts(tree: exp.Expr) -> Iterator[exp.Expr]:
     plain = tree.unnest()
     if isinstance(plain, exp.And):
         yield from _conjuncts(plain.left)
@@ -264,7 +265,7 @@ def _conjuncts(tree: exp.Expression) -> Iterator[exp.Expression]:
         yield plain
 
 
-def _where_known(part: exp.Expression) -> exp.Expression:
+def _where_known(part: exp.Expr) -> exp.Expr:
     """A condition without the `x is null or` before it: that a check lets nulls pass goes without saying."""
     if not isinstance(part, exp.Or):
         return part
@@ -274,19 +275,19 @@ def _where_known(part: exp.Expression) -> exp.Expression:
     return others[0] if len(others) == 1 and len(columns) == 1 else part
 
 
-def _column(node: exp.Expression | None) -> str | None:
+def _column(node: exp.Expr | None) -> str | None:
     """The name of a column that stands by itself, cast or not."""
     node = _bare(node)
     return node.name if isinstance(node, exp.Column) and not node.table else None
 
 
-def _bare(node: exp.Expression | None) -> exp.Expression | None:
+def _bare(node: exp.Expr | None) -> exp.Expr | None:
     while isinstance(node, exp.Paren | exp.Cast):
         node = node.this
     return node.expression if isinstance(node, exp.Introducer) else node
 
 
-def _value(node: exp.Expression | None) -> str | Number | None:
+def _value(node: exp.Expr | None) -> str | Number | None:
     """The text or number of a literal, cast or not, such as PostgreSQL's `('-40'::integer)::numeric`."""
     is_number = isinstance(node, exp.Paren | exp.Cast) and any(
         cast.to.this in exp.DataType.NUMERIC_TYPES for cast in node.find_all(exp.Cast)
@@ -309,7 +310,7 @@ def _value(node: exp.Expression | None) -> str | Number | None:
         return None
 
 
-def _values(part: exp.Expression) -> tuple[str, tuple[str | Number, ...]] | None:
+def _values(part: exp.Expr) -> tuple[str, tuple[str | Number, ...]] | None:
     """`status in ('a', 'b')`, `status = any (array['a', 'b'])` or `status = 'a' or status = 'b'`."""
     column: str | None
     if isinstance(part, exp.In):
@@ -332,7 +333,7 @@ def _values(part: exp.Expression) -> tuple[str, tuple[str | Number, ...]] | None
     return column, tuple(value for value in values if value is not None)
 
 
-RULES: dict[type[exp.Expression], tuple[str, str]] = {
+RULES: dict[type[exp.Expr], tuple[str, str]] = {
     exp.GTE: ("ge", "le"),
     exp.GT: ("gt", "lt"),
     exp.LTE: ("le", "ge"),
@@ -341,7 +342,7 @@ RULES: dict[type[exp.Expression], tuple[str, str]] = {
 """The rule for a column on the left of a comparison, and for one on its right."""
 
 
-def _bounds(part: exp.Expression) -> Iterator[tuple[str, dict[str, Number]]]:
+def _bounds(part: exp.Expr) -> Iterator[tuple[str, dict[str, Number]]]:
     """`n >= 0`, `0 < n` or `n between 1 and 5`."""
     if isinstance(part, exp.Between):
         column, low, high = _column(part.this), _value(part.args["low"]), _value(part.args["high"])
