@@ -45,6 +45,6 @@ def test_a_spec_says_what_dbt_knows(shop: Shop) -> None:
     found = specs(shop)
     assert set(found) == {FCT, MART, PALLET}
     assert [dep.asset_key.path for dep in found[FCT].deps] == [["staged", "shop", "orders"]]
-    assert found[FCT].description == "The model fct_sale."
+    assert found[FCT].description == "The model fct_order."
     assert found[FCT].code_version != found[MART].code_version
     assert found[FCT].kinds == {"dbt", "ducklake"}
