@@ -3,7 +3,7 @@
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_platform.contracts.conform import converted
@@ -88,6 +88,7 @@ def test_a_declared_type_is_kept_as_far_as_the_values_do(declared: str, texts: l
     assert drafted(texts, "measure", declared) == type_
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=4).map(lambda number: f"{number:f}"), min_size=1)
 )
@@ -95,6 +96,7 @@ def test_whatever_numbers_there_are_each_survives_the_type_that_is_drafted(texts
     drafted(texts)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False).map(repr), min_size=1))
 def test_whatever_floats_there_are_each_survives_the_type_that_is_drafted(texts: list[str]) -> None:
     drafted(texts, "measure")
@@ -113,6 +115,29 @@ def test_whatever_floats_there_are_each_survives_the_type_that_is_drafted(texts:
 def test_what_is_assumed_or_left_as_text_is_said(texts: list[str], note: str) -> None:
     column = draft_column("x", "x", pl.Series("x", texts), pa.string(), None, whole=True, blanks=False)
     assert note in " ".join(column.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "type_", "note"),
+    [
+        ("price", pa.float64(), "float", "if it is money, cents may be lost there already"),
+        ("celsius", pa.float64(), "float", ""),
+        ("celsius", pa.float32(), "pl.Float32", ""),
+        ("price", pa.decimal128(10, 2), "Annotated[pl.Decimal, 10, 2]", ""),
+        ("at", pa.timestamp("us"), "Instant", "taken as UTC: it has no zone"),
+        ("at", pa.timestamp("us", "UTC"), "Instant", ""),
+        ("opens", pa.time64("us"), "pl.Time", ""),
+    ],
+)
+def test_a_type_of_the_source_is_kept_and_what_it_loses_is_said(
+    name: str, kind: pa.DataType, type_: str, note: str
+) -> None:
+    values = pl.DataFrame(pl.from_arrow(pa.table({name: pa.nulls(1, kind)})))[name]
+    column = draft_column(name, name, values, kind, None, whole=True, blanks=False)
+    assert (column.annotation, " ".join(column.notes)[-len(note) :] if note else " ".join(column.notes)) == (
+        type_,
+        note,
+    )
 
 
 def test_words_for_null_are_none_where_the_source_lists_them_as_values() -> None:

@@ -17,6 +17,7 @@ INSTANT_TYPE = pl.Datetime("us", "UTC")
 TYPES: dict[str, pl.DataType] = {
     "int": pl.Int64(),
     "float": pl.Float64(),
+    "pl.Float32": pl.Float32(),
     "bool": pl.Boolean(),
     "pl.Date": pl.Date(),
     "pl.Time": pl.Time(),
@@ -53,6 +54,7 @@ IDENTIFIERS = re.compile(r"(^|_)(id|key|code|uuid|guid|sku|ref|serial|hash)$")
 """Names of what identifies things: `12e3` is no number there."""
 
 MONEY_DECIMALS = 2
+FLOATING_MONEY = "a binary float in the source: if it is money, cents may be lost there already"
 FLOAT_DIGITS = 17
 """Programs write a float with as many digits at most."""
 
@@ -83,7 +85,7 @@ def draft_type(name: str, present: pl.Series, kind: pa.DataType, declared: Decla
     """The type of the column `name` (as it is staged), from its values without nulls, their type in Arrow and what the
     source says of it. `show`: values may be shown in notes."""
     if present.dtype != pl.String:
-        return _of_kind(kind, declared)
+        return _of_kind(name, kind, declared)
     drafted = _of_texts(name, present, declared)
     # Whatever the look of the values, the cast has the last word.
     lost = present.filter(converted(present, drafted.dtype).is_null())
@@ -94,15 +96,19 @@ def draft_type(name: str, present: pl.Series, kind: pa.DataType, declared: Decla
     return Drafted("str", (f"stays text: {len(lost):,} values do not survive as {meant}{example}",))
 
 
-def _of_kind(kind: pa.DataType, declared: Declared | None) -> Drafted:
+def _of_kind(name: str, kind: pa.DataType, declared: Declared | None) -> Drafted:
     if pa.types.is_integer(kind):
         return Drafted("bool" if declared and "bool" in declared.kind.lower() else "int")
     if pa.types.is_decimal(kind):
         return Drafted(f"Annotated[pl.Decimal, {kind.precision}, {kind.scale}]")
     if pa.types.is_timestamp(kind):
         return Drafted("Instant", () if kind.tz else ("taken as UTC: it has no zone",))
+    if pa.types.is_floating(kind):
+        # As 64 bits 0.1 of 32 bits would be 0.10000000149011612.
+        annotation = "pl.Float32" if pa.types.is_float32(kind) else "float"
+        money = bool(MONEY.search(name) or PERHAPS_MONEY.search(name))
+        return Drafted(annotation, (FLOATING_MONEY,) if money else ())
     for test, annotation in (
-        (pa.types.is_floating, "float"),
         (pa.types.is_boolean, "bool"),
         (pa.types.is_date, "pl.Date"),
         (pa.types.is_time, "pl.Time"),
@@ -140,7 +146,11 @@ def _of_numbers(name: str, texts: pl.Series, declared: Declared | None) -> Draft
         return Drafted("str", ("stays text: an e within what identifies something is no exponent",))
     exact = EXACT_TYPES.search(kind)
     if FLOAT_TYPES.search(kind):
-        return Drafted("float") if _survive_as_float(texts) else _exactly(texts)
+        return (
+            Drafted("float", (FLOATING_MONEY,) * bool(MONEY.search(name)))
+            if _survive_as_float(texts)
+            else _exactly(texts)
+        )
     if exact is not None and exact[1] is not None and int(exact[2] or 0) == 0 and int(exact[1]) <= 18 and whole:
         return Drafted("int")
     if exact is not None:
