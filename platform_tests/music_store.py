@@ -1,9 +1,10 @@
 """A music store such as every company has one: tables that refer to each other and to themselves, keys of two columns,
-money, dates, e-mail addresses, an enumeration and a table without a key. The same rows in a SQLite or PostgreSQL
-database, as CSV files, and as what an API answers.
+money, dates, e-mail addresses, an enumeration and a table without a key. The same rows in a SQLite, PostgreSQL
+or MariaDB database, as CSV files, and as what an API answers.
 """
 
 import csv
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ create table news (headline {text}, seen {int});
 
 SQLITE = {name: name for name in ("text", "date")} | {"int": "integer", "big": "bigint", "instant": "timestamp"}
 POSTGRES = {"text": "text", "date": "date", "int": "integer", "big": "bigint", "instant": "timestamptz"}
+
+MARIADB = {"text": "varchar(80)", "date": "date", "int": "integer", "big": "bigint", "instant": "datetime"}
 
 FIRST_INVOICE = 1_745_678_901_234_567_890
 
@@ -162,6 +165,22 @@ def in_postgresql(url: str) -> str:
             marks = ", ".join(["%s"] * len(rows[0]))
             cursor.executemany(f"insert into {table} values ({marks})", rows)
     return url
+
+
+def mariadb_statements() -> list[str]:
+    """What makes the store in an empty MariaDB database."""
+
+    def literal(value: Any) -> str:
+        if value is None or isinstance(value, int):
+            return "null" if value is None else str(value)
+        return "'" + re.sub(r"T([0-9:]{8})Z$", r" \1", value) + "'"
+
+    inserts = [
+        f"insert into {table} values " + ", ".join(f"({', '.join(map(literal, row))})" for row in rows)
+        for table, rows in ROWS.items()
+    ]
+    made = [one for one in SCHEMA.format(**MARIADB).split(";\n") if one.strip()]
+    return [*made, *inserts]
 
 
 def as_csv(folder: Path) -> str:

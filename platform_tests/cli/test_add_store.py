@@ -1,7 +1,9 @@
 """A music store from a SQLite and a PostgreSQL database, CSV files and an API becomes the same source each time: types,
 keys, references and rules as its schema has them, and every row staged."""
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from platform_tests import music_store
 from platform_tests.cli.conftest import Dp
 from platform_tests.cli.test_add import run
 from platform_tests.ingestion.http.server import Answer, Asked, running_api
+from platform_tests.ingestion.sql.test_mysql import run as run_mysql
+from platform_tests.servers import mariadb_is_installed, running_mariadb
 
 from data_platform.components.platform import source_spec
 from data_platform.components.spec import SourceSpec
@@ -31,20 +35,30 @@ def store_api(asked: Asked) -> Answer:
 
 Arguments = list[str]
 
+NO_MARIADB: dict[str, Any] = {
+    "condition": not (mariadb_is_installed() or os.environ.get("MYSQL_URL")),
+    "reason": "no MariaDB here: apt-get install mariadb-server, or set MYSQL_URL",
+}
+
 
 @pytest.fixture
 def arguments(tmp_path: Path, postgres_url: str) -> Iterator[Callable[[str], Arguments]]:
     """The arguments of `dp add source` for the store in a kind of source."""
-    with running_api(store_api) as api:
+    named = [part for table in music_store.ROWS for part in ("--table", table)]
+    with running_api(store_api) as api, ExitStack() as stack:
 
         def of(kind: str) -> Arguments:
             if kind == "sqlite":
                 return ["--url", music_store.in_sqlite(tmp_path / "store.sqlite"), "--all"]
             if kind == "postgresql":
                 return ["--url", music_store.in_postgresql(postgres_url), "--all"]
+            if kind == "mariadb":
+                server = stack.enter_context(running_mariadb())
+                run_mysql(f"{server}/mysql", "create database music")
+                run_mysql(f"{server}/music", *music_store.mariadb_statements())
+                return ["--url", f"{server}/music", "--all"]
             if kind == "csv":
                 return ["--folder", music_store.as_csv(tmp_path / "store")]
-            named = [part for table in music_store.ROWS for part in ("--table", table)]
             return ["--url", f"{api.url}/v1", *named]
 
         yield of
@@ -54,7 +68,9 @@ def columns_of(spec: SourceSpec, table: str) -> dict[str, Column]:
     return {column.name: column for column in contract_columns(spec.tables[table].contract)}
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "csv", "api"])
+@pytest.mark.parametrize(
+    "kind", ["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.skipif(**NO_MARIADB)), "csv", "api"]
+)
 def test_the_store_is_drafted_with_its_types_and_keys_and_all_of_it_is_staged(
     dp: Dp,
     package: Path,
@@ -71,7 +87,7 @@ def test_the_store_is_drafted_with_its_types_and_keys_and_all_of_it_is_staged(
     assert columns_of(spec, "invoices")["invoiced_at"].dtype == pl.Datetime("us", "UTC")
     assert columns_of(spec, "employees")["hired_on"].dtype == pl.Date()
     assert columns_of(spec, "customers")["email"].private
-    if kind in ("sqlite", "postgresql"):
+    if kind in ("sqlite", "postgresql", "mariadb"):
         assert_promises_are_kept(spec)
         assert "primary key of the source" in (package / "defs" / "store" / "defs.yaml").read_text()
     results, frames = run(package, "store")
