@@ -62,6 +62,15 @@ def new_home(home: Path, shared: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """Commands add variables to the environment of their process; in a test they go with it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_home: Path) -> None:
     """Tests never look into the developer's own state."""
     new_home(tmp_path / "home", shared_home)

@@ -73,7 +73,6 @@ def test_a_database_becomes_a_source_that_loads_and_satisfies_its_contract(
     assert "all 40 rows that were read satisfy it" in done.stdout
     assert "dp run shop" in done.stdout
     assert "asset_key: [staged, shop, order_items]" in done.stdout
-    monkeypatch.setenv("DATA_PLATFORM_MASK_KEY", MASK_KEY)
     results, frames = run(package, "shop")
     assert {name: (result.rows_inserted, result.rows_quarantined) for name, result in results.items()} == {
         "order_items": (40, 0),
@@ -83,7 +82,7 @@ def test_a_database_becomes_a_source_that_loads_and_satisfies_its_contract(
     assert customers.schema["created_at"] == customers.schema["updated_at"] == pl.Datetime("us", "UTC")
     assert (customers.schema["active"], customers["zip"].min()) == (pl.Boolean(), "00001")
     assert "class_" in customers.columns
-    assert frames["order_items"].schema["unit_price"] == pl.Float64()
+    assert frames["order_items"].schema["unit_price"] == pl.Decimal(18, 2)
 
 
 def test_personal_data_is_masked_before_the_first_write(
@@ -134,7 +133,6 @@ def test_without_a_cursor_it_says_which_column_looks_like_one(dp: Dp, package: P
     [
         (["shop", "--url", "{shop}"], "3 tables: Order Items, customers, log. Say which with --table"),
         (["shop", "--url", "{shop}", "--table", "custmers"], "customers"),
-        (["shop", "--url", "{shop}", "--table", "log"], "Which columns identify a row of log?"),
         (["shop", "--url", "{shop}", "--table", "log", "--key", "id"], "no column id for a key. It has: message"),
         (["shop", "--url", "{shop}", "--table", "customers", "--cursor", "updatd"], "no column updatd"),
         (["Shop", "--url", "{shop}"], "cannot name a source"),

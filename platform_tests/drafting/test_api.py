@@ -6,7 +6,9 @@ import pytest
 from platform_tests.ingestion.http.server import Answer, Asked, running_api
 
 from data_platform.drafting.api import api_table
+from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.profile import TableProfile
+from data_platform.ingestion.http.options import HttpOptions
 
 
 def draft(rows: list[dict[str, Any]], size: int) -> TableProfile:
@@ -18,22 +20,26 @@ def draft(rows: list[dict[str, Any]], size: int) -> TableProfile:
         return Answer(rows[start : start + size], headers=more)
 
     with running_api(answer) as api:
-        return api_table(f"{api.url}/things", None, None)[1]
+        return api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+
+
+def key_of(table: TableProfile) -> tuple[tuple[str, ...], str]:
+    found = draft_table(table, Wish()).evidence
+    return found.columns, found.evidence
 
 
 def test_a_column_that_is_unique_in_the_first_page_alone_is_no_key_and_two_together_are() -> None:
     rows = [{"playlist_id": list_id, "track_id": track} for list_id in range(3) for track in range(40)]
     table = draft(rows, 20)
     assert table.place["pagination"] == {"type": "link_header"}
-    assert (table.key, table.whole, table.rows.num_rows) == (("playlist_id", "track_id"), True, 120)
-    assert "key playlist_id, track_id: unique in 120 rows, all there are; --key says otherwise" in table.notes
+    assert (table.whole, table.rows.num_rows) == (True, 120)
+    assert key_of(table) == (("playlist_id", "track_id"), "unique in 120 rows, all there are")
 
 
 def test_rows_that_were_not_all_read_are_said_to_be_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_platform.drafting.api.SAMPLE_PAGES", 2)
     table = draft([{"id": number, "v": 1} for number in range(50)], 10)
-    assert (table.key, table.whole) == (("id",), False)
-    assert "key id: unique in 20 rows, the first of more; --key says otherwise" in table.notes
+    assert key_of(table) == (("id",), "unique in 20 rows, the first of more")
 
 
 @pytest.mark.parametrize(
@@ -42,9 +48,46 @@ def test_rows_that_were_not_all_read_are_said_to_be_the_first(monkeypatch: pytes
         [{"id": 1.5}, {"id": 2.5}],
         [{"id": 1}, {"id": None}],
         [{"id": 1}, {"id": 1}],
-        [{"id": 1, "code": "a"}, {"id": 2, "code": "b"}],
-        [{"id": 1}],
+        [{"row_code": 1, "other_code": "a"}, {"row_code": 2, "other_code": "b"}],
+        [{"name": "a"}, {"name": "b"}],
     ],
 )
 def test_where_a_key_is_not_certain_none_is_proposed(rows: list[dict[str, Any]]) -> None:
-    assert (draft(rows, 10).key, draft(rows, 10).notes) == ((), [])
+    assert key_of(draft(rows, 10))[0] == ()
+
+
+ROWS = [{"id": number, "name": f"name {number}"} for number in range(65)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "first", "total", "pagination"),
+    [
+        (("page",), 1, None, {"type": "page_number", "param": "page"}),
+        (("p",), 0, None, {"type": "page_number", "param": "p", "start": 0}),
+        (("page",), 1, ("total_pages", 4), {"type": "page_number", "param": "page", "total": "total_pages"}),
+        (("offset", "limit"), 0, None,
+            {"type": "offset", "limit": 20, "offset_param": "offset", "limit_param": "limit"}),
+        (("skip", "limit"), 0, ("total", 65),
+            {"type": "offset", "limit": 20, "offset_param": "skip", "limit_param": "limit", "total": "total"}),
+    ],
+)  # fmt: skip
+def test_pages_by_number_or_row_are_drafted_where_a_parameter_was_seen_to_bring_them(
+    parameters: tuple[str, ...], first: int, total: tuple[str, int] | None, pagination: dict[str, Any]
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        number = int(asked.query.get(parameters[0], first))
+        start = number if len(parameters) == 2 else (number - first) * 20
+        body: dict[str, Any] = {"rows": ROWS[start : start + 20], **(dict([total]) if total else {})}
+        return Answer(body)
+
+    with running_api(answer) as api:
+        table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+    assert table.place["pagination"] == pagination
+    assert (table.rows.num_rows, table.whole) == (65, True)
+
+
+def test_an_api_that_ignores_what_it_is_asked_is_not_taken_for_paged() -> None:
+    with running_api(lambda asked: Answer({"rows": ROWS[:20], "total": 65})) as api:
+        table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+    assert "pagination" not in table.place
+    assert "`total` is 65, but one answer holds 20 rows" in table.notes[0]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.files import file_tables
 from data_platform.drafting.profile import TableProfile
 from data_platform.errors import PlatformError
@@ -160,3 +161,12 @@ def test_rejects_of_the_sample_are_shown_with_their_places(tmp_path: Path) -> No
 def test_a_file_of_rejects_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match=r"No record of .*rows.csv can be read"):
         draft(tmp_path, b"id,a\n1\n2\n3,4,5\n")
+
+
+def test_digits_that_json_writes_as_text_are_text(tmp_path: Path) -> None:
+    lines = (
+        b'{"id": 1745678901234567890, "zip": "10001", "n": 1}\n{"id": 1745678901234567891, "zip": null, "n": 2.50}\n'
+    )
+    drafted = draft_table(draft(tmp_path, lines, "rows.jsonl"), Wish())
+    assert {column.name: column.annotation for column in drafted.columns} == {"id": "int", "zip": "str", "n": "float"}
+    assert list(drafted.key) == ["id"]

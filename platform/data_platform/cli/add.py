@@ -1,26 +1,60 @@
-"""`dp add source`: asks for an address, has the tables behind it profiled and drafted (`drafting`), writes a folder
-that was not there before, loads it as Dagster will, and says what came of it. Nothing that exists is changed.
+"""`dp add source` and `dp add table`: ask for what was not said, have tables profiled and drafted (`drafting`), write
+them, and try them: each is loaded, staged and audited as it will be. What is reported of it is in `drafts`.
+
+A folder that exists is never written to by `dp add source`; `dp add table` adds to one, and replaces a table only when
+it is told to.
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from data_platform.cli import asking
 from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
     from data_platform.components.source import SourceComponent
     from data_platform.components.spec import SourceSpec
-    from data_platform.drafting.draft import Draft
-    from data_platform.drafting.profile import TableProfile
+    from data_platform.drafting.draft import Draft, Target
+    from data_platform.drafting.profile import Profile, TableProfile
+    from data_platform.drafting.trial import Verdict
 
 app = typer.Typer(help="Add to a platform.", no_args_is_help=True)
+
+KeyOption = Annotated[
+    str | None, typer.Option(help="Columns that identify a row, by commas; default: as declared, or as seen.")
+]
+CursorOption = Annotated[str | None, typer.Option(help="Column that grows with each change: loads only what is new.")]
+ParamOption = Annotated[str | None, typer.Option(help="APIs: the parameter that asks for rows since a cursor.")]
+OwnerOption = Annotated[
+    str | None, typer.Option(help="Who answers for the tables: team:shop or an e-mail address; default: team:SOURCE.")
+]
+PlatformOption = Annotated[str | None, typer.Option(help="The platform, if workspace.yaml names several.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say of every table that is drafted."""
+
+    key: Sequence[str]
+    cursor: str | None
+    param: str | None
+    owner: str
+
+
+def asked(source: str, key: str | None, cursor: str | None, param: str | None, owner: str | None) -> Asked:
+    """The options of a command. Raises PlatformError for what cannot be an owner."""
+    columns = [name.strip() for name in (key or "").split(",") if name.strip()]
+    if owner is not None and not re.fullmatch(r"team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+        raise PlatformError(f"{owner!r} is no owner: write team:shop or an e-mail address.")
+    return Asked(columns, cursor, param, owner or f"team:{source}")
 
 
 @app.callback()
@@ -45,29 +79,31 @@ def source(
         Path | None,
         typer.Option(help="Folder of files; a relative one lies in the platform's landing folder, or here."),
     ] = None,
-    table: Annotated[list[str] | None, typer.Option(help="A table to take; several times for several.")] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Columns that identify a row, by commas; default: as declared.")
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="A table to take; several times for several (of an API: paths below the URL)."),
     ] = None,
-    cursor: Annotated[
-        str | None, typer.Option(help="Column that grows with each change: loads only what is new.")
-    ] = None,
-    cursor_param: Annotated[
-        str | None, typer.Option(help="APIs: the parameter that asks for rows since a cursor.")
-    ] = None,
+    every_table: Annotated[bool, typer.Option("--all", help="Take all tables that there are.")] = False,
+    key: KeyOption = None,
+    cursor: CursorOption = None,
+    cursor_param: ParamOption = None,
     token_env: Annotated[str | None, typer.Option(help="APIs: the environment variable with the bearer token.")] = None,
-    platform: Annotated[str | None, typer.Option(help="The platform, if workspace.yaml names several.")] = None,
+    owner: OwnerOption = None,
+    platform: PlatformOption = None,
 ) -> None:
-    """Profile a database, an API or files, and draft a source from it: defs.yaml, contract, staging."""
+    """Profile a database, an API or files, draft a source from it (defs.yaml, contract, staging), and try the draft.
+
+    The exit code is 1 if a table could not be drafted, or failed its trial.
+    """
+    from data_platform.cli.drafts import keep_secrets, report
     from data_platform.components.source import type_name
     from data_platform.components.spec import NAME, RESERVED
-    from data_platform.components.workspace import platform_package
+    from data_platform.drafting.draft import with_references
     from data_platform.drafting.profile import Request
     from data_platform.drafting.texts import write_folder
-    from data_platform.drafting.trial import trial
     from data_platform.lakehouse.settings import settings_from_environment
 
-    package = platform_package(platform)
+    package = chosen_platform(platform)
     target = package / "defs" / name
     if not NAME.fullmatch(name) or name in RESERVED:
         raise PlatformError(
@@ -76,26 +112,118 @@ def source(
         )
     if target.exists():
         raise PlatformError(
-            f"{target} exists already. Nothing was changed: add a table to its defs.yaml, or take another name."
+            f"{target} exists already. Nothing was changed. Add a table to it by `dp add table {name} TABLE`, remove "
+            f"it by `dp remove {name}`, or take another name."
         )
+    wish = asked(name, key, cursor, cursor_param, owner)
     settings = settings_from_environment()
     component, address = chosen_kind(kind, url, folder)
     request = Request(name, address, table or [], token_env, settings.landing, settings.spool)
+    if not request.tables and (choices := component.choices(request)):
+        request = replace(request, tables=choices if every_table else asking.chosen_tables(choices))
     profile = component.profile(request)
-    drafts = [drafted(one, component, key, cursor, cursor_param) for one in profile.tables]
-    write_folder(target, package.name, type_name(component), profile.attributes, drafts)
+    drafts, failures = draft_all(profile, component, wish, {})
+    drafts = with_references(drafts)
+    write_folder(target, package.name, type_name(component), profile.attributes, drafts, failures)
+    given = {variable: os.environ.get(variable) for variable in profile.remember}
+    os.environ.update(profile.remember)
     try:
-        spec = load(package, name)
-        verdicts = [trial(spec.tables[draft.name].recipe(spec.name), draft) for draft in drafts]
+        verdicts = attempt(load(package, name), [draft.name for draft in drafts])
+        mark(target, verdicts)
     except BaseException:
         shutil.rmtree(target)
+        for variable, before in given.items():
+            if before is None:
+                os.environ.pop(variable, None)
         raise
-    if profile.remember:
-        from data_platform.cli.environment import remember
+    kept = keep_secrets(settings, drafts, profile.remember)
+    report(target, drafts, verdicts, failures, kept)
+    if failures or not all(verdict.passed for verdict in verdicts.values()):
+        raise typer.Exit(1)
 
-        remember(settings.home, profile.remember)
-        os.environ.update(profile.remember)
-    report(name, target, package, drafts, verdicts, profile.remember)
+
+@app.command("table")
+def add_table(
+    source: Annotated[str, typer.Argument(help="The source that the tables are added to.")],
+    tables: Annotated[
+        list[str], typer.Argument(metavar="TABLE...", help="Tables, as the source calls them (of an API: their paths).")
+    ],
+    key: KeyOption = None,
+    cursor: CursorOption = None,
+    cursor_param: ParamOption = None,
+    owner: OwnerOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Draft a table that is there again; what was written by hand in it is lost.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    platform: PlatformOption = None,
+) -> None:
+    """Draft further tables of a source that is there, or draft some again, and try them.
+
+    Of a table that is there, what a new draft would change is shown, and written with --force alone. The exit code is 1
+    if a table could not be drafted, or failed its trial.
+    """
+    from data_platform.cli.drafts import keep_secrets, report
+    from data_platform.components.platform import source_component, source_spec
+    from data_platform.components.workspace import platform_of
+    from data_platform.drafting.draft import with_references
+    from data_platform.drafting.editing import changes, undo, write
+    from data_platform.drafting.profile import Request
+    from data_platform.lakehouse.settings import settings_from_environment
+
+    package = platform_of(source, platform)
+    target = package / "defs" / source
+    settings = settings_from_environment()
+    component = source_component(package, source)
+    spec = source_spec(package, source)
+    wish = asked(source, key, cursor, cursor_param, owner)
+    request = Request(source, "", tables, None, settings.landing, settings.spool)
+    profile = renamed(component.profile_more(request), component)
+    there = [one.name for one in profile.tables if one.name in spec.tables]
+    drafts, failures = draft_all(profile, type(component), wish, spec_contracts(spec, set(there)))
+    drafts = [
+        replace(draft, contract=spec.tables[draft.name].contract.__name__) if draft.name in there else draft
+        for draft in drafts
+    ]
+    drafts = with_references(drafts, targets(component, spec))
+    made = changes(target, f"{package.name}.defs.{source}", drafts)
+    if there:
+        for change in made:
+            print(change.diff(), end="")
+        named = ", ".join(there)
+        if not made:
+            print(f"{named}: a new draft is the same. Nothing was changed.")
+            return
+        if not force:
+            raise PlatformError(
+                f"{source} has {named} already; above is what a new draft would change. Nothing was changed: write it "
+                f"by `dp add table {source} {' '.join(tables)} --force`, or change the files by hand."
+            )
+        if not yes and asking.is_terminal():
+            typer.confirm(f"Write this? What was changed by hand in {named} is lost.", abort=True, err=True)
+    write(made)
+    try:
+        verdicts = attempt(load(package, source), [draft.name for draft in drafts])
+        mark(target, verdicts)
+    except BaseException:
+        undo(made)
+        raise
+    kept = keep_secrets(settings, drafts, {})
+    report(target, drafts, verdicts, failures, kept)
+    if failures or not all(verdict.passed for verdict in verdicts.values()):
+        raise typer.Exit(1)
+
+
+def chosen_platform(name: str | None) -> Path:
+    """The platform that a new source is for: the one that is named, or the only one; a person is asked among several.
+
+    Raises PlatformError, listing them, where there is nobody to ask.
+    """
+    from data_platform.components.workspace import platform_names, platform_package
+
+    if name is None and len(names := platform_names()) > 1 and asking.is_terminal():
+        return platform_package(asking.picked("Which platform is it for?", names, several=False)[0])
+    return platform_package(name)
 
 
 def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple[type["SourceComponent"], str]:
@@ -111,12 +239,12 @@ def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple
     if kind is None and folder is not None:
         kind = "file"
     if kind is None and address is None:
-        kind = prompt("What is it: " + ", ".join(kinds), "--type", list(kinds))
+        kind = asking.prompt("What is it: " + ", ".join(kinds), "--type", list(kinds))
     if kind is not None and kind not in kinds:
         raise PlatformError(f"There is no kind of source {kind!r}. There are: {', '.join(kinds)}.")
     if address is None:
         file = kind == "file"
-        address = prompt("Folder with the files" if file else "Address", "--folder" if file else "--url")
+        address = asking.prompt("Folder with the files" if file else "Address", "--folder" if file else "--url")
     if kind is not None:
         return kinds[kind], address
     recognised = [one for one in kinds.values() if one.recognises(resolve(address, "--url"))]
@@ -125,95 +253,108 @@ def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple
     return recognised[0], address
 
 
-def prompt(question: str, option: str, choices: Sequence[str] = ()) -> str:
-    """Ask a person. Raises PlatformError, naming the option, where standard input is no terminal."""
-    if not sys.stdin.isatty():
-        raise PlatformError(f"{question}? Say so with {option}{' ' + '|'.join(choices) if choices else ''}.")
-    answer: str = typer.prompt(question).strip()
-    if choices and answer not in choices:
-        raise PlatformError(f"{answer!r} is none of {', '.join(choices)}.")
-    return answer
+def draft_all(
+    profile: "Profile", component: type["SourceComponent"], wish: Asked, contracts: Mapping[str, str]
+) -> tuple[list["Draft"], dict[str, str]]:
+    """The drafts of all tables that can be drafted, and why the others cannot. `contracts` are those that are there.
+
+    Raises PlatformError if there is none.
+    """
+    from data_platform.drafting.draft import Wish, draft_table
+
+    drafts: list[Draft] = []
+    failures = dict(profile.failures)
+    for one in profile.tables:
+        taken = {*contracts, *(draft.contract for draft in drafts)}
+        try:
+            options = {} if wish.cursor is None else {"cursor": component.cursor_options(wish.cursor, wish.param)}
+            draft = draft_table(one, Wish(wish.key, wish.cursor, wish.owner), taken)
+            drafts.append(replace(draft, profile=replace(one, place={**one.place, **options})))
+        except PlatformError as error:
+            failures[one.name] = str(error)
+    if not drafts:
+        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    return drafts, failures
 
 
-def drafted(
-    profile: "TableProfile", component: type["SourceComponent"], key: str | None, cursor: str | None, param: str | None
-) -> "Draft":
-    """The draft of one table, with the key and the cursor that were given."""
-    from data_platform.drafting.draft import draft_table
+def renamed(profile: "Profile", component: "SourceComponent") -> "Profile":
+    """The profile of further tables of a source, by the names that they have there; new ones by names of their own."""
+    from data_platform.drafting.naming import distinct_names
 
-    columns = [name.strip() for name in (key or "").split(",") if name.strip()]
-    options = {} if cursor is None else {"cursor": component.cursor_options(cursor, param)}
-    draft = draft_table(profile, columns, cursor)
-    return replace(draft, profile=replace(profile, place={**profile.place, **options}))
+    known = {component.origin(name, table): name for name, table in component.options.tables.items()}
+    new = [one for one in profile.tables if one.origin not in known]
+    names = distinct_names(
+        [one.name for one in new], [one.name for one in new], [*component.options.tables, *known.values()]
+    )
+    by_origin = {**known, **{one.origin: name for one, name in zip(new, names, strict=True)}}
+    tables: list[TableProfile] = []
+    for one in profile.tables:
+        name = by_origin[one.origin]
+        # A database finds a table by its own name unless `table` says another.
+        place: dict[str, Any] = dict(one.place)
+        if "path" not in place:
+            place = {**place, "table": one.origin} if name != one.origin else place
+        tables.append(replace(one, name=name, place=place))
+    return replace(profile, tables=tables)
+
+
+def spec_contracts(spec: "SourceSpec", without: set[str]) -> dict[str, str]:
+    """The names of a source's contracts, but for those of some tables."""
+    return {table.contract.__name__: name for name, table in spec.tables.items() if name not in without}
+
+
+def targets(component: "SourceComponent", spec: "SourceSpec") -> dict[str, "Target"]:
+    """The tables of a source that others may refer to, by what the source calls them."""
+    from data_platform.contracts.contract import contract_columns
+    from data_platform.drafting.draft import Target
+
+    found = {}
+    for name, table in spec.tables.items():
+        columns = {one.name: (one.name, one.dtype) for one in contract_columns(table.contract) if not one.private}
+        found[component.origin(name, table.table)] = Target(name, columns)
+    return found
 
 
 def load(package: Path, name: str) -> "SourceSpec":
-    """Load the new source as Dagster will. Raises PlatformError if it does not load."""
+    """Load a source as Dagster will. Raises PlatformError if it does not load."""
     import importlib
 
     from data_platform.components.platform import broken_sources, source_spec
 
     importlib.invalidate_caches()
+    for module in [one for one in sys.modules if one.startswith(f"{package.name}.defs.{name}.")]:
+        del sys.modules[module]
     broken = broken_sources(package, name)
     if broken:
         raise PlatformError(f"The draft of {name} does not load, so nothing was written: {broken[name]}")
     return source_spec(package, name)
 
 
-def report(
-    name: str,
-    target: Path,
-    package: Path,
-    drafts: Sequence["Draft"],
-    verdicts: Sequence[str],
-    remembered: Mapping[str, str],
-) -> None:
-    """Say what was found, what was written, and what to do next."""
-    from data_platform.cli.show import console, grid
-    from data_platform.drafting.draft import CURSORS
-    from data_platform.drafting.texts import dbt_source_text
+def attempt(spec: "SourceSpec", names: Sequence[str]) -> dict[str, "Verdict"]:
+    """Try tables of a source: load, stage and audit them into a lakehouse that is thrown away."""
+    from data_platform.drafting.trial import Trying, Verdict, tried
 
-    screen = console()
-    for draft, verdict in zip(drafts, verdicts, strict=True):
-        table = grid("column", "type", "null", "")
-        for column in draft.columns:
-            marks = [
-                *(["key"] if column.name in draft.key else []),
-                *(["masked"] if column.private else []),
-                *(["e-mail addresses within are masked"] if column.within else []),
-                *([f"was {column.raw!r}"] if column.raw != column.name else []),
-                *([f"null for {', '.join(repr(label) for label in column.labels)}"] if column.labels else []),
-                *column.notes,
-            ]
-            table.add_row(column.name, column.annotation, "yes" if column.nullable else "", ", ".join(marks))
-        read = f"{draft.profile.rows.num_rows:,} rows read"
-        print(f"\n{name}/{draft.name}: {read}; contract {draft.contract}, {verdict}.")
-        screen.print(table)
-        for note in draft.profile.notes:
-            print(f"  {note}")
-        likely = [column.raw for column in draft.columns if column.name in CURSORS and column.annotation == "Instant"]
-        if likely and draft.cursor is None and "path" not in draft.profile.place:
-            print(f"  loads read the whole table; if {likely[0]} grows with every change, write into defs.yaml:")
-            print(f"      cursor: {{column: {likely[0]}, lag: 15m}}")
-    print(f"\nWritten: {target}")
-    for path in sorted(target.iterdir()):
-        if path.is_file():
-            print(f"  {path.name}")
-    for variable in remembered:
-        print(f"The address is kept as {variable} in the file `environment` of the home, readable by you alone.")
-    masked = any(column.private or column.within for draft in drafts for column in draft.columns)
-    if masked and not os.environ.get("DATA_PLATFORM_MASK_KEY"):
-        print("Masking needs a key: set DATA_PLATFORM_MASK_KEY (openssl rand -hex 32), and keep it.")
-    print("\nNext:")
-    print("  1. Read contracts.py: say what you know of the data (isin, ge, le, references) and what columns mean.")
-    print(f"  2. dp run {name}{_platform_option(package)}")
-    print(f"  3. dp status; dp quarantine show {name}/{drafts[0].name}; dp read staged/{name}/{drafts[0].name}")
-    print(f"  4. To model it, write dbt_project/models/sources/{name}.yml:\n")
-    print("".join(f"       {line}\n" for line in dbt_source_text(name, drafts[0]).splitlines()), end="")
-    print(f"     and read it in a model: select * from {{{{ source('staged_{name}', '{drafts[0].name}') }}}}")
+    readings = list(dict.fromkeys(spec.reading_of(name) for name in names))
+    covered = [(reading, spec.readings.get(reading, [reading])) for reading in readings]
+    tables = {
+        name: Trying(spec.tables[name].table, spec.tables[name].recipe(spec.name))
+        for _, those in covered
+        for name in those
+    }
+    try:
+        with spec.open() as opened:
+            verdicts = tried(opened, spec.name, covered, tables, spec.settings)
+    except PlatformError as error:
+        return {name: Verdict(failures=(f"its source cannot be read: {error}",)) for name in names}
+    return {name: verdicts[name] for name in names}
 
 
-def _platform_option(package: Path) -> str:
-    from data_platform.components.workspace import platform_names
+def mark(target: Path, verdicts: Mapping[str, "Verdict"]) -> None:
+    """Write into `defs.yaml` which tables failed their trial, and why."""
+    from data_platform.drafting.editing import with_verdicts
 
-    return f" --platform {package.name}" if len(platform_names()) > 1 else ""
+    file = target / "defs.yaml"
+    before = file.read_text(encoding="utf-8")
+    after = with_verdicts(file, before, verdicts)
+    if after != before:
+        file.write_text(after, encoding="utf-8")

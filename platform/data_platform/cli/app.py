@@ -14,7 +14,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from data_platform.cli import add, doctor, init, quarantine, query, run, snapshots, status, ui
+from data_platform.cli import add, connection, doctor, init, quarantine, query, remove, run, snapshots, status, ui
 from data_platform.cli.environment import load_environment
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import settings_from_environment
@@ -131,6 +131,8 @@ app.command()(query.read)
 app.command()(snapshots.snapshots)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(add.app, name="add")
+app.command("test")(connection.connect)
+app.command()(remove.remove)
 app.command()(init.init)
 app.command()(doctor.doctor)
 app.command()(ui.ui)

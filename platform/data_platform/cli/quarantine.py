@@ -98,12 +98,12 @@ def replay(
     table: TableArgument,
     id: IdOption = None,  # noqa: A002 - the option's own name
     column: ColumnOption = None,
-    platform: Annotated[str | None, typer.Option(help="The platform, if workspace.yaml names several.")] = None,
+    platform: Annotated[str | None, typer.Option(help="The platform, if several have the source.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stage quarantined rows again with today's staging function and contract; those that pass leave quarantine."""
     from data_platform.components.platform import source_spec
-    from data_platform.components.workspace import platform_package
+    from data_platform.components.workspace import platform_of
     from data_platform.contracts.violations import as_records, fatal
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
@@ -116,7 +116,7 @@ def replay(
     with open_lakehouse(settings, read_only=True) as lake:
         stored, selection = chosen(lake, source, name, id, column)
         before = open_ids(lake, stored, selection)
-    spec = source_spec(platform_package(platform), source)
+    spec = source_spec(platform_of(source, platform), source)
     if name not in spec.tables:
         raise PlatformError(f"{spec.where} has no table {name} any more. It has: {', '.join(spec.tables)}.")
     with open_lakehouse(settings) as lake:

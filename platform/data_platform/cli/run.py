@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +37,7 @@ def run(
     loads: Annotated[
         str | None, typer.Option(help="Stage a range of loads again (a backfill), such as 3-7; see platform.loads.")
     ] = None,
-    platform: Annotated[str | None, typer.Option(help="The platform, if workspace.yaml names several.")] = None,
+    platform: Annotated[str | None, typer.Option(help="The platform, if the selection leaves a doubt.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome of each asset as JSON.")] = False,
 ) -> None:
     """Load, stage and model what is selected. The exit code is 1 if anything failed."""
@@ -53,7 +54,6 @@ def run(
         op_names,
         select,
     )
-    from data_platform.components.workspace import load_platform
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -64,7 +64,7 @@ def run(
         raise PlatformError("--full-refresh replaces the rows there are, --retype keeps them: give one of them.")
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    definitions = load_platform(platform)
+    definitions = chosen_definitions(selection or [], platform)
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
@@ -110,6 +110,26 @@ def run(
             console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def chosen_definitions(selection: Sequence[str], platform: str | None) -> Any:
+    """The definitions of the platform that is meant: named, or the only one that has what is selected. Raises
+    PlatformError, listing the platforms, where that leaves a doubt."""
+    from data_platform.components.execution import executable_keys, select
+    from data_platform.components.workspace import load_platform, platform_names, platform_of_selections
+
+    name = platform_of_selections(selection, platform)
+    if name is not None or not selection or len(names := platform_names()) == 1:
+        return load_platform(name)
+    having = []
+    for one in names:
+        definitions = load_platform(one)
+        try:
+            select(executable_keys(definitions), selection)
+        except PlatformError:
+            continue
+        having.append(definitions)
+    return having[0] if len(having) == 1 else load_platform(None)
 
 
 def waiting(outcome: Any, runs: list[str]) -> str:

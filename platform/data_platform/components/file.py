@@ -50,6 +50,9 @@ class FileSource(SourceComponent):
 
         return profile_files(request)
 
+    def address(self) -> str:
+        return resolve(self.options.folder, "folder")
+
     @classmethod
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - as the base
         raise PlatformError("Files need no --cursor: each is loaded once.")

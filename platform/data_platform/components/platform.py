@@ -64,17 +64,27 @@ def source_spec(package: Path, source: str, settings: Settings | None = None) ->
 
     Raises PlatformError if there is none, or it is broken.
     """
+    folder = package / "defs" / source
+    component = source_component(package, source)
+    try:
+        return component.spec(folder, Environment(settings or settings_from_environment()))
+    except BROKEN_BY as error:
+        raise PlatformError(reason_of(error, folder / DEFS)) from None
+
+
+def source_component(package: Path, source: str) -> SourceComponent:
+    """The component of one source: its options as `defs.yaml` has them. Raises PlatformError as `source_spec` does."""
     names = [folder.name for folder in folders(package)]
     if source not in names:
         raise PlatformError(f"{package.name} has no source {source}. There are: {', '.join(names) or 'none'}.")
     folder = package / "defs" / source
     try:
         component = _tree(folder).load_component(folder)
-        if isinstance(component, SourceComponent):
-            return component.spec(folder, Environment(settings or settings_from_environment()))
     except BROKEN_BY as error:
         raise PlatformError(reason_of(error, folder / DEFS)) from None
-    raise PlatformError(f"{folder / DEFS} describes no source, but a {type(component).__name__}.")
+    if not isinstance(component, SourceComponent):
+        raise PlatformError(f"{folder / DEFS} describes no source, but a {type(component).__name__}.")
+    return component
 
 
 def broken_sources(package: Path, only: str | None = None) -> dict[str, str]:

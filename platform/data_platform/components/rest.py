@@ -40,10 +40,13 @@ class RestSource(SourceComponent):
     def source(self, where: Path, settings: Settings) -> Source:  # noqa: ARG002 - of some kinds
         from data_platform.ingestion.http.source import HttpSource  # its client takes most of a second to import
 
+        return HttpSource(self._api(where), self.options.tables)
+
+    def _api(self, where: Path) -> HttpOptions:
+        """How the API is reached, with the values of the environment."""
         options = self.options
         given = {name: getattr(options, name) for name in HttpOptions.model_fields if name in options.model_fields_set}
-        api = HttpOptions.model_validate(resolve_all(_plain(given), str(where)))
-        return HttpSource(api, options.tables)
+        return HttpOptions.model_validate(resolve_all(_plain(given), str(where)))
 
     @classmethod
     def recognises(cls, address: str) -> bool:
@@ -55,6 +58,15 @@ class RestSource(SourceComponent):
         from data_platform.drafting.api import profile_api
 
         return profile_api(request, resolve(request.address, "--url"))
+
+    def profile_more(self, request: "Request") -> "Profile":
+        """The tables are paths of the API, or names that take the place of the last part of the path of the first
+        table there is."""
+        from data_platform.drafting.api import profile_paths
+
+        first = next(iter(self.options.tables.values())).path
+        paths = [name if name.startswith("/") else f"{first.rpartition('/')[0]}/{name}" for name in request.tables]
+        return profile_paths(self._api(Path("defs.yaml")), paths)
 
     @classmethod
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ all of them make are in `assets` and `sensors`.
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
@@ -100,6 +101,28 @@ class SourceComponent(PlatformComponent):
             f"A {cls.__name__} cannot be drafted from its address {request.address}. Write its defs.yaml by hand: "
             f"`type: {type_name(cls)}`; `dp doctor` says what is missing in it."
         )
+
+    @classmethod
+    def choices(cls, request: "Request") -> Sequence[str]:  # noqa: ARG003 - for those kinds that have a choice
+        """The tables behind an address, of which a person is to choose; none where all of them are taken anyway."""
+        return ()
+
+    def profile_more(self, request: "Request") -> "Profile":
+        """Profile the tables that `request` wants of the system that this source reads already; its address is left
+        empty. Raises PlatformError if they cannot be read."""
+        return self.profile(replace(request, address=self.address()))
+
+    def address(self) -> str:
+        """The address of the source as `dp add source` takes it, variables of the environment by their names."""
+        raise PlatformError(
+            f"A {type(self).__name__} does not say its address: write the table into its defs.yaml by hand."
+        )
+
+    @classmethod
+    def origin(cls, name: str, table: TableOptions) -> str:
+        """What the source itself calls a table that `defs.yaml` calls `name`: one that has the origin of a profile is
+        the same table."""
+        return str(getattr(table, "table", None) or getattr(table, "path", None) or name)
 
     @classmethod
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - of some kinds

@@ -1,5 +1,6 @@
 """The component `SqlSource`: tables of a relational database. How they are read is in `ingestion.sql`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,16 @@ class SqlSource(SourceComponent):
         return address.startswith(SCHEMES) or ("://" not in address and not Path(address).expanduser().is_dir())
 
     @classmethod
+    def choices(cls, request: "Request") -> Sequence[str]:
+        from data_platform.drafting.databases import database_tables
+
+        return database_tables(resolve(request.address, "--url"))
+
+    @classmethod
     def profile(cls, request: "Request") -> "Profile":
         from data_platform.drafting.databases import profile_database
 
         return profile_database(request, resolve(request.address, "--url"))
+
+    def address(self) -> str:
+        return self.options.url

@@ -1,16 +1,20 @@
 """Which platforms there are: the packages that workspace.yaml names, and the definitions of one of them."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
 import yaml
 
-from data_platform.components.platform import platform_definitions
+from data_platform.components.platform import folders, platform_definitions
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import REPOSITORY
+from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED
 
 WORKSPACE = REPOSITORY / "workspace.yaml"
+LAYERS = (RAW, STAGED, QUARANTINE)
+"""What may stand before the name of a source in a selection."""
 
 
 def platform_names(workspace: Path = WORKSPACE) -> list[str]:
@@ -46,3 +50,36 @@ def platform_package(name: str | None = None, workspace: Path = WORKSPACE) -> Pa
 def load_platform(name: str | None = None) -> dg.Definitions:
     """The definitions of a platform."""
     return platform_definitions(platform_package(name))
+
+
+def platform_of(source: str, name: str | None = None) -> Path:
+    """The folder of the platform that has a source (or a folder of models) of that name: the one that is called `name`,
+    if that is given, else the only one that has it.
+
+    Raises PlatformError, listing what there is, if none has it, or several do.
+    """
+
+    packages = [platform_package(one) for one in ([name] if name else platform_names())]
+    found = [package for package in packages if source in [folder.name for folder in folders(package)]]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(package.name for package in found)
+        raise PlatformError(
+            f"Several platforms have {source}: {names}. Say which is meant: --platform {found[0].name}."
+        )
+    there = [f"{package.name}: {', '.join(one.name for one in folders(package)) or 'none'}" for package in packages]
+    raise PlatformError(f"There is no source {source}. There are: {'; '.join(there)}.")
+
+
+def platform_of_selections(selections: Sequence[str], name: str | None = None) -> str | None:
+    """The platform whose tables are selected (`shop`, `staged/shop/orders`, `modelled/fct_order`) where that is
+    certain: the only one there is, the one that is called `name`, or the only one with sources of these names. None if
+    it is not."""
+
+    if name is not None or len(names := platform_names()) == 1:
+        return name
+    parts = [selection.strip("/").split("/") for selection in selections]
+    wanted = {one[1] if one[0] in LAYERS and len(one) > 1 else one[0] for one in parts}
+    having = [one for one in names if wanted & {folder.name for folder in folders(platform_package(one))}]
+    return having[0] if len(having) == 1 else None

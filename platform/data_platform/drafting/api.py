@@ -4,14 +4,26 @@ Only what was seen to work is drafted: a parameter for the next page counts once
 """
 
 import os
-import re
-from collections.abc import Iterator, Mapping
-from itertools import combinations
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from data_platform.drafting.profile import SAMPLE_ROWS, UNUSED, Declared, Profile, Request, TableProfile, slug
+from data_platform.drafting.naming import distinct_names
+from data_platform.drafting.profile import (
+    READ_WITHIN,
+    SAMPLE_ROWS,
+    UNUSED,
+    Declared,
+    Profile,
+    Request,
+    TableProfile,
+    slug,
+)
 from data_platform.errors import PlatformError
+
+if TYPE_CHECKING:
+    from data_platform.ingestion.http.options import HttpOptions
 
 NEXT = (
     "next",
@@ -35,31 +47,55 @@ AROUND = ("meta", "metadata", "paging", "pagination", "links", "_links", "page",
 PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "next", "continuation")
 """What APIs call the parameter for such a cursor."""
 
-KEYS = re.compile(r"(^|_)(id|key|code|number|no|uuid|guid|date|day|line|position)$")
-"""What columns are called that are a key or part of one."""
-
-KEY_COLUMNS, MOST_CANDIDATES = 3, 12
-"""Columns in a key that is proposed, and columns tried for it, at most."""
-
 SAMPLE_PAGES = 50
 """Pages that are read for a draft at most: a source is not to be worn out by it."""
+
+PAGE_SIZES = (10, 15, 20, 24, 25, 30, 40, 50, 60, 100, 200, 250, 500, 1000)
+"""As many rows as these may be a page of more."""
+
+NUMBERS = ("page", "page_number", "pageNumber", "p")
+OFFSETS = (("offset", "limit"), ("skip", "limit"), ("start", "limit"), ("_start", "_limit"))
+"""What APIs call the parameters for the number of a page, and for the row that it begins with and its length."""
 
 TOTALS = ("total", "total_count", "totalCount", "count", "total_pages", "totalPages")
 
 
 def profile_api(request: Request, address: str) -> Profile:
     """Profile the one table behind the URL of an API's first page, which is `request.address` with its variables
-    resolved.
+    resolved. One table that is wanted is what it is called here, several are paths below the URL.
 
     Raises PlatformError if it does not answer with rows, or if the token's variable is not set.
     """
+    from data_platform.ingestion.http.options import HttpOptions
+
     variable = request.token_variable
     token = os.environ.get(variable) if variable else None
     if variable and not token:
         raise PlatformError(f"--token-env names {variable}, which is not set in the environment.")
-    base, table = api_table(address, request.tables[0] if request.tables else None, token)
-    auth = {"auth": {"type": "bearer", "token": "{{ env." + variable + " }}"}} if variable else {}
-    return Profile([table], {"description": f"The API at {base}.", "url": base, **auth})
+    base, path, params = split_url(address)
+    auth = {"auth": {"type": "bearer", "token": token}} if token else {}
+    options = HttpOptions.model_validate({"url": base, "max_retries": 1, **auth})
+    written = {"auth": {"type": "bearer", "token": "{{ env." + variable + " }}"}} if variable else {}
+    attributes = {"description": f"The API at {base}.", "url": base, **written}
+    if len(request.tables) <= 1:
+        return Profile([api_table(options, path, params, next(iter(request.tables), None))], attributes)
+    paths = [f"{path.rstrip('/')}/{table.strip('/')}" for table in request.tables]
+    return replace(profile_paths(options, paths, params), attributes=attributes)
+
+
+def profile_paths(options: "HttpOptions", paths: Sequence[str], params: Mapping[str, str] | None = None) -> Profile:
+    """Profile the tables behind paths of an API. One that does not answer with rows is among the failures. Raises
+    PlatformError if none does."""
+    names = distinct_names([slug(path.rstrip("/")) for path in paths], [slug(path.replace("/", " ")) for path in paths])
+    tables, failures = [], {}
+    for name, path in zip(names, paths, strict=True):
+        try:
+            tables.append(api_table(options, path, params or {}, name))
+        except PlatformError as error:
+            failures[path] = str(error)
+    if not tables:
+        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    return Profile(tables, {}, {}, failures)
 
 
 def split_url(url: str) -> tuple[str, str, dict[str, str]]:
@@ -74,16 +110,13 @@ def split_url(url: str) -> tuple[str, str, dict[str, str]]:
     return f"{parts.scheme}://{parts.netloc}", parts.path or "/", dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
-def api_table(url: str, table: str | None, token: str | None) -> tuple[str, TableProfile]:
-    """Where the API begins, and the one table behind a URL. Raises PlatformError if it does not answer with rows."""
+def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], table: str | None) -> TableProfile:
+    """The one table behind a path of an API, by its name here. Raises PlatformError if it does not answer with rows."""
     from data_platform.ingestion.http.client import Pace, connect, redact
-    from data_platform.ingestion.http.options import HttpOptions, HttpTable
+    from data_platform.ingestion.http.options import HttpTable
     from data_platform.ingestion.http.pages import linked, pages
     from data_platform.ingestion.http.rows import decode, to_arrow
 
-    base, path, params = split_url(url)
-    auth = {"auth": {"type": "bearer", "token": token}} if token else {}
-    options = HttpOptions.model_validate({"url": base, "max_retries": 1, **auth})
     with connect(options, Pace(None)) as client:
 
         def ask(more: Mapping[str, str]) -> tuple[Any, Mapping[str, str]]:
@@ -103,7 +136,7 @@ def api_table(url: str, table: str | None, token: str | None) -> tuple[str, Tabl
         body, headers = ask({})
         keys = rows_at(body)
         rows = _at(body, keys)
-        place: dict[str, Any] = {"path": path, **({"params": params} if params else {})}
+        place: dict[str, Any] = {"path": path, **({"params": dict(params)} if params else {})}
         if keys:
             place["rows"] = ".".join(keys) if not any("." in key for key in keys) else list(keys)
         notes = []
@@ -120,15 +153,23 @@ def api_table(url: str, table: str | None, token: str | None) -> tuple[str, Tabl
                     "path": dotted,
                     "param": _parameter(ask, rows, keys, value, where),
                 }
-        else:
-            notes += _counted(body, len(rows))
+        elif (counted := _counted(body, len(rows))) or len(rows) in PAGE_SIZES:
+            numbered = _numbered(ask, rows, keys, body)
+            place |= {"pagination": numbered} if numbered else {}
+            notes += [] if numbered else counted
         whole = "pagination" not in place and not notes
         if "pagination" in place:
             rows, whole = _first_pages(pages(client, options, HttpTable.model_validate({**UNUSED, **place}), None))
     name = slug(table or path.rstrip("/").split("/")[-1] or "rows")
-    key, evidence = _key(rows, whole=whole)
-    return base, TableProfile(
-        name, place, to_arrow(rows), whole, _texts(rows, whole=whole), key=key, notes=[*notes, *evidence]
+    return TableProfile(
+        name,
+        place,
+        to_arrow(rows),
+        whole,
+        _texts(rows, whole=whole),
+        notes=notes,
+        origin=path,
+        fresh_within=READ_WITHIN,
     )
 
 
@@ -140,33 +181,6 @@ def _first_pages(answers: Iterator[list[dict[str, Any]]]) -> tuple[list[dict[str
         if len(rows) >= SAMPLE_ROWS or number >= SAMPLE_PAGES:
             return rows, False
     return rows, True
-
-
-def _key(rows: list[dict[str, Any]], *, whole: bool) -> tuple[tuple[str, ...], list[str]]:
-    """The fewest columns named like parts of a key whose values together occur once, if no others do it as well; and
-    in how many rows that was seen. None for a single row, in which everything is unique."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    values = {name: [row.get(name) for row in rows] for name in names if KEYS.search(slug(name))}
-    possible = [name for name, column in values.items() if all(_identifies(value) for value in column)]
-    for count in range(1, KEY_COLUMNS + 1):
-        unique = [
-            key
-            for key in combinations(possible[:MOST_CANDIDATES], count)
-            if len(rows) > 1 and len(set(zip(*(values[name] for name in key), strict=True))) == len(rows)
-        ]
-        if len(unique) == 1:
-            seen = f"{len(rows):,} rows, {'all there are' if whole else 'the first of more'}"
-            return unique[0], [f"key {', '.join(unique[0])}: unique in {seen}; --key says otherwise"]
-        if unique:
-            return (), []
-    return (), []
-
-
-def _identifies(value: Any) -> bool:
-    """Whether a value of JSON can be part of a key: text or an integer."""
-    from data_platform.ingestion.http.rows import NumberLiteral
-
-    return isinstance(value, str) and value != "" and not (isinstance(value, NumberLiteral) and not value.isdecimal())
 
 
 def _texts(rows: list[dict[str, Any]], *, whole: bool) -> dict[str, Declared]:
@@ -197,6 +211,43 @@ def _parameter(ask: Any, rows: list[Any], keys: tuple[str, ...], value: str, whe
         f"({', '.join(PARAMETERS)}) leads there. Write the source's defs.yaml by hand: "
         "`pagination: {type: cursor, path: ..., param: ...}`."
     )
+
+
+def _numbered(ask: Any, rows: list[Any], keys: tuple[str, ...], body: Any) -> dict[str, Any] | None:
+    """How pages are asked for by number or by row, if a parameter was seen to bring the next page and the first one
+    again; None if none was."""
+    first, size = {repr(row) for row in rows}, len(rows)
+
+    def page(params: Mapping[str, Any]) -> list[Any]:
+        try:
+            found, _ = ask({name: str(value) for name, value in params.items()})
+        except PlatformError:
+            return []
+        there = _at(found, keys) if _has(found, keys) else None
+        return there if isinstance(there, list) else []
+
+    def is_another(found: list[Any]) -> bool:
+        return bool(found) and not any(repr(row) in first for row in found)
+
+    for name in NUMBERS:
+        if is_another(page({name: 2})):
+            start = next((number for number in (1, 0) if page({name: number}) == rows), None)
+            if start is not None:
+                total = _total(body, ("total_pages", "totalPages"), 1)
+                return {"type": "page_number", "param": name, **({"start": 0} if start == 0 else {}), **total}
+    for offset, limit in OFFSETS:
+        if is_another(page({offset: size, limit: size})) and page({offset: 0, limit: size}) == rows:
+            total = _total(body, ("total", "total_count", "totalCount", "count"), size)
+            return {"type": "offset", "limit": size, "offset_param": offset, "limit_param": limit, **total}
+    return None
+
+
+def _total(body: Any, names: Sequence[str], more_than: int) -> dict[str, Any]:
+    """Where an answer says how many pages or rows there are."""
+    for keys, value in _walk(body, 2):
+        if keys and keys[-1] in names and str(value).isdigit() and int(value) > more_than:
+            return {"total": ".".join(keys) if not any("." in key for key in keys) else list(keys)}
+    return {}
 
 
 def rows_at(body: Any) -> tuple[str, ...]:

@@ -1,50 +1,66 @@
-"""Profiles of relational databases: their tables as declared, and their first rows."""
+"""Profiles of relational databases: their tables as declared, what their constraints promise, and their first rows."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from data_platform.drafting.profile import UNUSED, Declared, Profile, Request, TableProfile, first_rows, slug
+from data_platform.drafting.naming import distinct_names
+from data_platform.drafting.profile import (
+    READ_WITHIN,
+    UNUSED,
+    Declared,
+    Profile,
+    Request,
+    TableProfile,
+    first_rows,
+    slug,
+)
 from data_platform.errors import PlatformError
 from data_platform.ingestion.sql.source import Relational, SqlTable
 
 
 def profile_database(request: Request, address: str) -> Profile:
-    """Profile the wanted tables of the database at `address`, which is `request.address` with its variables resolved.
+    """Profile the wanted tables of the database at `address`, which is `request.address` with its variables resolved;
+    all of them if none is named. A table that cannot be read is among the failures.
 
-    Raises PlatformError if it cannot be reached, or if no table was named and there are several.
+    Raises PlatformError if the database cannot be reached, has no table, or none that can be read.
     """
-    tables = database_tables(address, request.tables)
+    wanted = request.tables or database_tables(address)
+    if not wanted:
+        raise PlatformError("The database has no table that this account can read.")
+    names = distinct_names([slug(name.split(".")[-1]) for name in wanted], [slug(name) for name in wanted])
+    tables, failures = [], {}
+    for name, table in zip(names, wanted, strict=True):
+        try:
+            tables.append(profile_table(address, name, table))
+        except PlatformError as error:
+            failures[table] = str(error)
+    if not tables:
+        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
     written, remembered = database_address(request.name, request.address, address)
-    return Profile(tables, {"description": f"The database {request.name}.", "url": written}, remembered)
+    return Profile(tables, {"description": f"The database {request.name}.", "url": written}, remembered, failures)
 
 
-def database_tables(url: str, wanted: Sequence[str]) -> list[TableProfile]:
-    """The tables of a database that are wanted. Raises PlatformError, listing all of them, if none was named and there
-    are several."""
-    there = Relational(url, {}).tables()
-    if not wanted and len(there) != 1:
-        raise PlatformError(
-            f"The database has {len(there)} tables: {', '.join(there[:50]) or 'none'}. "
-            "Say which with --table NAME (several times for several)."
-        )
-    found = []
-    for table in wanted or there:
-        source = Relational(url, {table: SqlTable.model_validate({**UNUSED, "table": table})})
-        columns = source.describe(table)
-        rows, whole = first_rows(source, table)
-        name = slug(table.split(".")[-1])
-        found.append(
-            TableProfile(
-                name,
-                {"table": table} if name != table else {},
-                rows,
-                whole,
-                {column: Declared(kind or "", nullable) for column, kind, nullable, _ in columns},
-                [column for column, _, _, primary in columns if primary],
-            )
-        )
-    return found
+def database_tables(url: str) -> list[str]:
+    """The tables and views of a database."""
+    return Relational(url, {}).tables()
+
+
+def profile_table(url: str, name: str, table: str) -> TableProfile:
+    """One table, to be called `name` here. Raises PlatformError if it is not there or cannot be read."""
+    source = Relational(url, {table: SqlTable.model_validate({**UNUSED, "table": table})})
+    columns = source.describe(table)
+    rows, whole = first_rows(source, table)
+    return TableProfile(
+        name,
+        {"table": table} if name != table else {},
+        rows,
+        whole,
+        {column: Declared(kind or "", nullable) for column, kind, nullable, _ in columns},
+        [column for column, _, _, primary in columns if primary],
+        origin=table,
+        constraints=source.constraints(table),
+        fresh_within=READ_WITHIN,
+    )
 
 
 def database_address(name: str, given: str, address: str) -> tuple[str, dict[str, str]]:

@@ -3,19 +3,31 @@
 import codecs
 import csv
 import gzip
+import json
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import date, timedelta
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pydantic import TypeAdapter
 
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
-from data_platform.drafting.profile import UNUSED, Profile, Request, TableProfile, first_rows, slug
+from data_platform.drafting.profile import (
+    SAMPLE_ROWS,
+    UNUSED,
+    Declared,
+    Profile,
+    Request,
+    TableProfile,
+    first_rows,
+    slug,
+)
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Format, read, recognition
 from data_platform.ingestion.files.source import Files, FileTable
@@ -66,7 +78,19 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
             if several
             else f"{pattern} is the whole table, which replaces the last one"
         )
-        found.append(TableProfile(name, place, rows, whole and not several, notes=notes))
+        texts = _strings(newest, form) & set(rows.column_names) if form["type"] == "json_lines" else set()
+        found.append(
+            TableProfile(
+                name,
+                place,
+                rows,
+                whole and not several,
+                {one: Declared("text", several or not whole or rows[one].null_count > 0) for one in texts},
+                notes=notes,
+                origin=pattern,
+                fresh_within=_due(folder, pattern),
+            )
+        )
     return found
 
 
@@ -82,6 +106,36 @@ def file_groups(folder: Path) -> dict[str, tuple[str, Path]]:
         stem = pattern.split(".")[0].replace("*", "").strip("-_ ")
         tables[slug(stem or folder.name)] = (pattern, newest)
     return tables
+
+
+def _due(folder: Path, pattern: str) -> timedelta | None:
+    """Within which time the next file is to be expected: twice the longest time between the dates in the names of
+    three or more; None if they do not tell."""
+    names = [re.search(r"(\d{4})-?_?(\d{2})-?_?(\d{2})(?!\d)", path.name) for path in folder.glob(pattern)]
+    days = set()
+    for found in names:
+        with suppress(ValueError):
+            days.add(date(*map(int, found.groups())) if found else date.min)
+    if len(days) < 3 or date.min in days:
+        return None
+    ordered = sorted(days)
+    return 2 * max(later - earlier for earlier, later in pairwise(ordered))
+
+
+def _strings(path: Path, form: Mapping[str, Any]) -> set[str]:
+    """The fields of JSON lines whose values are strings throughout the beginning of a file: digits in them are text,
+    such as a postal code."""
+    kinds: dict[str, set[type]] = {}
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        with gzip.open(file) if packed else nullcontext(file) as stream:
+            text = stream.read(SNIFFED_BYTES * 16).decode(form.get("encoding", "utf-8-sig"), "replace")
+    for line in text.splitlines()[:SAMPLE_ROWS]:
+        with suppress(ValueError, AttributeError):
+            for name, value in json.loads(line).items():
+                kinds.setdefault(name, set()).add(type(value))
+    return {name for name, found in kinds.items() if found - {type(None)} == {str}}
 
 
 class _Rejecting:

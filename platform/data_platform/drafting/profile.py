@@ -6,14 +6,22 @@ of its own; what is drafted from a profile is in `draft`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from data_platform.ingestion.source import Source
+from data_platform.ingestion.sql.constraints import Constraints
 
 SAMPLE_ROWS = 20_000
+"""Rows that are read of a table for its draft, at most, and about as many once more to try the draft."""
+
+READ_WITHIN = timedelta(days=1)
+"""How long a source may go unread that is read every `refresh` even if nothing is new."""
+
+NO_CONSTRAINTS = Constraints()
 UNUSED: dict[str, Any] = {"key": ["unknown"], "contract": "unknown.unknown.Unknown"}
 """Required options of a table that do not matter for reading its first rows."""
 
@@ -30,7 +38,10 @@ class Declared:
 class TableProfile:
     """One table of a system: its name here, what `defs.yaml` says of where it is, its first rows.
 
-    `whole` tells whether these are all rows there are. `declared` and `key` are empty where the source says nothing.
+    `whole` tells whether these are all rows there are. `origin` is what the source calls the table, `key` its primary
+    key there; they, `declared` and `constraints` are empty where the source says nothing. `notes` are sentences for a
+    person to read. `fresh_within` is how long nothing may be staged before that is a sign that something is wrong, if
+    it can be told.
     """
 
     name: str
@@ -40,6 +51,9 @@ class TableProfile:
     declared: Mapping[str, Declared] = field(default_factory=dict)
     key: Sequence[str] = ()
     notes: Sequence[str] = ()
+    origin: str = ""
+    constraints: Constraints = NO_CONSTRAINTS
+    fresh_within: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +72,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Profile:
-    """The profiled tables, what `defs.yaml` says of the source itself, and environment variables to keep."""
+    """The profiled tables, what `defs.yaml` says of the source itself, environment variables to keep, and the tables
+    that could not be profiled, with the reason."""
 
     tables: Sequence[TableProfile]
     attributes: Mapping[str, Any]
     remember: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def slug(name: str) -> str:

@@ -1,28 +1,38 @@
 """A draft as the files of a source: `defs.yaml`, `contracts.py`, `staging.py`, and the entry that dbt models need. What
-a draft claims is decided in `draft`.
+a draft claims is decided in `draft`; how one is added to files that are there is in `editing`.
 """
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_platform.drafting.draft import CERTAIN_RANGES, UNITS, Draft, describe, in_words
+from data_platform.drafting.draft import Column, Draft
+from data_platform.drafting.naming import UNITS, describe, in_words
 from data_platform.errors import PlatformError
+
+WIDTH = 120
 
 
 def write_folder(
-    target: Path, package: str, component: str, attributes: Mapping[str, Any], drafts: Sequence[Draft]
+    target: Path,
+    package: str,
+    component: str,
+    attributes: Mapping[str, Any],
+    drafts: Sequence[Draft],
+    failures: Mapping[str, str],
 ) -> None:
     """Write the folder of a source, whole or not at all. `package` is the platform's, `component` the dotted path of
-    the source's component. Raises PlatformError if it cannot be written."""
+    the source's component, `failures` the tables that could not be drafted. Raises PlatformError if it cannot be
+    written."""
     module = f"{package}.defs.{target.name}"
     files = {
         "__init__.py": f'"""The source {target.name}: its contracts and how its raw rows are staged."""\n',
-        "defs.yaml": defs_text(module, component, attributes, drafts),
+        "defs.yaml": defs_text(module, component, attributes, drafts, failures),
         "contracts.py": contracts_text(target.name, drafts),
         "staging.py": staging_text(target.name, drafts),
     }
@@ -41,40 +51,80 @@ def write_folder(
 
 def contracts_text(source: str, drafts: Sequence[Draft]) -> str:
     """The module of a source's contracts."""
-    used = " ".join(column.annotation for draft in drafts for column in draft.columns)
-    standard = ["from typing import Annotated\n"] if "Annotated" in used else []
-    other = ["import polars as pl\n"] if "pl." in used else []
-    names = ["Contract", "Field", *(["Instant"] if "Instant" in used else [])]
-    imports = "\n".join([*standard, *other, f"from data_platform.contracts import {', '.join(names)}"])
+    imports = "\n".join(import_lines(contract_names(source, drafts)))
     tables = ", ".join(draft.name for draft in drafts)
+    tables = tables if len(tables) < 60 else f"{len(drafts)} tables"
     head = f'"""What the staged tables of {source} promise: {tables}."""\n\n{imports}\n'
-    return head + "".join(f"\n\n{_class_text(draft)}" for draft in drafts)
+    return head + "".join(f"\n\n{class_text(source, draft)}" for draft in drafts)
 
 
-def _class_text(draft: Draft) -> str:
+def contract_names(source: str, drafts: Sequence[Draft]) -> dict[str, set[str]]:
+    """What the contracts of drafts need to import, by module."""
+    text = "".join(class_text(source, draft) for draft in drafts)
+    ours = {name for name, sign in (("Instant", ": Instant = "), ("Reference", "=Reference(")) if sign in text}
+    needed = {"data_platform.contracts": {"Contract", "Field", *ours}}
+    if ": pl." in text or "[pl." in text:
+        needed["polars"] = {"pl"}
+    if "Annotated[" in text:
+        needed["typing"] = {"Annotated"}
+    return needed
+
+
+def import_lines(needed: Mapping[str, set[str]]) -> list[str]:
+    """The import statements for names by module, in groups as is customary."""
+    lines = []
+    if "typing" in needed:
+        lines += [f"from typing import {', '.join(sorted(needed['typing']))}", ""]
+    if "polars" in needed:
+        lines += ["import polars as pl", ""]
+    lines += [
+        f"from {module} import {', '.join(sorted(names))}"
+        for module, names in sorted(needed.items())
+        if module not in ("typing", "polars")
+    ]
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def class_text(source: str, draft: Draft) -> str:
+    """The contract of one draft."""
     lines = [f"class {draft.contract}(Contract):", f'    """One row of {draft.name}."""', ""]
-    for column in draft.columns:
-        rules: dict[str, str] = {}
-        if column.nullable:
-            rules["nullable"] = "True"
-        if list(draft.key) == [column.name]:
-            rules["unique"] = "True"
-        if column.private:
-            rules["private"] = "True"
-        if column.name in CERTAIN_RANGES and column.annotation == "float":
-            low, high = CERTAIN_RANGES[column.name]
-            rules |= {"ge": str(low), "le": str(high)}
-        unit = UNITS.get(column.name.split("_")[-1]) if "_" in column.name else None
-        if unit and column.annotation in ("int", "float"):
-            rules["unit"] = f'"{unit}"'
-        meaning = f"Keyed hash of the {in_words(column.name)}." if column.private else describe(column.name)
-        rules["description"] = f'"{meaning}"'
-        line = f"    {column.name}: {column.annotation} = Field({', '.join(f'{k}={v}' for k, v in rules.items())})"
-        if len(line) > 120:
-            body = "".join(f"        {k}={v},\n" for k, v in rules.items())
-            line = f"    {column.name}: {column.annotation} = Field(\n{body}    )"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+    config = [f'        metadata = {{"owner": {_quoted(draft.owner)}}}'] if draft.owner else []
+    config += [f"        unique = [{', '.join(map(_quoted, draft.together))}]"] if draft.together else []
+    if config:
+        lines += ["    class Config(Contract.Config):", *config, ""]
+    return "\n".join([*lines, *(_field_text(source, draft, column) for column in draft.columns)]) + "\n"
+
+
+def _field_text(source: str, draft: Draft, column: Column) -> str:
+    rules: dict[str, str] = {}
+    if column.nullable:
+        rules["nullable"] = "True"
+    if list(draft.key) == [column.name] or column.unique:
+        rules["unique"] = "True"
+    if column.private:
+        rules["private"] = "True"
+    for rule, value in column.rules:
+        rules[rule] = _python(value)
+    if column.references is not None:
+        table = _quoted(f"{source}/{column.references.table}")
+        rules["references"] = f"Reference({table}, {_quoted(column.references.column)})"
+    unit = UNITS.get(column.name.split("_")[-1]) if "_" in column.name else None
+    if unit and column.annotation not in ("str", "bool", "pl.Date", "Instant"):
+        rules["unit"] = f'"{unit}"'
+    meaning = f"Keyed hash of the {in_words(column.name)}." if column.private else describe(column.name)
+    rules["description"] = _quoted(meaning)
+    line = f"    {column.name}: {column.annotation} = Field({', '.join(f'{k}={v}' for k, v in rules.items())})"
+    if len(line) > WIDTH:
+        body = "".join(f"        {k}={v},\n" for k, v in rules.items())
+        line = f"    {column.name}: {column.annotation} = Field(\n{body}    )"
+    return line
+
+
+def _python(value: object) -> str:
+    """A value, or a list of values, as Python writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(_python(item) for item in value)}]"
+    return _quoted(value) if isinstance(value, str) else repr(value)
 
 
 def staging_text(source: str, drafts: Sequence[Draft]) -> str | None:
@@ -82,14 +132,20 @@ def staging_text(source: str, drafts: Sequence[Draft]) -> str | None:
     needed = [draft for draft in drafts if draft.staged]
     if not needed:
         return None
-    labels = any(column.labels for draft in needed for column in draft.columns)
-    imports = "import polars as pl\n" + ("\nfrom data_platform.cleaning import null_labels\n" if labels else "")
+    imports = "\n".join(import_lines(staging_names(needed)))
     doc = f"How raw rows of {source} are repaired. The rules that staged rows keep are in `contracts`."
-    head = f'"""{doc}"""\n\n{imports}'
-    return head + "".join(f"\n\n{_function_text(draft)}" for draft in needed)
+    head = f'"""{doc}"""\n\n{imports}\n'
+    return head + "".join(f"\n\n{function_text(draft)}" for draft in needed)
 
 
-def _function_text(draft: Draft) -> str:
+def staging_names(drafts: Sequence[Draft]) -> dict[str, set[str]]:
+    """What the staging functions of drafts need to import, by module."""
+    labels = any(column.labels for draft in drafts for column in draft.columns)
+    return {"polars": {"pl"}, **({"data_platform.cleaning": {"null_labels"}} if labels else {})}
+
+
+def function_text(draft: Draft) -> str:
+    """The staging function of one draft that needs it."""
     renames = {column.raw: column.name for column in draft.columns if column.raw != column.name}
     lines = [
         f"def {draft.name}(raw: pl.LazyFrame) -> pl.LazyFrame:",
@@ -110,35 +166,74 @@ def _function_text(draft: Draft) -> str:
     return "\n".join([*lines, f"    return {chain}"]) + "\n"
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: object) -> str:
     """A text as Python writes it, in double quotes."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def defs_text(module: str, component: str, attributes: Mapping[str, Any], drafts: Sequence[Draft]) -> str:
+def defs_text(
+    module: str,
+    component: str,
+    attributes: Mapping[str, Any],
+    drafts: Sequence[Draft],
+    failures: Mapping[str, str],
+) -> str:
     """The source's `defs.yaml`. `module` is the package of the source, such as `nyc_flights.defs.shop`."""
     lines = [f"type: {component}", "attributes:"]
     lines += [f"  {name}: {inline(value)}" for name, value in attributes.items()]
+    lines += [comment(f"Not drafted: {table}. {reason}", "  ") for table, reason in failures.items()]
     lines.append("  tables:")
-    for draft in drafts:
-        lines.append(f"    {draft.name}:")
-        lines += [f"      {name}: {inline(value)}" for name, value in table_options(module, draft).items()]
+    lines += [table_text(module, draft) for draft in drafts]
     return "\n".join(lines) + "\n"
+
+
+def table_text(module: str, draft: Draft, indent: str = "    ") -> str:
+    """One table of `defs.yaml`, its lines indented."""
+    lines = [f"{indent}{draft.name}:"]
+    for name, value in table_options(module, draft).items():
+        lines.append(f"{indent}  {name}: {inline(value)}")
+        if name == "key":
+            lines[-1] += f"  # {draft.evidence.evidence}"
+    if not draft.key:
+        lines.insert(1, comment(f"No key ({draft.evidence.evidence}): every row is kept as it comes.", f"{indent}  "))
+    if draft.profile.fresh_within is None:
+        lines.append(f"{indent}  # fresh_within: 1d  # shows the table as late when nothing was staged for so long")
+    return "\n".join(lines)
 
 
 def table_options(module: str, draft: Draft) -> dict[str, Any]:
     """What `defs.yaml` says of one table."""
     masked = [column.raw for column in draft.columns if column.private]
     within = [column.raw for column in draft.columns if column.within]
+    fresh = draft.profile.fresh_within
     return {
-        "key": list(draft.key),
+        **({"key": list(draft.key)} if draft.key else {}),
         **draft.profile.place,
         "contract": f"{module}.contracts.{draft.contract}",
         **({"stage": f"{module}.staging.{draft.name}"} if draft.staged else {}),
         **({"mask": masked} if masked else {}),
         **({"mask_within": within} if within else {}),
+        **({"fresh_within": short(fresh)} if fresh else {}),
         "description": f"Rows of {draft.name} as the source gives them.",
     }
+
+
+def short(duration: timedelta) -> str:
+    """A duration as `defs.yaml` writes it: `1d`, `36h`."""
+    hours = int(duration.total_seconds() // 3600)
+    return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
+
+
+def comment(text: str, indent: str) -> str:
+    """A text as comment lines of YAML, however long."""
+    # YAML has no place for characters that do not print, be it in a comment.
+    words = "".join(sign if sign.isprintable() else " " for sign in text).split()
+    lines = [f"{indent}#"]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > WIDTH and lines[-1] != f"{indent}#":
+            lines.append(f"{indent}#")
+        lines[-1] += f" {word}"
+    return "\n".join(lines)
 
 
 def inline(value: Any) -> str:
@@ -147,8 +242,8 @@ def inline(value: Any) -> str:
     return text.removesuffix("\n...\n").strip()
 
 
-def dbt_source_text(source: str, draft: Draft) -> str:
-    """The entry by which dbt models find the staged table."""
+def dbt_source_text(source: str, drafts: Sequence[Draft]) -> str:
+    """The entry by which dbt models find the staged tables."""
     lines = [
         "version: 2",
         "",
@@ -157,10 +252,13 @@ def dbt_source_text(source: str, draft: Draft) -> str:
         "    database: lake",
         f"    schema: staged_{source}",
         "    tables:",
-        f"      - name: {draft.name}",
-        "        config:",
-        "          meta:",
-        "            dagster:",
-        f"              asset_key: [staged, {source}, {draft.name}]",
     ]
+    for draft in drafts:
+        lines += [
+            f"      - name: {draft.name}",
+            "        config:",
+            "          meta:",
+            "            dagster:",
+            f"              asset_key: [staged, {source}, {draft.name}]",
+        ]
     return "\n".join(lines) + "\n"

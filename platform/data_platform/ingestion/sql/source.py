@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -43,6 +43,9 @@ from data_platform.ingestion.sql.dialects import (
 from data_platform.ingestion.sql.dialects.session import checked_names, known
 from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.options import Options, duration
+
+if TYPE_CHECKING:
+    from data_platform.ingestion.sql.constraints import Constraints
 
 BATCH_BYTES = 64 * 2**20
 """Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""
@@ -154,6 +157,14 @@ class Relational:
         with self._session() as session:
             columns = session.columns(session.relation((options.table if options else None) or table))
             return [(c.name, c.declared, c.nullable, c.primary_key) for c in columns]
+
+    def constraints(self, table: str) -> "Constraints":
+        """What the database promises of the rows of a table; named as for `describe`."""
+        from data_platform.ingestion.sql.constraints import constraints  # its parser is for drafts alone
+
+        options = self.options.get(table)
+        with self._session() as session:
+            return constraints(session, session.relation((options.table if options else None) or table))
 
     def _options(self, table: str) -> SqlTable:
         if table not in self.options:

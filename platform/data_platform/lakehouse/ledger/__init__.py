@@ -1,8 +1,10 @@
 """The platform's own memory, in the schema `platform` of the lakehouse: how far each table was loaded and staged, what
 each step did, what was audited and published. Nothing outside this package writes or asks its tables: `schema` makes
-and migrates them, `positions` and `steps` write them within the transaction of the step they describe, `queries` reads.
+and migrates them, `positions` and `steps` write them within the transaction of the step they describe, `queries` reads,
+`forgetting` deletes what is said of a table that is dropped.
 """
 
+from data_platform.lakehouse.ledger.forgetting import forget_tables
 from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
@@ -71,6 +73,7 @@ __all__ = [
     "columns_of_loads",
     "ensure_ledger",
     "exists",
+    "forget_tables",
     "head",
     "heads_of_tables",
     "landed_bounds",

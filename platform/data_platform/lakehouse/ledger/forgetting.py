@@ -1,0 +1,22 @@
+"""Forgetting a table: everything that the ledger says of it, within the transaction that drops its data. A table of the
+same name that is loaded afterwards begins anew."""
+
+from collections.abc import Sequence
+
+import duckdb
+
+from data_platform.lakehouse.ledger.names import name
+
+OF_TABLES = ("heads", "positions", "loads", "stagings", "audits")
+"""The ledger's tables that say something of single tables of a source."""
+
+
+def forget_tables(connection: duckdb.DuckDBPyConnection, source: str, tables: Sequence[str] | None) -> None:
+    """Delete what is said of tables of a source, within the caller's transaction; of all of them if `tables` is None,
+    positions of readings over several included."""
+    for table in OF_TABLES:
+        of_source = f"DELETE FROM {name(table)} WHERE source = ?"
+        if tables is None:
+            connection.execute(of_source, [source])
+        else:
+            connection.execute(f"{of_source} AND table_name IN (SELECT unnest(?::VARCHAR[]))", [source, [*tables]])
