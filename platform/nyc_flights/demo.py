@@ -208,8 +208,10 @@ def follow_sensor(
     import dagster as dg
 
     from data_platform.components.execution import execute
+    from data_platform.components.workspace import code_location
 
     outcomes: list[Outcome] = []
+    location = code_location(Path(__file__).parent)
     for _ in range(ATTEMPTS):
         with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
             try:
@@ -218,7 +220,12 @@ def follow_sensor(
                 continue
         for request in requests:
             outcomes += execute(
-                definitions, instance, request.asset_selection or [], tags=request.tags, on_change=shown
+                definitions,
+                instance,
+                request.asset_selection or [],
+                tags=request.tags,
+                on_change=shown,
+                location=location,
             )
         break
     return outcomes

@@ -49,7 +49,8 @@ def run(
         op_names,
         select,
     )
-    from data_platform.components.workspace import load_platform
+    from data_platform.components.platform import platform_definitions
+    from data_platform.components.workspace import code_location, platform_package
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -60,7 +61,8 @@ def run(
         raise PlatformError("--full-refresh replaces the rows there are, --retype keeps them: give one of them.")
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    definitions = load_platform(platform)
+    package = platform_package(platform)
+    definitions, location = platform_definitions(package), code_location(package)
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
@@ -84,10 +86,10 @@ def run(
                     advance=outcome.state in ("failed", "done") and outcome.check_passed is None,
                 )
 
-            done = execute(definitions, instance, group, config=config, on_change=shown)
+            done = execute(definitions, instance, group, config=config, on_change=shown, location=location)
             if left := landed_and_not_staged(lake, done):
                 config = {ops[key]: config[ops[key]] for key in left if ops[key] in config}
-                staged = execute(definitions, instance, left, config=config, on_change=shown)
+                staged = execute(definitions, instance, left, config=config, on_change=shown, location=location)
                 done = [outcome for outcome in done if outcome.key not in left] + staged
             outcomes += done
             bar.update(task, completed=len(group), doing="")

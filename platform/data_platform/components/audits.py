@@ -12,9 +12,11 @@ from typing import Any
 import dagster as dg
 import duckdb
 
+from data_platform.components.failures import failure
 from data_platform.components.keys import CHECK
 from data_platform.components.metadata import violations_table
 from data_platform.components.resource import LakehouseResource
+from data_platform.contracts.causes import cause_of
 from data_platform.contracts.contract import load_contract
 from data_platform.contracts.relation import Verdict, audit_relation
 from data_platform.contracts.violations import Violation, commonest
@@ -114,7 +116,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
                         context.log.info(f"{one.table}: {_in_words(verdicts[-1])}")
                 record_verdicts(lake, verdicts, context.run.run_id)
         except PlatformError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+            raise failure(error) from None
         broken = [verdict for verdict in verdicts if not verdict.passed]
         yield dg.MaterializeResult(
             asset_key=AUDIT_KEY,
@@ -149,6 +151,8 @@ def audit_table(lake: Lakehouse, table: AuditedTable) -> TableVerdict:
         return TableVerdict(table, verdict)
     except PlatformError as error:
         return TableVerdict(table, Verdict(0), str(error))
+    except Exception as error:  # noqa: BLE001 - a contract may raise anything; the other tables are audited all the same
+        return TableVerdict(table, Verdict(0), cause_of(error, private=True))
 
 
 def record_verdicts(lake: Lakehouse, verdicts: Sequence[TableVerdict], run_id: str) -> None:

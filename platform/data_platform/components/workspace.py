@@ -5,6 +5,8 @@ from pathlib import Path
 
 import dagster as dg
 import yaml
+from dagster._core.remote_origin import CodeLocationOrigin
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from data_platform.components.platform import platform_definitions
 from data_platform.errors import PlatformError
@@ -46,3 +48,13 @@ def platform_package(name: str | None = None, workspace: Path = WORKSPACE) -> Pa
 def load_platform(name: str | None = None) -> dg.Definitions:
     """The definitions of a platform."""
     return platform_definitions(platform_package(name))
+
+
+def code_location(package: Path, workspace: Path = WORKSPACE) -> CodeLocationOrigin | None:
+    """The code location by which the UI serves a platform; None if the workspace does not name it. A run that has it is
+    shown under its job."""
+    for origin in location_origins_from_yaml_paths([str(workspace)]):
+        target = origin.loadable_target_origin
+        if (target.module_name or "").split(".")[0] == package.name:
+            return origin
+    return None
