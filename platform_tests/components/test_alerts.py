@@ -84,7 +84,7 @@ class Daemon:
     sensor: str
     cursor: str | None = None
 
-    def tick(self) -> dg.SensorExecutionData | Any:
+    def tick(self) -> Any:
         repository = self.shop.definitions.get_repository_def()
         sensor = repository.get_sensor_def(self.sensor)
         with dg.build_sensor_context(self.shop.instance, self.cursor, repository_def=repository) as context:

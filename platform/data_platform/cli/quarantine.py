@@ -43,6 +43,7 @@ def list_entries(
 ) -> None:
     """Count the open entries of every table by reason."""
     from data_platform.contracts.quarantine import open_rows, summary
+    from data_platform.contracts.violations import counted
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
     from data_platform.lakehouse.tables import quarantine_table
@@ -72,7 +73,7 @@ def list_entries(
     console().print(table)
     each = ", ".join(f"{name} {count:,}" for name, count in rows.items())
     print(
-        f"{sum(rows.values()):,} rows in all: {each}. Above, one with several reasons counts once for each. "
+        f"{counted(sum(rows.values()))} in all: {each}. Above, one with several reasons counts once for each. "
         "Look closer with dp quarantine show NAME."
     )
 

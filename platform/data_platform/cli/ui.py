@@ -35,7 +35,8 @@ def ui(
     prepare_dagster_home(settings)
     workspace = REPOSITORY / "workspace.yaml"
     dagster = [sys.executable, "-m", "data_platform.cli.development"]
-    command = [*dagster, "dev", "-w", str(workspace), "-h", HOST, "-p", str(port)]
+    # What goes well is shown in the UI; the terminal is for what does not.
+    command = [*dagster, "dev", "-w", str(workspace), "-h", HOST, "-p", str(port), "--log-level", "warning"]
     services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
     print(f"{address(port, settings.ui_token)} (Ctrl-C stops it)", flush=True)
     # A shell that starts us in the background has SIGINT ignored, which Dagster's processes would inherit; it is by

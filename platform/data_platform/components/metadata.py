@@ -24,6 +24,7 @@ SAMPLE_ROWS = 5
 CELL_CHARACTERS = 60
 RECORD_CHARACTERS = 300
 REASONS = 10
+WHY = ("column", "check", "rows", "example")
 BARS = 30
 BAR_CHARACTERS = 30
 
@@ -221,7 +222,7 @@ def _violation_cells(table: str, violation: Violation) -> dict[str, str | int | 
     }
 
 
-def quarantined(lake: Lakehouse, spec: SourceSpec, table: TableSpec, layer: str) -> dict[str, dg.MarkdownMetadataValue]:
+def quarantined(lake: Lakehouse, spec: SourceSpec, table: TableSpec, layer: str) -> dict[str, Any]:
     """What is in quarantine of a table, of those records that could not be read (`raw`) or of those rows that broke the
     contract (`staged`): how many, why, the latest of them, and what to do. Nothing if nothing is."""
     stored = quarantine_table(spec.name, table.name)
@@ -230,60 +231,47 @@ def quarantined(lake: Lakehouse, spec: SourceSpec, table: TableSpec, layer: str)
     count = open_rows(lake.connection, stored, layer)
     if not count:
         return {}
-    reasons = [one for one in open_reasons(lake.connection, stored) if one["layer"] == layer]
+    reasons = [one for one in open_reasons(lake.connection, stored) if one["layer"] == layer][:REASONS]
     private = private_raw_columns(lake, spec, table)
     entries = newest_entries(lake.connection, stored, layer, SAMPLE_ROWS)
+    why = dg.TableSchema([dg.TableColumn(name, "int" if name == "rows" else "string") for name in WHY])
+    rows = dg.TableSchema([dg.TableColumn(name) for name in ("id", "why", "row")])
     name = f"{spec.name}/{table.name}"
-    lines = [
-        f"**{counted(count)}** in quarantine, by reason (one that has several counts once for each):",
-        "",
-        "| column | rule | rows | example |",
-        "|---|---|---:|---|",
-        *(
-            _cells(one["column"] or "(row)", one["check"], f"{one['rows']:,}", one["example"])
-            for one in reasons[:REASONS]
+    return {
+        "in quarantine": f"{counted(count)}. All of them: dp quarantine show {name}. When the staging function or the "
+        f"contract is corrected: dp quarantine replay {name}. If they are to stay out: dp quarantine discard {name}.",
+        "in quarantine, why": dg.MetadataValue.table(
+            [dg.TableRecord({**{key: one[key] for key in WHY}, "column": one["column"] or "(row)"}) for one in reasons],
+            why,
         ),
-        *([_cells("...", f"{len(reasons) - REASONS} more reasons", "", None)] if len(reasons) > REASONS else []),
-        "",
-        f"The latest {len(entries)}:" if count > len(entries) else "All of them:",
-        "",
-        "| id | why | row |",
-        "|---|---|---|",
-        *(_cells(one.id, "; ".join(one.reasons), _masked(one.record, private)) for one in entries),
-        "",
-        f"- All of them: `dp quarantine show {name}`",
-        f"- When the staging function or the contract is corrected: `dp quarantine replay {name}`",
-        f"- If they are to stay out: `dp quarantine discard {name} --all`",
-    ]
-    return {"quarantine": dg.MetadataValue.md("\n".join(lines))}
-
-
-def _cells(*cells: str | None) -> str:
-    """A row of a Markdown table; nothing in it is taken for markup."""
-    shown = ["" if cell is None else "(empty)" if cell == "" else _cut(" ".join(cell.split())) for cell in cells]
-    return f"| {' | '.join(MARKUP.sub(lambda found: chr(92) + found[0], cell) for cell in shown)} |"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= RECORD_CHARACTERS else f"{text[: RECORD_CHARACTERS - 1]}…"
+        "in quarantine, the latest": dg.MetadataValue.table(
+            [
+                dg.TableRecord({"id": one.id, "why": "; ".join(one.reasons), "row": _masked(one.record, private)})
+                for one in entries
+            ],
+            rows,
+        ),
+    }
 
 
 def _masked(record: str, private: Sequence[str]) -> str:
     """A quarantined row without the values of private columns; what cannot be taken apart is not shown where there are
     any."""
     if not private:
-        return record
+        return _cut(record)
     try:
         row = json.loads(record)
     except ValueError:
         return PRIVATE
     if not isinstance(row, dict):
         return PRIVATE
-    return json.dumps({name: PRIVATE if name in private else value for name, value in row.items()}, ensure_ascii=False)
+    shown = {name: PRIVATE if name in private else value for name, value in row.items()}
+    return _cut(json.dumps(shown, ensure_ascii=False))
 
 
-MARKUP = re.compile(r"[\\`*_{}\[\]<>|#~$]")
-"""What Markdown would take for more than itself within a table."""
+def _cut(text: str) -> str:
+    return text if len(text) <= RECORD_CHARACTERS else f"{text[: RECORD_CHARACTERS - 1]}…"
+
 
 PROJECTED = re.compile(r"PROJECT(?:\[([^\]]*)\]| \*/)")
 QUOTED = re.compile(r'"([^"]+)"')
