@@ -32,7 +32,7 @@ def test_rows_in_quarantine_are_shown_with_reasons_without_private_values_and_wi
     assert shown["in quarantine"].startswith("1 row. All of them: dp quarantine show shop/orders.")
     assert "dp quarantine replay shop/orders" in shown["in quarantine"]
     (why,) = shown["in quarantine, why"]
-    assert why == {"column": "total", "check": "at least 0", "rows": 1, "example": "-1.0"}
+    assert why == {"column": "total", "rule": "at least 0", "rows": 1, "example": "-1.0"}
     (row,) = shown["in quarantine, the latest"]
     assert row["why"] == "total: at least 0, but it is '-1.0'"
     assert '"order_id": 4' in row["row"]

@@ -24,7 +24,7 @@ SAMPLE_ROWS = 5
 CELL_CHARACTERS = 60
 RECORD_CHARACTERS = 300
 REASONS = 10
-WHY = ("column", "check", "rows", "example")
+WHY = ("column", "rule", "rows", "example")
 BARS = 30
 BAR_CHARACTERS = 30
 
@@ -241,7 +241,7 @@ def quarantined(lake: Lakehouse, spec: SourceSpec, table: TableSpec, layer: str)
         "in quarantine": f"{counted(count)}. All of them: dp quarantine show {name}. When the staging function or the "
         f"contract is corrected: dp quarantine replay {name}. If they are to stay out: dp quarantine discard {name}.",
         "in quarantine, why": dg.MetadataValue.table(
-            [dg.TableRecord({**{key: one[key] for key in WHY}, "column": one["column"] or "(row)"}) for one in reasons],
+            [dg.TableRecord(dict(zip(WHY, _reason_cells(one), strict=True))) for one in reasons],
             why,
         ),
         "in quarantine, the latest": dg.MetadataValue.table(
@@ -252,6 +252,11 @@ def quarantined(lake: Lakehouse, spec: SourceSpec, table: TableSpec, layer: str)
             rows,
         ),
     }
+
+
+def _reason_cells(reason: Mapping[str, Any]) -> tuple[str, str, int, str | None]:
+    example = "(empty)" if reason["example"] == "" else reason["example"]
+    return reason["column"] or "(row)", reason["check"], reason["rows"], example
 
 
 def _masked(record: str, private: Sequence[str]) -> str:
