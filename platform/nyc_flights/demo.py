@@ -233,6 +233,7 @@ def follow_sensor(
 
 def report(settings: "Settings", world: "World", outcomes: list["Outcome"], console: "Console") -> bool:
     """Print what became of the rows; whether every run passed and the quarantine holds what it should."""
+    from rich.markup import escape
     from rich.table import Table
 
     from data_platform.components.execution import errors
@@ -270,7 +271,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     console.print(models)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for error, names in errors(outcomes).items():
-        console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
+        console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
     console.print(
         "Look around: `make ui` (assets, checks, runs), `dp status`, `dp quarantine list`, "
         '`dp sql "from modelled.mart_punctuality limit 10"`. Play on: `dp demo --days 7`.',

@@ -1,6 +1,9 @@
 """How runs without the UI look in the UI: under their job, at their code location, beside those of the sensors."""
 
+import re
 from pathlib import Path
+from textwrap import indent
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -9,6 +12,7 @@ from platform_tests.components.models_shop import add_models
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop
 
 from data_platform.components.execution import execute
+from data_platform.components.platform import platform_definitions
 from data_platform.components.workspace import code_location
 from data_platform.lakehouse.settings import REPOSITORY
 
@@ -47,7 +51,7 @@ def test_a_run_is_one_of_the_job_that_holds_its_assets(shop: Shop, assets: list[
     run = shop.instance.get_runs(limit=1)[0]
     assert (run.job_name, run.status) == (job, dg.DagsterRunStatus.SUCCESS)
     assert run.asset_selection == frozenset(keys)
-    assert run.tags["source"] == "shop"
+    assert (run.tags["source"], run.tags["dagster/max_retries"]) == ("shop", "0")
     # What the UI's Overview, its list of jobs and their pages ask for.
     assert run.remote_job_origin is not None
     assert (run.remote_job_origin.location_name, run.remote_job_origin.job_name) == ("my shop", job)
@@ -69,3 +73,13 @@ def test_a_platform_that_the_workspace_does_not_name_has_no_location(tmp_path: P
     found = code_location(REPOSITORY / "platform" / "nyc_flights")
     assert found is not None
     assert found.location_name == "nyc_flights"
+
+
+def test_the_readmes_schedule_starts_by_itself(shop: Shop) -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "ScheduleDefinition" in block]
+    names: dict[str, Any] = {"dg": dg, "platform_definitions": platform_definitions, "Path": Path}
+    names["__file__"] = str(shop.package / "definitions.py")
+    exec(f"def defs():\n{indent(block, '    ')}", names)  # noqa: S102 - it is the README's
+    (schedule,) = [one for one in names["defs"]().get_repository_def().schedule_defs if one.job_name == "load_shop"]
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING

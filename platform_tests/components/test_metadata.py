@@ -3,7 +3,6 @@
 from typing import Any
 
 import dagster as dg
-from dagster._core.snap.dagster_types import build_dagster_type_namespace_snapshot  # noqa: F401 - loads what snaps need
 from platform_tests.components.models_shop import add_models
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, checks, failures, materialized
 
@@ -107,11 +106,10 @@ def forget(package: str) -> None:
 
 
 def test_the_launchpad_shows_the_options_of_the_steps_and_no_configuration_of_ours(shop: Shop) -> None:
-    job = shop.definitions.resolve_job_def("load_shop")
-    resources = job.run_config_schema.config_type.fields["resources"].config_type.fields  # type: ignore[union-attr]
-    assert list(resources["lakehouse"].config_type.fields) == []  # type: ignore[union-attr]
-    ops = job.run_config_schema.config_type.fields["ops"].config_type.fields  # type: ignore[union-attr]
-    assert "raw__shop__orders" in ops
+    schema: Any = shop.definitions.resolve_job_def("load_shop").run_config_schema
+    fields = schema.config_type.fields
+    assert list(fields["resources"].config_type.fields["lakehouse"].config_type.fields) == []
+    assert "raw__shop__orders" in fields["ops"].config_type.fields
 
 
 def test_a_model_is_described_in_words_without_its_sql(shop: Shop) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -98,7 +99,7 @@ def run(
     else:
         console.print(summary_table(outcomes))
         for error, names in errors(outcomes).items():
-            console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
+            console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -160,6 +161,6 @@ def summary_table(outcomes: list[Any]) -> Table:
             f"{new:,}" if new else "",
             f"{figures['rows quarantined']:,}" if figures.get("rows quarantined") else "",
             f"{figures['dagster/row_count']:,}" if "dagster/row_count" in figures else "",
-            outcome.verdict if outcome.check_passed is not False else f"[red]{outcome.verdict}[/]",
+            escape(outcome.verdict) if outcome.check_passed is not False else f"[red]{escape(outcome.verdict)}[/]",
         )
     return table

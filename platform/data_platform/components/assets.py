@@ -28,7 +28,7 @@ from data_platform.components.metadata import (
     staging_metadata,
     violations_table,
 )
-from data_platform.components.reachability import ANSWERS, allowed
+from data_platform.components.reachability import ANSWERS, allowed, in_words
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import source_sensor
 from data_platform.components.spec import SourceSpec, TableSpec
@@ -160,7 +160,7 @@ def _raw_checks(spec: SourceSpec, table: TableSpec) -> list[dg.AssetCheckSpec]:
     readable = dg.AssetCheckSpec(
         CHECK, asset=key, blocking=True, description="Records are readable, and the source's columns are as before."
     )
-    within = allowed(table)
+    within = in_words(allowed(table))
     reachable = dg.AssetCheckSpec(
         REACHABLE,
         asset=key,

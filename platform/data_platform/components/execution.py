@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster_shared.error import SerializableErrorInfo
 
 from data_platform.components.keys import CHECK, job_name
@@ -126,7 +127,8 @@ def execute(
             **QUIET,
             **({"ops": {op: {"config": dict(given)} for op, given in config.items()}} if config else {}),
         },
-        tags={**job.run_tags, **(tags or {})},
+        # Whoever executes it here sees that it failed: Dagster's daemon is not to run it again, interrupted or not.
+        tags={**job.run_tags, MAX_RETRIES_TAG: "0", **(tags or {})},
         asset_selection=frozenset(keys),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job.name) if location else None,
     )

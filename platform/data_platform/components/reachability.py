@@ -27,6 +27,15 @@ def allowed(table: TableSpec) -> timedelta:
     return table.table.fresh_within or PATIENCE
 
 
+def in_words(within: timedelta) -> str:
+    """`5 min`, `24 h`, `90 s`."""
+    seconds = int(within.total_seconds())
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def note_unreachable(
     instance: dg.DagsterInstance, spec: SourceSpec, failures: Mapping[str, str], now: datetime
 ) -> None:
@@ -60,7 +69,7 @@ def _unreachable(
     severity = dg.AssetCheckSeverity.ERROR if now - since >= within else dg.AssetCheckSeverity.WARN
     if before is not None and not before.passed and before.severity == severity:
         return None
-    lasts = "" if severity == dg.AssetCheckSeverity.ERROR else f" It fails if that lasts {within}."
+    lasts = "" if severity == dg.AssetCheckSeverity.ERROR else f" It fails if that lasts {in_words(within)}."
     return dg.AssetCheckEvaluation(
         asset_key=key.asset_key,
         check_name=REACHABLE,

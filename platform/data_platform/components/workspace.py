@@ -1,14 +1,12 @@
-"""Which platforms there are: the packages that workspace.yaml names, and the definitions of one of them."""
+"""Which platforms there are: the packages that workspace.yaml names, and the code locations that they are there."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
-import dagster as dg
 import yaml
 from dagster._core.remote_origin import CodeLocationOrigin
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
-from data_platform.components.platform import platform_definitions
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import REPOSITORY
 
@@ -43,11 +41,6 @@ def platform_package(name: str | None = None, workspace: Path = WORKSPACE) -> Pa
     if spec is None or not spec.submodule_search_locations:
         raise PlatformError(f"The platform {chosen} is not installed: `pip install -e .` in {workspace.parent}.")
     return Path(spec.submodule_search_locations[0])
-
-
-def load_platform(name: str | None = None) -> dg.Definitions:
-    """The definitions of a platform."""
-    return platform_definitions(platform_package(name))
 
 
 def code_location(package: Path, workspace: Path = WORKSPACE) -> CodeLocationOrigin | None:
