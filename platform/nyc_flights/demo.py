@@ -208,8 +208,10 @@ def follow_sensor(
     import dagster as dg
 
     from data_platform.components.execution import execute
+    from data_platform.components.workspace import code_location
 
     outcomes: list[Outcome] = []
+    location = code_location(Path(__file__).parent)
     for _ in range(ATTEMPTS):
         with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
             try:
@@ -218,7 +220,12 @@ def follow_sensor(
                 continue
         for request in requests:
             outcomes += execute(
-                definitions, instance, request.asset_selection or [], tags=request.tags, on_change=shown
+                definitions,
+                instance,
+                request.asset_selection or [],
+                tags=request.tags,
+                on_change=shown,
+                location=location,
             )
         break
     return outcomes
@@ -226,6 +233,7 @@ def follow_sensor(
 
 def report(settings: "Settings", world: "World", outcomes: list["Outcome"], console: "Console") -> bool:
     """Print what became of the rows; whether every run passed and the quarantine holds what it should."""
+    from rich.markup import escape
     from rich.table import Table
 
     from data_platform.components.execution import errors
@@ -263,7 +271,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     console.print(models)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for error, names in errors(outcomes).items():
-        console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
+        console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
     console.print(
         "Look around: `make ui` (assets, checks, runs), `dp status`, `dp quarantine list`, "
         '`dp sql "from modelled.mart_punctuality limit 10"`. Play on: `dp demo --days 7`.',

@@ -86,7 +86,8 @@ def serving(home: Path, env: Mapping[str, str]) -> Iterator[str]:
             ["dp", "ui", "--port", str(port)], env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        wait_until(lambda: server.poll() is not None or answers(url), log.read_text)
+        said = home / "dagster" / "ui.log"
+        wait_until(lambda: server.poll() is not None or answers(url), said.read_text)
         assert server.poll() is None, log.read_text()
         yield url
         server.terminate()

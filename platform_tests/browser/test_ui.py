@@ -254,3 +254,61 @@ def spoil(delivery: Path) -> None:
     partial = delivery.with_suffix(".part")
     partial.write_text(re.sub(r"(?m)^(UA|VX),.*$", r"\1,", text))
     partial.replace(delivery)
+
+
+def test_the_demos_runs_are_on_the_timeline_and_under_their_jobs_by_name(ui: Ui) -> None:
+    jobs = ("load_operations", "load_reference", "load_weather", "load_web", "build_models")
+    page = ui.show("/overview/timeline", width=1200)
+    wait_for(page, "nyc_flights", *jobs)
+    assert page.get_by_text("No runs").count() == 0
+    keep(page, "timeline")
+    page = ui.show("/jobs", width=1200)
+    wait_for(page, *jobs, "full_audit", "maintenance")
+    page.wait_for_function("() => document.body.innerText.split(' ago').length > 5")
+    keep(page, "jobs")
+    page = ui.show("/locations/nyc_flights/jobs/load_web/runs", width=1200)
+    wait_for(page, "Success")
+    keep(page, "job")
+
+
+def test_the_launchpad_has_the_options_of_the_steps_and_nothing_internal(ui: Ui) -> None:
+    page = ui.show("/locations/nyc_flights/jobs/load_web/playground", width=1200)
+    wait_for(page, "full_refresh", "rebuild", "No errors")
+    assert page.get_by_text("memory").count() == 0
+    keep(page, "launchpad")
+
+
+def test_quarantined_rows_and_their_reasons_are_in_the_checks_page(ui: Ui) -> None:
+    page = ui.show("/assets/staged/operations/bookings?view=checks", width=1500, height=1200)
+    wait_for(page, "in quarantine, the latest", "dp quarantine replay operations/bookings", "not a number")
+    text = page.inner_text("body")
+    assert '"passenger_name":"(private)"' in text.replace(" ", "")
+    keep(page, "quarantine")
+
+
+def test_a_raw_tables_columns_say_what_becomes_of_them_and_a_model_has_no_sql(ui: Ui) -> None:
+    page = ui.show("/assets/raw/operations/bookings?view=overview", width=1400, height=1100)
+    wait_for(page, "hashed before the first", "Staged as", "sales", "load_operations")
+    keep(page, "raw")
+    page = ui.show("/assets/modelled/fct_flight?view=overview", width=1400)
+    wait_for(page, "Flights, one row for each scheduled leg", "analytics", "build_models")
+    assert page.get_by_text("Raw SQL").count() == 0
+    keep(page, "model")
+
+
+def test_a_source_that_is_gone_shows_on_its_tables_and_is_over_when_it_is_back(ui: Ui) -> None:
+    database, away = ui.home / "operations.sqlite", ui.home / "away.sqlite"
+    database.rename(away)
+    try:
+        page = ui.show("/assets/raw/operations/flights?view=checks&checkDetail=reachable", width=1200)
+        wait_for(page, "The source has not answered since", "It fails if that lasts", "does not exist")
+        keep(page, "unreachable")
+    finally:
+        away.rename(database)
+    wait_for(page, "The source answers.")
+
+
+def test_the_terminal_stays_quiet_whatever_runs(ui: Ui) -> None:
+    (line,) = (ui.home / "ui.log").read_text().splitlines()
+    assert line.startswith(ui.url)
+    assert "RUN_SUCCESS" in (ui.home / "dagster" / "ui.log").read_text()

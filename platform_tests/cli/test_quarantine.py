@@ -42,11 +42,34 @@ def test_entries_are_chosen_by_column(dp: Dp, looking: Path) -> None:
     assert found[0]["reasons"] == [{"column": "status", "check": "one of open, paid", "value": "lost"}]
 
 
+NAMES = ["shop/orders", "staged/shop/orders", "raw/shop/orders", "quarantine/shop/orders", "staged_shop.orders", "shop"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_takes_the_names_that_run_takes(dp: Dp, changing: Settings, name: str) -> None:
+    tables = {"shop/orders", "shop/refunds"} if name == "shop" else {"shop/orders"}
+    listed = json.loads(dp("quarantine", "list", name, "--json").stdout)
+    assert {f"{one['source']}/{one['table']}" for one in listed} == tables
+    shown = json.loads(dp("quarantine", "show", name, "--json").stdout)
+    assert {one["table"] for one in shown} == tables
+    assert len(shown) == 2 + len(tables)
+    done = dp("quarantine", "discard", name, "--column", "status", "--yes")
+    assert f"{len(tables)} entries of {', '.join(sorted(tables))} are discarded." in done.stdout
+    assert len(json.loads(dp("quarantine", "show", "shop", "--json").stdout)) == 4 - len(tables)
+
+
+def test_the_list_says_how_many_rows_there_are_each_counted_once(dp: Dp, looking: Path) -> None:
+    assert "4 rows in all: shop/orders 3, shop/refunds 1." in dp("quarantine", "list").stdout
+    assert "1 row in all: shop/refunds 1." in dp("quarantine", "list", "shop/refunds").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["show", "shop/order"], "Tables with one: shop/orders, shop/refunds"),
-        (["show", "orders"], "write SOURCE/TABLE"),
+        (["show", "orders"], "Nothing of orders is in quarantine. Tables with one: shop/orders, shop/refunds"),
+        (["show", "shop", "--id", BAD_AMOUNT], "An id is one of a table, and shop has several: shop/orders, shop/ref"),
+        (["show", "shop", "--column", "order_id"], "No open entry of shop/orders failed because of the column order_"),
         (["show", "shop/orders", "--id", "9:9"], f"Open are 3: {BAD_AMOUNT}, {BAD_STATUS}"),
         (
             ["show", "shop/orders", "--column", "order_id"],

@@ -18,7 +18,7 @@ import pytest
 from platform_tests.cli.conftest import Dp
 from platform_tests.servers import free_port
 
-from data_platform.cli.ui import require_free
+from data_platform.cli.ui import keep_small, require_free
 from data_platform.lakehouse.settings import REPOSITORY
 
 DAGSTER = """
@@ -29,6 +29,8 @@ told = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "home": os.environ["DAGST
 partial = Path(os.environ["TOLD"] + ".part")
 partial.write_text(json.dumps(told))
 partial.replace(os.environ["TOLD"])
+print("a step of a run", flush=True)
+print("an error of a sensor", file=sys.stderr, flush=True)
 if os.environ.get("DIES"):
     sys.exit(int(os.environ["DIES"]))
 try:
@@ -71,8 +73,10 @@ class Ui:
             env={**os.environ, "PYTHONPATH": path, "TOLD": str(self.told), **variables},
             cwd=folder,
             start_new_session=True,
-            stdout=subprocess.DEVNULL,
+            stdout=(folder / "terminal").open("w"),
+            stderr=subprocess.STDOUT,
         )
+        self.terminal = folder / "terminal"
 
     def started(self) -> dict[str, object]:
         """How Dagster was started, once it was."""
@@ -153,6 +157,29 @@ def test_dagster_serves_this_machine_alone_from_the_checkout_with_the_platforms_
     assert (tmp_path / "home" / "dagster" / "dagster.yaml").exists()
 
 
+def test_the_terminal_shows_the_address_and_a_file_what_dagster_says(start: Start, tmp_path: Path) -> None:
+    ui = start()
+    ui.started()
+    log = tmp_path / "home" / "dagster" / "ui.log"
+    wait_until(lambda: "an error of a sensor" in log.read_text())
+    assert "a step of a run" in log.read_text()
+    (line,) = ui.terminal.read_text().splitlines()
+    assert line.startswith(f"http://127.0.0.1:{ui.port} (")
+    assert line.endswith(str(log))
+
+
+def test_a_log_that_has_become_large_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_platform.cli.ui.LOG_BYTES", 10)
+    log = tmp_path / "ui.log"
+    keep_small(log)
+    with log.open("ab", buffering=0) as out:
+        for text in (b"short\n", b"and then longer\n", b"new\n"):
+            out.write(text)
+            keep_small(log)
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "ui.log.1").read_text() == "short\nand then longer\n"
+
+
 def test_ctrl_c_in_a_terminal_ends_dagster_and_the_services(start: Start) -> None:
     ui = start()
     ui.started()
@@ -180,4 +207,5 @@ def test_dagster_takes_interrupts_though_a_shell_started_the_ui_in_the_backgroun
 def test_a_ui_whose_dagster_ends_ends_with_its_exit_code_and_takes_the_services_along(start: Start) -> None:
     ui = start(DIES="7")
     assert ui.process.wait(20) == 7
+    assert "an error of a sensor" in ui.terminal.read_text()
     assert ui.processes() == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from data_platform.components.keys import CHECK
 from data_platform.components.platform import platform_definitions
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
@@ -221,10 +222,11 @@ def materialized(result: dg.ExecuteInProcessResult) -> dict[str, Mapping[str, An
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, tuple[bool, str]]:
-    """Whether each asset's check passed, and what it says."""
+    """Whether each asset's contract check passed, and what it says."""
     return {
         "/".join(one.asset_key.path): (one.passed, one.description or "")
         for one in result.get_asset_check_evaluations()
+        if one.check_name == CHECK
     }
 
 

@@ -14,7 +14,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from data_platform.cli import add, connection, doctor, init, quarantine, query, remove, run, snapshots, status, ui
+from data_platform.cli import add, connection, doctor, init, logs, quarantine, query, remove, run, snapshots, status, ui
 from data_platform.cli.environment import load_environment
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import settings_from_environment
@@ -126,6 +126,7 @@ def every_command() -> None:
 
 app.command()(run.run)
 app.command()(status.status)
+app.command()(logs.logs)
 app.command()(query.sql)
 app.command()(query.read)
 app.command()(snapshots.snapshots)

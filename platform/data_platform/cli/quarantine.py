@@ -2,7 +2,9 @@
 What quarantine is lies in `contracts.quarantine`, judging rows again in `staging.step`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,12 +14,19 @@ from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
     from data_platform.contracts.quarantine import Selection
+    from data_platform.contracts.violations import Violation
     from data_platform.lakehouse.connect import Lakehouse
     from data_platform.lakehouse.tables import Table
+    from data_platform.staging.recipe import StagingResult
 
 app = typer.Typer(help="Look at rows that failed, let them in, or discard them.", no_args_is_help=True)
 
-TableArgument = Annotated[str, typer.Argument(metavar="SOURCE/TABLE", help="Such as operations/bookings.")]
+TableArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="As dp run takes it: operations/bookings, staged/operations/bookings, or a source."
+    ),
+]
 IdOption = Annotated[list[str] | None, typer.Option("--id", help="One entry; may be given several times.")]
 ColumnOption = Annotated[str | None, typer.Option(help="Only entries that failed because of this column.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -26,14 +35,25 @@ LISTED = 20
 
 
 @app.command("list")
-def list_entries(as_json: JsonOption = False) -> None:
+def list_entries(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Sources or tables, as dp run takes them. All if none."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Count the open entries of every table by reason."""
-    from data_platform.contracts.quarantine import summary
+    from data_platform.contracts.quarantine import open_rows, summary
+    from data_platform.contracts.violations import counted
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
+    from data_platform.lakehouse.tables import quarantine_table
 
     with open_lakehouse(settings_from_environment(), read_only=True) as lake:
-        found = summary(lake.connection)
+        wanted = [table for name in names or () for table in named(lake, name)]
+        found = [one for one in summary(lake.connection) if not names or (one["source"], one["table"]) in wanted]
+        tables = dict.fromkeys((one["source"], one["table"]) for one in found)
+        rows = {"/".join(one): open_rows(lake.connection, quarantine_table(*one)) for one in tables}
     if as_json:
         print_json(list(found))
         return
@@ -52,7 +72,11 @@ def list_entries(as_json: JsonOption = False) -> None:
             _cut(one["example"]),
         )
     console().print(table)
-    print("A row with several reasons counts once for each. Look closer with dp quarantine show SOURCE/TABLE.")
+    each = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+    print(
+        f"{counted(sum(rows.values()))} in all: {each}. Above, one with several reasons counts once for each. "
+        "Look closer with dp quarantine show NAME."
+    )
 
 
 @app.command()
@@ -68,29 +92,30 @@ def show(
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
-    source, name = split(table)
-    with open_lakehouse(settings_from_environment(), read_only=True) as lake:
-        stored, selection = chosen(lake, source, name, id, column)
-        condition, parameters = selection.where()
-        rows = lake.connection.execute(
-            "SELECT quarantine_id, layer, load_id, row, file, line, record, reasons, quarantined_at "
-            f"FROM {stored.sql} WHERE {condition} ORDER BY quarantined_at DESC, quarantine_id LIMIT ?",
-            [*parameters, limit],
-        ).fetchall()
-        count = count_open(lake, stored, selection)
     keys = ("id", "layer", "load_id", "row", "file", "line", "record", "reasons", "quarantined_at")
-    entries = [dict(zip(keys, row, strict=True)) for row in rows]
+    found: list[tuple[str, int, list[dict[str, Any]]]] = []
+    with open_lakehouse(settings_from_environment(), read_only=True) as lake:
+        for one in chosen(lake, table, id, column):
+            condition, parameters = one.selection.where()
+            rows = lake.connection.execute(
+                "SELECT quarantine_id, layer, load_id, row, file, line, record, reasons, quarantined_at "
+                f"FROM {one.stored.sql} WHERE {condition} ORDER BY quarantined_at DESC, quarantine_id LIMIT ?",
+                [*parameters, limit],
+            ).fetchall()
+            entries = [{"table": one.name, **dict(zip(keys, row, strict=True))} for row in rows]
+            found.append((one.name, count_open(lake, one), entries))
     if as_json:
-        print_json(entries)
+        print_json([entry for _, _, entries in found for entry in entries])
         return
     screen = console()
-    for entry in entries:
-        place = f"{entry['file']}, line {entry['line']}" if entry["file"] else f"load {entry['load_id']}"
-        _print_plain(screen, f"{entry['id']}  {entry['layer']}, {place}, {ago(entry['quarantined_at'])}", "bold")
-        for reason in entry["reasons"]:
-            _print_plain(screen, f"  {reason_text(reason)}", "yellow")
-        _print_plain(screen, f"  {entry['record']}", "dim")
-    print(f"{len(entries):,} of {count:,} open entries of {table}.")
+    for name, count, entries in found:
+        for entry in entries:
+            place = f"{entry['file']}, line {entry['line']}" if entry["file"] else f"load {entry['load_id']}"
+            _print_plain(screen, f"{entry['id']}  {entry['layer']}, {place}, {ago(entry['quarantined_at'])}", "bold")
+            for reason in entry["reasons"]:
+                _print_plain(screen, f"  {reason_text(reason)}", "yellow")
+            _print_plain(screen, f"  {entry['record']}", "dim")
+        print(f"{len(entries):,} of {count:,} open entries of {name}.")
 
 
 @app.command()
@@ -104,60 +129,86 @@ def replay(
     """Stage quarantined rows again with today's staging function and contract; those that pass leave quarantine."""
     from data_platform.components.platform import source_spec
     from data_platform.components.workspace import platform_of
-    from data_platform.contracts.violations import as_records, fatal
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
     from data_platform.lakehouse.transaction import taken_up
     from data_platform.staging.step import replay as replay_rows
 
-    source, name = split(table)
     settings = settings_from_environment()
     # What there is to replay is asked first: that is quick, and loading the platform takes seconds.
     with open_lakehouse(settings, read_only=True) as lake:
-        stored, selection = chosen(lake, source, name, id, column)
-        before = open_ids(lake, stored, selection)
-    spec = source_spec(platform_of(source, platform), source)
-    if name not in spec.tables:
-        raise PlatformError(f"{spec.where} has no table {name} any more. It has: {', '.join(spec.tables)}.")
-    with open_lakehouse(settings) as lake:
-        recipe, run_id = spec.tables[name].recipe(source), str(uuid.uuid4())
-        result = taken_up(lambda: replay_rows(lake, recipe, selection, run_id=run_id))
-        after = open_ids(lake, stored, selection)
-    staged = [entry for entry, layer in before.items() if layer == "staged"]
-    unreadable = [entry for entry, layer in before.items() if layer != "staged"]
-    passed = [entry for entry in staged if entry not in after]
-    # The id of an entry names the load and the row.
-    loads = {entry: int(entry.partition(":")[0]) for entry in staged if entry in after}
-    failing = [entry for entry, load in loads.items() if load <= result.load_to]
-    refused = [entry for entry, load in loads.items() if load > result.load_to]
-    violations = fatal(result.violations)
+        before = [(one, open_ids(lake, one.stored, one.selection)) for one in chosen(lake, table, id, column)]
+    replayed: list[Replayed] = []
+    for one, entries in before:
+        spec = source_spec(platform_of(one.source, platform), one.source)
+        if one.table not in spec.tables:
+            raise PlatformError(f"{spec.where} has no table {one.table} any more. It has: {', '.join(spec.tables)}.")
+        with open_lakehouse(settings) as lake:
+            recipe, run_id = spec.tables[one.table].recipe(one.source), str(uuid.uuid4())
+            result = taken_up(partial(replay_rows, lake, recipe, one.selection, run_id=run_id))
+            after = open_ids(lake, one.stored, one.selection)
+        replayed.append(Replayed.of(one.name, entries, after, result))
     if as_json:
-        print_json(
-            {
-                "passed": passed,
-                "failing": failing,
-                "refused": refused,
-                "unreadable": unreadable,
-                "violations": as_records(violations),
-            }
-        )
+        records = [one.as_record() for one in replayed]
+        print_json(records[0] if len(records) == 1 else records)
         return
-    screen = console()
-    _print_plain(screen, f"{len(passed):,} rows pass and are staged{_ids(passed)}", "green")
-    if failing:
-        _print_plain(screen, f"{len(failing):,} rows still fail{_ids(failing)}", "yellow")
-        for violation in violations:
-            _print_plain(screen, f"  {violation}", "yellow")
-    if refused:
-        print(
-            f"{len(refused):,} rows are of loads whose staging was refused: `dp run staged/{table}` stages all rows of "
-            "those loads again."
+    for each in replayed:
+        each.show()
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of the entries of one table, by their ids: those that are staged now, those that still fail, those of
+    loads that were refused, and those that could not be read at all."""
+
+    table: str
+    passed: list[str]
+    failing: list[str]
+    refused: list[str]
+    unreadable: list[str]
+    violations: "Sequence[Violation]"
+
+    @classmethod
+    def of(cls, table: str, before: Mapping[str, str], after: Mapping[str, str], result: "StagingResult") -> "Replayed":
+        """Tell them apart by what was open before and what still is, each with its layer by id."""
+        from data_platform.contracts.violations import fatal
+
+        staged = [entry for entry, layer in before.items() if layer == "staged"]
+        # The id of an entry names the load and the row.
+        loads = {entry: int(entry.partition(":")[0]) for entry in staged if entry in after}
+        return cls(
+            table,
+            passed=[entry for entry in staged if entry not in after],
+            failing=[entry for entry, load in loads.items() if load <= result.load_to],
+            refused=[entry for entry, load in loads.items() if load > result.load_to],
+            unreadable=[entry for entry, layer in before.items() if layer != "staged"],
+            violations=fatal(result.violations),
         )
-    if unreadable:
-        print(
-            f"{len(unreadable):,} records could not be read at all, so there is nothing to stage: have them delivered "
-            f"again, then `dp quarantine discard {table} --id ...`."
-        )
+
+    def as_record(self) -> dict[str, Any]:
+        """As plain values."""
+        from data_platform.contracts.violations import as_records
+
+        return {**vars(self), "violations": as_records(self.violations)}
+
+    def show(self) -> None:
+        """Print it for a person."""
+        screen = console()
+        _print_plain(screen, f"{len(self.passed):,} rows pass and are staged{_ids(self.passed)}", "green")
+        if self.failing:
+            _print_plain(screen, f"{len(self.failing):,} rows still fail{_ids(self.failing)}", "yellow")
+            for violation in self.violations:
+                _print_plain(screen, f"  {violation}", "yellow")
+        if self.refused:
+            print(
+                f"{len(self.refused):,} rows are of loads whose staging was refused: `dp run staged/{self.table}` "
+                "stages all rows of those loads again."
+            )
+        if self.unreadable:
+            print(
+                f"{len(self.unreadable):,} records could not be read at all, so there is nothing to stage: have them "
+                f"delivered again, then `dp quarantine discard {self.table} --id ...`."
+            )
 
 
 @app.command()
@@ -177,68 +228,116 @@ def discard(
     from data_platform.lakehouse.settings import settings_from_environment
     from data_platform.lakehouse.transaction import commit
 
-    source, name = split(table)
     if everything == bool(id or column):
         raise PlatformError(
             "Say what is to be discarded: --id ID (several times, if need be), --column NAME, or --all."
         )
     settings = settings_from_environment()
     with open_lakehouse(settings, read_only=True) as lake:
-        stored, selection = chosen(lake, source, name, id, column)
-        count = count_open(lake, stored, selection)
+        meant = chosen(lake, table, id, column)
+        counts = [f"{count_open(lake, one):,} open entries of {one.name}" for one in meant]
     if not yes:
-        typer.confirm(f"Discard {count:,} open entries of {table}?", abort=True, err=True)
-    with open_lakehouse(settings) as lake:
+        typer.confirm(f"Discard {' and '.join(counts)}?", abort=True, err=True)
+
+    def close(connection: Any) -> int:
         at = datetime.now(UTC)
-        closed = commit(lake, lambda connection: close_entries(connection, stored, "discarded", at, selection))
+        return sum(close_entries(connection, one.stored, "discarded", at, one.selection) for one in meant)
+
+    with open_lakehouse(settings) as lake:
+        closed = commit(lake, close)
     if as_json:
         print_json({"discarded": closed})
     else:
-        print(f"{closed:,} entries of {table} are discarded.")
+        print(f"{closed:,} entries of {', '.join(one.name for one in meant)} are discarded.")
 
 
-def split(table: str) -> tuple[str, str]:
-    """Source and table of `source/table`. Raises PlatformError for anything else."""
-    parts = table.strip("/").split("/")
-    if parts[0] in ("staged", "raw", "quarantine") and len(parts) == 3:
+@dataclass(frozen=True)
+class Chosen:
+    """Open entries of one table that are meant."""
+
+    source: str
+    table: str
+    stored: "Table"
+    selection: "Selection"
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.table}"
+
+
+def named(lake: "Lakehouse", name: str) -> list[tuple[str, str]]:
+    """Source and table of every quarantine that a name means, as `dp run` understands it: a source, a table with or
+    without its layer, or a table as SQL spells it. Raises PlatformError, listing those that exist, if it means none."""
+    from data_platform.contracts.quarantine import quarantine_tables
+
+    there = quarantine_tables(lake.connection)
+    parts = name.strip("/").split("/")
+    if len(parts) == 1 and "." in name:
+        schema, _, table = name.partition(".")
+        parts = [*schema.partition("_")[::2], table]
+    if parts[0] in ("raw", "staged", "quarantine"):
         parts = parts[1:]
-    if len(parts) != 2 or not all(parts):
-        raise PlatformError(f"{table!r} names no table: write SOURCE/TABLE, such as operations/bookings.")
-    return parts[0], parts[1]
+    found = [(source, table) for source, table in there if [source, table][: len(parts)] == parts]
+    if not found:
+        names = ", ".join(f"{source}/{table}" for source, table in there) or "none"
+        raise PlatformError(f"Nothing of {name} is in quarantine. Tables with one: {names}.")
+    return found
 
 
-def chosen(
-    lake: "Lakehouse", source: str, name: str, ids: Sequence[str] | None, column: str | None
-) -> tuple["Table", "Selection"]:
-    """The quarantine of a table and the open entries that are meant.
+def chosen(lake: "Lakehouse", name: str, ids: Sequence[str] | None, column: str | None) -> list[Chosen]:
+    """The open entries that are meant, by table.
 
     Raises PlatformError if there is no such quarantine, nothing in it is open, or an id or the column selects nothing.
     """
-    from data_platform.contracts.quarantine import Selection, require_quarantine
+    from data_platform.contracts.quarantine import Selection
+    from data_platform.lakehouse.tables import quarantine_table
 
-    stored = require_quarantine(lake.connection, source, name)
-    selection = Selection(tuple(ids or ()), column)
-    found = open_ids(lake, stored, selection)
-    missing = [entry for entry in ids or () if entry not in found]
-    if missing or not found:
-        everything = open_ids(lake, stored, Selection())
-        if not everything:
-            raise PlatformError(f"{source}/{name} has no open entry in quarantine.")
-        if missing:
-            there = ", ".join(list(everything)[:LISTED])
-            raise PlatformError(
-                f"{source}/{name} has no open entry {', '.join(missing)}{' for that column' if column else ''}. "
-                f"Open are {len(everything):,}: {there}{', ...' if len(everything) > LISTED else ''}."
-            )
-        columns = lake.connection.execute(
-            f'SELECT DISTINCT reason."column" FROM (SELECT unnest(reasons) AS reason FROM {stored.sql} '
-            "WHERE status = 'open') ORDER BY 1"
-        ).fetchall()
+    tables = named(lake, name)
+    if ids and len(tables) > 1:
         raise PlatformError(
-            f"No open entry of {source}/{name} failed because of the column {column}. "
-            f"They failed because of: {', '.join(row[0] or '(the row as a whole)' for row in columns)}."
+            f"An id is one of a table, and {name} has several: {', '.join('/'.join(one) for one in tables)}."
         )
-    return stored, selection
+    selection = Selection(tuple(ids or ()), column)
+    found, reasons = [], []
+    for source, table in tables:
+        one = Chosen(source, table, quarantine_table(source, table), selection)
+        try:
+            require_open(lake, one)
+        except PlatformError as error:
+            reasons.append(str(error))
+        else:
+            found.append(one)
+    if not found:
+        raise PlatformError(" ".join(reasons))
+    return found
+
+
+def require_open(lake: "Lakehouse", one: Chosen) -> None:
+    """Raise PlatformError, saying what there is, if nothing is open, or an id or the column selects nothing."""
+    from data_platform.contracts.quarantine import Selection
+
+    found = open_ids(lake, one.stored, one.selection)
+    ids, column = one.selection.ids, one.selection.column
+    missing = [entry for entry in ids if entry not in found]
+    if found and not missing:
+        return
+    everything = open_ids(lake, one.stored, Selection())
+    if not everything:
+        raise PlatformError(f"{one.name} has no open entry in quarantine.")
+    if missing:
+        there = ", ".join(list(everything)[:LISTED])
+        raise PlatformError(
+            f"{one.name} has no open entry {', '.join(missing)}{' for that column' if column else ''}. "
+            f"Open are {len(everything):,}: {there}{', ...' if len(everything) > LISTED else ''}."
+        )
+    columns = lake.connection.execute(
+        f'SELECT DISTINCT reason."column" FROM (SELECT unnest(reasons) AS reason FROM {one.stored.sql} '
+        "WHERE status = 'open') ORDER BY 1"
+    ).fetchall()
+    raise PlatformError(
+        f"No open entry of {one.name} failed because of the column {column}. "
+        f"They failed because of: {', '.join(row[0] or '(the row as a whole)' for row in columns)}."
+    )
 
 
 def open_ids(lake: "Lakehouse", stored: "Table", selection: "Selection") -> dict[str, str]:
@@ -251,10 +350,10 @@ def open_ids(lake: "Lakehouse", stored: "Table", selection: "Selection") -> dict
     )
 
 
-def count_open(lake: "Lakehouse", stored: "Table", selection: "Selection") -> int:
-    """How many open entries are selected."""
-    condition, parameters = selection.where()
-    row = lake.connection.execute(f"SELECT count(*) FROM {stored.sql} WHERE {condition}", parameters).fetchone()
+def count_open(lake: "Lakehouse", one: Chosen) -> int:
+    """How many open entries are meant."""
+    condition, parameters = one.selection.where()
+    row = lake.connection.execute(f"SELECT count(*) FROM {one.stored.sql} WHERE {condition}", parameters).fetchone()
     return int(row[0]) if row else 0
 
 

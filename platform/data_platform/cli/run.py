@@ -3,10 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -54,6 +56,7 @@ def run(
         op_names,
         select,
     )
+    from data_platform.components.workspace import code_location
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -64,7 +67,8 @@ def run(
         raise PlatformError("--full-refresh replaces the rows there are, --retype keeps them: give one of them.")
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    definitions = chosen_definitions(selection or [], platform)
+    package, definitions = chosen_definitions(selection or [], platform)
+    location = code_location(package)
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
@@ -95,10 +99,10 @@ def run(
                     advance=outcome.state in ("failed", "done") and outcome.check_passed is None,
                 )
 
-            done = execute(definitions, instance, group, config=config, on_change=shown)
+            done = execute(definitions, instance, group, config=config, on_change=shown, location=location)
             if left := landed_and_not_staged(lake, done):
                 config = {ops[key]: config[ops[key]] for key in left if ops[key] in config}
-                staged = execute(definitions, instance, left, config=config, on_change=shown)
+                staged = execute(definitions, instance, left, config=config, on_change=shown, location=location)
                 done = [outcome for outcome in done if outcome.key not in left] + staged
             outcomes += done
             bar.update(task, completed=len(group), doing="")
@@ -107,29 +111,32 @@ def run(
     else:
         console.print(summary_table(outcomes))
         for error, names in errors(outcomes).items():
-            console.print(f"[red]{', '.join(names)}[/]: {error}", highlight=False)
+            console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 
-def chosen_definitions(selection: Sequence[str], platform: str | None) -> Any:
-    """The definitions of the platform that is meant: named, or the only one that has what is selected. Raises
-    PlatformError, listing the platforms, where that leaves a doubt."""
+def chosen_definitions(selection: Sequence[str], platform: str | None) -> tuple[Path, Any]:
+    """The folder and the definitions of the platform that is meant: named, or the only one that has what is selected.
+    Raises PlatformError, listing the platforms, where that leaves a doubt."""
     from data_platform.components.execution import executable_keys, select
-    from data_platform.components.workspace import load_platform, platform_names, platform_of_selections
+    from data_platform.components.platform import platform_definitions
+    from data_platform.components.workspace import platform_names, platform_of_selections, platform_package
 
     name = platform_of_selections(selection, platform)
-    if name is not None or not selection or len(names := platform_names()) == 1:
-        return load_platform(name)
     having = []
-    for one in names:
-        definitions = load_platform(one)
+    for one in platform_names() if name is None and selection else ():
+        package = platform_package(one)
+        definitions = platform_definitions(package)
         try:
             select(executable_keys(definitions), selection)
         except PlatformError:
             continue
-        having.append(definitions)
-    return having[0] if len(having) == 1 else load_platform(None)
+        having.append((package, definitions))
+    if len(having) == 1:
+        return having[0]
+    package = platform_package(name)
+    return package, platform_definitions(package)
 
 
 def waiting(outcome: Any, runs: list[str]) -> str:
@@ -189,6 +196,6 @@ def summary_table(outcomes: list[Any]) -> Table:
             f"{new:,}" if new else "",
             f"{figures['rows quarantined']:,}" if figures.get("rows quarantined") else "",
             f"{figures['dagster/row_count']:,}" if "dagster/row_count" in figures else "",
-            outcome.verdict if outcome.check_passed is not False else f"[red]{outcome.verdict}[/]",
+            escape(outcome.verdict) if outcome.check_passed is not False else f"[red]{escape(outcome.verdict)}[/]",
         )
     return table

@@ -1,4 +1,5 @@
 """`dp ui`: the Dagster UI with its daemon, on this machine alone, and what a platform's packages want to run beside it.
+What they say goes to a file: a terminal that shows every step of every run tells nobody anything.
 
 A package declares such a service by an entry point in the group `data_platform.services`: a function from settings to
 the command to run, or None if there is nothing to serve. A service ends with the UI.
@@ -6,11 +7,15 @@ the command to run, or None if there is nothing to serve. A service ends with th
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from importlib.metadata import entry_points
+from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Annotated
 from urllib.parse import quote
@@ -20,6 +25,11 @@ import typer
 from data_platform.errors import PlatformError
 
 HOST = "127.0.0.1"
+LOG_BYTES = 5_000_000
+SHOWN_LINES = 40
+"""What is shown of the log when the UI ends by itself."""
+
+WATCH_SECONDS = 60
 SERVICES = "data_platform.services"
 
 
@@ -37,13 +47,24 @@ def ui(
     dagster = [sys.executable, "-m", "data_platform.cli.development"]
     command = [*dagster, "dev", "-w", str(workspace), "-h", HOST, "-p", str(port)]
     services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
-    print(f"{address(port, settings.ui_token)} (Ctrl-C stops it)", flush=True)
+    log = settings.dagster_home / "ui.log"
+    print(f"{address(port, settings.ui_token)} (in some seconds; Ctrl-C stops it). What it says: {log}", flush=True)
     # A shell that starts us in the background has SIGINT ignored, which Dagster's processes would inherit; it is by
     # SIGINT that they stop each other.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # `working_directory` in workspace.yaml counts from the folder in which the server starts.
     beside = [subprocess.Popen(service, cwd=REPOSITORY, stdout=subprocess.DEVNULL) for service in services]
-    server = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    # A file rather than a pipe: runs that outlive the UI may go on writing to it.
+    keep_small(log)
+    with log.open("ab") as out:
+        server = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    Thread(target=watch, args=(log,), daemon=True).start()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's form
         server.terminate()
@@ -52,11 +73,29 @@ def ui(
     # Ctrl-C in a terminal reaches the server by itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        raise typer.Exit(server.wait())
+        code = server.wait()
+        if code:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
+        raise typer.Exit(code)
     finally:
         for service in beside:
             service.terminate()
             service.wait()
+
+
+def watch(log: Path) -> None:
+    """Keep a log small as long as the process lives: a source that is dead is told of every few seconds."""
+    while True:
+        time.sleep(WATCH_SECONDS)
+        keep_small(log)
+
+
+def keep_small(log: Path) -> None:
+    """Put a log aside that has become large, and begin it anew. Who writes to it appends."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
 
 
 def address(port: int, token: str | None) -> str:

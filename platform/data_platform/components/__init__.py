@@ -4,10 +4,11 @@ A component is named in `defs.yaml` by its class here, such as `type: data_platf
 source from another package extends `SourceComponent` and is registered by an entry point: see `components.source`.
 """
 
+from data_platform.components.alerts import Alerts
 from data_platform.components.file import FileSource
 from data_platform.components.models import DbtModels
 from data_platform.components.rest import RestSource
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.sql import SqlSource
 
-__all__ = ["DbtModels", "FileSource", "RestSource", "SourceComponent", "SourceOptions", "SqlSource"]
+__all__ = ["Alerts", "DbtModels", "FileSource", "RestSource", "SourceComponent", "SourceOptions", "SqlSource"]

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.failures import RETRIES, failed_step, will_retry
-from data_platform.components.keys import CHECK, KEEP_REPLACED, raw_key, staged_key
+from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE, load_job, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
     contract_schema,
@@ -21,12 +21,14 @@ from data_platform.components.metadata import (
     load_metadata,
     place,
     private_raw_columns,
+    quarantined,
     raw_schema,
     recent_loads,
     sample,
     staging_metadata,
     violations_table,
 )
+from data_platform.components.reachability import ANSWERS, allowed, in_words
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import source_sensor
 from data_platform.components.spec import SourceSpec, TableSpec
@@ -40,12 +42,15 @@ from data_platform.lakehouse.tables import RAW, STAGED, raw_table
 from data_platform.lakehouse.transaction import ConcurrentStepError, taken_up
 from data_platform.observability.views import ensure_views
 from data_platform.staging.recipe import StagingResult
+from data_platform.staging.rules import newer_rules
 from data_platform.staging.step import StagingRefusedError, stage_table
 
 PROGRESS_SECONDS = 5
 
 LANDED_FIRST = "Other runs of this table landed first, each time that this one was to:"
 """What a step says that has left the work to them."""
+
+NOT_APPLIED = "rules not applied to earlier rows"
 
 Event = dg.MaterializeResult[None] | dg.AssetCheckResult
 
@@ -77,11 +82,11 @@ def source_definitions(spec: SourceSpec) -> dg.Definitions:
         assets += [] if table.name in shared else [raw_asset(spec, table)]
         assets.append(staged_asset(spec, table))
     job = dg.define_asset_job(
-        f"load_{spec.name}",
+        load_job(spec.name),
         selection=dg.AssetSelection.assets(*assets),
         description=f"Load and stage all tables of {spec.name}.",
     )
-    return dg.Definitions(assets=assets, jobs=[job], sensors=[source_sensor(spec)])
+    return dg.Definitions(assets=assets, jobs=[job], sensors=[source_sensor(spec, job)])
 
 
 def _owners(table: TableSpec) -> list[str]:
@@ -102,7 +107,7 @@ def raw_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         retry_policy=RETRIES,
         description=_description(spec, table),
         metadata=_raw_metadata(spec, table),
-        check_specs=[_raw_check(spec, table)],
+        check_specs=_raw_checks(spec, table),
     )
     def raw(context: dg.AssetExecutionContext, config: LoadConfig, lakehouse: LakehouseResource) -> Iterator[Event]:
         yield from load_events(context, config, lakehouse, spec, table.name, [table.name])
@@ -129,7 +134,7 @@ def raw_assets(spec: SourceSpec, reading: str, tables: Sequence[str]) -> dg.Asse
             )
             for table in chosen
         ],
-        check_specs=[_raw_check(spec, table) for table in chosen],
+        check_specs=[check for table in chosen for check in _raw_checks(spec, table)],
         pool=spec.pool,
         retry_policy=RETRIES,
         can_subset=True,
@@ -154,13 +159,18 @@ def _raw_metadata(spec: SourceSpec, table: TableSpec) -> dict[str, Any]:
     }
 
 
-def _raw_check(spec: SourceSpec, table: TableSpec) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        CHECK,
-        asset=raw_key(spec.name, table.name),
-        blocking=True,
-        description="Records are readable, and the source's columns are as before.",
+def _raw_checks(spec: SourceSpec, table: TableSpec) -> list[dg.AssetCheckSpec]:
+    key = raw_key(spec.name, table.name)
+    readable = dg.AssetCheckSpec(
+        CHECK, asset=key, blocking=True, description="Records are readable, and the source's columns are as before."
     )
+    within = in_words(allowed(table))
+    reachable = dg.AssetCheckSpec(
+        REACHABLE,
+        asset=key,
+        description=f"The source answers: a warning as soon as it does not, failed once that lasts {within}.",
+    )
+    return [readable, reachable]
 
 
 def load_events(
@@ -207,9 +217,16 @@ def load_events(
                 events = [
                     event for name in selected for event in raw_results(lake, spec, spec.tables[name], results[name])
                 ]
-    except PlatformError as error:
-        yield from failed_step(context, error, [raw_key(spec.name, name) for name in selected])
+    except Exception as error:  # noqa: BLE001 - a source of another package may raise anything
+        keys = [raw_key(spec.name, name) for name in selected]
+        yield from failed_step(context, error, keys, private=any(map(_is_private, spec.tables.values())))
     yield from events
+
+
+def _is_private(table: TableSpec) -> bool:
+    """Whether values of a table must not be shown."""
+    masked = table.table.mask or table.table.mask_within
+    return bool(masked) or any(column.private for column in contract_columns(table.contract))
 
 
 def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: LoadResult) -> list[Event]:
@@ -226,7 +243,7 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
             metadata={
                 **load_metadata(result),
                 **place(lake, stored),
-                "dagster/column_schema": raw_schema(lake, stored, table),
+                "dagster/column_schema": raw_schema(lake, spec, table),
                 **({"sample": shown} if shown is not None else {}),
             },
             data_version=dg.DataVersion(str(ledger.last_landed(lake, spec.name, table.name))),
@@ -245,8 +262,10 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
                 "columns gone": ", ".join(lost) or "none",
                 "columns without values since": ", ".join(f"{one.column}: load {one.load_id + 1}" for one in ceased)
                 or "none",
+                **quarantined(lake, spec, table, RAW),
             },
         ),
+        dg.AssetCheckResult(asset_key=key, check_name=REACHABLE, passed=True, description=ANSWERS),
     ]
 
 
@@ -314,12 +333,20 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
                     result, note = StagingResult(spec.name, table.name, last), f" {LANDED_FIRST} {error}"
                 with lake.reading():
                     events = staged_results(lake, spec, table, result, note)
-        except PlatformError as error:
-            found = audit_metadata(error.result) if isinstance(error, StagingRefusedError) else None
-            yield from failed_step(context, error, [key], found)
+        except Exception as error:  # noqa: BLE001 - a contract or a library may raise anything
+            found = _refused_metadata(lakehouse, spec, table, error) if isinstance(error, StagingRefusedError) else None
+            yield from failed_step(context, error, [key], found, private=_is_private(table))
         yield from events
 
     return staged
+
+
+def _refused_metadata(
+    lakehouse: LakehouseResource, spec: SourceSpec, table: TableSpec, refused: StagingRefusedError
+) -> dict[str, Any]:
+    """What the check of a refused step shows."""
+    with lakehouse.open() as lake, lake.reading():
+        return {**audit_metadata(refused.result), **quarantined(lake, spec, table, STAGED)}
 
 
 def chosen_loads(config: StagingConfig) -> tuple[int, int] | None:
@@ -360,6 +387,12 @@ def staged_results(
     if result.rows_same_key:
         verdict += " " + same_key(result, table)
     verdict += note
+    newer = newer_rules(ledger.head(lake, STAGED, spec.name, table.name).position, table.contract)
+    if newer:
+        verdict += (
+            f" New in the contract, and not yet applied to rows that were staged before: {'; '.join(newer)}. "
+            f"`dp run staged/{recipe.name} --rebuild` holds all rows against the whole contract."
+        )
     return [
         dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(result.staging_id))),
         dg.AssetCheckResult(
@@ -367,7 +400,11 @@ def staged_results(
             check_name=CHECK,
             passed=True,
             description=verdict,
-            metadata=audit_metadata(result),
+            metadata={
+                **audit_metadata(result),
+                **quarantined(lake, spec, table, STAGED),
+                **({NOT_APPLIED: "\n".join(newer)} if newer else {}),
+            },
         ),
     ]
 

@@ -16,6 +16,7 @@ from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK
 from data_platform.components.metadata import violations_table
 from data_platform.components.resource import LakehouseResource
+from data_platform.contracts.causes import cause_of
 from data_platform.contracts.contract import load_contract
 from data_platform.contracts.relation import Verdict, audit_relation
 from data_platform.contracts.violations import Violation, commonest
@@ -151,6 +152,8 @@ def audit_table(lake: Lakehouse, table: AuditedTable) -> TableVerdict:
         return TableVerdict(table, verdict)
     except PlatformError as error:
         return TableVerdict(table, Verdict(0), str(error))
+    except Exception as error:  # noqa: BLE001 - a contract may raise anything; the other tables are audited all the same
+        return TableVerdict(table, Verdict(0), cause_of(error, private=True))
 
 
 def record_verdicts(lake: Lakehouse, verdicts: Sequence[TableVerdict], run_id: str) -> None:

@@ -9,13 +9,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run_iterator
+from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import MAX_RETRIES_TAG
+from dagster_shared.error import SerializableErrorInfo
 
-from data_platform.components.keys import CHECK
+from data_platform.components.keys import CHECK, job_name
 from data_platform.components.liveness import hold, watching
+from data_platform.components.mistakes import forget_broken
+from data_platform.contracts.causes import without_secrets
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+
+REPOSITORY = "__repository__"
+"""What Dagster calls the one repository of a code location that is made of Definitions."""
+
+REASON_CHARACTERS = 200
+"""How much of a reason is repeated where it is the reason of something else."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -23,7 +36,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 @dataclass
 class Outcome:
     """What became of one asset in a run. `figures` is its materialisation's metadata by name; `pool` is the one for a
-    slot of which it waits, while it does."""
+    slot of which it waits, while it does. The `verdict` of one that was skipped says why it was."""
 
     key: dg.AssetKey
     state: str = "waiting"
@@ -85,10 +98,14 @@ def execute(
     config: Mapping[str, Mapping[str, Any]] | None = None,
     tags: Mapping[str, str] | None = None,
     on_change: Callable[[Outcome], None] | None = None,
+    location: CodeLocationOrigin | None = None,
 ) -> list[Outcome]:
     """Materialise `keys` in one run; what became of each. `config` is op config by op name. Never raises for a step
-    that failed: its outcome says why."""
+    that failed: its outcome says why. The run is one of the job that holds all of `keys`, if there is one, of the code
+    location that the UI serves: only then does it show in the UI's Overview and under its job."""
     outcomes = {key: Outcome(key) for key in keys}
+    for source in {key.path[1] for key in keys if key.path[0] in (RAW, STAGED)}:
+        forget_broken(instance, source)
     run_id = str(uuid.uuid4())
     began = time.monotonic()
 
@@ -102,26 +119,94 @@ def execute(
                 on_change(outcome)
 
     ops = op_names(definitions)
+    job = _job_of(definitions, keys).as_ephemeral_job({}, {})
+    run = instance.create_run_for_job(
+        job,
+        run_id=run_id,
+        run_config={
+            **QUIET,
+            **({"ops": {op: {"config": dict(given)} for op, given in config.items()}} if config else {}),
+        },
+        # Whoever executes it here sees that it failed: Dagster's daemon is not to run it again, interrupted or not.
+        tags={**job.run_tags, MAX_RETRIES_TAG: "0", **(tags or {})},
+        asset_selection=frozenset(keys),
+        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job.name) if location else None,
+    )
     instance.add_event_listener(run_id, on_event)
-    job = definitions.resolve_implicit_global_asset_job_def()
-    run_config = {**QUIET, **({"ops": {op: {"config": dict(given)} for op, given in config.items()}} if config else {})}
     release = hold(instance, run_id)
+    failed_run = ""
     try:
         with watching(instance):
-            result = job.execute_in_process(
-                run_config=run_config,
-                instance=instance,
-                asset_selection=list(keys),
-                tags=dict(tags or {}),
-                run_id=run_id,
-                raise_on_error=False,
-            )
+            for event in execute_run_iterator(InMemoryJob(job), run, instance):
+                if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+                    failed_run = reason_of_run(event)
     finally:
         release()
-    for outcome in outcomes.values():
-        if outcome.state in ("waiting", "running"):
-            outcome.state = "skipped" if not result.success else "done"
+    _explain(outcomes, definitions, failed_run)
     return list(outcomes.values())
+
+
+def _job_of(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dg.JobDefinition:
+    """The job of the source or layer whose assets `keys` are; Dagster's own of all assets if no job holds them all."""
+    names = {job_name(key) for key in keys}
+    jobs = {job.name for job in definitions.jobs or ()}
+    if len(names) == 1 and (name := names.pop()) in jobs:
+        job = definitions.resolve_job_def(name)
+        if set(keys) <= set(job.asset_layer.selected_asset_keys):
+            return job
+    return definitions.resolve_implicit_global_asset_job_def()
+
+
+def _explain(outcomes: Mapping[dg.AssetKey, Outcome], definitions: dg.Definitions, failed_run: str) -> None:
+    """Say of what did not come to an end why not: something upstream failed, or else the run as a whole. `failed_run`
+    is why that failed, if it did."""
+    left = [outcome for outcome in outcomes.values() if outcome.state in ("waiting", "running")]
+    if not failed_run:
+        for outcome in left:
+            outcome.state = "done"
+        return
+    if not any(outcome.state == "failed" for outcome in outcomes.values()):
+        for outcome in left:
+            outcome.state, outcome.error = "failed", failed_run
+        return
+    graph = definitions.resolve_asset_graph()
+    for outcome in left:
+        above = [outcomes[key] for key in sorted(graph.get_ancestor_asset_keys(outcome.key)) if key in outcomes]
+        causes = [one for one in above if one.state == "failed"]
+        outcome.state = "skipped"
+        outcome.verdict = (
+            "Skipped: " + "; ".join(f"{one.name} failed ({_first_lines(one.error)})" for one in causes)
+            if causes
+            else "Skipped, as the run failed."
+        )
+
+
+def _first_lines(error: str) -> str:
+    """The beginning of a reason, on one line."""
+    text = " ".join(error.split())
+    return text if len(text) <= REASON_CHARACTERS else f"{text[: REASON_CHARACTERS - 1]}…"
+
+
+def reason_of_step(event: dg.DagsterEvent) -> str:
+    """Why a step failed, given the event that says so."""
+    data = event.step_failure_data
+    told = data.user_failure_data.description if data.user_failure_data else None
+    return told or _reason(data.error) or "failed"
+
+
+def reason_of_run(event: dg.DagsterEvent) -> str:
+    """Why a run failed as a whole, given the event that says so."""
+    return _reason(event.job_failure_data.error) or event.message or "failed"
+
+
+def _reason(error: SerializableErrorInfo | None) -> str:
+    """What was raised first, and where: what is wrapped round it says nothing of it."""
+    if error is None:
+        return ""
+    while error.cause is not None:
+        error = error.cause
+    place = " ".join(error.stack[-1].split()) if error.stack else ""
+    return without_secrets(f"{error.message.strip()}\n  {place}" if place else error.message.strip())
 
 
 def _take(
@@ -152,9 +237,7 @@ def _take(
     if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY:
         return _set(_of_step(event, outcomes, ops), state="retrying")
     if kind == dg.DagsterEventType.STEP_FAILURE:
-        data = event.step_failure_data
-        reason = data.user_failure_data.description if data.user_failure_data else None
-        error = reason or (data.error.message.strip() if data.error else "failed")
+        error = reason_of_step(event)
         waiting = [outcome for outcome in _of_step(event, outcomes, ops) if outcome.state != "done"]
         return _set(waiting, state="failed", error=error)
     return []

@@ -1,5 +1,6 @@
 """Failures of a step as Dagster is to show and treat them: the reason without a traceback, a failed check, and another
-attempt for what may be gone by then (`errors.TransientError`). What raised them lies in the floors below.
+attempt for what may be gone by then (`errors.TransientError`). What raised them lies in the floors below, or is
+somebody else's code, of which anything may come.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.keys import CHECK
+from data_platform.contracts.causes import cause_of, traceback_of, without_secrets
 from data_platform.errors import PlatformError, TransientError
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -16,12 +18,16 @@ RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL,
 
 def failed_step(
     context: dg.AssetExecutionContext,
-    error: PlatformError,
+    error: Exception,
     keys: Sequence[dg.AssetKey],
     metadata: Mapping[str, Any] | None = None,
+    *,
+    private: bool = False,
 ) -> Iterator[dg.AssetCheckResult]:
     """Fail the checks of `keys` and then the step, with the error as the reason. An error that is tried again fails no
-    check before the last attempt. Raises dagster.Failure."""
+    check before the last attempt. `private` says that the message of an unexpected exception may hold values that must
+    not be shown. Raises dagster.Failure."""
+    failed = failure(error, private=private)
     if not will_retry(context, error):
         for key in keys:
             yield dg.AssetCheckResult(
@@ -29,17 +35,29 @@ def failed_step(
                 check_name=CHECK,
                 passed=False,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description=str(error),
-                metadata=dict(metadata or {}),
+                description=failed.description,
+                metadata={**(metadata or {}), **failed.metadata},
             )
-    raise failure(error) from None
+    raise failed from None
 
 
-def will_retry(context: dg.AssetExecutionContext, error: PlatformError) -> bool:
+def will_retry(context: dg.AssetExecutionContext, error: Exception) -> bool:
     """Whether Dagster tries the step again after this error."""
-    return isinstance(error, TransientError) and context.retry_number < RETRIES.max_retries
+    return _may_pass(error) and context.retry_number < RETRIES.max_retries
 
 
-def failure(error: PlatformError) -> dg.Failure:
-    """The failure of a step: its reason, no traceback, and whether it may be retried."""
-    return dg.Failure(description=str(error), allow_retries=isinstance(error, TransientError))
+def failure(error: Exception, *, private: bool = False) -> dg.Failure:
+    """The failure of a step: its reason, no traceback, and whether it may be retried. Of an exception that is no
+    PlatformError the reason is its type, message and place, and the way to it is in the metadata."""
+    if isinstance(error, PlatformError):
+        return dg.Failure(without_secrets(str(error)), allow_retries=_may_pass(error))
+    return dg.Failure(
+        f"An unexpected error.\n  {cause_of(error, private=private)}",
+        metadata={"traceback": dg.MetadataValue.md(f"```\n{traceback_of(error)}\n```")},
+        allow_retries=_may_pass(error),
+    )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may go better: a connection, a file, a disk. What is of another kind comes again."""
+    return isinstance(error, TransientError if isinstance(error, PlatformError) else OSError)

@@ -8,8 +8,27 @@ from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
 CHECK = "contract"
 """The name of the one check that each table has in each layer."""
 
+MODELS_JOB = "build_models"
+"""The job that builds all models."""
+
+REACHABLE = "reachable"
+"""The name of the check of each raw table that its source answers."""
+
 KEEP_REPLACED = "keep_replaced_seconds"
 """The metadata of a raw table that says how long it keeps a full refresh which was replaced."""
+
+
+def load_job(source: str) -> str:
+    """The job that loads and stages all tables of a source."""
+    return f"load_{source}"
+
+
+def job_name(key: dg.AssetKey) -> str | None:
+    """The job that an asset belongs to: that of its source, or that of the models."""
+    layer, *rest = key.path
+    if layer in (RAW, STAGED) and len(rest) > 1:
+        return load_job(rest[0])
+    return MODELS_JOB if layer == MODELLED else None
 
 
 def raw_key(source: str, table: str) -> dg.AssetKey:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.failures import RETRIES, failure
-from data_platform.components.keys import CHECK, KEEP_REPLACED
+from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE
 from data_platform.components.resource import LakehouseResource
 from data_platform.errors import PlatformError
 from data_platform.ingestion.retention import retire_replaced_loads
@@ -98,11 +98,12 @@ def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
 
 
 def latest_runs(instance: dg.DagsterInstance) -> set[str]:
-    """The runs that hold the latest materialisation of an asset, or of the latest verdict of its check."""
+    """The runs that hold the latest materialisation of an asset, or of the latest verdict of its checks."""
     records = instance.get_asset_records()
     latest = [record.asset_entry.last_materialization_record for record in records]
     runs = {record.run_id for record in latest if record is not None}
-    checks = [dg.AssetCheckKey(record.asset_entry.asset_key, CHECK) for record in records]
+    keys = [record.asset_entry.asset_key for record in records]
+    checks = [dg.AssetCheckKey(key, check) for key in keys for check in (CHECK, REACHABLE)]
     evaluated = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
     return runs | {record.run_id for record in evaluated.values()}
 

@@ -1,6 +1,7 @@
 """What an asset shows of itself in the UI: schema, sample, figures, lineage, place. Never a private value."""
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,15 +12,19 @@ import polars as pl
 from data_platform.components.keys import raw_key
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import Column, Contract, contract_columns
-from data_platform.contracts.violations import Violation
+from data_platform.contracts.quarantine import newest_entries, open_reasons, open_rows
+from data_platform.contracts.violations import PRIVATE, Violation, counted
 from data_platform.ingestion.load import LoadResult
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.tables import Table, column_types, raw_table
+from data_platform.lakehouse.tables import Table, column_types, quarantine_table, raw_table
 from data_platform.staging.recipe import StagingResult
 
 SAMPLE_ROWS = 5
 CELL_CHARACTERS = 60
+RECORD_CHARACTERS = 300
+REASONS = 10
+WHY = ("column", "rule", "rows", "example")
 BARS = 30
 BAR_CHARACTERS = 30
 
@@ -44,36 +49,40 @@ def _table_column(column: Column) -> dg.TableColumn:
 
 
 OWN_COLUMNS = {
-    "_load_id": "Number of the load that brought the row.",
-    "_loaded_at": "When that load began.",
+    "_load_id": "Number of the load that brought the row: `platform.loads` says when, and in which run.",
+    "_loaded_at": "When the load began that brought the row.",
     "_row": "Number of the row within its load.",
-    "_operation": "What the change did: insert, update, delete, truncate.",
-    "_order": "Place of the change in the source's log.",
-    "_file": "File that the row was in.",
-    "_line": "Line of the file on which the row began.",
+    "_file": "The file that the row comes from.",
+    "_line": "The line of the file on which the row begins.",
+    "_operation": "What the source did with the row: insert, update, delete or truncate.",
+    "_order": "The place of the change in the source's log.",
 }
-"""What the columns are that the platform adds to a raw table."""
+"""What the columns mean that the platform adds to raw tables."""
 
 
-def raw_schema(lake: Lakehouse, table: Table, spec: TableSpec) -> dg.TableSchema:
-    """The columns of a raw table as they are stored, with what the contract says of those that become its columns."""
-    described = dict(OWN_COLUMNS)
-    masked = {*spec.table.mask, *spec.table.mask_within}
-    contracted = {column.name: column for column in contract_columns(spec.contract)}
-    for staged, raw in needed_columns(spec, empty_frame(lake, table)).items():
-        if staged in contracted and len(raw) == 1:
-            described.setdefault(raw[0], contracted[staged].description)
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name,
-                kind,
-                description=described.get(name) or "As the source gives it; the contract has no such column.",
-                tags={"private": ""} if name in masked else {},
-            )
-            for name, kind in column_types(lake.connection, table).items()
-        ]
-    )
+def raw_schema(lake: Lakehouse, spec: SourceSpec, table: TableSpec) -> dg.TableSchema:
+    """The columns of a raw table as they are stored, with where each comes from and what becomes of it."""
+    stored = column_types(lake.connection, raw_table(spec.name, table.name))
+    needed = needed_columns(table, empty_frame(lake, raw_table(spec.name, table.name))) or {}
+    meaning = {column.name: column for column in contract_columns(table.contract)}
+    masked = {*table.table.mask, *table.table.mask_within}
+    columns = []
+    for name, kind in stored.items():
+        if name in OWN_COLUMNS:
+            columns.append(dg.TableColumn(name, kind, description=OWN_COLUMNS[name]))
+            continue
+        becomes = [staged for staged, raw in needed.items() if name in raw]
+        words = [f"`{name}` as {spec.name} gives it" + (", hashed before the first write." if name in masked else ".")]
+        if becomes == [name]:
+            words.append(meaning[name].description)
+        elif becomes:
+            words.append(f"Staged as {', '.join(_meaning(meaning[one]) for one in becomes)}")
+        columns.append(dg.TableColumn(name, kind, description=" ".join(filter(None, words))))
+    return dg.TableSchema(columns=columns)
+
+
+def _meaning(column: Column) -> str:
+    return f"`{column.name}` ({column.description.rstrip('.')})" if column.description else f"`{column.name}`"
 
 
 def sample(lake: Lakehouse, table: Table, private: Sequence[str] = ()) -> dg.TableMetadataValue | None:
@@ -85,7 +94,7 @@ def sample(lake: Lakehouse, table: Table, private: Sequence[str] = ()) -> dg.Tab
     names = list(stored)
     records = [
         dg.TableRecord(
-            {name: "(private)" if name in private else _cell(value) for name, value in zip(names, row, strict=True)}
+            {name: PRIVATE if name in private else _cell(value) for name, value in zip(names, row, strict=True)}
         )
         for row in rows
     ]
@@ -95,10 +104,13 @@ def sample(lake: Lakehouse, table: Table, private: Sequence[str] = ()) -> dg.Tab
 
 def private_raw_columns(lake: Lakehouse, spec: SourceSpec, table: TableSpec) -> list[str]:
     """The raw columns whose values are not shown: those that are masked, and those that a private column of the
-    contract has the name of or is made of."""
+    contract has the name of or is made of; all of them if it is unknown what a private column is made of."""
     private = {column.name for column in contract_columns(table.contract) if column.private}
     raw = empty_frame(lake, raw_table(spec.name, table.name))
-    made_of = {name for column, names in needed_columns(table, raw).items() if column in private for name in names}
+    needed = needed_columns(table, raw) if private else {}
+    if needed is None:
+        return sorted({*table.table.mask, *table.table.mask_within, *raw.columns})
+    made_of = {name for column, names in needed.items() if column in private for name in names}
     return sorted({*table.table.mask, *table.table.mask_within, *private, *made_of})
 
 
@@ -210,6 +222,62 @@ def _violation_cells(table: str, violation: Violation) -> dict[str, str | int | 
     }
 
 
+def quarantined(lake: Lakehouse, spec: SourceSpec, table: TableSpec, layer: str) -> dict[str, Any]:
+    """What is in quarantine of a table, of those records that could not be read (`raw`) or of those rows that broke the
+    contract (`staged`): how many, why, the latest of them, and what to do. Nothing if nothing is."""
+    stored = quarantine_table(spec.name, table.name)
+    if not column_types(lake.connection, stored):
+        return {}
+    count = open_rows(lake.connection, stored, layer)
+    if not count:
+        return {}
+    reasons = [one for one in open_reasons(lake.connection, stored) if one["layer"] == layer][:REASONS]
+    private = private_raw_columns(lake, spec, table)
+    entries = newest_entries(lake.connection, stored, layer, SAMPLE_ROWS)
+    why = dg.TableSchema([dg.TableColumn(name, "int" if name == "rows" else "string") for name in WHY])
+    rows = dg.TableSchema([dg.TableColumn(name) for name in ("id", "why", "row")])
+    name = f"{spec.name}/{table.name}"
+    return {
+        "in quarantine": f"{counted(count)}. All of them: dp quarantine show {name}. When the staging function or the "
+        f"contract is corrected: dp quarantine replay {name}. If they are to stay out: dp quarantine discard {name}.",
+        "in quarantine, why": dg.MetadataValue.table(
+            [dg.TableRecord(dict(zip(WHY, _reason_cells(one), strict=True))) for one in reasons],
+            why,
+        ),
+        "in quarantine, the latest": dg.MetadataValue.table(
+            [
+                dg.TableRecord({"id": one.id, "why": "; ".join(one.reasons), "row": _masked(one.record, private)})
+                for one in entries
+            ],
+            rows,
+        ),
+    }
+
+
+def _reason_cells(reason: Mapping[str, Any]) -> tuple[str, str, int, str | None]:
+    example = "(empty)" if reason["example"] == "" else reason["example"]
+    return reason["column"] or "(row)", reason["check"], reason["rows"], example
+
+
+def _masked(record: str, private: Sequence[str]) -> str:
+    """A quarantined row without the values of private columns; what cannot be taken apart is not shown where there are
+    any."""
+    if not private:
+        return _cut(record)
+    try:
+        row = json.loads(record)
+    except ValueError:
+        return PRIVATE
+    if not isinstance(row, dict):
+        return PRIVATE
+    shown = {name: PRIVATE if name in private else value for name, value in row.items()}
+    return _cut(json.dumps(shown, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= RECORD_CHARACTERS else f"{text[: RECORD_CHARACTERS - 1]}…"
+
+
 PROJECTED = re.compile(r"PROJECT(?:\[([^\]]*)\]| \*/)")
 QUOTED = re.compile(r'"([^"]+)"')
 
@@ -220,23 +288,23 @@ def column_lineage(spec: SourceSpec, table: TableSpec, raw: pl.DataFrame) -> dg.
     return dg.TableColumnLineage(
         {
             column: [dg.TableColumnDep(upstream, name) for name in names]
-            for column, names in needed_columns(table, raw).items()
+            for column, names in (needed_columns(table, raw) or {}).items()
             if names
         }
     )
 
 
-def needed_columns(table: TableSpec, raw: pl.DataFrame) -> dict[str, list[str]]:
-    """The raw columns that each contract column needs: what Polars' optimiser would read for that column alone. Nothing
-    for a staging function that does not run without rows."""
+def needed_columns(table: TableSpec, raw: pl.DataFrame) -> dict[str, list[str]] | None:
+    """The raw columns that each contract column needs: what Polars' optimiser would read for that column alone. None if
+    that is unknown, as the staging function does not run without rows. That it fails is the staging step's to tell."""
     frame = raw.lazy()
     try:
         staged = table.function(frame) if table.function is not None else frame
         available = staged.collect_schema().names()
         wanted = [column.name for column in contract_columns(table.contract) if column.name in available]
         plans = {name: staged.select(name).explain() for name in wanted}
-    except (pl.exceptions.PolarsError, LookupError, ValueError):
-        return {}
+    except Exception:  # noqa: BLE001 - it is the user's code: it may raise anything
+        return None
     needed: dict[str, list[str]] = {}
     for name, plan in plans.items():
         read: list[str] = []

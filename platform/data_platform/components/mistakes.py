@@ -21,6 +21,9 @@ from pydantic_core import ErrorDetails
 
 from data_platform.errors import PlatformError
 
+BROKEN = "broken"
+"""What the assets of folders are called that cannot be loaded: `broken/<folder>`."""
+
 TYPES = {
     "list_type": "must be a list, such as [a, b]",
     "dict_type": "must be a mapping of keys to values",
@@ -52,6 +55,14 @@ def reason_of(error: BaseException, file: Path) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
     return f"{where}{type(error).__name__}: {error}"
+
+
+def forget_broken(instance: dg.DagsterInstance, folder: str) -> None:
+    """Take the asset that stood for a folder which could not be loaded out of the catalog, now that it can be: as long
+    as anything is known of it, Dagster shows it."""
+    key = dg.AssetKey([BROKEN, folder])
+    if instance.event_log_storage.has_asset_key(key):
+        instance.wipe_assets([key])
 
 
 def mistakes_in(file: Path) -> list[str]:

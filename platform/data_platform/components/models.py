@@ -15,12 +15,13 @@ from pydantic import Field
 
 from data_platform.components.component import Environment, PlatformComponent
 from data_platform.components.dbt_specs import model_specs
-from data_platform.components.failures import RETRIES, failure
-from data_platform.components.keys import CHECK, model_key
+from data_platform.components.failures import RETRIES, failed_step, failure
+from data_platform.components.keys import CHECK, MODELS_JOB, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
+from data_platform.components.mistakes import forget_broken
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Request, least_interval, request_once
-from data_platform.contracts.contract import Contract, contract_columns, name_of, owner_of
+from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.contracts.contract import Contract, contract_columns, description_of, name_of, owner_of
 from data_platform.contracts.violations import commonest
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
@@ -65,9 +66,9 @@ class DbtModels(PlatformComponent):
         contracts = dbt.contracts_of(self.options.contracts, lineage.models(manifest))
         assets = modelled_assets(project, manifest, contracts)
         job = dg.define_asset_job(
-            "build_models", dg.AssetSelection.assets(assets), description="Build, audit and publish all models."
+            MODELS_JOB, dg.AssetSelection.assets(assets), description="Build, audit and publish all models."
         )
-        sensor = modelled_sensor(manifest, self.options.every, settings)
+        sensor = modelled_sensor(folder.name, manifest, self.options.every, settings, job)
         return dg.Definitions(assets=[assets], jobs=[job], sensors=[sensor])
 
 
@@ -100,8 +101,9 @@ def modelled_assets(
                 )
                 with lake.reading():
                     published = [_materialized(lake, one, contracts.get(one.model)) for one in results if one.published]
-        except PlatformError as error:
-            raise failure(error) from None
+        except Exception as error:  # noqa: BLE001 - a contract, a macro or a library may raise anything
+            private = any(column.private for one in contracts.values() for column in contract_columns(one))
+            yield from failed_step(context, error, sorted(context.selected_asset_keys), private=private)
         yield from published
         yield from (_checked(result) for result in results)
         broken = [f"{result.model}: {_first_reason(result)}" for result in results if not result.passed]
@@ -125,9 +127,9 @@ def _described(spec: dg.AssetSpec, contract: type[Contract] | None) -> dg.AssetS
     if contract is None:
         return spec
     owner = owner_of(contract)
-    return spec.replace_attributes(owners=[owner] if owner else []).merge_attributes(
-        metadata={"dagster/column_schema": contract_schema(contract), "contract": name_of(contract)}
-    )
+    return spec.replace_attributes(
+        owners=[owner] if owner else spec.owners, description=spec.description or description_of(contract)
+    ).merge_attributes(metadata={"dagster/column_schema": contract_schema(contract), "contract": name_of(contract)})
 
 
 def _materialized(lake: Lakehouse, result: ModelResult, contract: type[Contract] | None) -> dg.MaterializeResult[None]:
@@ -162,26 +164,30 @@ def _checked(result: ModelResult) -> dg.AssetCheckResult:
     )
 
 
-def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Settings) -> dg.SensorDefinition:
-    """Asks for the models whose staged tables moved since they were published: lineage decides which."""
+def modelled_sensor(
+    folder: str, manifest: Mapping[str, Any], every: timedelta, settings: Settings, job: Job
+) -> dg.SensorDefinition:
+    """Asks for runs of `job` for the models whose staged tables moved since they were published: lineage decides
+    which."""
     ancestors = lineage.staged_ancestors(manifest)
     direct = lineage.parents(manifest)
 
     @dg.sensor(
         name=SENSOR,
-        target=dg.AssetSelection.assets(*[model_key(model) for model in ancestors]),
+        job=job,
         minimum_interval_seconds=least_interval(every),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Follows the staged tables: asks for the models that were built from older rows.",
     )
     def probe(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        forget_broken(context.instance, folder)
         try:
             with shared_lakehouse(settings) as lake:
                 ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
                 with lake.reading():
                     stale = stale_models(lake, ancestors)
         except PlatformError as error:
-            raise dg.Failure(description=str(error)) from None
+            raise failure(error) from None
         if not stale:
             return dg.SkipReason("Every model is built from the latest staged rows.")
         requests = {

@@ -20,15 +20,13 @@ from data_platform.components.audits import audit_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.liveness import watched
 from data_platform.components.maintenance import maintenance_definitions
-from data_platform.components.mistakes import reason_of
+from data_platform.components.mistakes import BROKEN, reason_of
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.source import SourceComponent
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings, settings_from_environment
-
-BROKEN = "broken"
 
 
 def platform_definitions(

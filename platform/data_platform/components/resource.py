@@ -1,23 +1,24 @@
-"""The lakehouse as a Dagster resource: dagster-duckdb's, opened on DuckLake and closed whatever happens."""
+"""The lakehouse as a Dagster resource: opened for a step, and closed whatever happens. It has no configuration, so the
+launchpad shows none: which lakehouse it is, the environment says.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-import duckdb
-from dagster_duckdb import DuckDBResource
+from dagster._core.definitions.resource_annotation import TreatAsResourceParam
 
-from data_platform.lakehouse.connect import CATALOG, Lakehouse, shared_lakehouse
+from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 
 
-class LakehouseResource(DuckDBResource):
-    """Gives assets the lakehouse: that of the environment, unless `home`, `catalog` and `data` say another.
-    dagster-duckdb's own leaks its connection when an asset fails, and with it the lock on the file."""
+@dataclass(frozen=True)
+class LakehouseResource(TreatAsResourceParam):
+    """Gives assets the lakehouse (`def orders(lakehouse: LakehouseResource)`): that of the environment, unless `home`,
+    `catalog` and `data` say another."""
 
-    database: str = ":memory:"
     home: str | None = None
     catalog: str | None = None
     data: str | None = None
@@ -25,10 +26,10 @@ class LakehouseResource(DuckDBResource):
     @classmethod
     def at(cls, settings: Settings | None) -> Self:
         """The resource of a lakehouse with these settings; None for those of the environment. Secrets are taken from
-        the environment when it is opened: what a resource holds is shown in the UI."""
+        the environment when it is opened."""
         if settings is None:
             return cls()
-        return cls(home=str(settings.home), catalog=settings.catalog, data=settings.data)
+        return cls(str(settings.home), settings.catalog, settings.data)
 
     @property
     def settings(self) -> Settings:
@@ -46,10 +47,3 @@ class LakehouseResource(DuckDBResource):
         """The open lakehouse, for the time of the block."""
         with shared_lakehouse(self.settings) as lake:
             yield lake
-
-    @contextmanager
-    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A DuckDB connection with the lakehouse attached as `lake` and in use."""
-        with self.open() as lake:
-            lake.connection.execute(f"USE {CATALOG}")
-            yield lake.connection

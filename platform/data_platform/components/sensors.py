@@ -13,9 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from data_platform.components.failures import failure
 from data_platform.components.keys import raw_key, staged_key
 from data_platform.components.liveness import end_dead_runs, running
+from data_platform.components.mistakes import forget_broken
+from data_platform.components.reachability import note_unreachable
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Probe
@@ -30,6 +34,8 @@ SOURCE_TAG = "source"
 MAX_WAIT = timedelta(hours=1)
 ATTEMPTS_COUNTED = 12
 """Enough to reach the longest wait from any interval."""
+
+Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -59,13 +65,13 @@ class Request:
     changes: object
 
 
-def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
-    """The sensor of a source: probes it every `every`, and requests the tables that have changes."""
-    targets = [key for table in spec.tables for key in (raw_key(spec.name, table), staged_key(spec.name, table))]
+def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
+    """The sensor of a source: probes it every `every`, and requests runs of its `job` for the tables that have
+    changes. A source that does not answer fails the tick at once, and the checks of its tables once that lasts."""
 
     @dg.sensor(
         name=f"{spec.name}_sensor",
-        target=dg.AssetSelection.assets(*targets),
+        job=job,
         minimum_interval_seconds=least_interval(spec.every),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Probes {spec.name} every {spec.every.total_seconds():g} s and requests the tables that have "
@@ -73,14 +79,27 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = datetime.now(UTC)
+        forget_broken(context.instance, spec.name)
+        # A tick that fails shows the reason; other sources have sensors of their own.
         try:
             states = read_states(spec)
+        except PlatformError as error:
+            raise failure(error) from None
+        try:
             with spec.open() as source:
                 probes = source.probe(list(spec.tables), {table: state.position for table, state in states.items()})
+        except Exception as error:  # noqa: BLE001 - a source of another package may raise anything
+            failed = failure(error, private=True)
+            note_unreachable(context.instance, spec, dict.fromkeys(spec.tables, str(failed.description)), now)
+            raise failed from None
+        failures = {
+            table: str(failure(one.failure).description) for table, one in probes.items() if one.failure is not None
+        }
+        note_unreachable(context.instance, spec, failures, now)
+        try:
             probes = usable(probes, context.log.warning)
         except PlatformError as error:
-            # The tick fails with the reason; other sources have sensors of their own.
-            raise dg.Failure(description=str(error)) from None
+            raise failure(error) from None
         requests = {}
         read_at = last_reads(context.instance, spec.name, [t for t, probe in probes.items() if not probe.complete])
         for table, probe in probes.items():
@@ -124,8 +143,8 @@ def usable(probes: Mapping[str, Probe], warn: Callable[[str], object]) -> dict[s
     failures = [probe.failure for probe in probes.values() if probe.failure is not None]
     if failures and len(failures) == len(probes):
         raise failures[0]
-    for failure in failures:
-        warn(str(failure))
+    for one in failures:
+        warn(str(one))
     return {table: probe for table, probe in probes.items() if probe.failure is None}
 
 

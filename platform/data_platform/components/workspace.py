@@ -1,13 +1,14 @@
-"""Which platforms there are: the packages that workspace.yaml names, and the definitions of one of them."""
+"""Which platforms there are: the packages that workspace.yaml names, and the code locations that they are there."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import dagster as dg
 import yaml
+from dagster._core.remote_origin import CodeLocationOrigin
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 
-from data_platform.components.platform import folders, platform_definitions
+from data_platform.components.platform import folders
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import REPOSITORY
 from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED
@@ -47,11 +48,6 @@ def platform_package(name: str | None = None, workspace: Path = WORKSPACE) -> Pa
     return Path(spec.submodule_search_locations[0])
 
 
-def load_platform(name: str | None = None) -> dg.Definitions:
-    """The definitions of a platform."""
-    return platform_definitions(platform_package(name))
-
-
 def platform_of(source: str, name: str | None = None) -> Path:
     """The folder of the platform that has a source (or a folder of models) of that name: the one that is called `name`,
     if that is given, else the only one that has it.
@@ -83,3 +79,13 @@ def platform_of_selections(selections: Sequence[str], name: str | None = None) -
     wanted = {one[1] if one[0] in LAYERS and len(one) > 1 else one[0] for one in parts}
     having = [one for one in names if wanted & {folder.name for folder in folders(platform_package(one))}]
     return having[0] if len(having) == 1 else None
+
+
+def code_location(package: Path, workspace: Path = WORKSPACE) -> CodeLocationOrigin | None:
+    """The code location by which the UI serves a platform; None if the workspace does not name it. A run that has it is
+    shown under its job."""
+    for origin in location_origins_from_yaml_paths([str(workspace)]):
+        target = origin.loadable_target_origin
+        if (target.module_name or "").split(".")[0] == package.name:
+            return origin
+    return None

@@ -20,6 +20,7 @@ import polars as pl
 from pandera.api.polars.container import DataFrameSchema
 from pandera.constants import CHECK_OUTPUT_KEY
 
+from data_platform.contracts.causes import cause_of
 from data_platform.contracts.conform import conform
 from data_platform.contracts.contract import Column, Contract, contract_columns, name_of, rule, schema_of
 from data_platform.contracts.hints import likely_cause
@@ -293,11 +294,7 @@ def _broken_rules(typed: pl.DataFrame, contract: type[Contract]) -> list[Broken]
     broken = []
     for error in found:
         if not isinstance(error.check_output, pl.DataFrame) or not isinstance(error.failure_cases, pl.DataFrame):
-            check = error.check if isinstance(error.check, str) else error.check.error or error.check.name
-            raise ContractError(
-                f"The contract {name_of(contract)} cannot be checked: {check} of {error.schema.name} failed as a whole "
-                f"({str(error.failure_cases)[:300]})."
-            )
+            raise ContractError(_failed_as_a_whole(error, typed, contract, private=bool(private)))
         rows = ~error.check_output[CHECK_OUTPUT_KEY]
         if error.schema is schema or error.schema.name not in typed.columns:
             broken.append(Broken("", rule(error.check), rows, None))
@@ -305,6 +302,23 @@ def _broken_rules(typed: pl.DataFrame, contract: type[Contract]) -> list[Broken]
             name = error.schema.name
             broken.append(Broken(name, rule(error.check), rows, typed[name], name in private))
     return broken
+
+
+def _failed_as_a_whole(
+    error: pandera.errors.SchemaError, typed: pl.DataFrame, contract: type[Contract], *, private: bool
+) -> str:
+    """Why a rule could not be applied. Of what it raised Pandera keeps the words but not the place, so it is asked once
+    more."""
+    check = error.check if isinstance(error.check, str) else error.check.error or error.check.name
+    column = error.schema.name if error.schema.name in typed.columns else None
+    why = "" if private else f"\n  {str(error.failure_cases)[:MAX_VALUE_CHARACTERS]}"
+    if not isinstance(error.check, str):
+        try:
+            error.check(typed.lazy(), column)
+        except Exception as raised:  # noqa: BLE001 - it is the user's code: it may raise anything
+            why = f"\n  {cause_of(raised, private=private)}"
+    of = f" of the column {column}" if column else ""
+    return f"The contract {name_of(contract)} cannot be checked: its rule {check}{of} failed.{why}\nCorrect the rule."
 
 
 def _repeated(typed: pl.DataFrame, contract: type[Contract], key: Sequence[str]) -> Iterator[Broken]:

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_platform.contracts.violations import REASON, counted
+from data_platform.contracts.violations import REASON, counted, reason_text
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.sql import literal, quote_all
@@ -274,29 +274,52 @@ def require_quarantine(connection: duckdb.DuckDBPyConnection, source: str, table
 
 def summary(connection: duckdb.DuckDBPyConnection) -> list[Mapping[str, Any]]:
     """Open entries by source, table, layer and reason, most frequent first."""
-    result: list[Mapping[str, Any]] = []
-    for source, table in quarantine_tables(connection):
-        rows = connection.execute(
-            # A row has its reasons in the order of the contract.
-            f"""SELECT layer, reason."column", reason."check", count(*), any_value(reason.value), min(quarantined_at)
-            FROM (SELECT layer, quarantined_at, unnest(reasons) AS reason, generate_subscripts(reasons, 1) AS place
-                  FROM {quarantine_table(source, table).sql} WHERE status = 'open')
-            GROUP BY ALL ORDER BY count(*) DESC, layer, max(place), 2, 3"""
-        ).fetchall()
-        result += [
-            {
-                "source": source,
-                "table": table,
-                "layer": r[0],
-                "column": r[1],
-                "check": r[2],
-                "rows": r[3],
-                "example": r[4],
-                "since": r[5],
-            }
-            for r in rows
-        ]
-    return result
+    return [
+        {"source": source, "table": table, **reason}
+        for source, table in quarantine_tables(connection)
+        for reason in open_reasons(connection, quarantine_table(source, table))
+    ]
+
+
+def open_reasons(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Mapping[str, Any]]:
+    """Why entries of one quarantine are open, by layer and reason, most frequent first. A row that has several reasons
+    counts once for each: how many rows there are is `open_rows`."""
+    rows = connection.execute(
+        # A row has its reasons in the order of the contract.
+        f"""SELECT layer, reason."column", reason."check", count(*), any_value(reason.value), min(quarantined_at)
+        FROM (SELECT layer, quarantined_at, unnest(reasons) AS reason, generate_subscripts(reasons, 1) AS place
+              FROM {table.sql} WHERE status = 'open')
+        GROUP BY ALL ORDER BY count(*) DESC, layer, max(place), 2, 3"""
+    ).fetchall()
+    names = ("layer", "column", "check", "rows", "example", "since")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def open_rows(connection: duckdb.DuckDBPyConnection, table: Table, layer: str | None = None) -> int:
+    """How many entries of one quarantine are open, of one layer or of all."""
+    row = connection.execute(
+        f"SELECT count(*) FROM {table.sql} WHERE status = 'open' AND layer = coalesce(?, layer)", [layer]
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An open entry, as people look at it: its id, the row as JSON or the malformed text, and its reasons in words."""
+
+    id: str
+    record: str
+    reasons: Sequence[str]
+
+
+def newest_entries(connection: duckdb.DuckDBPyConnection, table: Table, layer: str, limit: int) -> list[Entry]:
+    """The open entries of one layer that came last."""
+    rows = connection.execute(
+        f"SELECT quarantine_id, record, reasons FROM {table.sql} WHERE (status, layer) = ('open', ?) "
+        "ORDER BY quarantined_at DESC, quarantine_id LIMIT ?",
+        [layer, limit],
+    ).fetchall()
+    return [Entry(name, record or "", [reason_text(one) for one in reasons or ()]) for name, record, reasons in rows]
 
 
 def close_entries(

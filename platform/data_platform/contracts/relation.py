@@ -3,6 +3,7 @@ uniqueness over all of it. How one batch is judged is in `audit`; who asks, and 
 models' build (`modelling.build`) and the nightly audit (`components.audits`).
 """
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,9 @@ BATCH_ROWS = 250_000
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many rows were checked, the rules that rows broke, most frequent first, and how many rows broke any (one that
-    breaks a rule and has a value that is to be unique twice counts twice). What is to be unique is checked over the
-    whole relation, whichever rows are."""
+    """How many rows were checked, the rules that rows broke, most frequent first, and how many of the rows that were
+    checked broke any: each counts once. What is to be unique is checked over the whole relation, whichever rows are;
+    its violation counts all rows that share a value."""
 
     rows: int
     violations: Sequence[Violation] = ()
@@ -57,20 +58,22 @@ def audit_relation(
     found: list[Violation] = []
     checked = failed = 0
     try:
-        reader = lake.connection.execute(rows or f"SELECT * FROM {relation}").to_arrow_reader(BATCH_ROWS)
-        for batch in reader:
+        repeated = {names: _repeated(lake, relation, names) for names in unique_columns(contract, key)}
+        broken = {names: one for names, one in repeated.items() if one is not None}
+        # Whether values are unique is asked of the whole relation, not of a batch; a row says whether it is such a one.
+        mark = f"__repeated_{uuid.uuid4().hex}"
+        marked = " OR ".join(f"({quote_all(names)}) IN ({_shared(relation, names)})" for names in broken) or "false"
+        query = f"SELECT *, coalesce({marked}, false) AS {mark} FROM ({rows or f'SELECT * FROM {relation}'})"
+        for batch in lake.connection.execute(query).to_arrow_reader(BATCH_ROWS):
             frame = pl.DataFrame(pl.from_arrow(batch))
-            # Whether values are unique is asked of the whole relation, not of a batch.
-            audited = audit(frame, contract, [], key, known, unique=False)
+            audited = audit(frame.drop(mark), contract, [], key, known, unique=False)
             checked += len(frame)
-            failed += audited.rows_failed
+            failed += int((audited.failed | frame[mark]).sum())
             found += audited.violations
-        repeated = [_repeated(lake, relation, columns) for columns in unique_columns(contract, key)]
     except duckdb.Error as error:
         raise PlatformError(f"{relation} cannot be audited: {str(error).splitlines()[0]}") from None
-    broken = [one for one in repeated if one is not None]
     columns = [column.name for column in contract_columns(contract)]
-    return Verdict(checked, summed([*found, *broken], columns), failed + sum(one.rows for one in broken))
+    return Verdict(checked, summed([*found, *broken.values()], columns), failed)
 
 
 def unique_columns(contract: type[Contract], key: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -86,10 +89,14 @@ def unique_columns(contract: type[Contract], key: Sequence[str] = ()) -> list[tu
 def _repeated(lake: Lakehouse, relation: str, columns: Sequence[str]) -> Violation | None:
     """The rows that share values which are to be unique, as a violation; None if there are none. Nulls are equal to
     nothing."""
-    names = quote_all(columns)
-    there = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
     row = lake.connection.execute(
-        f"SELECT sum(rows) FROM (SELECT {names}, count(*) AS rows FROM {relation} WHERE {there} GROUP BY {names} "
-        "HAVING count(*) > 1)"
+        f"SELECT sum(rows) FROM ({_shared(relation, columns, 'count(*) AS rows')})"
     ).fetchone()
     return Violation(", ".join(columns), NOT_UNIQUE, int(row[0])) if row is not None and row[0] else None
+
+
+def _shared(relation: str, columns: Sequence[str], chosen: str | None = None) -> str:
+    """A query of the values, together, that several rows have in some columns; or of something else about them."""
+    names = quote_all(columns)
+    there = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
+    return f"SELECT {chosen or f'({names})'} FROM {relation} WHERE {there} GROUP BY {names} HAVING count(*) > 1"

@@ -2,35 +2,12 @@
 code. What becomes of the rows is `batches`' work.
 """
 
-import linecache
-import sysconfig
-import traceback
-from pathlib import Path
-
 import polars as pl
 
 from data_platform.contracts.audit import ContractError
+from data_platform.contracts.causes import message_of, place_of
 from data_platform.errors import PlatformError
 from data_platform.staging.recipe import VERSION, Recipe, StagingFunction
-
-MESSAGE_CHARACTERS = 400
-
-WITHOUT_VALUES = (
-    AttributeError,
-    ImportError,
-    NameError,
-    TypeError,
-    pl.exceptions.ColumnNotFoundError,
-    pl.exceptions.DuplicateError,
-    pl.exceptions.SchemaError,
-    pl.exceptions.SchemaFieldNotFoundError,
-)
-"""Exceptions whose messages name code, columns and types, but no values of rows."""
-
-LIBRARIES = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
-"""Where code is not the user's."""
-
-EXPRESSION = "This error occurred in the following expression:"
 
 
 def run_function(raw: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
@@ -91,38 +68,10 @@ def _wrong_type(recipe: Recipe, function: StagingFunction, given: object) -> Con
 def _failure(recipe: Recipe, function: StagingFunction, error: Exception, columns: list[str]) -> str:
     return (
         f"{recipe.name}: the staging function {_name(function)} failed on the raw rows.\n"
-        f"  {type(error).__name__}: {_message(error, private=any(column.private for column in recipe.columns))}\n"
-        f"  {_place(function, error)}\n"
+        f"  {message_of(error, private=any(column.private for column in recipe.columns))}\n"
+        f"  {place_of(error, function)}\n"
         f"The raw table has: {', '.join(columns)}. Nothing was staged; correct the function and run it again."
     )
-
-
-def _message(error: Exception, *, private: bool) -> str:
-    """What the exception says, on one line, without values of rows where they may be private. Those that Polars lists
-    are left out in any case: there may be many."""
-    text, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    listed = ""
-    if isinstance(error, pl.exceptions.PolarsError) and not isinstance(error, WITHOUT_VALUES):
-        text, listed, _ = text.partition(": [")
-    if private and not (isinstance(error, WITHOUT_VALUES) or listed):
-        text = "(not shown: it may hold values of private columns)"
-    if isinstance(error, pl.exceptions.PolarsError) and EXPRESSION in more[:-1]:
-        text += f", in {more[more.index(EXPRESSION) + 1]}"
-    return text[:MESSAGE_CHARACTERS]
-
-
-def _place(function: StagingFunction, error: Exception) -> str:
-    """The line of the user's code that raised; of an expression that Polars ran later, where its function is."""
-    code = getattr(function, "__code__", None)
-    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [frame for frame in frames if code is not None and frame[0] == code.co_filename]
-    own = own or [frame for frame in frames if not frame[0].startswith((*LIBRARIES, "<"))]
-    if own:
-        file, line = own[-1]
-        return f"{file}, line {line}: {linecache.getline(file, line).strip()}"
-    if code is None:
-        return "in an expression that it returned"
-    return f"in an expression that it returned ({code.co_filename}, from line {code.co_firstlineno})"
 
 
 def _name(function: StagingFunction) -> str:

@@ -15,6 +15,7 @@ from data_platform.lakehouse.tables import column_types, duckdb_types
 from data_platform.staging.choice import Input
 from data_platform.staging.recast import losses
 from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, ORDER, VERSION, Recipe, audited_schema, resolved
+from data_platform.staging.rules import kept
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,13 @@ class Plan:
 
     @property
     def position(self) -> dict[str, str]:
-        """What the ledger keeps of the step: the last load that will be staged, and by what rows are identified and
-        their versions ordered."""
-        return {"load_id": str(max(self.staged_to, self.chosen.load_to)), **_identity(self.recipe)}
+        """What the ledger keeps of the step: the last load that will be staged, by what rows are identified and their
+        versions ordered, and the rules that all of them were held against."""
+        return {
+            "load_id": str(max(self.staged_to, self.chosen.load_to)),
+            **_identity(self.recipe),
+            **kept(self.head.position, self.recipe.contract, stays=self.stays),
+        }
 
     @property
     def identified_otherwise(self) -> bool:

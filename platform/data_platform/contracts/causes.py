@@ -1,0 +1,139 @@
+"""What is told of an exception that somebody else's code raised: a staging function, a rule of a contract, a source of
+another package, a library. Its type, its message without secrets or private values, and the line of the user's code.
+What becomes of the step is decided where it is caught.
+"""
+
+import linecache
+import os
+import re
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import polars as pl
+
+MESSAGE_CHARACTERS = 400
+
+WITHOUT_VALUES = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    MemoryError,
+    NameError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    pl.exceptions.ColumnNotFoundError,
+    pl.exceptions.DuplicateError,
+    pl.exceptions.SchemaError,
+    pl.exceptions.SchemaFieldNotFoundError,
+)
+"""Exceptions whose messages name code, files, hosts, columns and types, but no values of rows."""
+
+WITHHELD = "(not shown: it may hold values of private columns)"
+
+OURS = str(Path(__file__).parents[1])
+INSTALLED = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {str(Path(os.__file__).parent)}
+)
+"""Where code is that came with Python or was installed."""
+
+EXPRESSION = "This error occurred in the following expression:"
+
+CREDENTIALS = re.compile(r"(?<=://)[^\s/@'\"]*:[^\s/'\"]*@|(?<=\bpassword=)(?:'[^']*'|[^\s&;,]+)", re.IGNORECASE)
+"""The user and password of an address, and a password among its options."""
+
+SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|MASK_?KEY|CREDENTIAL", re.IGNORECASE)
+SECRET_CHARACTERS = 6
+"""A variable's value that is shorter than this is no secret worth the name, and would be found in any text."""
+
+
+def cause_of(error: BaseException, *, private: bool) -> str:
+    """An exception in a line or two: `ZeroDivisionError: division by zero` and where. `private` says that its message
+    may hold values which must not be shown."""
+    place = place_of(error)
+    return message_of(error, private=private) + (f"\n  {place}" if place else "")
+
+
+def message_of(error: BaseException, *, private: bool) -> str:
+    """The type and the message of an exception, and of the one that brought it about, on one line."""
+    *_, root = _chain(error)
+    told = _told(error, private=private)
+    return told if root is error else f"{told} (caused by {_told(root, private=private)})"
+
+
+def _told(error: BaseException, *, private: bool) -> str:
+    """What an exception says, without values of rows where they may be private. Those that Polars lists are left out in
+    any case: there may be many."""
+    text, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    listed = ""
+    if isinstance(error, pl.exceptions.PolarsError) and not isinstance(error, WITHOUT_VALUES):
+        text, listed, _ = text.partition(": [")
+    if private and text and not (isinstance(error, WITHOUT_VALUES) or listed):
+        text = WITHHELD
+    if isinstance(error, pl.exceptions.PolarsError) and EXPRESSION in more[:-1]:
+        text += f", in {more[more.index(EXPRESSION) + 1]}"
+    name = type(error).__name__
+    return f"{name}: {without_secrets(text)[:MESSAGE_CHARACTERS]}" if text else name
+
+
+def place_of(error: BaseException, function: Callable[..., Any] | None = None) -> str | None:
+    """The line of the user's code that raised an exception, or, if none of it was running, the line of what the
+    platform had called. `function` is the one that was called, if that is known: its own file comes first."""
+    code = getattr(function, "__code__", None)
+    for one in reversed(list(_chain(error))):
+        found = _frames(one.__traceback__)
+        own = [frame for frame in found if code is not None and frame[0] == code.co_filename]
+        own = own or [frame for frame in found if not frame[0].startswith((OURS, *INSTALLED, "<"))]
+        if own:
+            return _shown(*own[-1])
+    if code is not None:
+        return f"in an expression that it returned ({code.co_filename}, from line {code.co_firstlineno})"
+    if function is not None:
+        return "in an expression that it returned"
+    found = _frames(error.__traceback__)
+    ours = max((number for number, (file, _) in enumerate(found) if file.startswith(OURS)), default=-1)
+    called = [frame for frame in found[ours + 1 :] if not frame[0].startswith("<")]
+    nearest = called[:1] or found[-1:]
+    return _shown(*nearest[0]) if nearest else None
+
+
+def _frames(found: TracebackType | None) -> list[tuple[str, int]]:
+    return [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(found)]
+
+
+def _shown(file: str, line: int) -> str:
+    code = linecache.getline(file, line).strip()
+    return f"{file}, line {line}" + (f": {without_secrets(code)}" if code else "")
+
+
+def traceback_of(error: BaseException) -> str:
+    """The whole way to an exception, file by file and line by line, without any message."""
+    found = [frame for one in reversed(list(_chain(error))) for frame in traceback.extract_tb(one.__traceback__)]
+    return without_secrets("".join(traceback.format_list(found)))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what brought it about, the latest first."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+
+
+def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """A text without passwords of addresses and without values of variables that are called secret."""
+    for name, value in environment.items():
+        if SECRET_NAME.search(name) and len(value) >= SECRET_CHARACTERS:
+            text = text.replace(value, "***")
+    return CREDENTIALS.sub(lambda found: "***@" if found[0].endswith("@") else "***", text)
