@@ -219,7 +219,8 @@ def sources(platform: str | None) -> Iterator[Finding]:
 
 def _platform_findings(package: Path) -> Iterator[Finding]:
     from data_platform.components.component import DEFS
-    from data_platform.components.platform import broken_sources, folders
+    from data_platform.components.ownership import folders
+    from data_platform.components.platform import broken_sources
     from data_platform.components.spec import VARIABLE
 
     broken = broken_sources(package)

@@ -179,6 +179,7 @@ def load_events(
     tables = {name: spec.tables[name].table for name in spec.readings.get(reading, [reading])}
     try:
         with lakehouse.open() as lake, spec.open() as source:
+            ledger.claim(lake, spec.platform, "source", [spec.name])
             results = load_tables(
                 lake,
                 spec.name,
@@ -289,6 +290,7 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         try:
             loads = chosen_loads(config)
             with lakehouse.open() as lake:
+                ledger.claim(lake, spec.platform, "source", [spec.name])
                 result = stage_table(lake, recipe, run_id=context.run.run_id, rebuild=config.rebuild, loads=loads)
                 with lake.reading():
                     events = staged_results(lake, spec, table, result)

@@ -18,9 +18,11 @@ from pydantic import ValidationError
 
 from data_platform.components.audits import audit_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent
+from data_platform.components.keys import platform_key
 from data_platform.components.liveness import watched
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
+from data_platform.components.ownership import earlier_platforms, folders, refusals
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.source import SourceComponent
 from data_platform.components.spec import SourceSpec
@@ -39,23 +41,19 @@ def platform_definitions(
     `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
     """
     environment = Environment(settings or settings_from_environment(), sources or {})
-    parts = [_folder_definitions(folder, environment) for folder in folders(package)]
+    first, refused = not earlier_platforms(package), refusals(package)
+    parts = [_folder_definitions(folder, environment, refused.get(folder), first) for folder in folders(package)]
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
     return dg.Definitions.merge(
         *parts,
-        maintenance_definitions(parts),
-        audit_definitions(parts),
+        maintenance_definitions(parts, package.name, first=first),
+        audit_definitions(parts, None if first else platform_key("full_audit", package.name)),
         dg.Definitions(
             resources={"lakehouse": LakehouseResource.at(settings)},
             executor=watched(executor[environment.settings.executor]),
         ),
     )
-
-
-def folders(package: Path) -> list[Path]:
-    """The folders of a platform's sources and models."""
-    return sorted(path.parent for path in (package / "defs").glob(f"*/{DEFS}"))
 
 
 def source_spec(package: Path, source: str, settings: Settings | None = None) -> SourceSpec:
@@ -68,6 +66,8 @@ def source_spec(package: Path, source: str, settings: Settings | None = None) ->
     if source not in names:
         raise PlatformError(f"{package.name} has no source {source}. There are: {', '.join(names) or 'none'}.")
     folder = package / "defs" / source
+    if folder in (refused := refusals(package)):
+        raise PlatformError(refused[folder])
     try:
         component = _tree(folder).load_component(folder)
         if isinstance(component, SourceComponent):
@@ -79,9 +79,9 @@ def source_spec(package: Path, source: str, settings: Settings | None = None) ->
 
 def broken_sources(package: Path, only: str | None = None) -> dict[str, str]:
     """The sources and models of a platform (or `only` one of them) that cannot be loaded, and why."""
-    reasons = {}
+    reasons = {folder.name: reason for folder, reason in refusals(package).items() if only in (None, folder.name)}
     for folder in folders(package):
-        if only not in (None, folder.name):
+        if only not in (None, folder.name) or folder.name in reasons:
             continue
         try:
             _tree(folder).build_defs_at_path(folder)
@@ -113,8 +113,10 @@ def _tree(folder: Path) -> ComponentTree:
     return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
 
 
-def _folder_definitions(folder: Path, environment: Environment) -> dg.Definitions:
+def _folder_definitions(folder: Path, environment: Environment, refusal: str | None, first: bool) -> dg.Definitions:
     try:
+        if refusal is not None:
+            raise PlatformError(refusal)
         tree = _tree(folder)
         component = tree.load_component(folder)
         if isinstance(component, PlatformComponent):
@@ -124,12 +126,15 @@ def _folder_definitions(folder: Path, environment: Environment) -> dg.Definition
         reason = reason_of(error, folder / DEFS)
         if environment.settings.strict:
             raise PlatformError(reason) from None
-        return _broken(folder, reason)
+        return _broken(folder, reason, first)
 
 
-def _broken(folder: Path, reason: str) -> dg.Definitions:
+def _broken(folder: Path, reason: str, first: bool) -> dg.Definitions:
+    # Another platform of the workspace may have a broken folder of the same name.
+    place = [folder.name] if first else [folder.parents[1].name, folder.name]
+
     @dg.asset(
-        key=dg.AssetKey([BROKEN, folder.name]),
+        key=dg.AssetKey([BROKEN, *place]),
         group_name=BROKEN,
         description=f"{folder / DEFS} cannot be loaded:\n\n```\n{reason}\n```\n\nCorrect it, reload the location.",
     )

@@ -160,7 +160,7 @@ def entries(lake: Lakehouse) -> dict[str, str]:
     return dict(lake.connection.execute(query).fetchall())
 
 
-def test_a_ledger_of_version_1_becomes_one_of_version_2_on_either_catalog(lake: Lakehouse) -> None:
+def test_a_ledger_of_version_1_becomes_one_of_today_on_either_catalog(lake: Lakehouse) -> None:
     make_ledger_of_version_1(lake)
     head = ledger.head(lake, "raw", "shop", "orders")
     assert (head.number, head.position) == (2, {"cursor": "2020-01-02"})

@@ -3,6 +3,7 @@ each step did, what was audited and published. Nothing outside this package writ
 and migrates them, `positions` and `steps` write them within the transaction of the step they describe, `queries` reads.
 """
 
+from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
@@ -32,7 +33,7 @@ from data_platform.lakehouse.ledger.queries import (
     totals,
     whole_before,
 )
-from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists
+from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists, migrate
 from data_platform.lakehouse.ledger.steps import (
     Audit,
     AuditKind,
@@ -59,14 +60,17 @@ __all__ = [
     "LastVerdict",
     "Load",
     "LoadKind",
+    "OwnedKind",
     "Publication",
     "ReplacedLoad",
     "Staging",
     "StagingKind",
     "TableState",
     "TableTotals",
+    "adopt",
     "advance",
     "advance_tables",
+    "claim",
     "columns_added_after",
     "columns_of_loads",
     "ensure_ledger",
@@ -81,6 +85,8 @@ __all__ = [
     "last_verdicts",
     "last_whole_rows",
     "loads_awaiting_staging",
+    "migrate",
+    "owners",
     "pinned_snapshots",
     "published",
     "recent_loads",

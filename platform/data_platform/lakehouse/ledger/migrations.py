@@ -57,5 +57,12 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"DROP VIEW IF EXISTS {name(view)}")
 
 
-MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2,)
+def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
+    """Sources and models belong to platforms: to the first that writes them from now on."""
+    connection.execute(
+        f"CREATE TABLE {name('owners')} (kind VARCHAR, name VARCHAR, platform VARCHAR, claimed_at TIMESTAMPTZ)"
+    )
+
+
+MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2, to_version_3)
 """The first one leads from version 1 to version 2, and so on."""
