@@ -23,7 +23,7 @@ class SqlSourceOptions(SourceOptions):
 
     url: str = Field(description="`postgresql://`, `mysql://`, `sqlite://` or a file; `{{ env.NAME }}` for secrets.")
     statement_timeout: Duration | None = Field(default=None, description="Longest that one statement may run.")
-    tables: dict[str, SqlTable] = Field(min_length=1)
+    tables: dict[str, SqlTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
 
 class SqlSource(SourceComponent):
