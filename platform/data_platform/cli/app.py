@@ -14,10 +14,9 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from data_platform.cli import add, doctor, init, quarantine, query, run, snapshots, status, ui
-from data_platform.cli.environment import load_environment
+from data_platform.cli import add, docs, doctor, init, migrate, quarantine, query, run, snapshots, status, ui
+from data_platform.cli.environment import load_environments
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.settings import settings_from_environment
 
 ENTRY_POINTS = "data_platform.commands"
 
@@ -110,10 +109,15 @@ app = typer.Typer(
 )
 
 
+WITHOUT_PROJECT = ("init", "docs")
+"""Commands that work where there is no project yet."""
+
+
 @app.callback()
-def every_command() -> None:
+def every_command(context: typer.Context) -> None:
     """Run a data platform: load, query, repair, extend."""
-    load_environment(settings_from_environment().home)
+    if context.invoked_subcommand not in WITHOUT_PROJECT:
+        load_environments()
 
 
 app.command()(run.run)
@@ -125,4 +129,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(add.app, name="add")
 app.command()(init.init)
 app.command()(doctor.doctor)
+app.command()(docs.docs)
+app.command()(migrate.migrate)
+app.command()(migrate.adopt)
 app.command()(ui.ui)
