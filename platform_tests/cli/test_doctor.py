@@ -25,7 +25,7 @@ def test_a_machine_that_has_everything_is_well(dp: Dp, package: Path, monkeypatc
     code, found = findings(dp)
     assert code == 0
     assert {one["verdict"] for one in found.values()} <= {"ok", "info"}
-    assert found["platform acme"]["detail"] == "loads acme_example"
+    assert found["platform acme"]["detail"] == "loads acme_example, modelled"
     assert "dp run" in found["lakehouse"]["remedy"]
 
 
@@ -38,7 +38,7 @@ def test_a_broken_source_is_an_error_with_its_reason(dp: Dp, package: Path) -> N
     assert code == 1
     assert found["acme/second"]["verdict"] == "error"
     assert "Did you mean 'refuse_above'?" in found["acme/second"]["detail"]
-    assert found["platform acme"]["detail"] == "loads acme_example"
+    assert found["platform acme"]["detail"] == "loads acme_example, modelled"
 
 
 def test_a_variable_that_a_source_needs_is_named(dp: Dp, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
