@@ -133,6 +133,8 @@ def test_from_the_wheel_in_an_empty_folder_to_a_model_mended_and_published(tmp_p
         assert not [place for place in places if Path(place).is_relative_to(ROOT)]
     with step("dp without a project says what to do"):
         assert "dp init NAME" in newcomer.dp("status", fails=True)
+        assert "nyc_flights" not in newcomer.run(*uv, "pip", "list", "--quiet", "--python", python)
+        assert "2013" not in newcomer.dp("--help")
     with step("dp init my_company"):
         assert "dp run" in newcomer.dp("init", "my_company")
     with step("make demo: the example is loaded, staged, modelled and shown"):
@@ -176,6 +178,7 @@ def test_from_the_wheel_in_an_empty_folder_to_a_model_mended_and_published(tmp_p
             stock(*((f"sku-{number}", str(number + 100)) for number in range(1, 30)), ("sku-30", "130 pcs")),
         )
         newcomer.dp("run", "warehouse", "modelled/mart_stock")
+        assert "130 pcs" in newcomer.dp("quarantine", "show", "warehouse/stock")
         newcomer.write("deliveries/stock-3.csv", stock(*((f"sku-{number}", "many") for number in range(1, 31))))
         refused = newcomer.dp("run", "warehouse", fails=True)
         assert "pieces" in refused
@@ -183,7 +186,7 @@ def test_from_the_wheel_in_an_empty_folder_to_a_model_mended_and_published(tmp_p
         assert newcomer.rows(published.format(29))[0]["pieces"] == 129
     with step("it is found"):
         assert "warehouse" in newcomer.dp("quarantine", "list")
-        assert "130 pcs" in newcomer.dp("quarantine", "show", "warehouse/stock")
+        assert "not a whole number" in newcomer.dp("quarantine", "show", "warehouse/stock")
     with step("mended, replayed, and published"):
         newcomer.write("platform/my_company/defs/warehouse/staging.py", STAGING)
         defs = newcomer.folder / "platform/my_company/defs/warehouse/defs.yaml"

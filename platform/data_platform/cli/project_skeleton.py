@@ -3,10 +3,11 @@ Where they go is `init`'s business; the platform's own files are in `skeleton`."
 
 import json
 import secrets
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from urllib.parse import unquote, urlsplit
 
 from data_platform.cli.skeleton import EXAMPLE, model_name, source_name
+from data_platform.errors import PlatformError
 
 PRODUCT = "data-platform"
 
@@ -210,7 +211,8 @@ Then, with `.venv/bin` on the path:
 The example is `platform/{name}/defs/{source}`, its test, and `dbt_project/models/marts/{model}.sql` with its contract
 and `dbt_project/models/sources/{source}.yml`: delete them when you need them no more.
 
-To upgrade: change the version of data-platform in `pyproject.toml`, then `make setup` and `.venv/bin/dp migrate`.
+To upgrade: change the version of data-platform in `pyproject.toml`, then `make setup`, `.venv/bin/dp migrate`, and
+`.venv/bin/dp docs --schema > platform/defs.schema.json`, by which editors complete and check `defs.yaml`.
 """
 
 
@@ -244,8 +246,13 @@ def environment_text() -> str:
 
 def installed_origin() -> tuple[str, str]:
     """The version of data-platform that runs, and where uv finds it again if it was not installed from an index: an
-    editable checkout, a file, a repository."""
-    installed = distribution(PRODUCT)
+    editable checkout, a file, a repository. Raises PlatformError if it is not installed at all."""
+    try:
+        installed = distribution(PRODUCT)
+    except PackageNotFoundError:
+        raise PlatformError(
+            f"{PRODUCT} is not installed, so a project cannot depend on it: `pip install -e .` in its checkout."
+        ) from None
     told = json.loads(installed.read_text("direct_url.json") or "{}")
     url = told.get("url", "")
     if "vcs_info" in told:
