@@ -121,8 +121,8 @@ def test_from_the_wheel_in_an_empty_folder_to_a_model_mended_and_published(tmp_p
     python = newcomer.folder / ".venv" / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
 
-    with step("the wheel is built"):
-        subprocess.run([*uv, "build", "--quiet", "--wheel", "--out-dir", str(tmp_path / "dist"), str(ROOT)], check=True)
+    with step("the wheel is built, from the source distribution"):
+        subprocess.run([*uv, "build", "--quiet", "--out-dir", str(tmp_path / "dist"), str(ROOT)], check=True)
         (wheel,) = (tmp_path / "dist").glob("*.whl")
     with step("and installed in an empty environment"):
         newcomer.run(*uv, "venv", "--quiet", "--python", sys.executable, ".venv")

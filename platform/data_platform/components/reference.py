@@ -1,5 +1,6 @@
 """The reference of `defs.yaml`: every key of every component, made from the models against which the YAML is held. As
-Markdown for people, and as JSON Schema for editors; other places where keys are described are written from here.
+Markdown for people, and as JSON Schema for editors. (`dg utils generate-component-schema` makes a schema too, but needs
+Dagster's dg command, which is not installed with data-platform, and has defaults that our files may not hold.)
 """
 
 import json
