@@ -11,6 +11,7 @@ import pytest
 
 from data_platform.cli.init import init_platform, init_project
 from data_platform.components.platform import broken_sources, platform_definitions, source_spec
+from data_platform.components.workspace import platform_names
 from data_platform.errors import PlatformError
 from data_platform.ingestion.retention import Retired
 from data_platform.lakehouse import ledger
@@ -162,3 +163,15 @@ def test_maintenance_leaves_the_loads_of_other_platforms_to_them(two: Two, monke
     assert run(two, "bolts", "platform/lakehouse_maintenance").success
     assert run(two, "nuts", "platform/nuts/raw_retention").success
     assert asked == {0: {"nuts_example"}, 1: {"bolts_example"}}
+
+
+def test_other_code_locations_of_a_workspace_are_no_platforms_and_stop_none(two: Two) -> None:
+    file = two.folder / "workspace.yaml"
+    file.write_text(file.read_text() + "  - python_file: other.py\n  - python_module: json\n")
+    assert platform_names() == ["bolts", "nuts", "json"]
+    assert broken_sources(two.package("nuts")) == {}
+    file.write_text("load_from: {python_file: other.py}\n")
+    assert broken_sources(two.package("nuts")) == {}
+    file.write_text("load_from:\n- python_module: {attribute: defs}\n")
+    with pytest.raises(PlatformError, match="each platform is an entry of `load_from`"):
+        broken_sources(two.package("nuts"))

@@ -44,9 +44,8 @@ def earlier_platforms(package: Path) -> list[Path]:
     names = [entry.name for entry in entries]
     if package.name not in names:
         return []
-    return [
-        entry.root / entry.name for entry in entries[: names.index(package.name)] if entry.root and entry.name in names
-    ]
+    earlier = [entry.package for entry in entries[: names.index(package.name)]]
+    return [one for one in earlier if one is not None]
 
 
 def refusals(package: Path) -> dict[Path, str]:

@@ -20,13 +20,23 @@ class Entry:
     name: str
     root: Path | None
 
+    @property
+    def package(self) -> Path | None:
+        """The folder of the package, of which nothing is imported; None if there is none."""
+        if self.root is not None and (self.root / self.name).is_dir():
+            return self.root / self.name
+        spec = find_spec(self.name)
+        places = list(spec.submodule_search_locations or ()) if spec is not None else []
+        return Path(places[0]) if places else None
+
 
 def workspace_entries(workspace: Path) -> list[Entry]:
-    """The platforms that a workspace names, in its order. Raises PlatformError if it cannot be read."""
+    """The platforms that a workspace names, in its order: its Python modules, whatever other code locations it has.
+    Raises PlatformError if it cannot be read."""
     try:
-        modules = [
-            entry["python_module"] for entry in yaml.safe_load(workspace.read_text(encoding="utf-8"))["load_from"]
-        ]
+        entries = yaml.safe_load(workspace.read_text(encoding="utf-8"))["load_from"]
+        given = [entry["python_module"] for entry in entries if "python_module" in entry]
+        modules = [{"module_name": one} if isinstance(one, str) else one for one in given]
         return [
             Entry(
                 module["module_name"].split(".")[0],
@@ -38,7 +48,8 @@ def workspace_entries(workspace: Path) -> list[Entry]:
         raise PlatformError(f"{workspace} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise PlatformError(
-            f"{workspace} cannot be read ({error}): each entry of `load_from` is a python_module with a module_name."
+            f"{workspace} cannot be read ({error}): each platform is an entry of `load_from`, a python_module with a "
+            "module_name."
         ) from None
 
 
@@ -66,13 +77,13 @@ def platform_package(name: str | None = None, workspace: Path | None = None) -> 
     if root is not None and str(root) not in sys.path:
         # As Dagster does it with the workspace's `working_directory`: the project need not be installed.
         sys.path.insert(0, str(root))
-    spec = find_spec(chosen)
-    if spec is None or not spec.submodule_search_locations:
+    package = entries[chosen].package
+    if package is None:
         raise PlatformError(
             f"There is no package {chosen}, which {workspace} names: not below {root or 'the folders of Python'}. "
             "Correct the entry, or install the package."
         )
-    return Path(next(iter(spec.submodule_search_locations)))
+    return package
 
 
 def load_platform(name: str | None = None) -> dg.Definitions:
