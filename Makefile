@@ -16,7 +16,7 @@ PORT ?= 3000
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml platform/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "Python 3.11 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	@echo "[1/3] making .venv"
@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "[2/3] installing the locked packages (about a minute)"
 	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock
 	@echo "[3/3] installing the platform"
-	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable . --editable platform
 	@touch $(READY)
 
 setup: $(READY) ## make the environment
@@ -37,7 +37,8 @@ ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000 (make ui PORT=3001
 	@$(BIN)/dp ui --port $(PORT)
 
 test: $(READY) ## the test suite (minutes)
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not bench and not crash and not attack and not year and not browser"
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
+	  -m "not attack and not bench and not browser and not crash and not newcomer and not year"
 
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench
@@ -57,6 +58,9 @@ test-year: $(READY) ## play all 365 days and reconcile them to the row, and some
 test-browser: $(READY) ## drive the UI in headless Chromium
 	@$(BIN)/pytest -q -m browser --timeout 600
 
+test-newcomer: $(READY) ## from the built wheel in an empty folder to a platform of one's own (minutes)
+	@$(BIN)/pytest -q -s -m newcomer
+
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -72,4 +76,5 @@ lock: ## write requirements.lock anew from pyproject.toml
 clean: ## remove the environment; the platform's state stays
 	@rm -rf .venv
 
-.PHONY: help setup demo ui test test-bench test-histories test-crash test-attack test-year test-browser lint bench lock clean
+.PHONY: help setup demo ui test test-bench test-histories test-crash test-attack test-year test-browser test-newcomer lint \
+  bench lock clean

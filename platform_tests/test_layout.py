@@ -21,7 +21,7 @@ def test_the_standard_library_s_platform_is_not_shadowed() -> None:
 
 def test_only_the_known_packages_lie_in_the_source_root() -> None:
     found = {path.name for path in PLATFORM.iterdir() if not path.name.startswith((".", "__pycache__"))}
-    assert found == {"data_platform", "nyc_flights", "deploy", "dg.toml"}
+    assert found == {"data_platform", "nyc_flights", "deploy", "dg.toml", "pyproject.toml"}
     parts = {path.stem for path in MACHINERY.iterdir() if not path.name.startswith("__") and path.name != "py.typed"}
     assert parts == set(FLOORS)
 

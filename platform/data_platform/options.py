@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 
 def percentage(value: object) -> object:
@@ -30,8 +30,30 @@ def duration(value: object) -> timedelta:
     return sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
 
 
-Duration = Annotated[timedelta, BeforeValidator(duration)]
-Share = Annotated[float, BeforeValidator(percentage), Field(ge=0, le=1)]
+def duration_text(value: timedelta) -> str:
+    """A duration as YAML writes it, such as `1h30m`, in whole seconds."""
+    seconds = round(value.total_seconds())
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
+DURATION = r"^(\s*[0-9]+\s*[dhms])+\s*$"
+PERCENTAGE = r"^\s*[0-9.]+\s*%\s*$"
+"""What durations and shares look like in the JSON Schema, which also tells them from other texts."""
+
+DurationText = Annotated[str, WithJsonSchema({"type": "string", "pattern": DURATION})]
+ShareText = Annotated[
+    float | str,
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": PERCENTAGE}]}
+    ),
+]
+
+Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type=DurationText)]
+Share = Annotated[float, BeforeValidator(percentage, json_schema_input_type=ShareText), Field(ge=0, le=1)]
 
 
 class Options(BaseModel):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from data_platform.components.platform import platform_definitions
+from data_platform.components import platform_definitions
 
 
 @dg.definitions

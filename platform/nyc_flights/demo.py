@@ -45,9 +45,11 @@ def demo(
 
     from data_platform.cli.environment import load_environment, remember
     from data_platform.cli.instance import prepare_dagster_home
+    from data_platform.components.workspace import platform_package
     from data_platform.lakehouse.settings import settings_from_environment
     from nyc_flights.simulator.world import World
 
+    platform_package(Path(__file__).parent.name)  # in another project it would fill that one's lakehouse
     settings = settings_from_environment()
     if reset:
         forget(settings)

@@ -10,7 +10,7 @@ import pytest
 from platform_tests.cli.conftest import Dp
 
 from data_platform.cli import doctor
-from data_platform.cli.instance import INSTANCE, prepare_dagster_home
+from data_platform.cli.instance import instance_file, prepare_dagster_home
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 
@@ -25,7 +25,7 @@ def test_a_machine_that_has_everything_is_well(dp: Dp, package: Path, monkeypatc
     code, found = findings(dp)
     assert code == 0
     assert {one["verdict"] for one in found.values()} <= {"ok", "info"}
-    assert found["platform acme"]["detail"] == "loads acme_example"
+    assert found["platform acme"]["detail"] == "loads acme_example, modelled"
     assert "dp run" in found["lakehouse"]["remedy"]
 
 
@@ -38,7 +38,7 @@ def test_a_broken_source_is_an_error_with_its_reason(dp: Dp, package: Path) -> N
     assert code == 1
     assert found["acme/second"]["verdict"] == "error"
     assert "Did you mean 'refuse_above'?" in found["acme/second"]["detail"]
-    assert found["platform acme"]["detail"] == "loads acme_example"
+    assert found["platform acme"]["detail"] == "loads acme_example, modelled"
 
 
 def test_a_variable_that_a_source_needs_is_named(dp: Dp, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_dagster_s_home_is_prepared_and_named_to_children(monkeypatch: pytest.Mo
     settings = settings_from_environment()
     home = prepare_dagster_home(settings)
     assert home == settings.dagster_home == Path(os.environ["DAGSTER_HOME"])
-    assert (home / "dagster.yaml").read_bytes() == INSTANCE.read_bytes()
+    assert (home / "dagster.yaml").read_bytes() == instance_file().read_bytes()
     assert "PYTHONDONTWRITEBYTECODE" not in os.environ
 
 
@@ -105,7 +105,7 @@ def test_the_copy_of_the_settings_follows_the_original(monkeypatch: pytest.Monke
     home = prepare_dagster_home(settings_from_environment())
     (home / "dagster.yaml").write_text("old: settings\n")
     prepare_dagster_home(settings_from_environment())
-    assert (home / "dagster.yaml").read_bytes() == INSTANCE.read_bytes()
+    assert (home / "dagster.yaml").read_bytes() == instance_file().read_bytes()
     assert [path.name for path in home.iterdir()] == ["dagster.yaml"]
 
 

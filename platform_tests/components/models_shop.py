@@ -6,13 +6,12 @@ from pathlib import Path
 from platform_tests.components.shop import Shop
 
 DBT_PROJECT = Path(__file__).parents[2] / "dbt_project"
-NEEDED = ("profiles.yml", "macros/materializations.sql")
-"""What every project that the platform publishes has."""
 
 PROJECT = """
 name: nyc_flights
 version: "1.0.0"
 profile: nyc_flights
+macro-paths: [macros, platform_macros]
 models:
   +materialized: table
 """
@@ -64,10 +63,9 @@ SOURCE_ASSETS = ("raw/shop/orders", "staged/shop/orders", "raw/depot/pallets", "
 
 
 def copy_needed(project: Path) -> None:
-    """Give a dbt project the profile and the materializations."""
-    for name in NEEDED:
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(DBT_PROJECT / name, project / name)
+    """Give a dbt project the profile."""
+    project.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DBT_PROJECT / "profiles.yml", project / "profiles.yml")
 
 
 def add_models(shop: Shop) -> Path:

@@ -19,6 +19,7 @@ PROJECT = """
 name: small
 version: 1.0.0
 profile: nyc_flights
+macro-paths: [platform_macros]
 models: {+materialized: table}
 """
 

@@ -216,9 +216,11 @@ def test_seeds_and_snapshots_and_projects_without_the_materializations_are_named
     )
     with pytest.raises(PlatformError, match=r"(?s)history: a snapshot is not supported.*rates: a seed is not loaded"):
         small.build()
-    for file in ("seeds/rates.csv", "snapshots/history.sql", "macros/materializations.sql"):
+    for file in ("seeds/rates.csv", "snapshots/history.sql"):
         (small.folder / file).unlink()
-    with pytest.raises(PlatformError, match=r"no materialization for table, incremental.*Copy macros/material"):
+    project = small.folder / "dbt_project.yml"
+    project.write_text(project.read_text().replace("macro-paths: [platform_macros]\n", ""))
+    with pytest.raises(PlatformError, match=r"no materialization for table, incremental.*Add platform_macros"):
         small.build()
 
 

@@ -14,10 +14,24 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from data_platform.cli import add, connection, doctor, init, logs, quarantine, query, remove, run, snapshots, status, ui
-from data_platform.cli.environment import load_environment
+from data_platform.cli import (
+    add,
+    connection,
+    docs,
+    doctor,
+    init,
+    logs,
+    migrate,
+    quarantine,
+    query,
+    remove,
+    run,
+    snapshots,
+    status,
+    ui,
+)
+from data_platform.cli.environment import load_environments
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.settings import settings_from_environment
 
 ENTRY_POINTS = "data_platform.commands"
 
@@ -51,6 +65,7 @@ class Commands(TyperGroup):
             sys.exit(1)
         except OSError as error:
             from data_platform.lakehouse.failures import explain
+            from data_platform.lakehouse.settings import settings_from_environment
 
             found = explain(error, settings_from_environment())
             if found is None:
@@ -118,10 +133,15 @@ app = typer.Typer(
 )
 
 
+WITHOUT_PROJECT = ("init", "docs")
+"""Commands that work where there is no project yet."""
+
+
 @app.callback()
-def every_command() -> None:
+def every_command(context: typer.Context) -> None:
     """Run a data platform: load, query, repair, extend."""
-    load_environment(settings_from_environment().home)
+    if context.invoked_subcommand not in WITHOUT_PROJECT:
+        load_environments()
 
 
 app.command()(run.run)
@@ -136,4 +156,7 @@ app.command("test")(connection.connect)
 app.command()(remove.remove)
 app.command()(init.init)
 app.command()(doctor.doctor)
+app.command()(docs.docs)
+app.command()(migrate.migrate)
+app.command()(migrate.adopt)
 app.command()(ui.ui)

@@ -1,40 +1,64 @@
-"""The environment file: `NAME=value` lines in the platform's home, read by every `dp` command, for a machine without
-another way to set variables. What the environment says already wins. Readable by its owner alone.
+"""The variables that every `dp` command adds to the environment, for a machine without another way to set them: those
+of `.env` in the project's folder, which people write and Dagster reads as well, and those of the file `environment` in
+the platform's home, where commands keep what they were told. What the environment says already wins, then `.env`.
+Both files are for their owner alone.
 """
 
 import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from dotenv.parser import parse_stream
+
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import project_folder, settings_from_environment
+
+DOT_ENV = ".env"
 
 
 def environment_file(home: Path) -> Path:
-    """Where the variables of a platform are kept."""
+    """Where commands keep variables."""
     return home / "environment"
 
 
+def load_environments(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Add the variables of both files to the environment, where they are not set. Raises PlatformError for a bad line,
+    or if there is no project."""
+    _add(project_folder() / DOT_ENV, environment)
+    load_environment(settings_from_environment(environment).home, environment)
+
+
 def load_environment(home: Path, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Add the file's variables to the environment, where they are not set. Raises PlatformError for a bad line."""
-    file = environment_file(home)
-    if not file.exists():
+    """Add the variables of the file in the home to the environment, where they are not set. Raises PlatformError for a
+    bad line."""
+    _add(environment_file(home), environment)
+
+
+def _add(file: Path, environment: MutableMapping[str, str]) -> None:
+    if not file.is_file():
         return
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        name, equals, value = line.partition("=")
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if not equals or not name.strip().isidentifier():
-            raise PlatformError(f"{file}:{number}: a line is NAME=value, or a comment that begins with #.")
-        environment.setdefault(name.strip(), value.strip())
+    with file.open(encoding="utf-8") as stream:
+        for line in parse_stream(stream):
+            if line.error or (line.key is not None and (line.value is None or not line.key.isidentifier())):
+                raise PlatformError(
+                    f"{file}:{line.original.line}: a line is NAME=value, or a comment that begins with #."
+                )
+            if line.key is not None:
+                environment.setdefault(line.key, line.value or "")
 
 
 def remember(home: Path, values: Mapping[str, str]) -> None:
-    """Add variables to the file, keeping those that it has."""
+    """Add variables to the file in the home, keeping those that it has."""
     file = environment_file(home)
     home.mkdir(parents=True, exist_ok=True)
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     known = {line.partition("=")[0].strip() for line in before.splitlines()}
     added = "".join(f"{name}={value}\n" for name, value in values.items() if name not in known)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    write_private(file, added, append=True)
+
+
+def write_private(file: Path, text: str, *, append: bool = False) -> None:
+    """Write a file that its owner alone may read. Raises FileExistsError unless it is new, or is to be appended to."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL), 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
-        stream.write(added)
+        stream.write(text)

@@ -8,10 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.settings import REPOSITORY, Settings
+from data_platform.lakehouse.settings import Settings, project_folder
 
-INSTANCE = REPOSITORY / "platform" / "deploy" / "dagster.yaml"
-"""The instance's settings. Change them here: the copy in Dagster's home is written anew by each command."""
+INSTANCE = "dagster.yaml"
+"""The instance's settings, in `platform/deploy/` of the project. Change them there: the copy in Dagster's home is
+written anew by each command."""
+
+
+def product_folder(name: str) -> Path:
+    """A folder that comes with this product beside its code: within the package if it was installed as a wheel, beside
+    it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
+def instance_file() -> Path:
+    """The settings of Dagster's instance: the project's, else those that come with the product."""
+    own = project_folder() / "platform" / "deploy" / INSTANCE
+    return own if own.is_file() else product_folder("deploy") / INSTANCE
 
 
 def prepare_dagster_home(settings: Settings) -> Path:
@@ -23,8 +37,9 @@ def prepare_dagster_home(settings: Settings) -> Path:
     target, partial = home / "dagster.yaml", home / f"dagster.{os.getpid()}.part"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if not target.exists() or target.read_bytes() != INSTANCE.read_bytes():
-            shutil.copyfile(INSTANCE, partial)
+        instance = instance_file()
+        if not target.exists() or target.read_bytes() != instance.read_bytes():
+            shutil.copyfile(instance, partial)
             partial.replace(target)
     except OSError as error:
         raise PlatformError(

@@ -69,7 +69,7 @@ def remove(
 
 def _platform_with(source: str, platform: str | None) -> Path | None:
     """The platform that has the source; None if none has it."""
-    from data_platform.components.platform import folders
+    from data_platform.components.component import folders
     from data_platform.components.workspace import platform_names, platform_of, platform_package
 
     names = [platform] if platform else platform_names()

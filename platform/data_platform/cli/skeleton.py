@@ -1,5 +1,7 @@
-"""The files of a new platform: a code location and one example source, complete with contract, staging and tests.
-Where they go is `init`'s business."""
+"""The files of a new platform: a code location, one example source with contract, staging and tests, and one model of
+it. Where they go is `init`'s business; what a whole project has besides is in `project_skeleton`."""
+
+import re
 
 EXAMPLE = "orders"
 
@@ -23,7 +25,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from data_platform.components.platform import platform_definitions
+from data_platform.components import platform_definitions
 
 
 @dg.definitions
@@ -33,6 +35,7 @@ def defs() -> dg.Definitions:
 '''
 
 DEFS = """\
+# yaml-language-server: $schema=../../../defs.schema.json
 type: data_platform.components.FileSource
 attributes:
   description: "An example: orders, one file a day."
@@ -98,8 +101,7 @@ def staged(**values: str) -> Audited:
     """One raw order, staged and audited."""
     good = {{"order_id": "1", "ordered_at": "2026-01-05T08:12:00Z", "customer": "x", "status": "paid", "amount": "1"}}
     raw = pl.LazyFrame({{name: [value] for name, value in {{**good, **values}}.items()}})
-    numbered = raw.with_columns(_load_id=pl.lit(1), _row=pl.lit(0))
-    return audit(orders(numbered).collect(), Order, ["_load_id", "_row"], ["order_id"])
+    return audit_rows(orders(raw), Order, ["order_id"])
 
 
 def test_an_amount_with_a_sign_and_thousands_is_read() -> None:
@@ -125,13 +127,113 @@ def test_an_unknown_status_is_refused() -> None:
 '''
 
 
+MODELLED_DEFS = """\
+# yaml-language-server: $schema=../../../defs.schema.json
+type: data_platform.components.DbtModels
+attributes:
+  project: ../../../../{folder}
+  contracts: {name}.defs.modelled.contracts
+"""
+
+MODELLED_CONTRACTS = '''\
+"""What the modelled tables promise: `{contract}` is the contract of {model}."""
+
+from data_platform.contracts import Contract, Field
+
+
+class {contract}(Contract):
+    """Orders by status."""
+
+    status: str = Field(unique=True, description="Where the orders stand.")
+    orders: int = Field(ge=1, description="How many there are.")
+    amount_usd: float = Field(nullable=True, ge=0, unit="USD", description="What they come to, as far as it is known.")
+'''
+
+DBT_PROJECT = """\
+# The modelled layer of {name}. Models are built and published by the platform: `dp run modelled`. In a terminal, `dbt
+# build` in this folder tries them out and publishes nothing.
+name: {name}
+version: "1.0.0"
+profile: {name}
+require-dbt-version: [">=1.11.0", "<1.12.0"]
+
+model-paths: [models]
+# platform_macros is a link to the macros and tests that come with data_platform; `dp` makes it.
+macro-paths: [macros, platform_macros]
+test-paths: [tests]
+target-path: target
+clean-targets: [target, logs]
+
+flags:
+  send_anonymous_usage_stats: false
+  use_colors: false
+
+models:
+  {name}:
+    # Tables or incremental models: a view would show what was never audited.
+    +materialized: table
+    +on_schema_change: fail
+"""
+
+PROFILES = """\
+# Where dbt computes: an in-memory DuckDB, in which the lakehouse is attached, read-only. The plugin takes everything
+# else from the environment: no address and no password belongs here.
+{name}:
+  target: lake
+  outputs:
+    lake:
+      type: duckdb
+      path: ":memory:"
+      schema: modelled
+      threads: 1
+      plugins:
+        - module: data_platform.modelling.plugin
+          alias: lakehouse
+          config:
+            # Set by the platform while it builds.
+            build: "{{{{ env_var('DBT_BUILD', '') }}}}"
+"""
+
+DBT_SOURCE = """\
+# The staged tables of {source}, as models read them.
+version: 2
+
+sources:
+  - name: {source}
+    schema: staged_{source}
+    database: lake
+    tables:
+      - name: orders
+"""
+
+MODEL = """\
+-- One row a status.
+select
+    status,
+    count(*) as orders,
+    sum(amount_usd) as amount_usd
+from {{{{ source('{source}', 'orders') }}}}
+group by status
+"""
+
+
 def source_name(name: str) -> str:
     """The example's source. Sources of all platforms share one lakehouse, so it bears the platform's name."""
     return f"{name}_example"
 
 
-def package_files(name: str) -> dict[str, str]:
-    """The files of the package, by their path below it."""
+def model_name(name: str) -> str:
+    """The example's model. Models of all platforms share one schema, so it bears the platform's name."""
+    return f"mart_{name}_orders"
+
+
+def contract_name(model: str) -> str:
+    """The name of a model's contract: `MartSales` for mart_sales."""
+    return re.sub("_([a-z])", lambda letter: letter[1].upper(), f"_{model}")
+
+
+def package_files(name: str, dbt_folder: str) -> dict[str, str]:
+    """The files of the package, by their path below it. `dbt_folder` is where its dbt project is, in the project."""
     source = source_name(name)
     folder = f"defs/{source}"
     return {
@@ -143,6 +245,22 @@ def package_files(name: str) -> dict[str, str]:
         f"{folder}/defs.yaml": DEFS.format(name=name, source=source),
         f"{folder}/contracts.py": CONTRACTS,
         f"{folder}/staging.py": STAGING.format(),
+        "defs/modelled/__init__.py": '"""The modelled tables: their contracts."""\n',
+        "defs/modelled/defs.yaml": MODELLED_DEFS.format(name=name, folder=dbt_folder),
+        "defs/modelled/contracts.py": MODELLED_CONTRACTS.format(
+            model=model_name(name), contract=contract_name(model_name(name))
+        ),
+    }
+
+
+def dbt_files(name: str) -> dict[str, str]:
+    """The files of the dbt project, by their path below it."""
+    source = source_name(name)
+    return {
+        "dbt_project.yml": DBT_PROJECT.format(name=name),
+        "profiles.yml": PROFILES.format(name=name),
+        f"models/sources/{source}.yml": DBT_SOURCE.format(source=source),
+        f"models/marts/{model_name(name)}.sql": MODEL.format(source=source),
     }
 
 
@@ -151,7 +269,7 @@ def test_files(name: str) -> dict[str, str]:
     source = source_name(name)
     imports = sorted(
         [
-            "from data_platform.contracts.audit import Audited, audit",
+            "from data_platform.contracts import Audited, audit_rows",
             f"from {name}.defs.{source}.contracts import Order",
             f"from {name}.defs.{source}.staging import orders",
         ]

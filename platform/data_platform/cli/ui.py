@@ -38,12 +38,13 @@ def ui(
 ) -> None:
     """Start the Dagster UI, with the daemon that runs sensors and schedules."""
     from data_platform.cli.instance import prepare_dagster_home
-    from data_platform.lakehouse.settings import REPOSITORY, settings_from_environment
+    from data_platform.lakehouse.settings import WORKSPACE, project_folder, settings_from_environment
 
     require_free(port)
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    workspace = REPOSITORY / "workspace.yaml"
+    project = project_folder()
+    workspace = project / WORKSPACE
     dagster = [sys.executable, "-m", "data_platform.cli.development"]
     command = [*dagster, "dev", "-w", str(workspace), "-h", HOST, "-p", str(port)]
     services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
@@ -53,13 +54,13 @@ def ui(
     # SIGINT that they stop each other.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # `working_directory` in workspace.yaml counts from the folder in which the server starts.
-    beside = [subprocess.Popen(service, cwd=REPOSITORY, stdout=subprocess.DEVNULL) for service in services]
+    beside = [subprocess.Popen(service, cwd=project, stdout=subprocess.DEVNULL) for service in services]
     # A file rather than a pipe: runs that outlive the UI may go on writing to it.
     keep_small(log)
     with log.open("ab") as out:
         server = subprocess.Popen(
             command,
-            cwd=REPOSITORY,
+            cwd=project,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -20,10 +20,10 @@ def serve() -> None:
     """Run Dagster's web server, with the options of the command line."""
     from dagster_webserver import cli
 
-    from data_platform.cli.environment import load_environment
+    from data_platform.cli.environment import load_environments
     from data_platform.lakehouse.settings import settings_from_environment
 
-    load_environment(settings_from_environment().home)
+    load_environments()
     settings = settings_from_environment()
     create = cli.create_app_from_workspace_process_context  # type: ignore[attr-defined]
 

@@ -2,13 +2,42 @@
 
 A component is named in `defs.yaml` by its class here, such as `type: data_platform.components.SqlSource`. A kind of
 source from another package extends `SourceComponent` and is registered by an entry point: see `components.source`.
+What is named here is what platforms and other packages may rely on: `platform_definitions` for a platform's
+`definitions.py`, the components, and what a kind of source of one's own is made of.
 """
 
 from data_platform.components.alerts import Alerts
 from data_platform.components.file import FileSource
 from data_platform.components.models import DbtModels
+from data_platform.components.platform import platform_definitions
 from data_platform.components.rest import RestSource
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.sql import SqlSource
+from data_platform.drafting.profile import Declared, Profile, Request, TableProfile
+from data_platform.errors import PlatformError
+from data_platform.ingestion.source import Batch, Overlap, Position, Probe, Reading, Source, TableOptions
+from data_platform.lakehouse.settings import Settings
 
-__all__ = ["Alerts", "DbtModels", "FileSource", "RestSource", "SourceComponent", "SourceOptions", "SqlSource"]
+__all__ = [
+    "Alerts",
+    "Batch",
+    "DbtModels",
+    "Declared",
+    "FileSource",
+    "Overlap",
+    "PlatformError",
+    "Position",
+    "Probe",
+    "Profile",
+    "Reading",
+    "Request",
+    "RestSource",
+    "Settings",
+    "Source",
+    "SourceComponent",
+    "SourceOptions",
+    "SqlSource",
+    "TableOptions",
+    "TableProfile",
+    "platform_definitions",
+]

@@ -194,6 +194,7 @@ def load_events(
     again = config.full_refresh or config.retype
     try:
         with lakehouse.open() as lake, spec.open() as source:
+            ledger.claim(lake, spec.platform, "source", [spec.name])
             try:
                 results = taken_up(
                     lambda: load_tables(
@@ -320,6 +321,7 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         try:
             loads = chosen_loads(config)
             with lakehouse.open() as lake:
+                ledger.claim(lake, spec.platform, "source", [spec.name])
                 try:
                     result = taken_up(
                         lambda: stage_table(

@@ -13,7 +13,7 @@ import dagster as dg
 import duckdb
 
 from data_platform.components.failures import RETRIES, failure
-from data_platform.components.keys import CHECK
+from data_platform.components.keys import CHECK, platform_key
 from data_platform.components.metadata import violations_table
 from data_platform.components.resource import LakehouseResource
 from data_platform.contracts.causes import cause_of
@@ -33,8 +33,6 @@ from data_platform.lakehouse.tables import (
 )
 from data_platform.lakehouse.transaction import commit
 from data_platform.staging.batches import lookup
-
-AUDIT_KEY = dg.AssetKey(["platform", "full_audit"])
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,10 @@ def audited_tables(parts: Sequence[dg.Definitions]) -> list[AuditedTable]:
     return found
 
 
-def audit_definitions(parts: Sequence[dg.Definitions]) -> dg.Definitions:
-    """The audit of all tables of a platform, given the definitions of its sources and models, and its schedule."""
-    asset = full_audit(audited_tables(parts))
+def audit_definitions(parts: Sequence[dg.Definitions], key: dg.AssetKey | None = None) -> dg.Definitions:
+    """The audit of all tables of a platform, given the definitions of its sources and models, and its schedule. `key`
+    is the asset's, where it is not the usual one."""
+    asset = full_audit(audited_tables(parts), key or platform_key("full_audit"))
     job = dg.define_asset_job("full_audit", dg.AssetSelection.assets(asset), description="Hold all tables to contract.")
     schedule = dg.ScheduleDefinition(
         name="daily_full_audit",
@@ -94,17 +93,17 @@ def audit_definitions(parts: Sequence[dg.Definitions]) -> dg.Definitions:
     return dg.Definitions(assets=[asset], jobs=[job], schedules=[schedule])
 
 
-def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
+def full_audit(tables: Sequence[AuditedTable], audit_key: dg.AssetKey) -> dg.AssetsDefinition:
     """The asset that audits `tables`."""
 
     @dg.asset(
-        key=AUDIT_KEY,
+        key=audit_key,
         group_name="platform",
         kinds={"pandera", "ducklake"},
         owners=["team:platform"],
         retry_policy=RETRIES,
         description="Holds every whole staged table and every published model against its contract, each night.",
-        check_specs=[dg.AssetCheckSpec(CHECK, asset=AUDIT_KEY, description="All tables keep their contracts.")],
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=audit_key, description="All tables keep their contracts.")],
     )
     def audit_all(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
         try:
@@ -120,7 +119,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
             raise failure(error) from None
         broken = [verdict for verdict in verdicts if not verdict.passed]
         yield dg.MaterializeResult(
-            asset_key=AUDIT_KEY,
+            asset_key=audit_key,
             metadata={
                 "tables audited": len(verdicts),
                 "tables broken": len(broken),
@@ -129,7 +128,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
             },
         )
         yield dg.AssetCheckResult(
-            asset_key=AUDIT_KEY,
+            asset_key=audit_key,
             check_name=CHECK,
             passed=not broken,
             severity=dg.AssetCheckSeverity.ERROR,

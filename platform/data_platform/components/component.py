@@ -21,6 +21,11 @@ from data_platform.lakehouse.settings import Settings, settings_from_environment
 DEFS = "defs.yaml"
 
 
+def folders(package: Path) -> list[Path]:
+    """The folders of a platform's sources and models."""
+    return sorted(path.parent for path in (package / "defs").glob(f"*/{DEFS}"))
+
+
 @dataclass(frozen=True)
 class Environment:
     """What a platform's definitions are made with: its settings, and sources by name that take the place of those that

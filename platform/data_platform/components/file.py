@@ -22,7 +22,7 @@ class FileSourceOptions(SourceOptions):
     folder: str = Field(
         description="The folder; a relative path lies below the platform's landing folder. May hold `{{ env.NAME }}`."
     )
-    tables: dict[str, FileTable] = Field(min_length=1)
+    tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
 
 class FileSource(SourceComponent):

@@ -41,6 +41,12 @@ def staged_key(source: str, table: str) -> dg.AssetKey:
     return dg.AssetKey([STAGED, source, table])
 
 
+def platform_key(name: str, platform: str | None = None) -> dg.AssetKey:
+    """The asset of something that a platform does for itself; `platform` is only named where another one of the
+    workspace comes before it."""
+    return dg.AssetKey(["platform", *([platform] if platform else []), name])
+
+
 def model_key(model: str) -> dg.AssetKey:
     """The asset of a modelled table."""
     return dg.AssetKey([MODELLED, model])

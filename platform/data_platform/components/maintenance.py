@@ -10,24 +10,26 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.failures import RETRIES, failure
-from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE
+from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE, platform_key
 from data_platform.components.resource import LakehouseResource
 from data_platform.errors import PlatformError
-from data_platform.ingestion.retention import retire_replaced_loads
+from data_platform.ingestion.retention import Retired, retire_replaced_loads
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.maintenance import maintain
 
 KEEP_RUNS = timedelta(days=30)
 
-LAKEHOUSE_KEY = dg.AssetKey(["platform", "lakehouse_maintenance"])
-RUNS_KEY = dg.AssetKey(["platform", "run_history"])
+RUNS_KEY = platform_key("run_history")
 
 
-def lakehouse_maintenance(keep_replaced: Mapping[tuple[str, str], timedelta]) -> dg.AssetsDefinition:
+def lakehouse_maintenance(keep_replaced: Mapping[tuple[str, str], timedelta], platform: str) -> dg.AssetsDefinition:
     """The asset that takes care of the lakehouse. `keep_replaced` is how long raw keeps a full refresh that was
-    replaced, by source and table, where that is not left to the settings."""
+    replaced, by source and table, where that is not left to the settings; what other platforms than `platform` own is
+    left to them."""
 
     @dg.asset(
-        key=LAKEHOUSE_KEY,
+        key=platform_key("lakehouse_maintenance"),
         group_name="platform",
         kinds={"ducklake"},
         owners=["team:platform"],
@@ -37,18 +39,53 @@ def lakehouse_maintenance(keep_replaced: Mapping[tuple[str, str], timedelta]) ->
         "interrupted steps left behind.",
     )
     def maintenance(lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
-        return _maintained(lakehouse, keep_replaced)
+        return _maintained(lakehouse, keep_replaced, platform)
 
     return maintenance
 
 
+def raw_retention(keep_replaced: Mapping[tuple[str, str], timedelta], platform: str) -> dg.AssetsDefinition:
+    """The asset that takes care of the raw tables of a platform which another one of the workspace comes before: that
+    one takes care of the lakehouse."""
+
+    @dg.asset(
+        key=platform_key("raw_retention", platform),
+        group_name="platform",
+        kinds={"ducklake"},
+        owners=["team:platform"],
+        description=f"Deletes full refreshes from the raw tables of {platform} some time after they were replaced.",
+    )
+    def retention(lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
+        try:
+            with lakehouse.open() as lake:
+                retired = _retired(lake, keep_replaced, platform)
+        except PlatformError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from None
+        return dg.MaterializeResult(metadata=_figures(retired))
+
+    return retention
+
+
+def _retired(lake: Lakehouse, keep_replaced: Mapping[tuple[str, str], timedelta], platform: str) -> Retired:
+    others = {source for source, owner in ledger.owners(lake, "source").items() if owner != platform}
+    return retire_replaced_loads(lake, keep_replaced, without=others)
+
+
+def _figures(retired: Retired) -> dict[str, Any]:
+    return {
+        "replaced loads deleted": retired.loads,
+        "rows of replaced loads deleted": retired.rows,
+        "replaced loads left, with rows in quarantine": retired.left_in_quarantine,
+    }
+
+
 def _maintained(
-    lakehouse: LakehouseResource, keep_replaced: Mapping[tuple[str, str], timedelta]
+    lakehouse: LakehouseResource, keep_replaced: Mapping[tuple[str, str], timedelta], platform: str
 ) -> dg.MaterializeResult[None]:
     settings = lakehouse.settings
     try:
         with lakehouse.open() as lake:
-            retired = retire_replaced_loads(lake, keep_replaced)
+            retired = _retired(lake, keep_replaced, platform)
             done = maintain(lake)
     except PlatformError as error:
         raise failure(error) from None
@@ -60,9 +97,7 @@ def _maintained(
                 cleared += 1
     return dg.MaterializeResult(
         metadata={
-            "replaced loads deleted": retired.loads,
-            "rows of replaced loads deleted": retired.rows,
-            "replaced loads left, with rows in quarantine": retired.left_in_quarantine,
+            **_figures(retired),
             "files merged": done.files_merged,
             "files left for the next time": done.files_left,
             "snapshots expired": done.snapshots_expired,
@@ -121,9 +156,13 @@ def kept_replaced(parts: Sequence[dg.Definitions]) -> dict[tuple[str, str], time
     return {(spec.key.path[1], spec.key.path[2]): timedelta(seconds=spec.metadata[KEEP_REPLACED]) for spec in specs}
 
 
-def maintenance_definitions(parts: Sequence[dg.Definitions]) -> dg.Definitions:
-    """The maintenance assets of a platform, given the definitions of its sources, and their daily schedule."""
-    assets: list[Any] = [lakehouse_maintenance(kept_replaced(parts)), run_history]
+def maintenance_definitions(parts: Sequence[dg.Definitions], platform: str, *, first: bool = True) -> dg.Definitions:
+    """The maintenance assets of a platform, given the definitions of its sources, and their daily schedule. Of several
+    platforms in a workspace the `first` takes care of what they share."""
+    keep = kept_replaced(parts)
+    assets: list[Any] = (
+        [lakehouse_maintenance(keep, platform), run_history] if first else [raw_retention(keep, platform)]
+    )
     job = dg.define_asset_job(
         "maintenance", dg.AssetSelection.assets(*assets), description="Daily care of the lakehouse and of Dagster."
     )

@@ -64,7 +64,7 @@ class DbtModels(PlatformComponent):
         project = dbt.project_at((folder / self.options.project).resolve(), settings)
         manifest = dbt.manifest(project, settings)
         contracts = dbt.contracts_of(self.options.contracts, lineage.models(manifest))
-        assets = modelled_assets(project, manifest, contracts)
+        assets = modelled_assets(project, manifest, contracts, folder.parents[1].name)
         job = dg.define_asset_job(
             MODELS_JOB, dg.AssetSelection.assets(assets), description="Build, audit and publish all models."
         )
@@ -73,9 +73,9 @@ class DbtModels(PlatformComponent):
 
 
 def modelled_assets(
-    project: dbt.Project, manifest: Mapping[str, Any], contracts: Mapping[str, type[Contract]]
+    project: dbt.Project, manifest: Mapping[str, Any], contracts: Mapping[str, type[Contract]], platform: str
 ) -> dg.AssetsDefinition:
-    """All models as one asset definition that builds whichever of them are selected."""
+    """All models of a platform as one asset definition that builds whichever of them are selected."""
     specs = [_described(spec, contracts.get(spec.key.path[-1])) for spec in model_specs(project, manifest)]
     checks = [
         dg.AssetCheckSpec(CHECK, asset=spec.key, blocking=True, description="dbt's tests and the contract pass.")
@@ -87,6 +87,7 @@ def modelled_assets(
         selected = [key.path[-1] for key in context.selected_asset_keys]
         try:
             with lakehouse.open() as lake:
+                ledger.claim(lake, platform, "model", selected)
                 results = taken_up(
                     lambda: build_and_publish(
                         lake,

@@ -17,10 +17,12 @@ from dagster.components.core.component_tree import ComponentTree, ComponentTreeE
 from pydantic import ValidationError
 
 from data_platform.components.audits import audit_definitions
-from data_platform.components.component import DEFS, Environment, PlatformComponent
+from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
+from data_platform.components.keys import platform_key
 from data_platform.components.liveness import watched
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import BROKEN, reason_of
+from data_platform.components.ownership import earlier_platforms, refusals
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.source import SourceComponent
 from data_platform.components.spec import SourceSpec
@@ -37,23 +39,23 @@ def platform_definitions(
     `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
     """
     environment = Environment(settings or settings_from_environment(), sources or {})
-    parts = _apart({folder: _folder_definitions(folder, environment) for folder in folders(package)}, environment)
+    first, refused = not earlier_platforms(package), refusals(package)
+    parts = _apart(
+        {folder: _folder_definitions(folder, environment, refused.get(folder), first) for folder in folders(package)},
+        environment,
+        first,
+    )
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
     return dg.Definitions.merge(
         *parts,
-        maintenance_definitions(parts),
-        audit_definitions(parts),
+        maintenance_definitions(parts, package.name, first=first),
+        audit_definitions(parts, None if first else platform_key("full_audit", package.name)),
         dg.Definitions(
             resources={"lakehouse": LakehouseResource.at(settings)},
             executor=watched(executor[environment.settings.executor]),
         ),
     )
-
-
-def folders(package: Path) -> list[Path]:
-    """The folders of a platform's sources and models."""
-    return sorted(path.parent for path in (package / "defs").glob(f"*/{DEFS}"))
 
 
 def source_spec(package: Path, source: str, settings: Settings | None = None) -> SourceSpec:
@@ -76,6 +78,8 @@ def source_component(package: Path, source: str) -> SourceComponent:
     if source not in names:
         raise PlatformError(f"{package.name} has no source {source}. There are: {', '.join(names) or 'none'}.")
     folder = package / "defs" / source
+    if folder in (refused := refusals(package)):
+        raise PlatformError(refused[folder])
     try:
         component = _tree(folder).load_component(folder)
     except BROKEN_BY as error:
@@ -87,9 +91,10 @@ def source_component(package: Path, source: str) -> SourceComponent:
 
 def broken_sources(package: Path, only: str | None = None) -> dict[str, str]:
     """The sources and models of a platform (or `only` one of them) that cannot be loaded, and why."""
-    reasons, parts = {}, {}
+    reasons = {folder.name: reason for folder, reason in refusals(package).items() if only in (None, folder.name)}
+    parts = {}
     for folder in folders(package):
-        if only not in (None, folder.name):
+        if only not in (None, folder.name) or folder.name in reasons:
             continue
         try:
             parts[folder] = _tree(folder).build_defs_at_path(folder)
@@ -121,30 +126,24 @@ def _tree(folder: Path) -> ComponentTree:
     return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
 
 
-def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment) -> list[dg.Definitions]:
-    """The definitions of the folders; of one whose names are those of another only that it is broken."""
+def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment, first: bool) -> list[dg.Definitions]:
+    """The definitions of the folders; of one whose operations are those of another only that it is broken."""
     reasons = _clashes(parts)
     if reasons and environment.settings.strict:
         raise PlatformError(next(iter(reasons.values())))
-    return [_broken(folder, reasons[folder]) if folder in reasons else part for folder, part in parts.items()]
+    return [_broken(folder, reasons[folder], first) if folder in reasons else part for folder, part in parts.items()]
 
 
 def _clashes(parts: Mapping[Path, dg.Definitions]) -> dict[Path, str]:
-    """The folders whose names are those of one before, and what is to be done. Schemas are told apart without regard to
-    case; an operation has the names of source and table joined by two underscores: `a` and `b__c` make the name that
-    `a__b` and `c` make."""
+    """The folders that make an operation of a name that one before makes, and what is to be done. An operation has the
+    names of source and table joined by two underscores: `a` and `b__c` make the name that `a__b` and `c` make."""
     owners: dict[str, Path] = {}
     reasons = {}
     for folder, part in parts.items():
-        operations = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
-        names = [f"{folder.name.lower()}/", *operations]
+        names = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
         clash = next((name for name in names if name in owners), None)
         if clash is None:
             owners |= dict.fromkeys(names, folder)
-        elif clash.endswith("/"):
-            reasons[folder] = (
-                f"{folder / DEFS}: the folder has the name of {owners[clash]} but for upper and lower case. Rename it."
-            )
         else:
             reasons[folder] = (
                 f"{folder / DEFS}: a table makes the operation {clash}, and so does one of {owners[clash] / DEFS}. "
@@ -153,8 +152,10 @@ def _clashes(parts: Mapping[Path, dg.Definitions]) -> dict[Path, str]:
     return reasons
 
 
-def _folder_definitions(folder: Path, environment: Environment) -> dg.Definitions:
+def _folder_definitions(folder: Path, environment: Environment, refusal: str | None, first: bool) -> dg.Definitions:
     try:
+        if refusal is not None:
+            raise PlatformError(refusal)
         tree = _tree(folder)
         component = tree.load_component(folder)
         if isinstance(component, PlatformComponent):
@@ -164,12 +165,15 @@ def _folder_definitions(folder: Path, environment: Environment) -> dg.Definition
         reason = reason_of(error, folder / DEFS)
         if environment.settings.strict:
             raise PlatformError(reason) from None
-        return _broken(folder, reason)
+        return _broken(folder, reason, first)
 
 
-def _broken(folder: Path, reason: str) -> dg.Definitions:
+def _broken(folder: Path, reason: str, first: bool) -> dg.Definitions:
+    # Another platform of the workspace may have a broken folder of the same name.
+    place = [folder.name] if first else [folder.parents[1].name, folder.name]
+
     @dg.asset(
-        key=dg.AssetKey([BROKEN, folder.name]),
+        key=dg.AssetKey([BROKEN, *place]),
         group_name=BROKEN,
         description=f"{folder / DEFS} cannot be loaded:\n\n```\n{reason}\n```\n\nCorrect it, reload the location.",
     )

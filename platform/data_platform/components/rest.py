@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class RestSourceOptions(SourceOptions, HttpOptions):
     """An HTTP API."""
 
-    tables: dict[str, HttpTable] = Field(min_length=1)
+    tables: dict[str, HttpTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
     @field_validator("url")
     @classmethod

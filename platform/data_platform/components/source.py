@@ -72,6 +72,7 @@ class SourceComponent(PlatformComponent):
             tables={name: table_spec(name, table, cursor_of(table), where) for name, table in options.tables.items()},
             open=lambda: nullcontext(given if given is not None else self.source(where, environment.settings)),
             settings=environment.settings,
+            platform=folder.parents[1].name,
             readings=self.readings(),
         )
 
@@ -151,8 +152,8 @@ def source_kinds() -> dict[str, type[SourceComponent]]:
     return kinds
 
 
-def type_name(kind: type[SourceComponent]) -> str:
-    """How `defs.yaml` names a kind of source: by the shortest module that offers it."""
+def type_name(kind: type[PlatformComponent]) -> str:
+    """How `defs.yaml` names a component: by the shortest module that offers it."""
     package = "data_platform.components"
     return f"{package if kind.__module__.startswith(package + '.') else kind.__module__}.{kind.__name__}"
 

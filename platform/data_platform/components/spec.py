@@ -83,6 +83,8 @@ class SourceSpec:
     tables: Mapping[str, TableSpec]
     open: Callable[[], AbstractContextManager[Source]]
     settings: Settings
+    platform: str = ""
+    """The platform that the source belongs to."""
     readings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Tables that share a reading, and with it a position and an operation, by the reading's name; every other table
     has a reading of its own name."""

@@ -34,7 +34,7 @@ class SqlSourceOptions(SourceOptions):
     statement_timeout: Duration = Field(
         default=Timeouts.statement, description="Longest that one statement may run, all of its rows included."
     )
-    tables: dict[str, SqlTable] = Field(min_length=1)
+    tables: dict[str, SqlTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
 
 class SqlSource(SourceComponent):

@@ -177,6 +177,20 @@ def audit(
     return Audited(typed, broken, _identifying(carried, key, version))
 
 
+def audit_rows(rows: pl.DataFrame | pl.LazyFrame, contract: type[Contract], key: Sequence[str] = ()) -> Audited:
+    """What becomes of rows that a staging function gave: `good` are those that keep the contract, in its types, `bad`
+    the others, each with its `reasons`. For tests of staging functions: nothing is looked up in other tables.
+
+    Rows without the columns `_load_id` and `_row`, which say what raw row a row comes from, are numbered from 0.
+    """
+    frame = rows.lazy().collect()
+    if "_row" not in frame.columns:
+        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"))
+    if "_load_id" not in frame.columns:
+        frame = frame.with_columns(pl.lit(1, dtype=pl.Int64).alias("_load_id"))
+    return audit(frame, contract, ["_load_id", "_row"], key)
+
+
 def audit_keys(
     frame: pl.DataFrame, contract: type[Contract], carried: Sequence[str], key: Sequence[str], version: str | None
 ) -> Audited:

@@ -3,7 +3,7 @@ any more. When that is done is the schedule's business (`components.maintenance`
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -33,10 +33,15 @@ class Retired:
 
 
 def retire_replaced_loads(
-    lake: Lakehouse, keep: Mapping[tuple[str, str], timedelta], *, at: datetime | None = None
+    lake: Lakehouse,
+    keep: Mapping[tuple[str, str], timedelta],
+    *,
+    without: Collection[str] = (),
+    at: datetime | None = None,
 ) -> Retired:
     """Delete the raw rows of whole loads that a later one replaced, once that was staged and longer ago than `keep`
-    says for the source and table, or else the setting `keep_replaced`; in short commits. `at` is now by default.
+    says for the source and table, or else the setting `keep_replaced`; in short commits. Sources in `without` are left
+    alone; `at` is now by default.
 
     The latest whole load stays, and so does each load of which staging has not taken in the successor, or of which rows
     are open in quarantine. Loads that add rows are never deleted. The ledger keeps what each load did, and when it was
@@ -45,6 +50,8 @@ def retire_replaced_loads(
     at = at or datetime.now(UTC)
     loads = rows = left = 0
     for load in ledger.replaced_loads(lake):
+        if load.source in without:
+            continue
         if load.replaced_at > at - keep.get((load.source, load.table), lake.settings.keep_replaced):
             continue
         if _retire(lake, load, at):

@@ -7,6 +7,7 @@ Two settings move it from one machine to many: `LAKEHOUSE_CATALOG` (SQLite file 
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +18,11 @@ from urllib.parse import urlsplit, urlunsplit
 from data_platform.errors import PlatformError
 from data_platform.options import duration
 
+WORKSPACE = "workspace.yaml"
+"""The file of a project that names its platforms: where it lies is the project's folder."""
+
 REPOSITORY = Path(__file__).resolve().parents[3]
+"""The checkout that holds this code, where it was not installed as a wheel."""
 
 MASK_KEY_VARIABLE = "DATA_PLATFORM_MASK_KEY"
 UI_TOKEN_VARIABLE = "DATA_PLATFORM_UI_TOKEN"  # noqa: S105 - the variable's name
@@ -102,13 +107,29 @@ class Settings:
         return self.home / "extensions"
 
 
+def project_folder(start: Path | None = None) -> Path:
+    """The folder of the project: the nearest one with a `workspace.yaml` from `start` (the current folder) upwards,
+    else the one in which this Python's virtual environment lies, else the checkout that holds this code.
+
+    Raises PlatformError if there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents, Path(sys.prefix).parent, REPOSITORY):
+        if (folder / WORKSPACE).is_file():
+            return folder
+    raise PlatformError(
+        f"There is no project here: no {WORKSPACE} in {start} or above it. Change to the folder of your project, or "
+        "make one in an empty folder: `dp init NAME`."
+    )
+
+
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings that the environment gives; by default all state lies in `.state/`.
+    """The settings that the environment gives; by default all state lies in `.state/` of the project.
 
     Raises PlatformError for a catalog of an unknown kind, an executor that does not exist, what is no duration, what is
-    no host, or a token of the UI that is too short.
+    no host, a token of the UI that is too short, or if there is neither DATA_PLATFORM_HOME nor a project.
     """
-    home = Path(environment.get("DATA_PLATFORM_HOME") or REPOSITORY / ".state").expanduser().resolve()
+    home = Path(environment.get("DATA_PLATFORM_HOME") or project_folder() / ".state").expanduser().resolve()
     catalog = environment.get("LAKEHOUSE_CATALOG") or str(home / "lakehouse" / "catalog.sqlite")
     scheme = catalog.split("://")[0] if "://" in catalog else ""
     if scheme not in ("", "postgresql", "postgres", "sqlite"):

@@ -39,8 +39,12 @@ PUBLISHABLE = ("table", "incremental")
 BUILD_VARIABLE = "DBT_BUILD"
 """By which the profile tells the plugin the folder of the pin that dbt is to read."""
 
-MACROS = "macros/materializations.sql"
-"""The file of the project that has models computed by the platform."""
+MACROS = Path(__file__).resolve().parent / "macros"
+"""The macros that have models computed by the platform, and generic tests: a project has them by a link, so that they
+are always those of the release that is installed."""
+
+LINK = "platform_macros"
+"""What the link is called in a project; its `macro-paths` name it."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,32 @@ class NodeResult:
 
 
 def project_at(folder: Path, settings: Settings) -> Project:
-    """The dbt project in a folder. Raises PlatformError if there is none."""
-    if not (folder / "dbt_project.yml").exists():
+    """The dbt project in a folder, its link to the platform's macros made or renewed where it needs to be. Raises
+    PlatformError if there is no project, or the link cannot be made."""
+    file = folder / "dbt_project.yml"
+    if not file.exists():
         raise PlatformError(f"There is no dbt project at {folder}: it must hold a dbt_project.yml.")
-    return Project(folder, settings.home / "dbt")
+    if LINK in file.read_text(encoding="utf-8"):
+        link_macros(folder)
+    # Projects that share a home keep what they parsed apart.
+    return Project(folder, settings.home / "dbt" / hashlib.sha256(bytes(folder.resolve())).hexdigest()[:8])
+
+
+def link_macros(folder: Path) -> None:
+    """Let a project have the macros of this release by a link. One that someone made within the project (a relative
+    one), or a folder in its place, stays as it is. Raises PlatformError if the link cannot be written."""
+    link, partial = folder / LINK, folder / f".{LINK}.{os.getpid()}"
+    if link.exists() and not (link.is_symlink() and link.readlink().is_absolute() and link.resolve() != MACROS):
+        return
+    try:
+        partial.symlink_to(MACROS, target_is_directory=True)
+        partial.replace(link)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise PlatformError(
+            f"{link} cannot be made: {error.strerror}. It must be a link to {MACROS}: let the user who runs this write "
+            "there once, or make it by hand."
+        ) from None
 
 
 def manifest(project: Project, settings: Settings) -> Mapping[str, Any]:
@@ -106,8 +132,9 @@ def fingerprint(project: Project) -> str:
     """What the project's files hold, and which dbt reads them, in a few letters. Times of modification would miss a
     file that was removed, and one that an image brought along with its old date."""
     digest = hashlib.sha256(version("dbt-core").encode())
-    for file in sorted(_files(project.folder)):
-        digest.update(f"{file.relative_to(project.folder)}\0{file.stat().st_size}\0".encode())
+    for file in [*sorted(_files(project.folder)), *sorted(MACROS.iterdir())]:
+        name = file.relative_to(project.folder) if file.is_relative_to(project.folder) else file.name
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -127,7 +154,8 @@ def _require_publishable(manifest: Mapping[str, Any]) -> None:
     if lacking:
         raise PlatformError(
             f"The project has no materialization for {', '.join(lacking)}, by which the platform computes a model "
-            f"where nobody sees it. Copy {MACROS} from the dbt project that comes with the platform into it."
+            f"where nobody sees it. Add {LINK} to the macro-paths in its dbt_project.yml: it is a link to the macros "
+            "that come with the platform, and made by itself."
         )
 
 

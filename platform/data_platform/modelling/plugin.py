@@ -1,6 +1,6 @@
 """What dbt-duckdb calls: it gives dbt's in-memory database the lakehouse to read, and takes over from the project's
-materializations (macros/materializations.sql) to compute a model. The profile names this module; what is done is in
-`pin` and `landing`.
+materializations (macros/materializations.sql, beside this) to compute a model. The profile names this
+module; what is done is in `pin` and `landing`.
 """
 
 import tempfile

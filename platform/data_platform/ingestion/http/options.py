@@ -29,11 +29,15 @@ def _number_as_text(value: object) -> object:
     return value if value is None else str(value)
 
 
-Keys = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_keys), Field(min_length=1)]
+Keys = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(_keys, json_schema_input_type=str | list[str]),
+    Field(min_length=1),
+]
 """A place in a JSON document: `result.items`, or a list of keys where a key itself has a dot: `["@odata.nextLink"]`."""
-Parameter = Annotated[str, BeforeValidator(_parameter)]
+Parameter = Annotated[str, BeforeValidator(_parameter, json_schema_input_type=str | int | float | bool)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
-Text = Annotated[str, BeforeValidator(_number_as_text)]
+Text = Annotated[str, BeforeValidator(_number_as_text, json_schema_input_type=str | int | float)]
 
 
 class _Secretive(Options):
@@ -43,40 +47,40 @@ class _Secretive(Options):
 class NoAuth(_Secretive):
     """The API is open."""
 
-    type: Literal["none"] = "none"
+    type: Literal["none"] = Field(default="none", description="Which kind it is.")
 
 
 class BearerAuth(_Secretive):
     """`Authorization: Bearer <token>`."""
 
-    type: Literal["bearer"]
-    token: Secret
+    type: Literal["bearer"] = Field(description="Which kind it is.")
+    token: Secret = Field(description="The token: `{{ env.NAME }}`.")
 
 
 class BasicAuth(_Secretive):
     """A user name and a password."""
 
-    type: Literal["basic"]
-    username: str
-    password: Secret
+    type: Literal["basic"] = Field(description="Which kind it is.")
+    username: str = Field(description="The user name.")
+    password: Secret = Field(description="The password: `{{ env.NAME }}`.")
 
 
 class ApiKeyAuth(_Secretive):
     """A key under a name of the API's choice, in a header or among the query parameters."""
 
-    type: Literal["api_key"]
-    key: Secret
-    name: str = "X-API-Key"
-    location: Literal["header", "query"] = "header"
+    type: Literal["api_key"] = Field(description="Which kind it is.")
+    key: Secret = Field(description="The key: `{{ env.NAME }}`.")
+    name: str = Field(default="X-API-Key", description="What the API calls the header or the parameter.")
+    location: Literal["header", "query"] = Field(default="header", description="Where the key is sent.")
 
 
 class OAuth2Auth(_Secretive):
     """OAuth 2.0 client credentials (RFC 6749, section 4.4); the token is renewed when it has run out."""
 
-    type: Literal["oauth2_client_credentials"]
-    token_url: str
-    client_id: Secret
-    client_secret: Secret
+    type: Literal["oauth2_client_credentials"] = Field(description="Which kind it is.")
+    token_url: str = Field(description="Where a token is asked for.")
+    client_id: Secret = Field(description="The client: `{{ env.NAME }}`.")
+    client_secret: Secret = Field(description="The client's secret: `{{ env.NAME }}`.")
     parameters: dict[str, str] = Field(
         default_factory=dict, description="Further fields of the token request, such as scope or audience."
     )
@@ -88,20 +92,20 @@ Auth = Annotated[NoAuth | BearerAuth | BasicAuth | ApiKeyAuth | OAuth2Auth, Fiel
 class NoPagination(Options):
     """One answer holds the whole table."""
 
-    type: Literal["none"] = "none"
+    type: Literal["none"] = Field(default="none", description="Which kind it is.")
 
 
 class NextUrlPagination(Options):
     """The body names the URL of the next page; absent, null, empty or false on the last one."""
 
-    type: Literal["next_url"]
-    path: Keys = ("next",)
+    type: Literal["next_url"] = Field(description="Which kind it is.")
+    path: Keys = Field(default=("next",), description="Where the body holds the URL.")
 
 
 class LinkHeaderPagination(Options):
     """The `Link` header (RFC 8288) names the URL of the next page; the last page has no link of that relation."""
 
-    type: Literal["link_header"]
+    type: Literal["link_header"] = Field(description="Which kind it is.")
     rel: str = Field(default="next", description="The relation of the link, in any case.")
 
 
@@ -109,9 +113,9 @@ class CursorPagination(Options):
     """The body holds a cursor that asks for the next page; absent, null, empty or false on the last one. Any other
     value is sent, 0 too. A cursor that was sent before is refused: the pages would go round in circles."""
 
-    type: Literal["cursor"]
-    path: Keys = ("next",)
-    param: str = "cursor"
+    type: Literal["cursor"] = Field(description="Which kind it is.")
+    path: Keys = Field(default=("next",), description="Where the body holds the cursor.")
+    param: str = Field(default="cursor", description="The parameter that takes it.")
     last: Text | None = Field(
         default=None, description="Another value that says there is no next page, where the API uses one: 0, -1."
     )
@@ -128,9 +132,9 @@ class PageNumberPagination(Options):
     after `empty_pages` empty ones. A total that falls while pages are read means that rows moved to pages which were
     read already: the reading is refused."""
 
-    type: Literal["page_number"]
-    param: str = "page"
-    start: int = Field(default=1, ge=0)
+    type: Literal["page_number"] = Field(description="Which kind it is.")
+    param: str = Field(default="page", description="The parameter that takes the number.")
+    start: int = Field(default=1, ge=0, description="The number of the first page.")
     total: Keys | None = Field(
         default=None, description="Where the body says how many pages there are; the first page must, later ones may."
     )
@@ -147,10 +151,10 @@ class OffsetPagination(Options):
     falls while pages are read means that rows moved to pages which were read already, and one that is not reached that
     rows are missing: either is refused. One row more and one less at once cannot be seen; a `cursor` is safer."""
 
-    type: Literal["offset"]
+    type: Literal["offset"] = Field(description="Which kind it is.")
     limit: int = Field(ge=1, description="Rows to ask for at once; the API may give fewer.")
-    offset_param: str = "offset"
-    limit_param: str = "limit"
+    offset_param: str = Field(default="offset", description="The parameter that takes the row number.")
+    limit_param: str = Field(default="limit", description="The parameter that takes `limit`.")
     total: Keys | None = Field(
         default=None,
         description="Where the body says how many rows there are, exactly; the first page must, later ones may.",
@@ -249,7 +253,7 @@ def comparable(cursor: HttpCursor, text: str) -> Any:
 class HttpProbe(Options):
     """One cheap request whose answer changes when there is something new, for the sensor."""
 
-    path: str
+    path: str = Field(description="Path below the source's `url`.")
     value: Keys = Field(
         description="Where the answer holds the newest cursor (incremental), or anything that changes with the table."
     )
@@ -270,9 +274,11 @@ class HttpTable(TableOptions):
     rows: Keys | None = Field(
         default=None, description="Where the list of rows is; default: the whole body. Null there means no rows."
     )
-    pagination: Pagination = NoPagination()
+    pagination: Pagination = Field(default=NoPagination(), description="How the rows are split into pages.")
     cursor: HttpCursor | None = Field(default=None, description="Makes the table incremental; default: full refresh.")
-    probe: HttpProbe | None = None
+    probe: HttpProbe | None = Field(
+        default=None, description="What the sensor asks for; default: the table is read every `refresh`."
+    )
 
     @model_validator(mode="after")
     def _body_is_posted(self) -> Self:
@@ -285,7 +291,7 @@ class HttpOptions(_Secretive):
     """One HTTP API: what all its tables share."""
 
     url: str = Field(description="Where the API begins, such as https://api.example.com/v1.")
-    auth: Auth = NoAuth()
+    auth: Auth = Field(default=NoAuth(), description="How requests are authenticated.")
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further headers of every request.")
     timeout: float = Field(
         default=30, gt=0, description="Seconds to wait for a connection, and for the next byte of an answer."

@@ -42,7 +42,7 @@ from data_platform.ingestion.sql.dialects import (
 )
 from data_platform.ingestion.sql.dialects.session import checked_names, known
 from data_platform.lakehouse.settings import redact_url, require_encoded
-from data_platform.options import Options, duration
+from data_platform.options import DurationText, Options, duration
 
 if TYPE_CHECKING:
     from data_platform.ingestion.sql.constraints import Constraints
@@ -69,7 +69,9 @@ class Cursor(Options):
     """The column that grows with each change of a row, and how far it may be trusted."""
 
     column: str = Field(min_length=1, description="Column of the source that is raised whenever a row is written.")
-    lag: Annotated[timedelta | int | float | None, BeforeValidator(_lag)] = Field(
+    lag: Annotated[
+        timedelta | int | float | None, BeforeValidator(_lag, json_schema_input_type=DurationText | int | float | None)
+    ] = Field(
         default=None,
         description="How late a row may appear behind its cursor value: 15m for times, a number for numbers. "
         "That stretch is read again by each load; rows that are as they were are dropped. What comes later than "

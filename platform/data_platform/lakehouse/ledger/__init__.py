@@ -5,6 +5,7 @@ and migrates them, `positions` and `steps` write them within the transaction of 
 """
 
 from data_platform.lakehouse.ledger.forgetting import forget_tables
+from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
@@ -34,7 +35,7 @@ from data_platform.lakehouse.ledger.queries import (
     totals,
     whole_before,
 )
-from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists
+from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists, migrate
 from data_platform.lakehouse.ledger.steps import (
     Audit,
     AuditKind,
@@ -61,14 +62,17 @@ __all__ = [
     "LastVerdict",
     "Load",
     "LoadKind",
+    "OwnedKind",
     "Publication",
     "ReplacedLoad",
     "Staging",
     "StagingKind",
     "TableState",
     "TableTotals",
+    "adopt",
     "advance",
     "advance_tables",
+    "claim",
     "columns_added_after",
     "columns_of_loads",
     "ensure_ledger",
@@ -84,6 +88,8 @@ __all__ = [
     "last_verdicts",
     "last_whole_rows",
     "loads_awaiting_staging",
+    "migrate",
+    "owners",
     "pinned_snapshots",
     "published",
     "recent_loads",

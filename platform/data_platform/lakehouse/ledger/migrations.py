@@ -65,11 +65,15 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
 
 def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
     """Entries of a position that mean the same in every source begin with a slash, as no file's path does: a file
-    called `digest` was taken for the digest of a whole table, and forgotten with it."""
+    called `digest` was taken for the digest of a whole table, and forgotten with it. Sources and models belong to
+    platforms: to the first that writes them from now on."""
     connection.execute(
         f"UPDATE {name('positions')} SET partition = '/' || partition WHERE layer = 'raw' "
         "AND partition IN ('digest', 'hint') "
         "AND NOT regexp_full_match(value, '[0-9]+:[0-9]+(:[0-9]+)?:[0-9a-f]{64}')"
+    )
+    connection.execute(
+        f"CREATE TABLE {name('owners')} (kind VARCHAR, name VARCHAR, platform VARCHAR, claimed_at TIMESTAMPTZ)"
     )
 
 

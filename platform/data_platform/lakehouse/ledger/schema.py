@@ -46,6 +46,7 @@ TABLES = {
         "rows BIGINT, built_from VARCHAR"
     ),
     "pins": "name VARCHAR, snapshot_id BIGINT, reason VARCHAR, pinned_at TIMESTAMPTZ",
+    "owners": "kind VARCHAR, name VARCHAR, platform VARCHAR, claimed_at TIMESTAMPTZ",
 }
 """The ledger's tables. Figures that one row of `loads` or `stagings` gives add up: what was read is what was landed,
 repeated and quarantined; what was staged from is what was inserted, updated, superseded, filtered and quarantined."""
@@ -69,6 +70,16 @@ def ensure_ledger(lake: Lakehouse) -> None:
             commit_locked(writer, _create_or_migrate)
     finally:
         writer.connection.close()
+
+
+def migrate(lake: Lakehouse) -> tuple[int, int]:
+    """Bring the ledger of an earlier release up to date; the version that it had, and the one it has now (both 0 if
+    there is none, which is left so). Raises PlatformError if it is newer than this release; then nothing is changed."""
+    before = stored_version(lake.connection)
+    if not before:
+        return 0, 0
+    ensure_ledger(lake)
+    return before, VERSION
 
 
 def _create_or_migrate(connection: duckdb.DuckDBPyConnection) -> None:
@@ -100,8 +111,8 @@ def exists(lake: Lakehouse) -> bool:
     if _is_read_only(lake):
         raise PlatformError(
             f"This lakehouse was last written by an earlier release: its ledger has version {version}, this release "
-            f"reads version {VERSION}. Run anything that loads or stages (`dp run`), or let a sensor tick: it brings "
-            "the ledger up to date."
+            f"reads version {VERSION}. Run anything that loads or stages (`dp run`), or `dp migrate`: it "
+            "brings the ledger up to date."
         )
     ensure_ledger(lake)
     if stored_version(lake.connection) < VERSION:

@@ -4,10 +4,7 @@ The rules that staged rows keep are in `contracts`; what cannot be read is left 
 
 import polars as pl
 
-from data_platform.cleaning.mojibake import repair_mojibake
-from data_platform.cleaning.numbers import number_text
-from data_platform.cleaning.text import NULL_LABELS, null_labels, relabel
-from data_platform.cleaning.time import instant_text
+from data_platform.cleaning import NULL_LABELS, instant_text, null_labels, number_text, relabel, repair_mojibake
 from nyc_flights.defs.operations.contracts import CHANNELS, NEW_YORK
 
 STATUS_SPELLINGS = {

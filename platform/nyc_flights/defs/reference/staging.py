@@ -2,9 +2,7 @@
 
 import polars as pl
 
-from data_platform.cleaning.mojibake import repair_mojibake
-from data_platform.cleaning.numbers import number_text
-from data_platform.cleaning.text import collapse_white_space, null_labels
+from data_platform.cleaning import collapse_white_space, null_labels, number_text, repair_mojibake
 
 PLAIN_PUNCTUATION = {"’": "'", "‘": "'", "–": "-", "—": "-"}
 NO_TIME_ZONE = ("", "\\N", "NA")

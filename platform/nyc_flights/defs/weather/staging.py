@@ -3,7 +3,7 @@ pressure in inches. Values arrive as text or as numbers, whichever the service s
 
 import polars as pl
 
-from data_platform.cleaning.text import null_labels
+from data_platform.cleaning import null_labels
 
 MEASURED = [
     "temperature_f",

@@ -3,10 +3,15 @@ Addresses are masked before a row gets here; what a visit means for business is 
 
 import polars as pl
 
-from data_platform.cleaning.mojibake import repair_mojibake
-from data_platform.cleaning.text import collapse_white_space, null_labels, relabel
-from data_platform.cleaning.time import instant_text
-from data_platform.cleaning.urls import query_parameter, url_parts
+from data_platform.cleaning import (
+    collapse_white_space,
+    instant_text,
+    null_labels,
+    query_parameter,
+    relabel,
+    repair_mojibake,
+    url_parts,
+)
 
 SOURCE_SPELLINGS = {
     "google": ["gogle"],

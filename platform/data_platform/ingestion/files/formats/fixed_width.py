@@ -29,7 +29,7 @@ from data_platform.options import Options
 class FixedColumn(Options):
     """A field and how many characters it takes."""
 
-    name: str
+    name: str = Field(description="What the column is called.")
     width: int = Field(gt=0, description="Characters, padding included.")
 
 
@@ -51,8 +51,10 @@ def _counting(pattern: str) -> str:
 class FixedWidth(Options):
     """A record a line, every field at its place. Wholly empty lines are no records."""
 
-    type: Literal["fixed_width"]
-    columns: Annotated[list[FixedColumn], AfterValidator(_columns)] = Field(min_length=1)
+    type: Literal["fixed_width"] = Field(description="Which kind it is.")
+    columns: Annotated[list[FixedColumn], AfterValidator(_columns)] = Field(
+        min_length=1, description="The columns, from left to right."
+    )
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
     header: int = Field(default=0, ge=0, description="Lines at the beginning to pass over.")
     trailer: Annotated[str, AfterValidator(_counting)] | None = Field(

@@ -33,7 +33,7 @@ from data_platform.options import Options
 class JsonLines(Options):
     """One JSON object a line. Empty lines are no records."""
 
-    type: Literal["json_lines"]
+    type: Literal["json_lines"] = Field(description="Which kind it is.")
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
 
 

@@ -22,7 +22,7 @@ class Csv(Options):
     empty value in a table of one column must be quoted. A quote is only read where it encloses a whole field: a record
     with one elsewhere is a reject, since nobody can tell which delimiters were meant to separate."""
 
-    type: Literal["csv"]
+    type: Literal["csv"] = Field(description="Which kind it is.")
     delimiter: Character = Field(default=",", description="What separates fields.")
     quote: Character | None = Field(
         default='"', description="What encloses fields; doubled inside them. Null: quotes are text like any other."

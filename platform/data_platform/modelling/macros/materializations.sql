@@ -3,7 +3,8 @@
     lakehouse and never writes to it. The rows are computed by the platform (data_platform.modelling.landing) on dbt's
     own connection; from then on the model's name means the new rows, for the models after it and for the tests.
 
-    A project that the platform publishes needs this file and the plugin of profiles.yml.
+    A project that the platform publishes has this folder among its macro-paths (as the link platform_macros), and the
+    plugin of profiles.yml.
 
     Incremental models know the strategies append, delete+insert and merge (of whole rows), unique_key,
     on_schema_change (ignore, fail, append_new_columns), full_refresh, and
