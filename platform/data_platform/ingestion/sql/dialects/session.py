@@ -17,13 +17,10 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import redact_url
-from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
+from data_platform.lakehouse.tables import PLATFORM_COLUMNS
 
 Kind = Literal["integer", "decimal", "float", "date", "timestamp", "timestamptz", "text"]
 """The kinds of value that a cursor may have."""
-
-RESERVED = frozenset({*LOAD_COLUMNS, *CHANGE_COLUMNS})
-"""Names of columns that the platform gives itself."""
 
 COUNTED_ROWS = 100_000
 """Rows that a hint counts at most: what bounds the cost of a probe where the database keeps nothing cheaper."""
@@ -146,7 +143,7 @@ def checked_names(columns: Sequence[Column], relation: str) -> None:
     """Raise PlatformError if a column has a name that cannot stand in the lakehouse beside the others."""
     seen: dict[str, str] = {}
     for name in (column.name for column in columns):
-        if name.lower() in RESERVED:
+        if name.lower() in PLATFORM_COLUMNS:
             raise PlatformError(
                 f"{relation} has a column {name}, a name that the platform uses itself. "
                 "Leave it out with `columns`, or rename it in a view of the source."
