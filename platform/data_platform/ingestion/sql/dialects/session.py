@@ -92,6 +92,28 @@ class Session(ABC):
         """The SQL condition that a value is an ordinary one, where the type has others (infinity, not a number)."""
         return None
 
+    def text(self, column: Column) -> str | None:  # noqa: ARG002 - for those that can
+        """The SQL that yields a value as DuckDB writes what arrives of it; None if the two may write it differently.
+        Of bytes it is their hexadecimal digits, of a floating-point number the bits of its double precision."""
+        return None
+
+    def digest(self, texts: Sequence[str]) -> str | None:  # noqa: ARG002 - for those that can
+        """The SQL of a whole number from the first 60 bits of the MD5 of the UTF-8 bytes of SQL texts, joined. None if
+        the database has no such function."""
+        return None
+
+    def divide(self, number: str, divisor: int) -> str:
+        """The SQL of a whole number, not below zero, divided by another and rounded down."""
+        return f"({number}) / {divisor}"
+
+    def length(self, text: str) -> str:
+        """The SQL of the number of bytes of a SQL text in UTF-8, as text."""
+        return f"octet_length({text})::text"
+
+    def concat(self, texts: Sequence[str]) -> str:
+        """The SQL of SQL texts, none of them null, one after the other."""
+        return " || ".join(texts)
+
     def hint(self, relation: str) -> str | None:  # noqa: ARG002 - for those that keep something
         """Text that changes when a table without a cursor is written to, as far as the database keeps such a thing at
         hand; None if it does not. A hint may miss rows that change in place, and may change for nothing."""
