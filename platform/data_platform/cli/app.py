@@ -14,7 +14,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from data_platform.cli import add, doctor, init, quarantine, query, run, snapshots, status, ui
+from data_platform.cli import add, doctor, init, quarantine, query, reconcile, run, snapshots, status, ui
 from data_platform.cli.environment import load_environment
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import settings_from_environment
@@ -117,6 +117,7 @@ def every_command() -> None:
 
 
 app.command()(run.run)
+app.command()(reconcile.reconcile)
 app.command()(status.status)
 app.command()(query.sql)
 app.command()(query.read)

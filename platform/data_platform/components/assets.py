@@ -27,6 +27,7 @@ from data_platform.components.metadata import (
     stored_schema,
     violations_table,
 )
+from data_platform.components.reconciliation import reconciliation_definitions
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import source_sensor
 from data_platform.components.spec import SourceSpec, TableSpec
@@ -77,7 +78,8 @@ def source_definitions(spec: SourceSpec) -> dg.Definitions:
         selection=dg.AssetSelection.assets(*assets),
         description=f"Load and stage all tables of {spec.name}.",
     )
-    return dg.Definitions(assets=assets, jobs=[job], sensors=[source_sensor(spec)])
+    own = dg.Definitions(assets=assets, jobs=[job], sensors=[source_sensor(spec)])
+    return dg.Definitions.merge(own, reconciliation_definitions(spec))
 
 
 def _owners(table: TableSpec) -> list[str]:

@@ -1,9 +1,12 @@
 """How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
-`modelled/<model>`. Spelt only here."""
+`reconciliation/<source>/<table>`, `modelled/<model>`. Spelt only here."""
 
 import dagster as dg
 
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+
+RECONCILIATION = "reconciliation"
+"""The first part of the keys of assets that hold a table against its source."""
 
 CHECK = "contract"
 """The name of the one check that each table has in each layer."""
@@ -20,6 +23,11 @@ def raw_key(source: str, table: str) -> dg.AssetKey:
 def staged_key(source: str, table: str) -> dg.AssetKey:
     """The asset of a staged table."""
     return dg.AssetKey([STAGED, source, table])
+
+
+def reconciliation_key(source: str, table: str) -> dg.AssetKey:
+    """The asset that holds a table against its source."""
+    return dg.AssetKey([RECONCILIATION, source, table])
 
 
 def model_key(model: str) -> dg.AssetKey:

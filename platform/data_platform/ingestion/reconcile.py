@@ -67,7 +67,8 @@ class Reconciliation:
     """What a reconciliation found. `rows_raw` is what raw has of the table; `deleted`, `missed` and `changed` count the
     keys that only raw has, that only the source has, and whose rows differ. `awaiting` differ as well, but are read by
     the next load anyway. `examples` are keys as text, by difference. `rows_read` came from the source, of `parts_read`
-    of `parts` ranges. `load_id` is the load that applied the differences; 0 if none did."""
+    of `parts` ranges. `load_id` is the load that applied the differences; 0 if none did. `key` are the columns of raw
+    by which rows were told apart."""
 
     source: str
     table: str
@@ -81,6 +82,7 @@ class Reconciliation:
     parts_read: int = 0
     rows_read: int = 0
     load_id: int = 0
+    key: Sequence[str] = ()
     examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -318,6 +320,7 @@ class _Work:
             parts=chosen.parts,
             parts_read=chosen.different,
             rows_read=different.rows_read,
+            key=tuple(self.key),
             examples={what: keys for what, keys in examples.items() if keys},
         )
 
