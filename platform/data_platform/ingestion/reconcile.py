@@ -180,20 +180,22 @@ class _Work:
 
     def choose(self) -> _Chosen:
         """Find the parts of the key in which raw and the source differ."""
-        rows = self._count(f"SELECT count(*) FROM {self._present(self.key)}")
         masked = {name.lower() for name in self.landing.mask.names} if self.landing.mask is not None else set()
         if not self.comparison.comparable([*self.comparison.key, *self.columns]) or any(
             name.lower() in masked for name in [*self.key, *self.names]
         ):
+            rows = self._count(f"SELECT count(*) FROM {self._present(self.key)}")
             return _Chosen(BY_HASH, None, 1, 1, rows)
-        number = min(PARTS, max(1, rows // ROWS_IN_A_PART))
+        # Several versions of a row make the parts smaller, which does not matter.
+        landed = self._count(f"SELECT count(*) FROM {self.landing.raw.sql} WHERE {self.loads}")
+        number = min(PARTS, max(1, landed // ROWS_IN_A_PART))
         bounds = self._bounds()
         if bounds is not None:
             parts = division(*bounds, number, by_hash=False)
-            chosen = self._differing(parts, rows, crowded=CROWDED)
+            chosen = self._differing(parts, crowded=CROWDED)
             if chosen is not None:
                 return chosen
-        chosen = self._differing(division(0, HASHES - 1, number, by_hash=True), rows)
+        chosen = self._differing(division(0, HASHES - 1, number, by_hash=True))
         assert chosen is not None  # noqa: S101 - without a limit there is an answer
         return chosen
 
@@ -205,13 +207,13 @@ class _Work:
             return None
         name = quote(self.key[0])
         here = self.connection.execute(
-            f"SELECT min({name})::HUGEINT, max({name})::HUGEINT FROM {self._present(self.key)}"
+            f"SELECT min({name})::HUGEINT, max({name})::HUGEINT FROM {self.landing.raw.sql} WHERE {self.loads}"
         ).fetchone()
         ends = [*there, *(end for end in here or () if end is not None)]
         low, high = min(ends), max(ends)
         return (low, high) if high - low < 2**62 else None
 
-    def _differing(self, parts: Division, rows: int, crowded: int | None = None) -> _Chosen | None:
+    def _differing(self, parts: Division, crowded: int | None = None) -> _Chosen | None:
         """The parts whose summaries differ; None if one holds more than `crowded` rows here."""
         digest = self._digest(self.columns, self.names)
         key_digest = self._digest(self.comparison.key, self.key) if parts.by_hash else ""
@@ -232,6 +234,7 @@ class _Work:
                     "WHERE (o.rows, o.total) IS DISTINCT FROM (t.rows, t.total)"
                 )
                 different = [row[0] for row in self.connection.execute(query).fetchall()]
+                rows = self._count(f"SELECT coalesce(sum(rows), 0) FROM {ours.sql}")
                 total = self._count(f"SELECT count(*) FROM (SELECT part FROM {ours.sql} UNION SELECT part FROM {HERE})")
             finally:
                 self.connection.unregister(HERE)

@@ -32,9 +32,10 @@ class Cursor(Options):
     column: str = Field(min_length=1, description="Column of the source that is raised whenever a row is written.")
     lag: Annotated[timedelta | int | float | None, BeforeValidator(_lag)] = Field(
         default=None,
-        description="How late a row may appear behind its cursor value: 15m for times, a number for numbers. "
-        "That stretch is read again by each load; rows that are as they were are dropped. What comes later than "
-        "that, and deletes, a cursor cannot see.",
+        description="How late a row may appear behind its cursor value: a duration for times (15m if nothing is said, "
+        "0 for none), a number for numbers (none if nothing is said). That stretch is read again by each load; rows "
+        "that are as they were are dropped. What comes later than that, deletes and changed keys a cursor cannot see: "
+        "`reconcile` finds them.",
     )
     nulls: Literal["include", "exclude", "refuse"] = Field(
         default="include",
