@@ -9,8 +9,9 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.sql.cursor import last_position, shape_of
+from data_platform.ingestion.sql.cursor import last_position, less, shape_of
 from data_platform.ingestion.sql.dialects import Column, Session
+from data_platform.ingestion.sql.dialects.session import COUNTED_ROWS
 from data_platform.options import Options, duration
 
 CURSOR = "cursor"
@@ -96,6 +97,18 @@ def reached(session: Session, column: Column, cursor: Cursor, lower: str) -> str
         later = f"{column.order} >= {session.literal(column.kind, lower)}"
         return f"{later} or {column.order} is null" if with_nulls else later
     return f"{column.order} is not null" if column.nullable and not with_nulls else None
+
+
+def count_reached(
+    session: Session, relation: str, columns: list[Column], cursor: Cursor, position: str, table: str
+) -> str:
+    """How many rows a load would read that goes on from `position`, as text; COUNTED_ROWS if there are more."""
+    column = cursor_column(columns, cursor, relation, session)
+    assert column.kind is not None  # noqa: S101 - cursor_column refuses a column that cannot be one
+    condition = reached(session, column, cursor, less(position, column.kind, cursor.lag, f"Table {table}"))
+    where = f" where {condition}" if condition is not None else ""
+    rows = f"select 1 as one from {relation}{where} limit {COUNTED_ROWS}"
+    return str(session.scalar(f"select count(*) as value from ({rows}) as counted", pa.int64()))
 
 
 def refuse_nulls(session: Session, relation: str, column: Column, table: str) -> None:

@@ -40,6 +40,7 @@ from data_platform.ingestion.sql.reach import (
     CURSOR,
     NOTHING,
     Cursor,
+    count_reached,
     cursor_column,
     new_rows,
     newest,
@@ -145,7 +146,8 @@ class Relational:
         self.url, self.options, self.statement_timeout = url, dict(tables), statement_timeout
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """With a cursor: the highest value (an index answers that); what it does not show is read every `refresh`.
+        """With a cursor: the highest value (an index answers that), or else the number of rows that the next load would
+        read again, up to COUNTED_ROWS; what neither shows is read every `refresh`.
         Without: what the database keeps of a table at hand (see `Session.hint`), which may miss rows that change in
         place."""
         session: Session | None = None
@@ -174,8 +176,14 @@ class Relational:
         if cursor is None:
             hint = session.hint(relation)
             return UNKNOWN if hint is None else Probe(differences({HINT: hint}, after), complete=False)
-        # Rows within the lag, at the position itself or without a value leave the highest value as it is.
-        return Probe(differences(newest(session, relation, columns, cursor), after), complete=False)
+        changes = differences(newest(session, relation, columns, cursor), after)
+        if not changes and CURSOR in after:
+            # Rows within the lag, at the position itself or without a value leave the highest value as it is. Those
+            # that are new are counted; those that were changed in place are read every `refresh`.
+            changes = differences(
+                {HINT: count_reached(session, relation, columns, cursor, after[CURSOR], table)}, after
+            )
+        return Probe(changes, complete=False)
 
     @contextmanager
     def reading(self, tables: Sequence[str], after: Position) -> Iterator["TableReading"]:
@@ -346,7 +354,9 @@ class TableReading:
                 yield Batch(table, held, "rows", {CURSOR: position} if position else None)
             held = rows
             position = last_position(rows.column(column.name), kind) or position
-        yield Batch(table, held, "rows", {CURSOR: position})
+        # The probe will count these rows again, and notice what has come to them.
+        there = count_reached(session, relation, self._columns, cursor, position, table)
+        yield Batch(table, held, "rows", {CURSOR: position, HINT: there})
 
 
 def batches(stream: Iterator[pa.RecordBatch], schema: pa.Schema | None, rows: int, size: int) -> Iterator[pa.Table]:
