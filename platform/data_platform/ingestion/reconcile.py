@@ -25,13 +25,14 @@ from data_platform.ingestion.repetition import hash_of
 from data_platform.ingestion.sql.comparison import (
     BY_HASH,
     HASHES,
+    NAMED_PARTS,
     READ_BYTES,
     READ_ROWS,
     SUMMARY,
     Comparison,
     Division,
     division,
-    joined,
+    in_parts,
     local_digest,
     local_part,
 )
@@ -131,11 +132,11 @@ def reconcile_table(
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The ranges of parts that differ: None for all, where nothing can be said in short. `parts` is the number of parts
-    that there are, `different` of those that differ, `rows_raw` what raw has."""
+    """The numbers of the parts that differ: None for all, where nothing can be said in short. `parts` says how many
+    there are, `different` how many differ, `rows_raw` what raw has."""
 
     division: Division
-    ranges: Sequence[tuple[int, int]] | None
+    numbers: Sequence[int] | None
     parts: int
     different: int
     rows_raw: int
@@ -238,11 +239,12 @@ class _Work:
                 total = self._count(f"SELECT count(*) FROM (SELECT part FROM {ours.sql} UNION SELECT part FROM {HERE})")
             finally:
                 self.connection.unregister(HERE)
-        return _Chosen(parts, joined(different), max(total, 1), len(different), rows)
+        named = different if not parts.by_hash or len(different) <= NAMED_PARTS else None
+        return _Chosen(parts, named, max(total, 1), len(different), rows)
 
     def compare(self, chosen: _Chosen, kept: ExitStack) -> _Different:
         """Compare the rows in the chosen parts one by one."""
-        if chosen.ranges is not None and not chosen.ranges:
+        if chosen.numbers is not None and not chosen.numbers:
             nothing = kept.enter_context(temp_relation(self.connection, "SELECT '' AS key LIMIT 0"))
             return _Different(nothing, nothing, 0, 0, 0)
 
@@ -283,7 +285,7 @@ class _Work:
     def _arriving(self, columns: Sequence[Column], chosen: _Chosen) -> Iterator[pa.Table]:
         """The source's rows in the chosen parts, masked and named as raw has them, and whether the next load reads
         them."""
-        stream = self.comparison.rows(columns, chosen.division, chosen.ranges)
+        stream = self.comparison.rows(columns, chosen.division, chosen.numbers)
         for batch in batches(stream, None, READ_ROWS, READ_BYTES):
             mark = batch.num_columns - 1
             rows = self.landing.as_stored(batch.select(range(mark)))
@@ -416,12 +418,13 @@ class _Work:
 
     def _in_parts(self, chosen: _Chosen) -> str:
         """The condition on raw rows in the chosen parts."""
-        if chosen.ranges is None:
+        if chosen.numbers is None:
             return "true"
-        division = chosen.division
-        value = self._digest(self.comparison.key, self.key) if division.by_hash else f"{quote(self.key[0])}::HUGEINT"
-        bounds = (division.bounds(first, last) for first, last in chosen.ranges)
-        return " OR ".join(f"{value} BETWEEN {low} AND {high}" for low, high in bounds)
+        parts = chosen.division
+        if not parts.by_hash:
+            return in_parts(parts, f"{quote(self.key[0])}::HUGEINT", chosen.numbers)
+        digest = self._digest(self.comparison.key, self.key)
+        return in_parts(parts, local_part(parts, digest, self.key[0]), chosen.numbers)
 
     def _digest(self, columns: Sequence[Column], names: Sequence[str]) -> str:
         types = duckdb_types(self.connection, pa.schema([(str(at), one.type) for at, one in enumerate(columns)]))

@@ -22,6 +22,9 @@ READ_ROWS, READ_BYTES = 100_000, 64 * 2**20
 CLOSE_RANGES = 200
 """Ranges that one statement names at most: of more, those that lie closest are read as one."""
 
+NAMED_PARTS = 20_000
+"""Parts that one statement names at most: of more, all rows are read."""
+
 HASHES = 2**60
 """How many values a hash of a key may have."""
 
@@ -109,10 +112,10 @@ class Comparison:
             yield batch.rename_columns(SUMMARY.names)
 
     def rows(
-        self, columns: Sequence[Column], parts: Division, ranges: Sequence[tuple[int, int]] | None
+        self, columns: Sequence[Column], parts: Division, numbers: Sequence[int] | None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows in ranges of parts (None: all), with a last column more: 1 if the next load reads the row anyway,
-        else 0."""
+        """The rows in parts of these numbers (None: all), with a last column more: 1 if the next load reads the row
+        anyway, else 0."""
         session = self.session
         mark = "reach"
         while mark in {column.name.lower() for column in columns}:
@@ -120,15 +123,11 @@ class Comparison:
         schema = pa.schema([*((column.name, column.type) for column in columns), (mark, pa.int64())])
         selected = ", ".join(f"{column.select} as {session.quote(column.name)}" for column in columns)
         reach = f"case when {self.reach} then 1 else 0 end" if self.reach else "0"
-        chosen = None if ranges is None else " or ".join(self._between(parts, *one) for one in ranges)
+        chosen = None
+        if numbers is not None:
+            chosen = in_parts(parts, self._part(parts) if parts.by_hash else self.key[0].order, numbers)
         statement = f"select {selected}, {reach} as {session.quote(mark)} from {self.relation}{self._where(chosen)}"
         yield from session.stream(statement, schema)
-
-    def _between(self, parts: Division, first: int, last: int) -> str:
-        low, high = parts.bounds(first, last)
-        if parts.by_hash:
-            return f"({self._digest(self.key)}) between {low} and {high}"
-        return f"{self.key[0].order} between {low} and {high}"
 
     def _part(self, parts: Division) -> str:
         if parts.by_hash:
@@ -167,6 +166,15 @@ def local_digest(columns: Sequence[Column], names: Sequence[str], types: Sequenc
         texts.append(f"coalesce({sized}, '~')")
     joined_texts = " || ',' || ".join(texts)
     return f"('0x' || left(md5({joined_texts}), 15))::BIGINT"
+
+
+def in_parts(parts: Division, value: str, numbers: Sequence[int]) -> str:
+    """The SQL condition on rows in parts of these numbers, of which there are some. `value` is the part's number of a
+    row where parts are of hashes, computed once a row; else the key, by ranges, which an index finds."""
+    if parts.by_hash:
+        return f"{value} in ({', '.join(map(str, sorted(numbers)))})"
+    bounds = (parts.bounds(first, last) for first, last in joined(numbers))
+    return " or ".join(f"{value} between {low} and {high}" for low, high in bounds)
 
 
 def local_part(parts: Division, key_digest: str, key: str) -> str:
