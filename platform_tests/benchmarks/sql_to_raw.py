@@ -17,7 +17,8 @@ from platform_tests.benchmarks.scale import Scale
 from platform_tests.servers import fresh_database, running_postgres
 
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.sql.source import Cursor, Relational, SqlTable
+from data_platform.ingestion.sql.reach import Cursor
+from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.connect import attach_url, open_lakehouse
 
 HERE = "platform_tests.benchmarks.sql_to_raw"

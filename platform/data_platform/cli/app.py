@@ -24,6 +24,7 @@ from data_platform.cli import (
     migrate,
     quarantine,
     query,
+    reconcile,
     remove,
     run,
     snapshots,
@@ -145,6 +146,7 @@ def every_command(context: typer.Context) -> None:
 
 
 app.command()(run.run)
+app.command()(reconcile.reconcile)
 app.command()(status.status)
 app.command()(logs.logs)
 app.command()(query.sql)

@@ -29,6 +29,7 @@ from data_platform.components.metadata import (
     violations_table,
 )
 from data_platform.components.reachability import ANSWERS, allowed, in_words
+from data_platform.components.reconciliation import reconciliation_definitions
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import source_sensor
 from data_platform.components.spec import SourceSpec, TableSpec
@@ -86,7 +87,8 @@ def source_definitions(spec: SourceSpec) -> dg.Definitions:
         selection=dg.AssetSelection.assets(*assets),
         description=f"Load and stage all tables of {spec.name}.",
     )
-    return dg.Definitions(assets=assets, jobs=[job], sensors=[source_sensor(spec, job)])
+    own = dg.Definitions(assets=assets, jobs=[job], sensors=[source_sensor(spec, job)])
+    return dg.Definitions.merge(own, reconciliation_definitions(spec))
 
 
 def _owners(table: TableSpec) -> list[str]:
@@ -220,14 +222,8 @@ def load_events(
                 ]
     except Exception as error:  # noqa: BLE001 - a source of another package may raise anything
         keys = [raw_key(spec.name, name) for name in selected]
-        yield from failed_step(context, error, keys, private=any(map(_is_private, spec.tables.values())))
+        yield from failed_step(context, error, keys, private=any(table.private for table in spec.tables.values()))
     yield from events
-
-
-def _is_private(table: TableSpec) -> bool:
-    """Whether values of a table must not be shown."""
-    masked = table.table.mask or table.table.mask_within
-    return bool(masked) or any(column.private for column in contract_columns(table.contract))
 
 
 def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: LoadResult) -> list[Event]:
@@ -337,7 +333,7 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
                     events = staged_results(lake, spec, table, result, note)
         except Exception as error:  # noqa: BLE001 - a contract or a library may raise anything
             found = _refused_metadata(lakehouse, spec, table, error) if isinstance(error, StagingRefusedError) else None
-            yield from failed_step(context, error, [key], found, private=_is_private(table))
+            yield from failed_step(context, error, [key], found, private=table.private)
         yield from events
 
     return staged

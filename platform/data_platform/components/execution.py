@@ -15,7 +15,7 @@ from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, Rem
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster_shared.error import SerializableErrorInfo
 
-from data_platform.components.keys import CHECK, job_name
+from data_platform.components.keys import CHECK, RECONCILIATION, job_name
 from data_platform.components.liveness import hold, watching
 from data_platform.components.mistakes import forget_broken
 from data_platform.contracts.causes import without_secrets
@@ -79,14 +79,16 @@ def select(keys: Sequence[dg.AssetKey], selections: Sequence[str]) -> list[dg.As
 
 
 def _matches(path: list[str], parts: list[str]) -> bool:
-    return path[: len(parts)] == parts or path[1 : 1 + len(parts)] == parts
+    # Whoever names a table or a source means to load it.
+    short = path[0] != RECONCILIATION and path[1 : 1 + len(parts)] == parts
+    return path[: len(parts)] == parts or short
 
 
 def in_runs(keys: Sequence[dg.AssetKey]) -> list[tuple[str, list[dg.AssetKey]]]:
     """Group assets into runs by name: one a source, so that none stops another, then one for the models."""
     groups: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
-        groups.setdefault(key.path[1] if key.path[0] in (RAW, STAGED) else key.path[0], []).append(key)
+        groups.setdefault(key.path[1] if key.path[0] in (RAW, STAGED, RECONCILIATION) else key.path[0], []).append(key)
     return sorted(groups.items(), key=lambda group: group[0] == MODELLED)
 
 

@@ -1,9 +1,12 @@
 """How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
-`modelled/<model>`. Spelt only here."""
+`reconciliation/<source>/<table>`, `modelled/<model>`. Spelt only here."""
 
 import dagster as dg
 
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+
+RECONCILIATION = "reconciliation"
+"""The first part of the keys of assets that hold a table against its source."""
 
 CHECK = "contract"
 """The name of the one check that each table has in each layer."""
@@ -23,9 +26,16 @@ def load_job(source: str) -> str:
     return f"load_{source}"
 
 
+def reconcile_job(source: str) -> str:
+    """The job that holds tables of a source against it."""
+    return f"reconcile_{source}"
+
+
 def job_name(key: dg.AssetKey) -> str | None:
-    """The job that an asset belongs to: that of its source, or that of the models."""
+    """The job that an asset belongs to: one of its source, or that of the models."""
     layer, *rest = key.path
+    if layer == RECONCILIATION:
+        return reconcile_job(rest[0])
     if layer in (RAW, STAGED) and len(rest) > 1:
         return load_job(rest[0])
     return MODELS_JOB if layer == MODELLED else None
@@ -45,6 +55,11 @@ def platform_key(name: str, platform: str | None = None) -> dg.AssetKey:
     """The asset of something that a platform does for itself; `platform` is only named where another one of the
     workspace comes before it."""
     return dg.AssetKey(["platform", *([platform] if platform else []), name])
+
+
+def reconciliation_key(source: str, table: str) -> dg.AssetKey:
+    """The asset that holds a table against its source."""
+    return dg.AssetKey([RECONCILIATION, source, table])
 
 
 def model_key(model: str) -> dg.AssetKey:

@@ -48,6 +48,12 @@ class TableSpec:
     """The column that says what is new in the table, if one does."""
 
     @property
+    def private(self) -> bool:
+        """Whether values of the table must not be shown."""
+        masked = self.table.mask or self.table.mask_within
+        return bool(masked) or any(column.private for column in contract_columns(self.contract))
+
+    @property
     def made_besides(self) -> tuple[str, ...]:
         """The tables that are made besides the staged one, in the same schema."""
         recipe = self.recipe("")

@@ -194,16 +194,18 @@ def audit_rows(rows: pl.DataFrame | pl.LazyFrame, contract: type[Contract], key:
 def audit_keys(
     frame: pl.DataFrame, contract: type[Contract], carried: Sequence[str], key: Sequence[str], version: str | None
 ) -> Audited:
-    """Hold only the key of `frame` against `contract`: rows that say which row is gone. The other columns are null.
+    """Hold only the key of `frame` against `contract`, and the column `version` if the contract has it: rows that say
+    which row is gone. The other columns are null.
 
     Raises ContractError when a column of the key is missing.
     """
     columns = contract_columns(contract)
     of_key = [column for column in columns if column.name in key]
+    kept = [column for column in columns if column.name in key or column.name == version]
     _require_columns(frame, [replace(column, nullable=False) for column in of_key], carried, contract)
-    typed, not_cast = _typed(frame, of_key, carried)
+    typed, not_cast = _typed(frame, kept, carried)
     broken = [*not_cast, *_missing(typed, of_key, key, not_cast)]
-    others = [pl.lit(None, dtype=column.dtype).alias(column.name) for column in columns if column.name not in key]
+    others = [pl.lit(None, dtype=column.dtype).alias(column.name) for column in columns if column not in kept]
     rows = typed.with_columns(others).select(*(column.name for column in columns), *carried)
     return Audited(rows, broken, _identifying(carried, key, version))
 

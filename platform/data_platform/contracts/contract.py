@@ -12,7 +12,7 @@ import polars as pl
 from pandera.api.polars.container import DataFrameSchema
 
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
+from data_platform.lakehouse.tables import PLATFORM_COLUMNS
 
 Instant = Annotated[pl.Datetime, "us", "UTC"]
 """A point in time, in UTC, to the microsecond: the only kind of timestamp that a contract should need."""
@@ -66,8 +66,7 @@ def Field(  # noqa: N802 - reads as Pandera's own, which it extends
 
 OWN = frozenset(
     {
-        *LOAD_COLUMNS,
-        *CHANGE_COLUMNS,
+        *PLATFORM_COLUMNS,
         "_version",
         "_applied",
         "_staging_id",

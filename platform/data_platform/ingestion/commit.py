@@ -68,13 +68,14 @@ class LoadResult:
 class Ready:
     """What one commit is to take in: the head of the reading, its tables with something to land, and the entries of the
     position that it reached or forgets. The head may be that of one of the tables, which then takes part in every
-    commit; a reading of one table only (`is_of_one_table`) is kept so."""
+    commit; a reading of one table only (`is_of_one_table`) is kept so. A reconciliation moves no position."""
 
     head: ledger.Head
     tables: Sequence[TableLanding]
     position: Position
     forget: Sequence[str]
     is_of_one_table: bool
+    is_reconciliation: bool = False
 
     def moves(self) -> bool:
         """Whether the position moves at all."""
@@ -241,7 +242,7 @@ def _landed(landing: TableLanding, ready: Ready, at: datetime, run_id: str) -> l
         table=landing.name,
         load_id=landing.load_id,
         run_id=run_id,
-        kind="rows" if unchanged else part.kind,
+        kind="reconcile" if ready.is_reconciliation else "rows" if unchanged else part.kind,
         status="landed",
         started_at=landing.started,
         ended_at=at,

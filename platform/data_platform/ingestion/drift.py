@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import MAX_COLUMNS, too_many_columns
-from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
+from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS, PLATFORM_COLUMNS, TOMBSTONE_COLUMNS
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"})
 """What BIGINT holds."""
@@ -90,7 +90,7 @@ class Columns:
                     f"{self.label} has a column {what}: the lakehouse has none such. Nothing was loaded. Name it in "
                     "the file, or in a view of the source."
                 )
-            if lower in LOAD_COLUMNS:
+            if lower in LOAD_COLUMNS or lower in TOMBSTONE_COLUMNS:
                 raise PlatformError(
                     f"{self.label} has a column {column}, a name that the platform uses itself. Nothing was loaded. "
                     "Leave it out with `columns`, or rename it in the file or in a view of the source."
@@ -200,8 +200,7 @@ class Columns:
 
     def found(self) -> Drift:
         """All drift of this load."""
-        own = {*LOAD_COLUMNS, *CHANGE_COLUMNS}
-        lost = sorted(c for c in self.before if c not in own and c not in self.seen) if self.seen else []
+        lost = sorted(c for c in self.before if c not in PLATFORM_COLUMNS and c not in self.seen) if self.seen else []
         widened = (f"{column}: {self.before[column]} to {kind}" for column, kind in self.widened().items())
         return Drift(tuple(sorted(self.added)), tuple(sorted(self.ignored)), tuple(lost), tuple(widened))
 

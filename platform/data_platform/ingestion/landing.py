@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from data_platform.ingestion.changes import require_change_columns, require_one_kind_of_rows
-from data_platform.ingestion.drift import ONLY_NULLS, Columns
+from data_platform.ingestion.drift import ONLY_NULLS, Columns, LoadRefusedError
 from data_platform.ingestion.masking import Mask, mask_of
 from data_platform.ingestion.rejects import SPILL_BYTES, Rejects
 from data_platform.ingestion.repetition import Repetitions
@@ -214,6 +214,30 @@ class TableLanding:
             nulls = {one.name: ONLY_NULLS for one in schema if pa.types.is_null(one.type)}
             self._types[schema] = {**duckdb_types(self.lake.connection, schema), **nulls}
         return self._types[schema]
+
+    def as_stored(self, rows: pa.Table) -> pa.Table:
+        """Some columns of rows, all of which the raw table has, as they would land: masked, under their stored names.
+        Raises LoadRefusedError if the raw table would have to change for them."""
+        rows = self.columns.named(rows)
+        rows = self.mask.apply(rows) if self.mask is not None else rows
+        self.columns.settle(self._types_of(rows.schema))
+        changed = self.columns.widened()
+        if changed:
+            raise LoadRefusedError(
+                f"{self.label}: the source has other types than the raw table in {', '.join(changed)}. Load it first: "
+                f"dp run {self.label}."
+            )
+        return rows
+
+    def add_file(self, query: str, rows: int) -> None:
+        """Make what a query gives ready to land, with all columns of the raw table in their types and `_row`."""
+        settled = self.columns.settled
+        columns = f"{_casts(set(settled), settled)}, {self.load_id}::BIGINT AS _load_id"
+        query = f"SELECT {columns}, TIMESTAMPTZ '{self.started.isoformat()}' AS _loaded_at, _row FROM ({query})"
+        file = copy_to(self.lake, query, new_path(self.lake, self.raw))
+        if file is not None:
+            self.ready.files.append(Spilled(file, dict(settled)))
+            self.ready.rows += rows
 
     def spill(self) -> None:
         """Write the rows in memory to unseen files, one for each set of columns."""

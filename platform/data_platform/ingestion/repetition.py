@@ -77,7 +77,7 @@ class Repetitions:
 
     def _find_by_content(self, known: _Known, given: Collection[str], repeated: TempRelation) -> None:
         """Add to `repeated` the rows that are known, each as often as it is known."""
-        key = _hash(known.types, given)
+        key = hash_of(known.types, given)
         met = (
             f"FROM (SELECT _row, {key} AS key FROM {ARRIVING}) SEMI JOIN {known.rows.sql} USING (key) "
             f"ANTI JOIN {repeated.sql} USING (_row)"
@@ -101,7 +101,7 @@ class Repetitions:
         self, known: _Known, types: Mapping[str, str], given: Collection[str], repeated: TempRelation
     ) -> None:
         """Add to `repeated` the rows of the keys that are as they were; what is known of the others is outdated."""
-        key, content = (_hash(columns, given) for columns in (self._key_columns(types), types))
+        key, content = (hash_of(columns, given) for columns in (self._key_columns(types), types))
         met = (
             f"FROM (SELECT _row, {key} AS key, {content} AS content FROM {ARRIVING}) "
             f"SEMI JOIN {known.rows.sql} USING (key)"
@@ -166,7 +166,7 @@ class Repetitions:
         where, parameters = self._stretch(stored)
 
         def look_up(compared: Mapping[str, str], loads: str) -> _Known:
-            rows = f"SELECT {ROW}, {_hash(compared, stored)} AS key FROM {self._raw.sql} WHERE {where} AND {loads}"
+            rows = f"SELECT {ROW}, {hash_of(compared, stored)} AS key FROM {self._raw.sql} WHERE {where} AND {loads}"
             return _Known(self._keep(rows, parameters), compared)
 
         every = look_up(types, f"_load_id BETWEEN {first} AND {self._last_load}")
@@ -193,10 +193,10 @@ class Repetitions:
     def _last_of_each_key(self, types: Mapping[str, str], stored: Mapping[str, str], first: int) -> _Known:
         """Of each key in the stretch, the rows that its last load brought; none if they are not in the stretch."""
         connection = self._lake.connection
-        key = _hash(self._key_columns(types), stored)
+        key = hash_of(self._key_columns(types), stored)
         within, parameters = self._stretch(stored)
         near_rows = (
-            f"SELECT {key} AS key, {_hash(types, stored)} AS content, {ROW} FROM {self._raw.sql} "
+            f"SELECT {key} AS key, {hash_of(types, stored)} AS content, {ROW} FROM {self._raw.sql} "
             f"WHERE {within} AND _load_id BETWEEN {first} AND {self._last_load}"
         )
         with temp_relation(connection, near_rows, parameters) as near:
@@ -250,7 +250,7 @@ class Repetitions:
         self._known = self._met = None
 
 
-def _hash(types: Mapping[str, str], given: Collection[str]) -> str:
+def hash_of(types: Mapping[str, str], given: Collection[str]) -> str:
     """The hash of columns in some types; of a column that is not given, that of a null. Of no column at all, the same
     for every row."""
     values = [f"CAST({quote(name) if name in given else 'NULL'} AS {kind})" for name, kind in types.items()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS, column_types, raw_table
+from data_platform.lakehouse.tables import PLATFORM_COLUMNS, column_types, raw_table
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ def vanished(lake: Lakehouse, source: str, table: str, first_load: int) -> list[
     """The columns that are null in all rows from `first_load` on, and ceased to hold values at some time since the full
     refresh before it. Of other columns only the new rows are read."""
     raw = raw_table(source, table)
-    columns = [
-        name for name in column_types(lake.connection, raw) if name not in LOAD_COLUMNS and name not in CHANGE_COLUMNS
-    ]
+    columns = [name for name in column_types(lake.connection, raw) if name not in PLATFORM_COLUMNS]
     if not columns:
         return []
     counts = ", ".join(f"count({quote(name)})" for name in columns)

@@ -1,7 +1,7 @@
 """Raw rows in frames of bounded size, staged and audited one by one. What becomes of good and bad is `passing`'s work.
 
 Rows from a log of changes are of three kinds: versions of a row, which are staged and audited; deletes, of which only
-the key matters; truncates, which hold nothing but their place in the log.
+the key matters; truncates, which hold nothing but their place in the log. Plain rows may have tombstones among them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from data_platform.contracts.contract import Column
 from data_platform.contracts.texts import as_json, as_text, in_calendar
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import LOAD_COLUMNS, ROW_ID, Table, column_types, staged_table
+from data_platform.lakehouse.tables import LOAD_COLUMNS, ROW_ID, TOMBSTONE_COLUMNS, Table, column_types, staged_table
 from data_platform.staging.function import run_function
 from data_platform.staging.recipe import OPERATION, Recipe
 
@@ -26,6 +26,9 @@ MIDNIGHT = 86_400_000_000
 
 VERSIONS, DELETE, TRUNCATE = ("insert", "update"), "delete", "truncate"
 """The operations of a log of changes."""
+
+UPSERT = "upsert"
+"""The operation of a version of which the source did not say whether it is new."""
 
 
 def raw_batches(
@@ -75,6 +78,29 @@ def stage_changes(
         nulls = (pl.lit(None, dtype=column.dtype).alias(column.name) for column in recipe.columns)
         removals.append(Audited(truncates.select(*nulls, *recipe.carried), (), ()))
     return staged, removals
+
+
+def stage_with_tombstones(
+    raw: pl.DataFrame, recipe: Recipe, known: Known | None
+) -> tuple[Sequence[Audited], Sequence[Audited]]:
+    """The versions of rows in a frame, as `stage_batch` gives them, and the tombstones among them as rows of which only
+    the key is known. A row that the staging function leaves out, or whose key does not take the contract's type, was
+    never staged: neither is its tombstone."""
+    rows = with_operation(raw, recipe)
+    versions, deletes = (rows.filter(pl.col(OPERATION) == operation) for operation in (UPSERT, DELETE))
+    staged = [stage_batch(versions, recipe, known)] if len(versions) else []
+    if deletes.is_empty():
+        return staged, []
+    found = audit_keys(run_function(deletes, recipe), recipe.contract, recipe.carried, recipe.key, recipe.version)
+    return staged, [Audited(found.good, (), ())]
+
+
+def with_operation(raw: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """A frame with what its rows do, if there may be tombstones among them; of a log of changes they say it."""
+    if not recipe.tombstones:
+        return raw
+    gone = pl.col("_deleted_load_id").is_not_null()
+    return raw.with_columns(pl.when(gone).then(pl.lit(DELETE)).otherwise(pl.lit(UPSERT)).alias(OPERATION))
 
 
 def _require_operations(raw: pl.DataFrame, recipe: Recipe) -> None:
@@ -140,7 +166,7 @@ def quarantine_entries(raw: pl.DataFrame, bad: pl.DataFrame, recipe: Recipe) -> 
         pl.col("_row").alias("row"),
         pl.lit(file, dtype=pl.String).cast(pl.String).alias("file"),
         pl.lit(line, dtype=pl.Int64).cast(pl.Int64, strict=False).alias("line"),
-        as_json(rows.select(pl.exclude(*LOAD_COLUMNS))).alias("record"),
+        as_json(rows.select(pl.exclude(*LOAD_COLUMNS, *TOMBSTONE_COLUMNS))).alias("record"),
         pl.col("__reasons").alias("reasons"),
         pl.col("__key").alias("key"),
         pl.col("__version").alias("version"),

@@ -3,8 +3,8 @@ commit itself only deletes by key and registers a file.
 
 MERGE would rewrite whole files of the table; deleting the outdated keys and adding a file does not.
 
-Of a log of changes a delete is one more version of its key: if it is the newest, the key leaves the table. A truncate
-takes away what came before it, in the step and in the table.
+Of a log of changes a delete is one more version of its key: if it is the newest, the key leaves the table; so is a
+tombstone (`tombstones`). A truncate takes away what came before it, in the step and in the table.
 
 What was made before of raw rows that are staged again goes in any case, and versions of its keys from other raw rows
 take part (`restaging`). They are numbered below zero: they count in no figure of the step.
@@ -78,7 +78,7 @@ def merge(plan: Plan, accepted: DataFile | None, former: Former, result: Staging
     found = _compare(plan, winners, truncated, temporary) if plan.recipe.key and plan.stays else _Compared()
     back = _count_versions(plan, f"{winners} WHERE {NUMBER} < 0") if former.others is not None else 0
     versions = accepted.rows if accepted is not None else 0
-    if plan.recipe.changes:
+    if plan.recipe.removes:
         versions = _count_versions(plan, f"{incoming} WHERE {NUMBER} >= 0")
     unchanged = former.others is None and not losers.rows and not found.newer_rows
     file = _write_kept(plan, accepted, winners, found, unchanged=unchanged)
@@ -178,6 +178,8 @@ def _same_key(plan: Plan, incoming: str, losers: TempRelation, temporary: ExitSt
     recipe, connection = plan.recipe, plan.lake.connection
     if recipe.changes or not recipe.key:
         return SameKey()
+    if recipe.tombstones:
+        incoming = f"(FROM {incoming} WHERE {OPERATION} <> {literal(DELETE)})"
     keys = quote_all(recipe.key)
     version = [recipe.version] if recipe.version is not None else []
     values = quote_all(column.name for column in recipe.columns)
@@ -238,7 +240,7 @@ def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitS
     recipe, connection = plan.recipe, plan.lake.connection
     keys = quote_all(recipe.key)
     columns = quote_all(dict.fromkeys([*recipe.key, *recipe.order]))
-    deletes = f"{OPERATION} = {literal(DELETE)}" if recipe.changes else "false"
+    deletes = f"{OPERATION} = {literal(DELETE)}" if recipe.removes else "false"
     arriving = temporary.enter_context(
         temp_relation(connection, f"SELECT {columns}, {deletes} AS __deletes, {NUMBER} < 0 AS __other FROM {winners}")
     )
@@ -278,7 +280,7 @@ def _write_kept(
     if unchanged and recipe.direct:
         return accepted
     anti = f" ANTI JOIN {found.newer.sql} USING ({quote_all(recipe.key)})" if found.newer and found.newer_rows else ""
-    versions = f" WHERE {OPERATION} <> {literal(DELETE)}" if recipe.changes else ""
+    versions = f" WHERE {OPERATION} <> {literal(DELETE)}" if recipe.removes else ""
     kept = copy_to(
         plan.lake,
         f"SELECT {quote_all(plan.types)}{nulls(plan.left)} FROM {winners}{anti}{versions}",
@@ -291,7 +293,7 @@ def _write_kept(
 
 def _count_versions(plan: Plan, rows: str) -> int:
     """How many of some rows (what stands after FROM, up to its condition) do not take others away."""
-    versions = f" AND {OPERATION} NOT IN ({literal(DELETE)}, {literal(TRUNCATE)})" if plan.recipe.changes else ""
+    versions = f" AND {OPERATION} NOT IN ({literal(DELETE)}, {literal(TRUNCATE)})" if plan.recipe.removes else ""
     return _count(plan.lake.connection, rows + versions)
 
 

@@ -28,6 +28,8 @@ from data_platform.staging.batches import (
     raw_batches,
     stage_batch,
     stage_changes,
+    stage_with_tombstones,
+    with_operation,
 )
 from data_platform.staging.function import run_function
 from data_platform.staging.plan import Plan
@@ -90,7 +92,8 @@ def keys_of_others(plan: Plan, wanted: str, path: str) -> DataFile | None:
 
     def keys() -> Iterator[pa.RecordBatch]:
         for raw in _one_ahead(raw_batches(plan.lake, recipe.raw, others, chosen.parameters)):
-            found = audit_keys(run_function(raw, recipe), recipe.contract, recipe.carried, recipe.key, recipe.version)
+            staged = run_function(with_operation(raw, recipe), recipe)
+            found = audit_keys(staged, recipe.contract, recipe.carried, recipe.key, recipe.version)
             yield from found.good.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
 
     query = f"SELECT {quote_all(ROW_ID)} FROM incoming WHERE {wanted}"
@@ -119,7 +122,7 @@ class _Pass:
             self._keep_bad(raw, [*staged, *removals], everything=not certain)
             if not certain:
                 yield from _arrow(plan, [*staged, *removals])
-        if self.first_order is not None and not plan.chosen.replaces and not self._certainly_refused():
+        if plan.recipe.removes and not plan.chosen.replaces and not self._certainly_refused():
             for raw in _later_removals(plan, self.first_order):
                 yield from _arrow(plan, _stage(plan, raw, known)[1], applied=True)
 
@@ -193,6 +196,8 @@ def _stage(plan: Plan, raw: pl.DataFrame, known: Known) -> tuple[Sequence[Audite
     """The staged rows of a frame, and those that take others away."""
     if plan.recipe.changes:
         return stage_changes(raw, plan.recipe, known)
+    if plan.recipe.tombstones:
+        return stage_with_tombstones(raw, plan.recipe, known)
     return [stage_batch(raw, plan.recipe, known)], []
 
 
@@ -235,18 +240,21 @@ def _first_of_each_reason(entries: pl.DataFrame) -> pl.DataFrame:
 
 def _arrow(plan: Plan, parts: Sequence[Audited], *, applied: bool = False) -> Iterator[pa.RecordBatch]:
     for part in parts:
-        rows = part.good.with_columns(pl.lit(applied).alias(APPLIED)) if plan.recipe.changes else part.good
+        rows = part.good.with_columns(pl.lit(applied).alias(APPLIED)) if plan.recipe.removes else part.good
         table = rows.select(plan.schema.names).to_arrow(compat_level=pl.CompatLevel.oldest())
         yield from (table if table.schema == plan.schema else table.cast(plan.schema)).to_batches()
 
 
-def _later_removals(plan: Plan, first: int) -> Iterator[pl.DataFrame]:
-    """The deletes and truncates that this step does not read, but which come after some of its rows in the log: what
-    is read late, or again, must not bring back a row that is gone. Of a log that is read in order there are none, and
-    no file is opened to find out: each holds what came before."""
+def _later_removals(plan: Plan, first: int | None) -> Iterator[pl.DataFrame]:
+    """The deletes, truncates and tombstones that this step does not read, but which come after some of its rows (of a
+    log of changes: after the order `first`): what is read late, or again, must not bring back a row that is gone. Of a
+    log that is read in order there are none, and no file is opened to find out: each holds what came before."""
     chosen = plan.chosen
-    condition = (
-        f"{OPERATION} IN ({literal(DELETE)}, {literal(TRUNCATE)}) AND {ORDER} >= {first} "
-        f"AND _load_id BETWEEN {chosen.since} AND {max(plan.staged_to, chosen.load_to)} AND NOT ({chosen.condition})"
-    )
+    if first is None and plan.recipe.changes:
+        return iter(())
+    removes = f"{OPERATION} IN ({literal(DELETE)}, {literal(TRUNCATE)}) AND {ORDER} >= {first}"
+    if plan.recipe.tombstones:
+        removes = f"_deleted_load_id >= {chosen.load_from}"
+    last = max(plan.staged_to, chosen.load_to)
+    condition = f"{removes} AND _load_id BETWEEN {chosen.since} AND {last} AND NOT ({chosen.condition})"
     return raw_batches(plan.lake, plan.recipe.raw, condition, chosen.parameters)

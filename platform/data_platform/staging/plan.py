@@ -11,11 +11,14 @@ from data_platform.contracts.audit import ContractError
 from data_platform.contracts.contract import name_of
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.tables import column_types, duckdb_types
+from data_platform.lakehouse.tables import TOMBSTONE_COLUMNS, column_types, duckdb_types
 from data_platform.staging.choice import Input
 from data_platform.staging.recast import losses
 from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, ORDER, VERSION, Recipe, audited_schema, resolved
 from data_platform.staging.rules import kept
+
+NOT_STAGED = frozenset({OPERATION, APPLIED, "_loaded_at", *TOMBSTONE_COLUMNS})
+"""What audited rows carry as far as the merge, and staged rows do not have."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,11 @@ def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input,
     """Find out what the step works with. Raises ContractError if the staged table was made with another contract or
     key, and stays."""
     with lake.reading():
-        recipe = resolved(lake, recipe)
+        # What is staged again meets what came after it.
+        recipe = resolved(lake, recipe, chosen.since if chosen.again is not None else chosen.load_from)
         schema = audited_schema(lake, recipe)
         types = {**duckdb_types(lake.connection, schema), **ADDED}
-        types = {name: kind for name, kind in types.items() if name not in (OPERATION, APPLIED, "_loaded_at")}
+        types = {name: kind for name, kind in types.items() if name not in NOT_STAGED}
         stored = column_types(lake.connection, recipe.staged)
         versions = column_types(lake.connection, recipe.versions)
         started = datetime.now(UTC)

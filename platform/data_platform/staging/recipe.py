@@ -18,6 +18,7 @@ from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.tables import (
     CHANGE_COLUMNS,
     ROW_ID,
+    TOMBSTONE_COLUMNS,
     Table,
     column_types,
     quarantine_table,
@@ -50,7 +51,8 @@ class Recipe:
     """How one table is staged: what `defs.yaml` says of it, resolved. Without a `key` rows are only added.
 
     `changes` says that the raw rows are changes from a log, with an operation and an order: that is known from the raw
-    table (`resolved`). `history` keeps every version of each row in a table of its own.
+    table (`resolved`). `tombstones` says that some of them say of an earlier one that the source no longer has it: that
+    is known of the rows that a step reads. `history` keeps every version of each row in a table of its own.
 
     Of the versions of a row the one that was delivered last is the newest, unless `newest_by` names a column that says
     otherwise. `clock` is the column that says since when a version holds where `newest_by` does not: the cursor.
@@ -68,6 +70,7 @@ class Recipe:
     refuse_above: float = 0.05
     history: bool = False
     changes: bool = False
+    tombstones: bool = False
 
     def __post_init__(self) -> None:
         if self.history and not self.key:
@@ -105,7 +108,12 @@ class Recipe:
     @property
     def direct(self) -> bool:
         """Whether audited rows have just the columns of the staged table, so that their file may become part of it."""
-        return not (self.changes or self.history)
+        return not (self.removes or self.history)
+
+    @property
+    def removes(self) -> bool:
+        """Whether raw rows may take others away, which OPERATION says."""
+        return self.changes or self.tombstones
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -132,7 +140,8 @@ class Recipe:
         """The columns that pass through the staging function beside the contract's."""
         version = (VERSION,) if self.version == VERSION else ()
         changes = (OPERATION, ORDER) if self.changes else ()
-        return (*ROW_ID, *version, *changes, *(("_loaded_at",) if self.history else ()))
+        tombstones = (OPERATION, *TOMBSTONE_COLUMNS) if self.tombstones else ()
+        return (*ROW_ID, *version, *changes, *tombstones, *(("_loaded_at",) if self.history else ()))
 
 
 @dataclass(frozen=True)
@@ -162,9 +171,16 @@ class StagingResult:
     violations: Sequence[Violation] = ()
 
 
-def resolved(lake: Lakehouse, recipe: Recipe) -> Recipe:
-    """The recipe as the raw table has it: whether its rows are changes."""
-    return replace(recipe, changes=set(CHANGE_COLUMNS) <= set(column_types(lake.connection, recipe.raw)))
+def resolved(lake: Lakehouse, recipe: Recipe, first_load: int) -> Recipe:
+    """The recipe as the raw table has it: whether its rows are changes, and whether some of `first_load` and later are
+    tombstones."""
+    columns = set(column_types(lake.connection, recipe.raw))
+    tombstones = set(TOMBSTONE_COLUMNS) <= columns and bool(
+        lake.connection.execute(
+            f"SELECT 1 FROM {recipe.raw.sql} WHERE _deleted_load_id IS NOT NULL AND _load_id >= ? LIMIT 1", [first_load]
+        ).fetchall()
+    )
+    return replace(recipe, changes=set(CHANGE_COLUMNS) <= columns, tombstones=tombstones)
 
 
 def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
@@ -176,12 +192,13 @@ def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
         "_loaded_at": pl.Datetime("us", "UTC"),
         OPERATION: pl.String,
         ORDER: pl.Int64,
+        **dict.fromkeys(TOMBSTONE_COLUMNS, pl.Int64),
     }
     types: dict[str, Any] = {**columns, **{name: carried[name] for name in recipe.carried if name != VERSION}}
     schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     if VERSION in recipe.carried:
         schema = schema.append(pa.field(VERSION, _version_type(lake, recipe)))
-    schema = schema.append(pa.field(APPLIED, pa.bool_())) if recipe.changes else schema
+    schema = schema.append(pa.field(APPLIED, pa.bool_())) if recipe.removes else schema
     return pa.schema([one.with_type(_in_microseconds(one.type)) for one in schema])
 
 

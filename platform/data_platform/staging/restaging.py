@@ -114,7 +114,7 @@ def _from_history(plan: Plan, left: TempRelation) -> str:
         if name not in (*ADDED, "_load_id")
     ]
     values.append(f"greatest(_load_id, {since}) AS _load_id")
-    values += [OPERATION] if recipe.changes else []
+    values += [OPERATION] if recipe.removes else []
     after = ""
     if recipe.changes:
         after = (

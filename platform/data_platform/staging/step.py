@@ -57,6 +57,7 @@ from data_platform.staging.recast import as_wanted
 from data_platform.staging.recipe import Recipe, StagingResult
 from data_platform.staging.refusal import refusal
 from data_platform.staging.restaging import find_former
+from data_platform.staging.tombstones import without_void
 from data_platform.staging.versions import write_versions
 
 
@@ -142,11 +143,12 @@ def _step(
         passed = pass_over(plan, spool, _unseen_path(plan, temporary))
         files += [passed.accepted] if passed.accepted is not None else []
         if not passed.refused:
-            former = find_former(plan, passed.accepted, spool, temporary)
+            accepted = without_void(plan, passed.accepted, temporary)
+            former = find_former(plan, accepted, spool, temporary)
             spool.close()
-            merged = merge(plan, passed.accepted, former, passed.result, temporary)
+            merged = merge(plan, accepted, former, passed.result, temporary)
             files += [merged.file] if merged.file is not None else []
-            versions = write_versions(plan, passed.accepted, merged, temporary)
+            versions = write_versions(plan, accepted, merged, temporary)
             files += versions.files
             widened = _write_widened(plan)
             files += [widened] if widened is not None else []

@@ -19,7 +19,7 @@ import polars as pl
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.lakehouse.tables import ROW_ID, key_bounds
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, new_path, temp_relation
-from data_platform.staging.batches import DELETE, TRUNCATE
+from data_platform.staging.batches import DELETE, TRUNCATE, UPSERT
 from data_platform.staging.history import (
     GENERATION,
     Versions,
@@ -36,9 +36,6 @@ from data_platform.staging.plan import Plan
 from data_platform.staging.recast import retyped
 from data_platform.staging.recipe import APPLIED, OPERATION, VALID_FROM, Recipe
 from data_platform.staging.restaging import same_key
-
-UPSERT = "upsert"
-"""The operation of a version of which the source did not say whether it is new."""
 
 
 def write_versions(plan: Plan, accepted: DataFile | None, merged: Merge, temporary: ExitStack) -> Versions:
@@ -221,7 +218,7 @@ class _Work:
             for column in recipe.columns
         )
         removals = f"{literal(DELETE)}, {literal(TRUNCATE)}"
-        versions = f" AND row.{OPERATION} NOT IN ({removals})" if recipe.changes else ""
+        versions = f" AND row.{OPERATION} NOT IN ({removals})" if recipe.removes else ""
         order = ", ".join(f"row.{quote(column)} DESC NULLS LAST" for column in recipe.order)
         keys = ", ".join(f"row.{quote(name)}" for name in recipe.key)
         last = f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1" if self.repeated else ""
@@ -282,11 +279,11 @@ class _Work:
 
     @property
     def _not_applied(self) -> str:
-        return f" WHERE NOT {APPLIED}" if self.recipe.changes else ""
+        return f" WHERE NOT {APPLIED}" if self.recipe.removes else ""
 
     @property
     def _operation(self) -> str:
-        return OPERATION if self.recipe.changes else literal(UPSERT)
+        return OPERATION if self.recipe.removes else literal(UPSERT)
 
     @property
     def _started(self) -> str:
@@ -307,6 +304,8 @@ class _Work:
 def _valid_from(recipe: Recipe) -> str:
     instants = {column.name for column in recipe.columns if isinstance(column.dtype, pl.Datetime)}
     clock = recipe.newest_by or recipe.clock
-    if clock in instants:
-        return f"coalesce({quote(clock)}, _loaded_at)"
-    return "_loaded_at"
+    if clock not in instants:
+        return "_loaded_at"
+    since = f"coalesce({quote(clock)}, _loaded_at)"
+    # A tombstone has the values of the row that is gone: nothing but its load says since when.
+    return f"CASE {OPERATION} WHEN {literal(DELETE)} THEN _loaded_at ELSE {since} END" if recipe.tombstones else since

@@ -269,8 +269,8 @@ def test_infinity_stays_infinity_in_the_lake_and_does_not_stall_the_cursor(postg
     texts = duckdb.connect().execute("select id, d::text, ts::text from landed order by id").fetchall()
     assert texts[:2] == [(1, "infinity", "infinity"), (2, "-infinity", "-infinity")]
     assert landed["id"].to_pylist() == [4, 2, 3, 1]
-    assert batches[-1].position == probe(reader, "t") == {"cursor": "2013-01-01T00:00:00.000000+00:00"}
-    assert read_all(reader, "d")[-1].position == probe(reader, "d") == {"cursor": "2013-01-01"}
+    assert (batches[-1].position or {})["cursor"] == probe(reader, "t")["cursor"] == "2013-01-01T00:00:00.000000+00:00"
+    assert (read_all(reader, "d")[-1].position or {})["cursor"] == probe(reader, "d")["cursor"] == "2013-01-01"
 
 
 def test_a_numeric_that_is_not_a_number_is_refused_where_it_is_declared_a_decimal(postgres_url: str) -> None:

@@ -115,9 +115,9 @@ def test_a_read_goes_on_from_the_position_itself_because_others_may_share_it(dat
     database.run(
         "create table t (id integer, at text not null)", "insert into t values (1, '2013-01-01'), (2, '2013-01-02')"
     )
-    source = database.source(cursor={"column": "at"})
+    source = database.source(cursor={"column": "at", "lag": "0s"})
     first = read_all(source, "t")
-    assert first[-1].position == probe(source, "t") == {"cursor": "2013-01-02"}
+    assert first[-1].position == {**probe(source, "t"), "hint": "1"} == {"cursor": "2013-01-02", "hint": "1"}
     database.run("insert into t values (3, '2013-01-02'), (4, '2013-01-03')")
     assert probe(source, "t") == {"cursor": "2013-01-03"}
     assert sorted(ids(read_all(source, "t", {"cursor": "2013-01-02"}))) == [2, 3, 4]
@@ -147,7 +147,7 @@ def test_rows_without_a_cursor_value_come_first_each_time(database: Database) ->
     database.run(
         "create table t (id integer, at text)", "insert into t values (1, '2013-01-01'), (2, null), (3, '2013-01-02')"
     )
-    source = database.source(cursor={"column": "at"})
+    source = database.source(cursor={"column": "at", "lag": "0s"})
     assert ids(read_all(source, "t")) == [2, 1, 3]
     assert ids(read_all(source, "t", {"cursor": "2013-01-02"})) == [2, 3]
 
@@ -166,11 +166,24 @@ def test_rows_without_a_cursor_value_are_refused_on_request_with_their_number(da
         read_all(database.source(cursor={"column": "at", "nulls": "refuse"}), "t")
 
 
+def test_a_probe_notices_rows_within_the_lag_at_the_position_and_without_a_value(database: Database) -> None:
+    database.run("create table t (id integer, at text)", "insert into t values (1, '2013-01-01T10:00:00Z')")
+    source = database.source(cursor={"column": "at"})
+    for row in ("(2, '2013-01-01T09:50:00Z')", "(3, null)", "(4, '2013-01-01T10:00:00Z')"):
+        position = dict(read_all(source, "t")[-1].position or {})
+        assert probe(source, "t", position) == {}
+        database.run(f"insert into t values {row}")
+        assert list(probe(source, "t", position)) == ["hint"], row
+    position = dict(read_all(source, "t")[-1].position or {})
+    database.run("insert into t values (5, '2013-01-01T09:40:00Z')")
+    assert probe(source, "t", position) == {}, "it came later than the lag allows"
+
+
 def test_a_table_of_nulls_only_is_noticed_read_and_read_again(database: Database) -> None:
     database.run("create table t (id integer, at text)", "insert into t values (1, null)")
     source = database.source(cursor={"column": "at"})
     (batch,) = read_all(source, "t")
-    assert batch.position == probe(source, "t") == {"cursor": ""}
+    assert batch.position == {**probe(source, "t"), "hint": "1"} == {"cursor": "", "hint": "1"}
     database.run("insert into t values (2, '0')")
     assert probe(source, "t") == {"cursor": "0"}
     assert ids(read_all(source, "t", {"cursor": ""})) == [1, 2]

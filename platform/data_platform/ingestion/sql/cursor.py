@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 from data_platform.errors import PlatformError
 from data_platform.ingestion.sql.dialects.session import Kind
 
+USUAL_LAG = timedelta(minutes=15)
+"""How late rows may come behind their time in a table of which nothing else is said: longer than most transactions."""
+
 FIRST = datetime(1, 1, 1)
 _INSTANT = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)(?:(?P<gap>[T ])(?P<minute>\d\d:\d\d)(?P<second>:\d\d)?(?P<fraction>\.\d{1,9})?"
@@ -99,12 +102,21 @@ def parse(text: str, kind: Kind, where: str) -> Any:
     return value
 
 
+def usual_lag(text: str, kind: Kind) -> timedelta | None:
+    """The lag of a cursor that is given none: USUAL_LAG of a time or a date, be it written as text; None of others."""
+    if kind == "text":
+        shape = _INSTANT.fullmatch(text)
+        return USUAL_LAG if shape is not None and _exists(shape) else None
+    return USUAL_LAG if kind in ("date", "timestamp", "timestamptz") else None
+
+
 def less(text: str, kind: Kind, lag: timedelta | int | float | None, where: str) -> str:
-    """The text of a position less a lag, in the same shape; empty where there is nothing so low.
+    """The text of a position less a lag (None: the usual one), in the same shape; empty where there is nothing so low.
 
     Raises PlatformError if the lag is a duration and the cursor a number, or the reverse.
     """
     value = parse(text, kind, where)
+    lag = usual_lag(text, kind) if lag is None else lag
     if not text or not lag:
         return text
     if isinstance(lag, timedelta) != (kind in ("date", "timestamp", "timestamptz", "text")):
@@ -159,20 +171,25 @@ def _like(character: str) -> str:
 
 def _text_less(text: str, lag: timedelta, where: str) -> str:
     shape = _INSTANT.fullmatch(text)
-    try:
-        moment = _moment(shape) if shape else None
-    except ValueError:
-        moment = None
-    if shape is None or moment is None:
+    if shape is None or not _exists(shape):
         raise PlatformError(
             f"{where} has a lag, and its cursor holds the text {text!r}, which is no time such as "
             "2013-01-31T09:30:00Z. Leave the lag out, or choose another cursor."
         )
-    earlier = moment - lag
+    earlier = _moment(shape) - lag
     if not shape["minute"]:
         return earlier.date().isoformat()
     clock = earlier.strftime("%H:%M" if not shape["second"] else "%H:%M:%S")
     return f"{earlier.date().isoformat()}{shape['gap']}{clock}{shape['fraction'] or ''}{shape['zone'] or ''}"
+
+
+def _exists(shape: re.Match[str]) -> bool:
+    """Whether there is such a time: there is no 30th of February."""
+    try:
+        _moment(shape)
+    except ValueError:
+        return False
+    return True
 
 
 def _moment(shape: re.Match[str]) -> datetime:

@@ -7,14 +7,15 @@ What landed already is delivered again and dropped on landing: see `Overlap`.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import duckdb
 import pyarrow as pa
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import (
@@ -31,7 +32,8 @@ from data_platform.ingestion.source import (
     probe_each,
     the_only,
 )
-from data_platform.ingestion.sql.cursor import last_position, less, parse, shape_of
+from data_platform.ingestion.sql.comparison import Comparison
+from data_platform.ingestion.sql.cursor import last_position, less, parse
 from data_platform.ingestion.sql.dialects import (
     Column,
     MysqlSession,
@@ -41,8 +43,22 @@ from data_platform.ingestion.sql.dialects import (
     Timeouts,
 )
 from data_platform.ingestion.sql.dialects.session import checked_names, known
+from data_platform.ingestion.sql.reach import (
+    CURSOR,
+    NOTHING,
+    Cursor,
+    count_reached,
+    cursor_column,
+    new_rows,
+    newest,
+    reached,
+    refuse_nulls,
+    require_one_shape,
+    schema_of,
+    selected,
+)
 from data_platform.lakehouse.settings import redact_url, require_encoded
-from data_platform.options import DurationText, Options, duration
+from data_platform.options import Options, duration
 
 if TYPE_CHECKING:
     from data_platform.ingestion.sql.constraints import Constraints
@@ -52,35 +68,57 @@ BATCH_BYTES = 64 * 2**20
 
 TIMEOUTS = Timeouts()
 
-CURSOR = "cursor"
-"""The entry of the position of a table that is read by a cursor."""
 
-NOTHING = ""
-"""The position of a table of which no row with a cursor value was read yet."""
+EVERY = {"hourly": "0 * * * *", "daily": "0 1 * * *", "weekly": "0 1 * * 0"}
+"""The names of intervals as cron expressions: nightly ones at 01:00 UTC, before the audit and the maintenance."""
 
-
-def _lag(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a lag is a duration, such as 15m, or a number")
-    return value if value is None or isinstance(value, int | float | timedelta) else duration(value)
+CRON = re.compile(r"(?:[0-9A-Za-z*/,?#-]+ +){4}[0-9A-Za-z*/,?#-]+")
 
 
-class Cursor(Options):
-    """The column that grows with each change of a row, and how far it may be trusted."""
+def _cron(value: object) -> object:
+    """An interval, or a cron expression, as a cron expression."""
+    text = str(value).strip()
+    if text in EVERY or CRON.fullmatch(text):
+        return EVERY.get(text, text)
+    try:
+        interval = duration(text)
+    except ValueError:
+        interval = timedelta(0)
+    hours, rest = divmod(interval, timedelta(hours=1))
+    if interval == timedelta(days=7):
+        return EVERY["weekly"]
+    if interval == timedelta(days=1):
+        return EVERY["daily"]
+    if rest or hours not in (1, 2, 3, 4, 6, 8, 12):
+        raise ValueError(
+            f"{text!r} is no interval here: write hourly, daily, weekly, 1h, 2h, 3h, 4h, 6h, 8h, 12h, 1d, 7d, or a "
+            "cron expression in UTC, such as '30 22 * * 6'"
+        )
+    return EVERY["hourly"] if hours == 1 else f"0 1/{hours} * * *" if hours == 12 else f"0 */{hours} * * *"
 
-    column: str = Field(min_length=1, description="Column of the source that is raised whenever a row is written.")
-    lag: Annotated[
-        timedelta | int | float | None, BeforeValidator(_lag, json_schema_input_type=DurationText | int | float | None)
-    ] = Field(
-        default=None,
-        description="How late a row may appear behind its cursor value: 15m for times, a number for numbers. "
-        "That stretch is read again by each load; rows that are as they were are dropped. What comes later than "
-        "that, and deletes, a cursor cannot see.",
+
+class Reconcile(Options):
+    """When, and by what, a table is held against its source."""
+
+    every: Annotated[str, BeforeValidator(_cron)] = Field(
+        default="daily",
+        validate_default=True,
+        description="hourly, daily (at 01:00 UTC), weekly, an interval such as 6h, or a cron expression in UTC.",
     )
-    nulls: Literal["include", "exclude", "refuse"] = Field(
-        default="include",
-        description="Rows without a cursor value: read them each time, leave them out, or refuse to load.",
+    compare: Literal["keys", "rows"] = Field(
+        default="keys",
+        description="`keys` finds rows that were deleted, added late or given another key; `rows` also those with "
+        "other values, at the price of a hash of every column.",
     )
+    apply: bool = Field(
+        default=True,
+        description="Land what differs: tombstones for rows that are gone, and the rows that were missed. If not, the "
+        "check warns of them.",
+    )
+
+
+def _reconcile(value: object) -> object:
+    return {"every": value} if isinstance(value, str) else value
 
 
 class SqlTable(TableOptions):
@@ -91,6 +129,22 @@ class SqlTable(TableOptions):
     )
     columns: list[str] | None = Field(default=None, min_length=1, description="The columns to read; default: all.")
     cursor: Cursor | None = Field(default=None, description="Reads only what is new; without it, each load reads all.")
+    reconcile: Annotated[Reconcile | None, BeforeValidator(_reconcile)] = Field(
+        default=None,
+        description="Compare the table with its source now and then, and bring right what the cursor cannot see: "
+        "`daily`, or {every: weekly, compare: rows, apply: false}. It needs a key and a cursor.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_reconciled(self) -> "SqlTable":
+        if self.reconcile is not None and not self.key:
+            raise ValueError("`reconcile` compares a table with its source by its `key`, and there is none: name it")
+        if self.reconcile is not None and self.cursor is None:
+            raise ValueError(
+                "`reconcile` is for a table with a `cursor`: without one each load reads all of it, and nothing is "
+                "left to compare. Take it out"
+            )
+        return self
 
 
 class Relational:
@@ -104,7 +158,8 @@ class Relational:
         self.url, self.options, self.timeouts = url, dict(tables), timeouts
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """With a cursor: the highest value (an index answers that); what it does not show is read every `refresh`.
+        """With a cursor: the highest value (an index answers that), or else the number of rows that the next load would
+        read again, up to COUNTED_ROWS; what neither shows is read every `refresh`.
         Without: what the database keeps of a table at hand (see `Session.hint`), which may miss rows that change in
         place."""
         session: Session | None = None
@@ -133,8 +188,14 @@ class Relational:
         if cursor is None:
             hint = session.hint(relation)
             return UNKNOWN if hint is None else Probe(differences({HINT: hint}, after), complete=False)
-        # Rows within the lag, at the position itself or without a value leave the highest value as it is.
-        return Probe(differences(_newest(session, relation, columns, cursor), after), complete=False)
+        changes = differences(newest(session, relation, columns, cursor), after)
+        if not changes and CURSOR in after:
+            # Rows within the lag, at the position itself or without a value leave the highest value as it is. Those
+            # that are new are counted; those that were changed in place are read every `refresh`.
+            changes = differences(
+                {HINT: count_reached(session, relation, columns, cursor, after[CURSOR], table)}, after
+            )
+        return Probe(changes, complete=False)
 
     @contextmanager
     def reading(self, tables: Sequence[str], after: Position) -> Iterator["TableReading"]:
@@ -144,6 +205,40 @@ class Relational:
         with self._session() as session:
             relation, columns = self._described(session, table)
             yield TableReading(session, table, relation, columns, options.cursor, after)
+
+    @contextmanager
+    def comparing(self, table: str, after: Position, stored: Collection[str]) -> Iterator[Comparison]:
+        """Compare one table, read up to `after`, with what is `stored` of it: the columns of these names, by the key of
+        the table, or where staging makes that, the primary key of the source. Rows that the next load reads are marked.
+
+        Raises PlatformError if the source does not have the key among its columns.
+        """
+        options = self._options(table)
+        with self._session() as session:
+            relation, described = self._described(session, table)
+            there = {name.lower() for name in stored}
+            columns = [column for column in described if column.name.lower() in there]
+            names = {column.name.lower(): column for column in columns}
+            key = [names[name.lower()] for name in options.key if name.lower() in names]
+            if len(key) < len(options.key):
+                key = [column for column in columns if column.primary_key]
+            if not key:
+                raise PlatformError(
+                    f"Table {table} cannot be compared with its source: {relation} has neither the columns of its key "
+                    f"({', '.join(options.key)}), nor a primary key of its own. Take out `reconcile`, and read "
+                    "the table afresh now and then: --full-refresh."
+                )
+            within = reach = None
+            if options.cursor is not None:
+                cursor = cursor_column(described, options.cursor, relation, session)
+                assert cursor.kind is not None  # noqa: S101 - cursor_column refuses a column that cannot be one
+                if options.cursor.nulls == "refuse" and cursor.nullable:
+                    refuse_nulls(session, relation, cursor, table)
+                if options.cursor.nulls == "exclude" and cursor.nullable:
+                    within = f"{cursor.order} is not null"
+                lower = less(after.get(CURSOR, NOTHING), cursor.kind, options.cursor.lag, f"Table {table}")
+                reach = reached(session, cursor, options.cursor, lower) or "true"
+            yield Comparison(session, relation, columns, key, within, reach)
 
     def tables(self) -> list[str]:
         """The tables and views that the database has."""
@@ -227,8 +322,8 @@ class TableReading:
         cursor, after = self._cursor, self._after
         if cursor is None or CURSOR not in after:
             return None
-        column = _cursor_column(self._columns, cursor, self._relation, self._session)
-        assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+        column = cursor_column(self._columns, cursor, self._relation, self._session)
+        assert column.kind is not None  # noqa: S101 - cursor_column refuses a column that cannot be one
         lower = less(after[CURSOR], column.kind, cursor.lag, f"Table {table}")
         since: Any = parse(lower, column.kind, f"Table {table}")
         # A decimal that is stored as text is compared as text: any row of it may have landed.
@@ -247,10 +342,10 @@ class TableReading:
 
     def _whole(self) -> Iterator[Batch]:
         """All rows. Only the last batch has a position, which tells whether anything is different at all."""
-        session, schema = self._session, _schema(self._columns)
+        session, schema = self._session, schema_of(self._columns)
         hint = session.hint(self._relation)
         digest = _Digest(schema)
-        statement = f"select {_selected(session, self._columns)} from {self._relation}"
+        statement = f"select {selected(session, self._columns)} from {self._relation}"
         held = schema.empty_table()
         for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
             digest.add(rows)
@@ -262,16 +357,16 @@ class TableReading:
 
     def _new(self, cursor: Cursor, after: str) -> Iterator[Batch]:
         session, relation, table = self._session, self._relation, self._table
-        column = _cursor_column(self._columns, cursor, relation, session)
+        column = cursor_column(self._columns, cursor, relation, session)
         kind = column.kind
-        assert kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
+        assert kind is not None  # noqa: S101 - cursor_column refuses a column that cannot be one
         if cursor.nulls == "refuse" and column.nullable:
-            _refuse_nulls(session, relation, column, table)
+            refuse_nulls(session, relation, column, table)
         if kind == "text":
-            _require_one_shape(session, relation, column, table, after)
-        schema = _schema(self._columns)
+            require_one_shape(session, relation, column, table, after)
+        schema = schema_of(self._columns)
         lower = less(after, kind, cursor.lag, f"Table {table}")
-        statement = _new_rows(session, relation, self._columns, column, cursor, lower)
+        statement = new_rows(session, relation, self._columns, column, cursor, lower)
         held, position = schema.empty_table(), after
         for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
             if held.num_rows:
@@ -279,102 +374,12 @@ class TableReading:
                 yield Batch(table, held, "rows", {CURSOR: position} if position else None)
             held = rows
             position = last_position(rows.column(column.name), kind) or position
-        yield Batch(table, held, "rows", {CURSOR: position})
+        # The probe will count these rows again, and notice what has come to them.
+        there = count_reached(session, relation, self._columns, cursor, position, table)
+        yield Batch(table, held, "rows", {CURSOR: position, HINT: there})
 
 
-def _newest(session: Session, relation: str, columns: list[Column], cursor: Cursor) -> dict[str, str]:
-    """The position of the highest cursor value; empty if no row has one."""
-    column = _cursor_column(columns, cursor, relation, session)
-    conditions = [f"{column.order} is not null"] + [c for c in [session.finite(column)] if c is not None]
-    statement = (
-        f"select {_selected(session, [column])} from {relation} where {' and '.join(conditions)} "
-        f"order by {column.order} desc limit 1"
-    )
-    for batch in session.stream(statement, _schema([column])):
-        if batch.num_rows:
-            assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
-            position = last_position(pa.chunked_array([batch.column(0)]), column.kind)
-            return {} if position is None else {CURSOR: position}
-    if cursor.nulls == "include" and column.nullable:
-        some = session.scalar(f"select 1 as value from {relation} limit 1", pa.int64())
-        return {} if some is None else {CURSOR: NOTHING}
-    return {}
-
-
-def _cursor_column(columns: list[Column], cursor: Cursor, relation: str, session: Session) -> Column:
-    for column in columns:
-        if column.name == cursor.column:
-            if column.kind is None:
-                raise PlatformError(
-                    f"Column {column.name} of {relation} has the type {column.declared}, which cannot be a cursor: "
-                    "take a number, a date, a time stamp or text."
-                )
-            return column
-    typed = ", ".join(f"{column.name} ({column.declared or 'no type'})" for column in columns)
-    raise PlatformError(
-        f"{relation} in {session.product} has no column {cursor.column} to be the cursor. It has: {typed}. "
-        "Name one that grows with every change, or leave `cursor` out to read the whole table each time."
-    )
-
-
-def _new_rows(
-    session: Session, relation: str, columns: list[Column], column: Column, cursor: Cursor, lower: str
-) -> str:
-    """The statement: rows from `lower` on in the order of the cursor, and those without a value before them."""
-    with_nulls = column.nullable and cursor.nulls == "include"
-    statement = f"select {_selected(session, columns)} from {relation}"
-    if lower:
-        assert column.kind is not None  # noqa: S101 - _cursor_column refuses a column that cannot be one
-        statement += f" where {column.order} >= {session.literal(column.kind, lower)}"
-        statement += f" or {column.order} is null" if with_nulls else ""
-    elif column.nullable and not with_nulls:
-        statement += f" where {column.order} is not null"
-    return statement + f" order by {column.order}" + (session.nulls_first if with_nulls else "")
-
-
-def _refuse_nulls(session: Session, relation: str, column: Column, table: str) -> None:
-    count = session.scalar(f"select count(*) as value from {relation} where {column.order} is null", pa.int64())
-    if count:
-        raise PlatformError(
-            f"Table {table}: {count:,} rows have no {column.name}, the cursor, and `nulls: refuse` forbids it. "
-            "Nothing was read. Fill the column in the source, or set `nulls` to include or exclude."
-        )
-
-
-def _require_one_shape(session: Session, relation: str, column: Column, table: str, after: str) -> None:
-    """Raise PlatformError if a text cursor has values of two shapes, whose order as texts means nothing: those that
-    sort below the position would never be read. It takes a scan of the column, as comparing texts does."""
-
-    def one(where: str) -> str | None:
-        value: str | None = session.scalar(
-            f"select {column.select} as value from {relation} where {column.order} is not null{where} limit 1",
-            pa.string(),
-        )
-        return value
-
-    example = after or one("")
-    if example is None:
-        return
-    unlike = [f"{column.order} not like {session.literal('text', one)}" for one in shape_of(example).patterns]
-    other = one("".join(f" and {condition}" for condition in unlike))
-    if other is not None:
-        raise PlatformError(
-            f"Table {table}: the cursor {column.name} is text of two shapes, such as {example[:60]!r} and "
-            f"{other[:60]!r}, which compared as text are in no order: rows would be missed. Nothing was read. Write "
-            "all values in one shape in the source (numbers with leading zeros), take another cursor, give it its type "
-            "in a view, or leave `cursor` out to read the whole table each time."
-        )
-
-
-def _schema(columns: list[Column]) -> pa.Schema:
-    return pa.schema([(column.name, column.type) for column in columns])
-
-
-def _selected(session: Session, columns: list[Column]) -> str:
-    return ", ".join(f"{column.select} as {session.quote(column.name)}" for column in columns)
-
-
-def batches(stream: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int, size: int) -> Iterator[pa.Table]:
+def batches(stream: Iterator[pa.RecordBatch], schema: pa.Schema | None, rows: int, size: int) -> Iterator[pa.Table]:
     """Gather record batches into tables of at most `rows` rows, and of about `size` bytes at most."""
     gathered: list[pa.RecordBatch] = []
     count = width = 0

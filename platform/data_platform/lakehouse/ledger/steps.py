@@ -16,14 +16,15 @@ from data_platform.lakehouse.sql import quote_all
 ENTRIES_KEPT = 100
 """Entries of a position that the row of a load keeps; a first load of a folder moves as many as there are files."""
 
-LoadKind = Literal["rows", "changes", "whole"]
+LoadKind = Literal["rows", "changes", "whole", "reconcile"]
 StagingKind = Literal["rows", "whole", "rebuild", "backfill", "replay"]
 AuditKind = Literal["step", "build", "full"]
 
 
 @dataclass(frozen=True)
 class Load:
-    """One commit of a load. `kind` says what landed: rows to add, changes with their operations, or the whole table.
+    """One commit of a load. `kind` says what landed: rows to add, changes with their operations, the whole table, or
+    what a reconciliation with the source found to differ.
     `rows_read` = landed + repeated + quarantined. `position` has the entries that moved, `reason` is why it was
     refused, `retired_at` when its rows were deleted from raw, long after a later whole load replaced them."""
 

@@ -5,7 +5,7 @@ Each column is cast by DuckDB, so that types come from the declaration and not f
 Zero dates (0000-00-00), which MySQL itself treats as null, arrive as null.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -118,6 +118,29 @@ class MysqlSession(ServerSession):
                 arrays = [array.cast(field.type) for array, field in zip(batch.columns, schema, strict=True)]
                 batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
             yield batch
+
+    def text(self, column: Column) -> str | None:
+        value, kind = column.select, column.type
+        if pa.types.is_floating(kind):
+            return None
+        if pa.types.is_timestamp(kind):
+            # DuckDB writes no zeros at the end of a fraction.
+            digits = f"date_format({value}, '%Y-%m-%d %H:%i:%s.%f')"
+            trimmed = f"trim(trailing '.' from trim(trailing '0' from {digits}))"
+            return f"concat({trimmed}, '+00')" if kind.tz is not None else trimmed
+        return f"lower(hex({value}))" if pa.types.is_binary(kind) else f"convert({value} using utf8mb4)"
+
+    def digest(self, texts: Sequence[str]) -> str | None:
+        return f"cast(conv(left(md5({self.concat(texts)}), 15), 16, 10) as unsigned)"
+
+    def divide(self, number: str, divisor: int) -> str:
+        return f"({number}) div {divisor}"
+
+    def length(self, text: str) -> str:
+        return f"cast(length({text}) as char)"
+
+    def concat(self, texts: Sequence[str]) -> str:
+        return f"concat({', '.join(texts)})"
 
     def hint(self, relation: str) -> str | None:
         """When the table was last written to, to the second; null for views, and until the first write after the server

@@ -5,7 +5,7 @@ What Arrow, Parquet or DuckDB have no equal for is cast to text by PostgreSQL it
 opaque bytes: intervals (ISO 8601), JSON, UUIDs, enums, ranges, addresses, ...; arrays and composites become JSON.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -179,6 +179,17 @@ class PostgresqlSession(ServerSession):
 
     def literal(self, kind: Kind, text: str) -> str:
         return f"{literal(text)}::{self.LITERALS[kind]}"
+
+    def text(self, column: Column) -> str | None:
+        value, kind = column.select, column.type
+        if value.endswith("::bpchar"):
+            return f"case when {value} is not null then concat({value}) end"  # a cast would take the blanks away
+        if pa.types.is_floating(kind):
+            return f"('x' || encode(float8send(({value})::float8), 'hex'))::bit(64)::text"
+        return f"encode({value}, 'hex')" if pa.types.is_binary(kind) else f"({value})::text"
+
+    def digest(self, texts: Sequence[str]) -> str | None:
+        return f"('x' || left(md5(convert_to({self.concat(texts)}, 'UTF8')), 15))::bit(60)::bigint"
 
     def hint(self, relation: str) -> str | None:
         """The statistics collector's counters of rows inserted, updated and deleted. They lag behind a commit by about

@@ -19,14 +19,11 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.settings import redact_url
-from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
+from data_platform.lakehouse.tables import PLATFORM_COLUMNS
 from data_platform.lakehouse.watchdog import Watchdog, server_of
 
 Kind = Literal["integer", "decimal", "float", "date", "timestamp", "timestamptz", "text"]
 """The kinds of value that a cursor may have."""
-
-RESERVED = frozenset({*LOAD_COLUMNS, *CHANGE_COLUMNS})
-"""Names of columns that the platform gives itself."""
 
 COUNTED_ROWS = 100_000
 """Rows that a hint counts at most: what bounds the cost of a probe where the database keeps nothing cheaper."""
@@ -107,6 +104,28 @@ class Session(ABC):
     def finite(self, column: Column) -> str | None:  # noqa: ARG002 - for those that have such values
         """The SQL condition that a value is an ordinary one, where the type has others (infinity, not a number)."""
         return None
+
+    def text(self, column: Column) -> str | None:  # noqa: ARG002 - for those that can
+        """The SQL that yields a value as DuckDB writes what arrives of it; None if the two may write it differently.
+        Of bytes it is their hexadecimal digits, of a floating-point number the bits of its double precision."""
+        return None
+
+    def digest(self, texts: Sequence[str]) -> str | None:  # noqa: ARG002 - for those that can
+        """The SQL of a whole number from the first 60 bits of the MD5 of the UTF-8 bytes of SQL texts, joined. None if
+        the database has no such function."""
+        return None
+
+    def divide(self, number: str, divisor: int) -> str:
+        """The SQL of a whole number, not below zero, divided by another and rounded down."""
+        return f"({number}) / {divisor}"
+
+    def length(self, text: str) -> str:
+        """The SQL of the number of bytes of a SQL text in UTF-8, as text."""
+        return f"octet_length({text})::text"
+
+    def concat(self, texts: Sequence[str]) -> str:
+        """The SQL of SQL texts, none of them null, one after the other."""
+        return " || ".join(texts)
 
     def hint(self, relation: str) -> str | None:  # noqa: ARG002 - for those that keep something
         """Text that changes when a table without a cursor is written to, as far as the database keeps such a thing at
@@ -211,7 +230,7 @@ def checked_names(columns: Sequence[Column], relation: str) -> None:
     """Raise PlatformError if a column has a name that cannot stand in the lakehouse beside the others."""
     seen: dict[str, str] = {}
     for name in (column.name for column in columns):
-        if name.lower() in RESERVED:
+        if name.lower() in PLATFORM_COLUMNS:
             raise PlatformError(
                 f"{relation} has a column {name}, a name that the platform uses itself. "
                 "Leave it out with `columns`, or rename it in a view of the source."

@@ -1,0 +1,82 @@
+"""`dp reconcile`: hold tables against their source now, and stage what was found to differ."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from data_platform.cli.run import as_record, chosen_definitions, progress_bar, summary_table
+from data_platform.errors import PlatformError
+
+
+def reconcile(
+    selection: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tables or sources that have `reconcile` in defs.yaml: shop/orders, shop. All if none."),
+    ] = None,
+    platform: Annotated[str | None, typer.Option(help="The platform, if the selection leaves a doubt.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome of each asset as JSON.")] = False,
+) -> None:
+    """Compare tables with their source, for what a cursor cannot see. The exit code is 1 if anything failed, or
+    differs and was not applied."""
+    import dagster as dg
+
+    from data_platform.cli.instance import dagster_storage, prepare_dagster_home
+    from data_platform.components.execution import errors, executable_keys, execute, in_runs
+    from data_platform.components.keys import RECONCILIATION, staged_key
+    from data_platform.components.workspace import code_location
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.connect import shared_lakehouse
+    from data_platform.lakehouse.settings import settings_from_environment
+
+    settings = settings_from_environment()
+    prepare_dagster_home(settings)
+    package, definitions = chosen_definitions(selection or [], platform)
+    location = code_location(package)
+    there = [key for key in executable_keys(definitions) if key.path[0] == RECONCILIATION]
+    keys = chosen(there, selection or [])
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
+    outcomes = []
+    with (
+        dagster_storage(settings),
+        dg.DagsterInstance.get() as instance,
+        shared_lakehouse(settings) as lake,
+        progress_bar(console) as bar,
+    ):
+        for name, group in in_runs(keys):
+            task = bar.add_task(name, total=len(group), doing="")
+            outcomes += execute(definitions, instance, group, location=location)
+            awaiting = ledger.loads_awaiting_staging(lake)
+            staged = [staged_key(*key.path[1:]) for key in group if awaiting.get((key.path[1], key.path[2]))]
+            if staged:
+                outcomes += execute(definitions, instance, staged, location=location)
+            bar.update(task, completed=len(group), doing="")
+    if as_json:
+        print(json.dumps([as_record(outcome) for outcome in outcomes], indent=2, default=str))
+    else:
+        console.print(summary_table(outcomes))
+        for error, names in errors(outcomes).items():
+            console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
+    if any(outcome.state == "failed" or outcome.check_passed is False for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def chosen(keys: list, selection: list[str]) -> list:  # type: ignore[type-arg]
+    """The reconciliations of what people name. Raises PlatformError if one of them has none, or there are none."""
+    names = {key: "/".join(key.path[1:]) for key in keys}
+    if not keys:
+        raise PlatformError(
+            "No table has `reconcile` in its defs.yaml. Add `reconcile: daily` to one with a key and a cursor."
+        )
+    found = []
+    for wanted in selection:
+        matching = [key for key in keys if wanted.strip("/") in (names[key], key.path[1])]
+        if not matching:
+            raise PlatformError(
+                f"{wanted} has no `reconcile` in its defs.yaml. There is: {', '.join(sorted(names.values()))}."
+            )
+        found += [key for key in matching if key not in found]
+    return found or keys
