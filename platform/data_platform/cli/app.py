@@ -18,6 +18,7 @@ from data_platform.cli import add, doctor, init, quarantine, query, run, snapsho
 from data_platform.cli.environment import load_environment
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.redaction import scrub, scrub_process
 
 ENTRY_POINTS = "data_platform.commands"
 
@@ -96,7 +97,7 @@ def show_error(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text(f"Error: {message}", style="red"))
+    Console(stderr=True, soft_wrap=True).print(Text(f"Error: {scrub(message)}", style="red"))
 
 
 app = typer.Typer(
@@ -113,6 +114,7 @@ app = typer.Typer(
 @app.callback()
 def every_command() -> None:
     """Run a data platform: load, query, repair, extend."""
+    scrub_process()
     load_environment(settings_from_environment().home)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.failures import RETRIES, failed_step
+from data_platform.components.failures import RETRIES, failed_step, shown_safely
 from data_platform.components.keys import CHECK, KEEP_REPLACED, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
@@ -178,7 +178,7 @@ def load_events(
 
     tables = {name: spec.tables[name].table for name in spec.readings.get(reading, [reading])}
     try:
-        with lakehouse.open() as lake, spec.open() as source:
+        with shown_safely(private=spec.is_private), lakehouse.open() as lake, spec.open() as source:
             results = load_tables(
                 lake,
                 spec.name,
@@ -288,7 +288,7 @@ def staged_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinition:
         recipe = table.recipe(spec.name)
         try:
             loads = chosen_loads(config)
-            with lakehouse.open() as lake:
+            with shown_safely(private=spec.is_private), lakehouse.open() as lake:
                 result = stage_table(lake, recipe, run_id=context.run.run_id, rebuild=config.rebuild, loads=loads)
                 with lake.reading():
                     events = staged_results(lake, spec, table, result)

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 
+from data_platform.components.failures import shown_safely
 from data_platform.components.keys import CHECK
 from data_platform.components.metadata import violations_table
 from data_platform.components.resource import LakehouseResource
@@ -30,6 +31,7 @@ from data_platform.lakehouse.tables import (
     staged_table,
 )
 from data_platform.lakehouse.transaction import commit
+from data_platform.redaction import scrub
 from data_platform.staging.batches import lookup
 
 AUDIT_KEY = dg.AssetKey(["platform", "full_audit"])
@@ -105,7 +107,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
     )
     def audit_all(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
         try:
-            with lakehouse.open() as lake:
+            with shown_safely(private=True), lakehouse.open() as lake:
                 ledger.ensure_ledger(lake)
                 verdicts = []
                 for one in tables:
@@ -114,7 +116,7 @@ def full_audit(tables: Sequence[AuditedTable]) -> dg.AssetsDefinition:
                         context.log.info(f"{one.table}: {_in_words(verdicts[-1])}")
                 record_verdicts(lake, verdicts, context.run.run_id)
         except PlatformError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+            raise dg.Failure(description=scrub(str(error)), allow_retries=False) from None
         broken = [verdict for verdict in verdicts if not verdict.passed]
         yield dg.MaterializeResult(
             asset_key=AUDIT_KEY,

@@ -9,11 +9,13 @@ from typing import Any
 
 import dagster as dg
 
+from data_platform.components.failures import shown_safely
 from data_platform.components.keys import CHECK, KEEP_REPLACED
 from data_platform.components.resource import LakehouseResource
 from data_platform.errors import PlatformError
 from data_platform.ingestion.retention import retire_replaced_loads
 from data_platform.lakehouse.maintenance import maintain
+from data_platform.redaction import scrub
 
 KEEP_RUNS = timedelta(days=30)
 
@@ -45,11 +47,11 @@ def _maintained(
 ) -> dg.MaterializeResult[None]:
     settings = lakehouse.settings
     try:
-        with lakehouse.open() as lake:
+        with shown_safely(private=False), lakehouse.open() as lake:
             retired = retire_replaced_loads(lake, keep_replaced)
             done = maintain(lake)
     except PlatformError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+        raise dg.Failure(description=scrub(str(error)), allow_retries=False) from None
     cleared = 0
     for leftover in (settings.spool, settings.home / "dbt" / "run"):
         for path in leftover.glob("*") if leftover.exists() else ():

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from data_platform.components.component import Environment, PlatformComponent
 from data_platform.components.dbt_specs import model_specs
-from data_platform.components.failures import RETRIES, failure
+from data_platform.components.failures import RETRIES, failure, shown_safely
 from data_platform.components.keys import CHECK, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.resource import LakehouseResource
@@ -80,11 +80,13 @@ def modelled_assets(
         for spec in specs
     ]
 
+    private = any(column.private for contract in contracts.values() for column in contract_columns(contract))
+
     @dg.multi_asset(name="models", specs=specs, check_specs=checks, can_subset=True, pool="dbt", retry_policy=RETRIES)
     def models(context: dg.AssetExecutionContext, config: ModelsConfig, lakehouse: LakehouseResource) -> Iterator[Any]:
         selected = [key.path[-1] for key in context.selected_asset_keys]
         try:
-            with lakehouse.open() as lake:
+            with shown_safely(private=private), lakehouse.open() as lake:
                 results = build_and_publish(
                     lake,
                     project,
@@ -173,12 +175,12 @@ def modelled_sensor(manifest: Mapping[str, Any], every: timedelta, settings: Set
     )
     def probe(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
-            with shared_lakehouse(settings) as lake:
+            with shown_safely(private=False), shared_lakehouse(settings) as lake:
                 ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
                 with lake.reading():
                     stale = stale_models(lake, ancestors)
         except PlatformError as error:
-            raise dg.Failure(description=str(error)) from None
+            raise failure(error) from None
         if not stale:
             return dg.SkipReason("Every model is built from the latest staged rows.")
         requests = {

@@ -27,6 +27,7 @@ from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.redaction import scrub, scrub_process
 
 BROKEN = "broken"
 
@@ -38,6 +39,7 @@ def platform_definitions(
 
     `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
     """
+    scrub_process()
     environment = Environment(settings or settings_from_environment(), sources or {})
     parts = [_folder_definitions(folder, environment) for folder in folders(package)]
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
@@ -121,7 +123,7 @@ def _folder_definitions(folder: Path, environment: Environment) -> dg.Definition
             return component.definitions(folder, environment)
         return tree.build_defs_at_path(folder)
     except BROKEN_BY as error:
-        reason = reason_of(error, folder / DEFS)
+        reason = scrub(reason_of(error, folder / DEFS))
         if environment.settings.strict:
             raise PlatformError(reason) from None
         return _broken(folder, reason)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from data_platform.components.failures import failure, shown_safely
 from data_platform.components.keys import raw_key, staged_key
 from data_platform.components.liveness import end_dead_runs, running
 from data_platform.components.spec import SourceSpec
@@ -74,13 +75,14 @@ def source_sensor(spec: SourceSpec) -> dg.SensorDefinition:
     def tick(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = datetime.now(UTC)
         try:
-            states = read_states(spec)
-            with spec.open() as source:
-                probes = source.probe(list(spec.tables), {table: state.position for table, state in states.items()})
+            with shown_safely(private=spec.is_private):
+                states = read_states(spec)
+                with spec.open() as source:
+                    probes = source.probe(list(spec.tables), {table: state.position for table, state in states.items()})
             probes = usable(probes, context.log.warning)
         except PlatformError as error:
             # The tick fails with the reason; other sources have sensors of their own.
-            raise dg.Failure(description=str(error)) from None
+            raise failure(error) from None
         requests = {}
         for table, probe in probes.items():
             state = states[table]
@@ -124,8 +126,8 @@ def usable(probes: Mapping[str, Probe], warn: Callable[[str], object]) -> dict[s
     failures = [probe.failure for probe in probes.values() if probe.failure is not None]
     if failures and len(failures) == len(probes):
         raise failures[0]
-    for failure in failures:
-        warn(str(failure))
+    for each in failures:
+        warn(str(each))
     return {table: probe for table, probe in probes.items() if probe.failure is None}
 
 

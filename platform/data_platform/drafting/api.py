@@ -77,13 +77,13 @@ def split_url(url: str) -> tuple[str, str, dict[str, str]]:
 def api_table(url: str, table: str | None, token: str | None) -> tuple[str, TableProfile]:
     """Where the API begins, and the one table behind a URL. Raises PlatformError if it does not answer with rows."""
     from data_platform.ingestion.http.client import Pace, connect, redact
-    from data_platform.ingestion.http.options import HttpOptions, HttpTable
+    from data_platform.ingestion.http.options import HttpApi, HttpTable
     from data_platform.ingestion.http.pages import linked, pages
     from data_platform.ingestion.http.rows import decode, to_arrow
 
     base, path, params = split_url(url)
     auth = {"auth": {"type": "bearer", "token": token}} if token else {}
-    options = HttpOptions.model_validate({"url": base, "max_retries": 1, **auth})
+    options = HttpApi.model_validate({"url": base, "max_retries": 1, "parameters": params, **auth})
     with connect(options, Pace(None)) as client:
 
         def ask(more: Mapping[str, str]) -> tuple[Any, Mapping[str, str]]:

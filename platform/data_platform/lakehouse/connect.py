@@ -23,6 +23,7 @@ from data_platform.lakehouse.identity import give_identity, identity_in_catalog,
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import ObjectStore, Settings, redact_url
 from data_platform.lakehouse.sql import literal
+from data_platform.redaction import first_line
 
 CATALOG = "lake"
 """The name under which the lakehouse is attached, here and in dbt."""
@@ -280,7 +281,7 @@ def _attach_statement(settings: Settings, *, read_only: bool, create: bool) -> s
 
 
 def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
-    text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0].rstrip(".")
+    text = first_line(error).replace(settings.catalog, redact_url(settings.catalog)).rstrip(".")
     return PlatformError(
         f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
         "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA: the server must answer, and a bucket must exist."

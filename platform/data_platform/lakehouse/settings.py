@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from data_platform.errors import PlatformError
 from data_platform.options import duration
+from data_platform.redaction import register, register_url
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -30,6 +31,9 @@ MEMORY_LIMIT = "600MB"
 KEEP_REPLACED = timedelta(days=30)
 
 EXECUTORS = ("in_process", "multiprocess")
+
+LIBRARY_SECRETS = ("PGPASSWORD", "MYSQL_PWD", "AWS_SESSION_TOKEN")
+"""What libraries read from the environment by themselves."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Settings:
     """The settings of one platform. `catalog` and `data` are as given: a path or a URL. `memory` is DuckDB's limit.
     `keep_replaced` is how long raw keeps a full refresh that was replaced, where a table does not say otherwise.
     `strict` makes a broken `defs.yaml` fail the code location. `ui_hosts` are names by which the UI is reached besides
-    this machine's own, and `ui_token` what it asks for. Secrets do not show when it is printed."""
+    this machine's own, and `ui_token` what it asks for. Secrets do not show when it is printed, nor in any message."""
 
     home: Path
     catalog: str
@@ -70,6 +74,10 @@ class Settings:
     strict: bool = False
     ui_hosts: tuple[str, ...] = ()
     ui_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        register_url(self.catalog)
+        register(self.object_store.secret, self.mask_secret, self.ui_token)
 
     @property
     def catalog_is_sqlite(self) -> bool:
@@ -113,6 +121,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
             "Give the path of a SQLite file, or postgresql://user@host:port/database."
         )
     require_encoded(catalog, "LAKEHOUSE_CATALOG")
+    register(*(environment.get(name) for name in LIBRARY_SECRETS))
     executor = environment.get("DATA_PLATFORM_EXECUTOR") or EXECUTORS[0]
     if executor not in EXECUTORS:
         raise PlatformError(f"DATA_PLATFORM_EXECUTOR is {executor!r}. It may be {' or '.join(EXECUTORS)}.")

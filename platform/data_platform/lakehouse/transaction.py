@@ -25,6 +25,7 @@ from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import Table
+from data_platform.redaction import first_line
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ def _commit_error(error: BaseException) -> BaseException:
     if not isinstance(error, duckdb.Error):
         return error
     return CommitError(
-        f"The commit failed: {str(error).splitlines()[0]} If the disk is full or the catalog's server is down, mend "
+        f"The commit failed: {first_line(error)} If the disk is full or the catalog's server is down, mend "
         "that and run it again: the run takes up where the ledger stands."
     )
 
@@ -214,7 +215,7 @@ def discard(lake: Lakehouse, path: str) -> None:
 
 def storage_error(error: Exception, where: str) -> PlatformError:
     """Say what kept rows from being written."""
-    text = str(error).splitlines()[0]
+    text = first_line(error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return PlatformError(
             f"Not enough memory for {where}: the table is as it was. Raise LAKEHOUSE_MEMORY, or free space in the "

@@ -23,6 +23,7 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings, redact_url
 from data_platform.modelling.landing import refused
 from data_platform.modelling.lineage import require_no_cycle
+from data_platform.redaction import scrub, without_values
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -209,7 +210,7 @@ def invoke(
         NodeResult(
             result.node.unique_id,
             str(getattr(result.status, "value", result.status)),
-            (result.message or "").replace(settings.catalog, redact_url(settings.catalog)),
+            scrub(without_values(result.message or "")).replace(settings.catalog, redact_url(settings.catalog)),
             result.failures or 0,
             result.execution_time,
         )

@@ -24,6 +24,7 @@ from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.settings import Settings, redact_url
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import MODELLED
+from data_platform.redaction import first_line
 
 if TYPE_CHECKING:
     from data_platform.modelling.landing import Landing
@@ -109,7 +110,7 @@ def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:
     try:
         connection.execute(f"ATTACH {literal(attach_url(settings))} AS {CATALOG} ({', '.join(options)})")
     except duckdb.Error as error:
-        text = str(error).replace(settings.catalog, redact_url(settings.catalog)).splitlines()[0]
+        text = first_line(error).replace(settings.catalog, redact_url(settings.catalog))
         raise PlatformError(
             f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} for the models: {text} "
             "Check LAKEHOUSE_CATALOG, and that the server answers."

@@ -88,6 +88,7 @@ class Relational:
 
     def __init__(self, url: str, tables: Mapping[str, SqlTable], statement_timeout: timedelta | None = None) -> None:
         self.url, self.options, self.statement_timeout = url, dict(tables), statement_timeout
+        self._withholds = any(table.masks for table in tables.values())
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """With a cursor: the highest value (an index answers that); what it does not show is read every `refresh`.
@@ -157,11 +158,11 @@ class Relational:
         require_encoded(self.url, "The address of the database")
         scheme = self.url.split("://")[0] if "://" in self.url else "sqlite"
         if scheme in ("postgresql", "postgres"):
-            return PostgresqlSession(self.url, self.statement_timeout)
+            return PostgresqlSession(self.url, self.statement_timeout, withholds=self._withholds)
         if scheme == "mysql":
-            return MysqlSession(self.url, self.statement_timeout)
+            return MysqlSession(self.url, self.statement_timeout, withholds=self._withholds)
         if scheme == "sqlite":
-            return SqliteSession(self.url)
+            return SqliteSession(self.url, withholds=self._withholds)
         raise PlatformError(
             f"{redact_url(self.url)} begins with {scheme}://, which is no database known here. "
             "Write postgresql://, mysql://, sqlite:// or the path of a SQLite file."

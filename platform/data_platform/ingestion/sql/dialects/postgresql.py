@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, Session, valid_text
+from data_platform.ingestion.sql.dialects.session import Column, Kind, Session, one_line, valid_text
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
 
@@ -114,8 +114,8 @@ class PostgresqlSession(Session):
         "text": 'text collate "C"',
     }
 
-    def __init__(self, url: str, statement_timeout: timedelta | None = None) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, statement_timeout: timedelta | None = None, *, withholds: bool = False) -> None:
+        super().__init__(url, withholds=withholds)
         parts = urlsplit(url)
         options = {"connect_timeout": CONNECT_TIMEOUT, **dict(parse_qsl(parts.query))}
         address = urlunsplit(parts._replace(query=urlencode(options, quote_via=percent_encoded)))
@@ -200,7 +200,7 @@ class PostgresqlSession(Session):
     def _unreachable(self, reason: str) -> str:
         parts = urlsplit(self.url)
         where = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
-        reason = self.safe(reason).removeprefix("IO: [libpq] Failed to connect: ")
+        reason = one_line(reason).removeprefix("IO: [libpq] Failed to connect: ")
         if "password" in reason or "authentication" in reason:
             advice = "Check the user and the password in the URL, and the server's pg_hba.conf."
         elif "does not exist" in reason:
@@ -210,19 +210,19 @@ class PostgresqlSession(Session):
         return f"Cannot connect to PostgreSQL at {where} ({redact_url(self.url)}): {reason}. {advice}"
 
     def _refused(self, reason: str, state: str | None) -> PlatformError:
-        reason = self.safe(reason)
+        said = self.said(reason, state)
         where = f"PostgreSQL at {redact_url(self.url)}"
         if state == "42501" or "permission denied" in reason:
             return PlatformError(
-                f"{where} forbids it: {reason}. Grant the account SELECT on the table, and USAGE on its schema."
+                f"{where} forbids it: {said}. Grant the account SELECT on the table, and USAGE on its schema."
             )
         if state == "57014" or "statement timeout" in reason:
-            return PlatformError(f"{where} gave up: {reason}. Raise `statement_timeout`, or index the cursor column.")
+            return PlatformError(f"{where} gave up: {said}. Raise `statement_timeout`, or index the cursor column.")
         if any(sign in reason for sign in LOST):
             return TransientError(
-                f"The connection to {where} broke: {reason}. What was committed stays; the next load goes on from it."
+                f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
             )
-        return PlatformError(f"{where} could not answer: {reason}")
+        return PlatformError(f"{where} could not answer: {said}")
 
 
 def _column(row: dict[str, Any]) -> Column:
@@ -270,9 +270,9 @@ def _array(array: pa.Array, field: pa.Field) -> pa.Array:
     if pa.types.is_decimal(field.type):
         try:
             return array.cast(field.type)
-        except pa.ArrowInvalid as error:
+        except pa.ArrowInvalid:
             raise PlatformError(
-                f"Column {field.name} holds a value that {field.type} has no place for ({error}), NaN for one. "
+                f"Column {field.name} holds a value that {field.type} has no place for, NaN for one. "
                 "Leave the column out with `columns`, or cast it to text in a view of the source."
             ) from None
     if pa.types.is_timestamp(field.type):

@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS
+from data_platform.redaction import WITHHELD, register_url
 
 Kind = Literal["integer", "decimal", "float", "date", "timestamp", "timestamptz", "text"]
 """The kinds of value that a cursor may have."""
@@ -54,8 +54,10 @@ class Session(ABC):
     nulls_first = ""
     """What ORDER BY needs for nulls to come first."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, *, withholds: bool = False) -> None:
+        """`withholds` keeps what the database says in errors out of messages: it may quote values of masked columns."""
+        self.url, self.withholds = url, withholds
+        register_url(url)
 
     def __enter__(self) -> "Session":
         return self
@@ -107,9 +109,12 @@ class Session(ABC):
                 return batch.column(0)[0].as_py()
         return None
 
-    def safe(self, text: object) -> str:
-        """A message of the driver without the secrets of the URL."""
-        return without_secrets(str(text), self.url)
+    def said(self, text: str, state: str | None = None) -> str:
+        """What the database or its driver says in an error, on one line, as far as it may be shown; `state` is the
+        SQLSTATE."""
+        if not self.withholds:
+            return one_line(text)
+        return f"SQLSTATE {state} {WITHHELD}" if state else WITHHELD
 
     def missing_table(self, table: str) -> PlatformError:
         """What to raise for a table that is not there."""
@@ -132,13 +137,8 @@ def known(what: str, wanted: str, there: Sequence[str]) -> str:
     return f"{guess}There is: {', '.join(listed)}{more}."
 
 
-def without_secrets(text: str, url: str) -> str:
-    """`text` without the password of `url`, in any spelling."""
-    parts = urlsplit(url)
-    secrets = {value for name, value in parse_qsl(parts.query) if "password" in name.lower()}
-    for secret in (parts.password, *secrets):
-        if secret:
-            text = text.replace(secret, "***").replace(unquote(secret), "***")
+def one_line(text: str) -> str:
+    """A message of a driver on one line, without its full stop."""
     return " ".join(text.split()).rstrip(".")
 
 
