@@ -14,10 +14,11 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from data_platform.cli import add, doctor, init, quarantine, query, run, snapshots, status, ui
+from data_platform.cli import add, doctor, init, mask, quarantine, query, run, snapshots, status, ui
 from data_platform.cli.environment import load_environment
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.state import keep_private
 from data_platform.redaction import scrub, scrub_process
 
 ENTRY_POINTS = "data_platform.commands"
@@ -116,6 +117,7 @@ def every_command() -> None:
     """Run a data platform: load, query, repair, extend."""
     scrub_process()
     load_environment(settings_from_environment().home)
+    keep_private(settings_from_environment())
 
 
 app.command()(run.run)
@@ -124,6 +126,7 @@ app.command()(query.sql)
 app.command()(query.read)
 app.command()(snapshots.snapshots)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(mask.app, name="mask")
 app.add_typer(add.app, name="add")
 app.command()(init.init)
 app.command()(doctor.doctor)

@@ -3,6 +3,7 @@ another way to set variables. What the environment says already wins. Readable b
 """
 
 import os
+import stat
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def load_environment(home: Path, environment: MutableMapping[str, str] = os.envi
     file = environment_file(home)
     if not file.exists():
         return
+    _close_to_others(file)
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         name, equals, value = line.partition("=")
         if not line.strip() or line.lstrip().startswith("#"):
@@ -31,10 +33,18 @@ def load_environment(home: Path, environment: MutableMapping[str, str] = os.envi
 def remember(home: Path, values: Mapping[str, str]) -> None:
     """Add variables to the file, keeping those that it has."""
     file = environment_file(home)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(0o700, parents=True, exist_ok=True)
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     known = {line.partition("=")[0].strip() for line in before.splitlines()}
     added = "".join(f"{name}={value}\n" for name, value in values.items() if name not in known)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
         stream.write(added)
+    _close_to_others(file)
+
+
+def _close_to_others(file: Path) -> None:
+    """Take from others what they may do with a file of secrets, if it is ours."""
+    about = file.stat()
+    if about.st_mode & stat.S_IRWXO and about.st_uid == os.getuid():
+        file.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IRWXO)

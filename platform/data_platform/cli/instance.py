@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import REPOSITORY, Settings
+from data_platform.lakehouse.state import make_folder
 
 INSTANCE = REPOSITORY / "platform" / "deploy" / "dagster.yaml"
 """The instance's settings. Change them here: the copy in Dagster's home is written anew by each command."""
@@ -20,7 +21,7 @@ def prepare_dagster_home(settings: Settings) -> Path:
     home = settings.dagster_home
     target, partial = home / "dagster.yaml", home / f"dagster.{os.getpid()}.part"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home, settings)
         if not target.exists() or target.read_bytes() != INSTANCE.read_bytes():
             shutil.copyfile(INSTANCE, partial)
             partial.replace(target)

@@ -27,6 +27,7 @@ from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.lakehouse.state import keep_private
 from data_platform.redaction import scrub, scrub_process
 
 BROKEN = "broken"
@@ -39,8 +40,9 @@ def platform_definitions(
 
     `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
     """
-    scrub_process()
     environment = Environment(settings or settings_from_environment(), sources or {})
+    scrub_process()
+    keep_private(environment.settings)
     parts = [_folder_definitions(folder, environment) for folder in folders(package)]
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}

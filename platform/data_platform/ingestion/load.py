@@ -19,6 +19,7 @@ from data_platform.ingestion.commit import LoadResult as LoadResult
 from data_platform.ingestion.commit import Ready, Refusal, commit_ready, commit_refusals
 from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.landing import Part, TableLanding
+from data_platform.ingestion.masking import require_key
 from data_platform.ingestion.prefetch import prefetched
 from data_platform.ingestion.source import DIGEST, Batch, Budget, Position, Reading, Source, TableOptions
 from data_platform.lakehouse import ledger
@@ -116,6 +117,9 @@ def load_tables(
                 replaces=full_refresh,
                 retype=retype,
             )
+        masks = {(source_name, name): each.mask for name, each in landings.items() if each.mask is not None}
+        if masks:
+            require_key(lake.connection, masks, full_refresh=full_refresh)
         load = _Load(lake, reading, head, landings, run_id, full_refresh=full_refresh)
         try:
             load.run(budget, progress)

@@ -1,17 +1,10 @@
-"""Opening the lakehouse: extensions offline from their wheels, DuckLake on its catalog, credentials from the
-environment. What is done with the connection belongs in the modules beside this one.
-
-The extension binaries are copied once into the platform's own extension directory, because `LOAD ducklake` by name
-then works alike in this process, in dbt's and in the duckdb shell.
+"""Opening the lakehouse: DuckLake on its catalog, credentials from the environment. Where DuckDB's extensions come from
+is in `extensions`; what is done with the connection belongs in the modules beside this one.
 """
 
-import importlib.metadata
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,10 +12,12 @@ from typing import Any
 import duckdb
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.extensions import install_extensions
 from data_platform.lakehouse.identity import give_identity, identity_in_catalog, require_no_data
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import ObjectStore, Settings, redact_url
 from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.state import make_file, make_folder
 from data_platform.redaction import first_line
 
 CATALOG = "lake"
@@ -34,7 +29,6 @@ METADATA = f"__ducklake_metadata_{CATALOG}"
 NOT_THERE = "creating a new DuckLake is explicitly disabled"
 """What DuckLake says, among other things, of a catalog that holds no lakehouse."""
 
-EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
 ONE_VIEW = {"sqlite_disable_multithreaded_scans": "true"}
 """What DuckDB is opened with so that a transaction reads a SQLite catalog through one SQLite transaction, as of one
 moment. By default each catalog table is read through a connection of its own: a query that meets a commit which removes
@@ -73,71 +67,18 @@ class Lakehouse:
             self.connection.execute("ROLLBACK")
 
 
-def install_extensions(settings: Settings) -> Path:
-    """Copy the extension binaries from their wheels to the platform's extension directory; return it.
-
-    Copies are atomic, so several processes may start at once. Raises PlatformError if a wheel is missing.
-    """
-    folder = settings.extensions / _build()
-    if all((folder / f"{name}.duckdb_extension").exists() for name in EXTENSIONS):
-        return settings.extensions
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in EXTENSIONS:
-        target = folder / f"{name}.duckdb_extension"
-        partial = folder / f"{name}.{os.getpid()}.part"
-        binary = _binary(name)
-        _verify(binary, name)
-        shutil.copyfile(binary, partial)
-        partial.replace(target)
-    return settings.extensions
-
-
-def _verify(binary: Path, name: str) -> None:
-    """Have DuckDB check the signature of a binary before it is copied, once: each LOAD would hash 60 MB for it again,
-    which takes longer than opening the lakehouse. Raises PlatformError if it is not DuckDB's own."""
-    with duckdb.connect() as probe:
-        try:
-            probe.execute(f"LOAD {literal(str(binary))}")
-        except duckdb.Error as error:
-            raise PlatformError(
-                f"The DuckDB extension {name} was refused: {str(error).splitlines()[0]} "
-                f"Reinstall duckdb-extension-{name.replace('_', '-')}."
-            ) from None
-
-
-@cache
-def _build() -> Path:
-    """DuckDB's own name for the folder of its extensions: version and machine."""
-    with duckdb.connect() as probe:
-        rows = probe.execute("SELECT version(), platform FROM pragma_platform()").fetchall()
-    return Path(*rows[0])
-
-
-def _binary(name: str) -> Path:
-    wheel = f"duckdb-extension-{name.replace('_', '-')}"
-    try:
-        files = importlib.metadata.files(wheel) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise PlatformError(
-            f"The DuckDB extension {name} is missing. Install the package {wheel}=={duckdb.__version__}."
-        ) from None
-    for file in files:
-        if file.name == f"{name}.duckdb_extension":
-            return Path(str(file.locate()))
-    raise PlatformError(f"The package {wheel} holds no binary for this machine: reinstall it.")
-
-
 def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:
     """How every in-memory DuckDB of the platform is set up: it finds the extensions, downloads nothing, and spills to
     the folder `spill` of the spool."""
-    settings.spool.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.spool, settings)
     return {
         "extension_directory": str(install_extensions(settings)),
         "autoinstall_known_extensions": "false",
         # A table called `time` is a table, not the Python module that happens to be imported where SQL is run.
         "python_enable_replacements": "false",
-        # They were verified when they were copied.
+        # Only those that are loaded by name, which `install_extensions` has verified.
         "allow_unsigned_extensions": "true",
+        "autoload_known_extensions": "false",
         "temp_directory": str(settings.spool / spill),
         "memory_limit": settings.memory,
         # Order is carried by `_row`, not by the order of storage: copying may use all threads.
@@ -221,7 +162,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_o
     load_ducklake(connection, settings)
     connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
     if settings.catalog_is_sqlite:
-        Path(settings.catalog).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(settings.catalog).absolute().parent, settings)
     try:
         connection.execute(_attach_statement(settings, read_only=read_only, create=False))
     except duckdb.Error as error:
@@ -253,6 +194,8 @@ def _create(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
             return  # another process was first
         try:
             require_no_data(connection, settings)
+            if settings.catalog_is_sqlite:
+                make_file(Path(settings.catalog).absolute(), settings)
             connection.execute(_attach_statement(settings, read_only=False, create=True))
         except duckdb.Error as error:
             raise _unreachable(settings, error) from None
@@ -262,7 +205,7 @@ def load_ducklake(connection: duckdb.DuckDBPyConnection, settings: Settings) -> 
     """Make DuckLake and the place of the data ready for use by a connection."""
     connection.execute("LOAD ducklake")
     if settings.data_is_local:
-        Path(settings.data).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(settings.data).absolute(), settings)
     else:
         connection.execute("LOAD httpfs")
         connection.execute(object_store_secret(settings.object_store))

@@ -61,7 +61,8 @@ class Settings:
     """The settings of one platform. `catalog` and `data` are as given: a path or a URL. `memory` is DuckDB's limit.
     `keep_replaced` is how long raw keeps a full refresh that was replaced, where a table does not say otherwise.
     `strict` makes a broken `defs.yaml` fail the code location. `ui_hosts` are names by which the UI is reached besides
-    this machine's own, and `ui_token` what it asks for. Secrets do not show when it is printed, nor in any message."""
+    this machine's own, and `ui_token` what it asks for. With `group_access` the group of a folder may read and write
+    the state in it. Secrets do not show when it is printed, nor in any message."""
 
     home: Path
     catalog: str
@@ -73,6 +74,7 @@ class Settings:
     executor: Literal["in_process", "multiprocess"] = "in_process"
     strict: bool = False
     ui_hosts: tuple[str, ...] = ()
+    group_access: bool = False
     ui_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +144,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         strict=environment.get("DATA_PLATFORM_STRICT") == "1",
         ui_hosts=_hosts(environment, "DATA_PLATFORM_UI_HOSTS"),
         ui_token=_token(environment),
+        group_access=environment.get("DATA_PLATFORM_GROUP_ACCESS") == "1",
     )
 
 

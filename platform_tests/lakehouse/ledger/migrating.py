@@ -36,7 +36,7 @@ def main() -> None:
     statements = int(os.environ.get("STATEMENTS", "0"))
     if statements:
         dying: Any = lambda connection: to_version_2(Dying(connection, statements))  # type: ignore[arg-type]  # noqa: E731
-        schema.MIGRATIONS = (dying,)  # type: ignore[attr-defined]
+        schema.MIGRATIONS = (dying, *schema.MIGRATIONS[1:])  # type: ignore[attr-defined]
     with open_lakehouse(settings_from_environment()) as lake:
         go = os.environ.get("GO")
         while go and not Path(go).exists():

@@ -3,6 +3,7 @@ each step did, what was audited and published. Nothing outside this package writ
 and migrates them, `positions` and `steps` write them within the transaction of the step they describe, `queries` reads.
 """
 
+from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
@@ -59,6 +60,7 @@ __all__ = [
     "LastVerdict",
     "Load",
     "LoadKind",
+    "MaskKeys",
     "Publication",
     "ReplacedLoad",
     "Staging",
@@ -81,11 +83,13 @@ __all__ = [
     "last_verdicts",
     "last_whole_rows",
     "loads_awaiting_staging",
+    "mask_keys",
     "pinned_snapshots",
     "published",
     "recent_loads",
     "record_audit",
     "record_load",
+    "record_mask_key",
     "record_publication",
     "record_retirement",
     "record_staging",

@@ -57,5 +57,13 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"DROP VIEW IF EXISTS {name(view)}")
 
 
-MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2,)
+def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
+    """There is a table of the keys that columns were masked with. Those of earlier releases are not known: the next
+    masked load tells."""
+    connection.execute(
+        f"CREATE TABLE {name('mask_keys')} (fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, since TIMESTAMPTZ)"
+    )
+
+
+MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2, to_version_3)
 """The first one leads from version 1 to version 2, and so on."""
