@@ -165,9 +165,7 @@ def extensions(settings: Settings) -> Iterator[Finding]:
     try:
         folder = install_extensions(settings)
     except PlatformError as error:
-        yield Finding(
-            "extensions", "error", str(error), "If a package is missing, `make clean setup` installs all of them."
-        )
+        yield Finding("extensions", "error", str(error), "`make clean setup` installs those that miss a package.")
     except OSError as error:
         yield Finding("extensions", "error", f"{settings.extensions} cannot be written: {error.strerror}")
     else:

@@ -46,7 +46,7 @@ def rotate(
     with open_lakehouse(settings) as lake:
         if not ledger.exists(lake) or (known := ledger.mask_keys(lake.connection)).current is None:
             raise PlatformError(
-                "Nothing is masked in this lakehouse yet: the first masked load takes the key it finds."
+                "Nothing is masked in this lakehouse yet: the first load that masks takes the key there is."
             )
         masked = {"/".join(table): table for table in sorted(known.tables)}
         unknown = [name for name in keep or [] if name not in masked]

@@ -76,9 +76,8 @@ def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:
         "autoinstall_known_extensions": "false",
         # A table called `time` is a table, not the Python module that happens to be imported where SQL is run.
         "python_enable_replacements": "false",
-        # Only those that are loaded by name, which `install_extensions` has verified.
+        # All that lie in the directory were verified by `install_extensions`.
         "allow_unsigned_extensions": "true",
-        "autoload_known_extensions": "false",
         "temp_directory": str(settings.spool / spill),
         "memory_limit": settings.memory,
         # Order is carried by `_row`, not by the order of storage: copying may use all threads.
@@ -161,8 +160,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_o
     """Attach the lakehouse, which is made if it is not there and may be written; its identity."""
     load_ducklake(connection, settings)
     connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
-    if settings.catalog_is_sqlite:
-        make_folder(Path(settings.catalog).absolute().parent, settings)
+    if settings.catalog_is_sqlite and not read_only:
+        make_file(Path(settings.catalog).absolute(), settings)  # or SQLite would make it, readable to others
     try:
         connection.execute(_attach_statement(settings, read_only=read_only, create=False))
     except duckdb.Error as error:
@@ -194,8 +193,6 @@ def _create(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
             return  # another process was first
         try:
             require_no_data(connection, settings)
-            if settings.catalog_is_sqlite:
-                make_file(Path(settings.catalog).absolute(), settings)
             connection.execute(_attach_statement(settings, read_only=False, create=True))
         except duckdb.Error as error:
             raise _unreachable(settings, error) from None

@@ -1,5 +1,5 @@
-"""DuckDB's extensions: copied from their wheels into the platform's own folder, where `LOAD ducklake` by name finds them
-in this process, in dbt's and in the duckdb shell, without a network. Only what equals the installed package is loaded.
+"""DuckDB's extensions: copied from their wheels into the platform's own folder, where `LOAD ducklake` by name finds
+them in this process, in dbt's and in the duckdb shell, offline. Only what equals the installed package is loaded.
 
 DuckDB would check the signature of a file at each LOAD, which takes longer than opening the lakehouse. So it checks it
 when the file is copied, and is told to load unsigned ones: that a copy is still what was copied is found out here, by
@@ -52,7 +52,14 @@ def install_extensions(settings: Settings) -> Path:
 
 
 def _require_unchanged(folder: Path) -> None:
-    """Raise PlatformError, naming the file, if a copy is not what its package holds."""
+    """Raise PlatformError, naming the file, if a copy is not what its package holds, or there is a file that is none:
+    DuckDB loads some by itself."""
+    for path in folder.glob("*.duckdb_extension"):
+        if path.name.removesuffix(".duckdb_extension") not in EXTENSIONS:
+            raise PlatformError(
+                f"{path} is no DuckDB extension that was put there by the platform: nobody has verified it. Nothing is "
+                "loaded from there until it is gone."
+            )
     record = folder / VERIFIED
     try:
         known = json.loads(record.read_text(encoding="utf-8"))

@@ -1,5 +1,5 @@
-"""Folders and files of the platform's state: nobody but their owner may read them, whatever the umask of the process; or,
-with `DATA_PLATFORM_GROUP_ACCESS=1`, their group too. What lies in them is others' business.
+"""Folders and files of the platform's state: nobody but their owner may read them, whatever the umask of the process;
+or, with `DATA_PLATFORM_GROUP_ACCESS=1`, their group too. What lies in them is others' business.
 """
 
 import os

@@ -45,9 +45,6 @@ from data_platform.redaction import WITHHELD, register, register_named, scrub
 MAX_PAGE_BYTES = 64 * 2**20
 """A page is held in memory whole; a larger one needs a smaller limit from the API."""
 
-COOKIE_CHARACTERS = 12
-"""The least of a cookie's value that may be the key to a session."""
-
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds of back-off: the first, and the most it grows to. Up to as much as the first again is added by chance."""
 
@@ -181,12 +178,9 @@ def says(response: requests.Response, http: options.HttpApi) -> str:
 
 
 def _register_sent(request: requests.PreparedRequest) -> None:
-    """Have the credentials of a request kept out of messages, those too that were obtained at run time: a token, the
-    cookies of a session."""
+    """Have the credentials of a request kept out of messages, a token too that was obtained at run time."""
     scheme, _, credentials = str(request.headers.get("Authorization", "")).partition(" ")
     register(credentials or scheme)
-    cookies = str(request.headers.get("Cookie", "")).split(";")
-    register(*(value for one in cookies if len(value := one.partition("=")[2].strip()) >= COOKIE_CHARACTERS))
 
 
 def _register_tokens(response: requests.Response) -> None:

@@ -1,5 +1,5 @@
-"""Which keys masked columns were masked with: fingerprints, never keys. Equal people have equal masks only under one key,
-so a lakehouse has one at a time; each raw table says which of them its masks are of.
+"""Which keys masked columns were masked with: fingerprints, never keys. Equal people have equal masks only under one
+key, so a lakehouse has one at a time; each raw table says which of them its masks are of.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class MaskKeys:
 def mask_keys(connection: duckdb.DuckDBPyConnection) -> MaskKeys:
     """The keys of the lakehouse. There must be a ledger."""
     rows = connection.execute(
-        f"SELECT fingerprint, source, table_name, since FROM {name('mask_keys')} ORDER BY since"
+        f"SELECT fingerprint, source, table_name, since FROM {name('mask_keys')} ORDER BY number"
     ).fetchall()
     tables = {(source, table): key for key, source, table, _ in rows if source is not None}
     if not rows:
@@ -45,6 +45,7 @@ def record_mask_key(
     current one; without tables, that it is to be the current one."""
     for source, table in tables or [(None, None)]:
         connection.execute(
-            f"INSERT INTO {name('mask_keys')} (fingerprint, source, table_name, since) VALUES (?, ?, ?, ?)",
+            f"INSERT INTO {name('mask_keys')} (number, fingerprint, source, table_name, since) "
+            f"SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ? FROM {name('mask_keys')}",
             [fingerprint, source, table, at],
         )

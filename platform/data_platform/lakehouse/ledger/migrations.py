@@ -61,7 +61,8 @@ def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
     """There is a table of the keys that columns were masked with. Those of earlier releases are not known: the next
     masked load tells."""
     connection.execute(
-        f"CREATE TABLE {name('mask_keys')} (fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, since TIMESTAMPTZ)"
+        f"CREATE TABLE {name('mask_keys')} (number BIGINT, fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, "
+        "since TIMESTAMPTZ)"
     )
 
 

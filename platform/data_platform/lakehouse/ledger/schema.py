@@ -45,7 +45,7 @@ TABLES = {
         "publication_id BIGINT, model VARCHAR, snapshot_id BIGINT, run_id VARCHAR, published_at TIMESTAMPTZ, "
         "rows BIGINT, built_from VARCHAR"
     ),
-    "mask_keys": "fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, since TIMESTAMPTZ",
+    "mask_keys": "number BIGINT, fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, since TIMESTAMPTZ",
     "pins": "name VARCHAR, snapshot_id BIGINT, reason VARCHAR, pinned_at TIMESTAMPTZ",
 }
 """The ledger's tables. Figures that one row of `loads` or `stagings` gives add up: what was read is what was landed,

@@ -95,7 +95,15 @@ EARLIEST = -211_813_488_000_000_000 + EPOCH
 INFINITE_DATES = {(2**31 - 1 + 10_957) - 2**32: 2**31 - 1, -(2**31) + 10_957: -(2**31) + 1}
 
 
-LOST = ("server closed", "terminating connection", "no connection to the server", "could not receive data", "SSL")
+LOST = (
+    "server closed",
+    "terminating connection",
+    "no connection to the server",
+    "could not receive data",
+    "SSL SYSCALL",
+    "SSL error",
+    "SSL connection has been closed",
+)
 """How libpq says that the server is gone."""
 
 
@@ -222,7 +230,8 @@ class PostgresqlSession(Session):
             return TransientError(
                 f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
             )
-        return PlatformError(f"{where} could not answer: {said}")
+        where_else = " Look into the server's log for it." if self.withholds else ""
+        return PlatformError(f"{where} could not answer: {said}.{where_else}")
 
 
 def _column(row: dict[str, Any]) -> Column:
