@@ -38,10 +38,9 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "base64 without padding": lambda s: base64.b64encode(s.encode()).decode().rstrip("="),
     "base64 for URLs": lambda s: base64.urlsafe_b64encode(s.encode()).decode(),
     "base64, percent-encoded": lambda s: quote(base64.b64encode(s.encode()).decode(), safe=""),
-    **{
-        f"base64 after {user!r}": lambda s, user=user: base64.b64encode(f"{user}:{s}".encode()).decode()
-        for user in ("m", "me", "you")
-    },
+    "base64 after one letter": lambda s: base64.b64encode(f"m:{s}".encode()).decode(),
+    "base64 after two letters": lambda s: base64.b64encode(f"me:{s}".encode()).decode(),
+    "base64 after three letters": lambda s: base64.b64encode(f"you:{s}".encode()).decode(),
     "base64 in the middle": lambda s: base64.b64encode(f'{{"password": "{s}", "more": 1}}'.encode()).decode(),
 }
 

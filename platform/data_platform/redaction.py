@@ -130,17 +130,19 @@ def scrub_process() -> None:
         return
     logging.setLogRecordFactory(_scrubbed_records(logging.getLogRecordFactory()))
     sys.excepthook = _show_exception
-    threading.excepthook = lambda died: (
-        died.exc_value and _show_exception(died.exc_type, died.exc_value, died.exc_traceback)
-    )
+    threading.excepthook = _show_exception_of_thread
 
 
-def _show_exception(
-    kind: type[BaseException],  # noqa: ARG001 - the hook's form
-    error: BaseException,
-    where: TracebackType | None,  # noqa: ARG001 - the hook's form
-) -> None:
-    traceback.print_exception(safe_exception(error))
+def _show_exception(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, where)
+    else:
+        traceback.print_exception(safe_exception(error))
+
+
+def _show_exception_of_thread(died: threading.ExceptHookArgs) -> None:
+    if died.exc_value is not None and not issubclass(died.exc_type, SystemExit):
+        _show_exception(died.exc_type, died.exc_value, died.exc_traceback)
 
 
 def _scrubbed_records(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:

@@ -112,4 +112,7 @@ def test_the_file_with_secrets_is_closed_whoever_opened_it(tmp_path: Path) -> No
     assert oct(stat.S_IMODE(file.stat().st_mode)) == "0o600"
     file.chmod(0o644)
     load_environment(tmp_path, {})
-    assert oct(stat.S_IMODE(file.stat().st_mode)) == "0o640", "its group is the owner's to decide"
+    assert oct(stat.S_IMODE(file.stat().st_mode)) == "0o600"
+    file.chmod(0o664)
+    load_environment(tmp_path, {"DATA_PLATFORM_GROUP_ACCESS": "1"})
+    assert oct(stat.S_IMODE(file.stat().st_mode)) == "0o660"

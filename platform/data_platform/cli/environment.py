@@ -20,7 +20,6 @@ def load_environment(home: Path, environment: MutableMapping[str, str] = os.envi
     file = environment_file(home)
     if not file.exists():
         return
-    _close_to_others(file)
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         name, equals, value = line.partition("=")
         if not line.strip() or line.lstrip().startswith("#"):
@@ -28,6 +27,7 @@ def load_environment(home: Path, environment: MutableMapping[str, str] = os.envi
         if not equals or not name.strip().isidentifier():
             raise PlatformError(f"{file}:{number}: a line is NAME=value, or a comment that begins with #.")
         environment.setdefault(name.strip(), value.strip())
+    _close_to_others(file, group=environment.get("DATA_PLATFORM_GROUP_ACCESS") == "1")
 
 
 def remember(home: Path, values: Mapping[str, str]) -> None:
@@ -40,11 +40,13 @@ def remember(home: Path, values: Mapping[str, str]) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
         stream.write(added)
-    _close_to_others(file)
+    _close_to_others(file, group="DATA_PLATFORM_GROUP_ACCESS=1" in before + added)
 
 
-def _close_to_others(file: Path) -> None:
-    """Take from others what they may do with a file of secrets, if it is ours."""
+def _close_to_others(file: Path, *, group: bool) -> None:
+    """Take from others, and from its group unless that is given access, what they may do with a file of secrets, if it
+    is ours."""
     about = file.stat()
-    if about.st_mode & stat.S_IRWXO and about.st_uid == os.getuid():
-        file.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IRWXO)
+    forbidden = stat.S_IRWXO if group else stat.S_IRWXO | stat.S_IRWXG
+    if about.st_mode & forbidden and about.st_uid == os.getuid():
+        file.chmod(stat.S_IMODE(about.st_mode) & ~forbidden)
