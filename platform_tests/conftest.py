@@ -1,13 +1,30 @@
 """Fixtures that several folders of tests share: servers and lakehouses. What only one folder needs stays there."""
 
+import logging
+import os
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from platform_tests.servers import Postgres, fresh_database, running_postgres
 
+from data_platform import redaction
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test does to the process as a whole ends with it: secrets that it knows, its hooks, its umask."""
+    monkeypatch.setattr(redaction, "_known", {})
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    records, mask = logging.getLogRecordFactory(), os.umask(0o022)
+    yield
+    logging.setLogRecordFactory(records)
+    os.umask(mask)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ MACHINERY = PLATFORM / "data_platform"
 README = ROOT / "README.md"
 
 FLOORS = [
+    "redaction",
     "errors",
     "options",
     "lakehouse",

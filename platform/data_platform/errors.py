@@ -1,12 +1,18 @@
 """The one family of errors that people are meant to read. What is raised here is a user's mistake or the
 environment's failure, never a bug: the command line prints it without a traceback, Dagster shows it as the reason."""
 
+from data_platform.redaction import scrub
+
 
 class PlatformError(Exception):
     """Says what is wrong, where, what exists instead and what to do next, in that order, in plain words.
 
-    Secrets never belong in it: URLs are passed through `data_platform.lakehouse.settings.redact_url` first.
+    Secrets that this process knows are taken out of it (`redaction`). URLs are passed through
+    `data_platform.lakehouse.settings.redact_url` first: what else is in them may be private.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(scrub(message))
 
 
 class TransientError(PlatformError):

@@ -16,7 +16,7 @@ from platform_tests.benchmarks.report import Row, as_json, table
 from platform_tests.benchmarks.scale import SCALES, Scale
 from rich.console import Console
 
-from data_platform.lakehouse.connect import install_extensions
+from data_platform.lakehouse.extensions import install_extensions
 from data_platform.lakehouse.settings import settings_from_environment
 
 BENCHMARKS = {

@@ -7,7 +7,8 @@ from pathlib import Path
 import duckdb
 
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import install_extensions, open_lakehouse
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.extensions import install_extensions
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 
 

@@ -25,10 +25,10 @@ from data_platform.lakehouse.connect import (
     ONE_VIEW,
     Lakehouse,
     attach_url,
-    install_extensions,
     open_lakehouse,
     shared_lakehouse,
 )
+from data_platform.lakehouse.extensions import install_extensions
 from data_platform.lakehouse.history import read_table, run_query
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import Settings, settings_from_environment

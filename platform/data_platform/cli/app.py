@@ -21,6 +21,7 @@ from data_platform.cli import (
     doctor,
     init,
     logs,
+    mask,
     migrate,
     quarantine,
     query,
@@ -33,6 +34,9 @@ from data_platform.cli import (
 )
 from data_platform.cli.environment import load_environments
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.state import keep_private
+from data_platform.redaction import scrub, scrub_process
 
 ENTRY_POINTS = "data_platform.commands"
 
@@ -120,7 +124,7 @@ def show_error(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text(f"Error: {message}", style="red"))
+    Console(stderr=True, soft_wrap=True).print(Text(f"Error: {scrub(message)}", style="red"))
 
 
 app = typer.Typer(
@@ -141,8 +145,10 @@ WITHOUT_PROJECT = ("init", "docs")
 @app.callback()
 def every_command(context: typer.Context) -> None:
     """Run a data platform: load, query, repair, extend."""
+    scrub_process()
     if context.invoked_subcommand not in WITHOUT_PROJECT:
         load_environments()
+        keep_private(settings_from_environment())
 
 
 app.command()(run.run)
@@ -153,6 +159,7 @@ app.command()(query.sql)
 app.command()(query.read)
 app.command()(snapshots.snapshots)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(mask.app, name="mask")
 app.add_typer(add.app, name="add")
 app.command("test")(connection.connect)
 app.command()(remove.remove)

@@ -4,6 +4,7 @@ of the lakehouse's files, when asked by `--deep`, is in `files`.
 
 import os
 import platform as machine
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +20,9 @@ from data_platform.cli import files
 from data_platform.cli.show import console, print_json
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from data_platform.lakehouse.ledger import MaskKeys
 
 Verdict = Literal["ok", "info", "warning", "error"]
 MARKS: dict[Verdict, str] = {
@@ -76,7 +80,7 @@ def doctor(
         return
     findings: list[Finding] = []
     screen = console()
-    for examine in (python, home, disk, extensions, lakehouse, dagster_home, mask_key, servers):
+    for examine in (python, home, access, disk, extensions, lakehouse, dagster_home, mask_key, servers):
         for finding in examine(settings):
             findings.append(finding)
             if not as_json:
@@ -124,9 +128,11 @@ def python(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all exami
 
 def home(settings: Settings) -> Iterator[Finding]:
     """Whether the platform's own folder can be written."""
+    from data_platform.lakehouse.state import make_folder
+
     probe = settings.home / f".doctor-{os.getpid()}"
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.home, settings)
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -138,6 +144,24 @@ def home(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("home", "ok", str(settings.home))
+
+
+def access(settings: Settings) -> Iterator[Finding]:
+    """Whether others may read or write the state."""
+    from data_platform.lakehouse.state import loose
+
+    whom, letters = ("others", "o") if settings.group_access else ("others than its owner", "go")
+    found = list(loose(settings))
+    for path, mode in found:
+        yield Finding(
+            "access",
+            "warning",
+            f"{path} is open to {whom} (mode {mode:04o})",
+            f"chmod -R {letters}-rwx {shlex.quote(str(path))}; or, if a group of people share the lakehouse, "
+            "DATA_PLATFORM_GROUP_ACCESS=1.",
+        )
+    if not found:
+        yield Finding("access", "ok", f"closed to {whom}")
 
 
 def disk(settings: Settings) -> Iterator[Finding]:
@@ -155,12 +179,12 @@ def disk(settings: Settings) -> Iterator[Finding]:
 
 def extensions(settings: Settings) -> Iterator[Finding]:
     """DuckDB's extensions, from their wheels."""
-    from data_platform.lakehouse.connect import EXTENSIONS, install_extensions
+    from data_platform.lakehouse.extensions import EXTENSIONS, install_extensions
 
     try:
         folder = install_extensions(settings)
     except PlatformError as error:
-        yield Finding("extensions", "error", str(error), "`make clean setup` installs all of them.")
+        yield Finding("extensions", "error", str(error), "`make clean setup` installs those that miss a package.")
     except OSError as error:
         yield Finding("extensions", "error", f"{settings.extensions} cannot be written: {error.strerror}")
     else:
@@ -222,11 +246,41 @@ def mask_key(settings: Settings) -> Iterator[Finding]:
     from data_platform.lakehouse.settings import MASK_KEY_VARIABLE
 
     try:
-        read_key(settings.mask_secret)
+        given = read_key(settings.mask_secret).fingerprint
     except PlatformError as error:
         yield Finding(MASK_KEY_VARIABLE, "warning", str(error), "Tables with `mask` cannot be loaded without it.")
+        return
+    known = known_keys(settings)
+    if known is None or known.current in (None, given):
+        yield Finding(MASK_KEY_VARIABLE, "ok", f"set, fingerprint {given}")
     else:
-        yield Finding(MASK_KEY_VARIABLE, "ok", "set")
+        yield Finding(
+            MASK_KEY_VARIABLE,
+            "error",
+            f"holds another key (fingerprint {given}) than the one that the lakehouse is masked with ({known.current})",
+            "Tables with `mask` are not loaded: set the first key again. To change it, see `dp mask rotate --help`.",
+        )
+    left = ["/".join(table) for table in known.of_earlier_keys()] if known is not None else []
+    if left:
+        yield Finding(
+            "masks",
+            "warning",
+            f"{', '.join(left)}: masked with an earlier key, and not loaded until they are read again",
+            f"dp run {' '.join(left)} --full-refresh",
+        )
+
+
+def known_keys(settings: Settings) -> "MaskKeys | None":
+    """The keys that the lakehouse's masks are of; None if there is no lakehouse or ledger that can be asked, which is
+    another examination's finding."""
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.connect import open_lakehouse
+
+    try:
+        with open_lakehouse(settings, read_only=True) as lake:
+            return ledger.mask_keys(lake.connection) if ledger.exists(lake) else None
+    except PlatformError:
+        return None
 
 
 def servers(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - all examinations take the same

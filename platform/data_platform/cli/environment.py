@@ -5,6 +5,7 @@ Both files are for their owner alone.
 """
 
 import os
+import stat
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
@@ -45,16 +46,18 @@ def _add(file: Path, environment: MutableMapping[str, str]) -> None:
                 )
             if line.key is not None:
                 environment.setdefault(line.key, line.value or "")
+    _close_to_others(file, group=environment.get("DATA_PLATFORM_GROUP_ACCESS") == "1")
 
 
 def remember(home: Path, values: Mapping[str, str]) -> None:
     """Add variables to the file in the home, keeping those that it has."""
     file = environment_file(home)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(0o700, parents=True, exist_ok=True)
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     known = {line.partition("=")[0].strip() for line in before.splitlines()}
     added = "".join(f"{name}={value}\n" for name, value in values.items() if name not in known)
     write_private(file, added, append=True)
+    _close_to_others(file, group="DATA_PLATFORM_GROUP_ACCESS=1" in before + added)
 
 
 def write_private(file: Path, text: str, *, append: bool = False) -> None:
@@ -62,3 +65,12 @@ def write_private(file: Path, text: str, *, append: bool = False) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL), 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
         stream.write(text)
+
+
+def _close_to_others(file: Path, *, group: bool) -> None:
+    """Take from others, and from its group unless that is given access, what they may do with a file of secrets, if it
+    is ours."""
+    about = file.stat()
+    forbidden = stat.S_IRWXO if group else stat.S_IRWXO | stat.S_IRWXG
+    if about.st_mode & forbidden and about.st_uid == os.getuid():
+        file.chmod(stat.S_IMODE(about.st_mode) & ~forbidden)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings, project_folder
+from data_platform.lakehouse.state import make_folder
 
 INSTANCE = "dagster.yaml"
 """The instance's settings, in `platform/deploy/` of the project. Change them there: the copy in Dagster's home is
@@ -36,7 +37,7 @@ def prepare_dagster_home(settings: Settings) -> Path:
     home = settings.dagster_home
     target, partial = home / "dagster.yaml", home / f"dagster.{os.getpid()}.part"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home, settings)
         instance = instance_file()
         if not target.exists() or target.read_bytes() != instance.read_bytes():
             shutil.copyfile(instance, partial)

@@ -22,9 +22,13 @@ def serve() -> None:
 
     from data_platform.cli.environment import load_environments
     from data_platform.lakehouse.settings import settings_from_environment
+    from data_platform.lakehouse.state import keep_private
+    from data_platform.redaction import scrub_process
 
     load_environments()
     settings = settings_from_environment()
+    scrub_process()
+    keep_private(settings)
     create = cli.create_app_from_workspace_process_context  # type: ignore[attr-defined]
 
     def create_guarded(*arguments: Any, **options: Any) -> Any:

@@ -17,9 +17,9 @@ from data_platform.components.execution import reason_of_run, reason_of_step
 from data_platform.components.keys import REACHABLE
 from data_platform.components.sensors import least_interval
 from data_platform.components.spec import resolve
-from data_platform.contracts.causes import without_secrets
 from data_platform.errors import PlatformError
 from data_platform.options import Duration, Options
+from data_platform.redaction import scrub
 
 MESSAGE_CHARACTERS = 1500
 REASON_CHARACTERS = 500
@@ -144,7 +144,7 @@ def send(options: AlertsOptions, where: Path, message: str) -> None:
         url = resolve(options.url, f"{where}: url")
     except PlatformError as error:
         raise dg.Failure(str(error)) from None
-    body: dict[str, Any] = {options.field: without_secrets(message)[:MESSAGE_CHARACTERS]}
+    body: dict[str, Any] = {options.field: scrub(message)[:MESSAGE_CHARACTERS]}
     again = Retry(ATTEMPTS - 1, backoff_factor=0.5, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None)
     try:
         with requests.Session() as session:

@@ -222,7 +222,7 @@ def load_events(
                 ]
     except Exception as error:  # noqa: BLE001 - a source of another package may raise anything
         keys = [raw_key(spec.name, name) for name in selected]
-        yield from failed_step(context, error, keys, private=any(table.private for table in spec.tables.values()))
+        yield from failed_step(context, error, keys, private=spec.private)
     yield from events
 
 

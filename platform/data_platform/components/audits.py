@@ -115,8 +115,8 @@ def full_audit(tables: Sequence[AuditedTable], audit_key: dg.AssetKey) -> dg.Ass
                         verdicts.append(audit_table(lake, one))
                         context.log.info(f"{one.table}: {_in_words(verdicts[-1])}")
                 record_verdicts(lake, verdicts, context.run.run_id)
-        except PlatformError as error:
-            raise failure(error) from None
+        except Exception as error:  # noqa: BLE001 - a contract or a library may raise anything
+            raise failure(error, private=True) from None
         broken = [verdict for verdict in verdicts if not verdict.passed]
         yield dg.MaterializeResult(
             asset_key=audit_key,

@@ -18,11 +18,11 @@ from dagster_shared.error import SerializableErrorInfo
 from data_platform.components.keys import CHECK, RECONCILIATION, job_name
 from data_platform.components.liveness import hold, watching
 from data_platform.components.mistakes import forget_broken
-from data_platform.contracts.causes import without_secrets
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+from data_platform.redaction import scrub
 
 REPOSITORY = "__repository__"
 """What Dagster calls the one repository of a code location that is made of Definitions."""
@@ -208,7 +208,7 @@ def _reason(error: SerializableErrorInfo | None) -> str:
     while error.cause is not None:
         error = error.cause
     place = " ".join(error.stack[-1].split()) if error.stack else ""
-    return without_secrets(f"{error.message.strip()}\n  {place}" if place else error.message.strip())
+    return scrub(f"{error.message.strip()}\n  {place}" if place else error.message.strip())
 
 
 def _take(

@@ -1,6 +1,7 @@
 """Failures of a step as Dagster is to show and treat them: the reason without a traceback, a failed check, and another
 attempt for what may be gone by then (`errors.TransientError`). What raised them lies in the floors below, or is
-somebody else's code, of which anything may come.
+somebody else's code, of which anything may come. Whatever Dagster stores of a failure passes here, without secrets and
+without values of private columns.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +10,9 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.keys import CHECK
-from data_platform.contracts.causes import cause_of, traceback_of, without_secrets
+from data_platform.contracts.causes import cause_of, traceback_of
 from data_platform.errors import PlatformError, TransientError
+from data_platform.redaction import scrub
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Attempts after about 2, 4 and 8 seconds; then the sensor of the source takes over, ever more slowly."""
@@ -50,7 +52,7 @@ def failure(error: Exception, *, private: bool = False) -> dg.Failure:
     """The failure of a step: its reason, no traceback, and whether it may be retried. Of an exception that is no
     PlatformError the reason is its type, message and place, and the way to it is in the metadata."""
     if isinstance(error, PlatformError):
-        return dg.Failure(without_secrets(str(error)), allow_retries=_may_pass(error))
+        return dg.Failure(scrub(str(error)), allow_retries=_may_pass(error))
     return dg.Failure(
         f"An unexpected error.\n  {cause_of(error, private=private)}",
         metadata={"traceback": dg.MetadataValue.md(f"```\n{traceback_of(error)}\n```")},

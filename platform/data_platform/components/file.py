@@ -11,6 +11,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.state import make_folder
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
@@ -35,7 +36,7 @@ class FileSource(SourceComponent):
         return "file"
 
     def source(self, where: Path, settings: Settings) -> Source:
-        settings.spool.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.spool, settings)
         folder = settings.landing / resolve(self.options.folder, f"{where}: folder")
         return Files(folder, self.options.tables, settings.spool)
 

@@ -87,7 +87,7 @@ def _maintained(
         with lakehouse.open() as lake:
             retired = _retired(lake, keep_replaced, platform)
             done = maintain(lake)
-    except PlatformError as error:
+    except Exception as error:  # noqa: BLE001 - a library may raise anything
         raise failure(error) from None
     cleared = 0
     for leftover in (settings.spool, settings.home / "dbt" / "run"):

@@ -23,7 +23,6 @@ from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Job, Request, least_interval, request_once
 from data_platform.contracts.contract import Contract, contract_columns, description_of, name_of, owner_of
 from data_platform.contracts.violations import commonest
-from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings
@@ -187,7 +186,7 @@ def modelled_sensor(
                 ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
                 with lake.reading():
                     stale = stale_models(lake, ancestors)
-        except PlatformError as error:
+        except Exception as error:  # noqa: BLE001 - a library may raise anything
             raise failure(error) from None
         if not stale:
             return dg.SkipReason("Every model is built from the latest staged rows.")

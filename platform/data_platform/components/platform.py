@@ -29,6 +29,8 @@ from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.lakehouse.state import keep_private
+from data_platform.redaction import scrub, scrub_process
 
 
 def platform_definitions(
@@ -39,6 +41,8 @@ def platform_definitions(
     `settings` are those of the environment unless given; `sources` take the place of the sources that have their names.
     """
     environment = Environment(settings or settings_from_environment(), sources or {})
+    scrub_process()
+    keep_private(environment.settings)
     first, refused = not earlier_platforms(package), refusals(package)
     parts = _apart(
         {folder: _folder_definitions(folder, environment, refused.get(folder), first) for folder in folders(package)},
@@ -162,7 +166,7 @@ def _folder_definitions(folder: Path, environment: Environment, refusal: str | N
             return component.definitions(folder, environment)
         return tree.build_defs_at_path(folder)
     except BROKEN_BY as error:
-        reason = reason_of(error, folder / DEFS)
+        reason = scrub(reason_of(error, folder / DEFS))
         if environment.settings.strict:
             raise PlatformError(reason) from None
         return _broken(folder, reason, first)

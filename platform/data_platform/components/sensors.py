@@ -83,13 +83,13 @@ def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
         # A tick that fails shows the reason; other sources have sensors of their own.
         try:
             states = read_states(spec)
-        except PlatformError as error:
-            raise failure(error) from None
+        except Exception as error:  # noqa: BLE001 - a library may raise anything
+            raise failure(error, private=spec.private) from None
         try:
             with spec.open() as source:
                 probes = source.probe(list(spec.tables), {table: state.position for table, state in states.items()})
         except Exception as error:  # noqa: BLE001 - a source of another package may raise anything
-            failed = failure(error, private=True)
+            failed = failure(error, private=spec.private)
             note_unreachable(context.instance, spec, dict.fromkeys(spec.tables, str(failed.description)), now)
             raise failed from None
         failures = {
@@ -143,8 +143,8 @@ def usable(probes: Mapping[str, Probe], warn: Callable[[str], object]) -> dict[s
     failures = [probe.failure for probe in probes.values() if probe.failure is not None]
     if failures and len(failures) == len(probes):
         raise failures[0]
-    for one in failures:
-        warn(str(one))
+    for each in failures:
+        warn(str(each))
     return {table: probe for table, probe in probes.items() if probe.failure is None}
 
 

@@ -25,6 +25,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED
+from data_platform.redaction import register_named, register_url
 from data_platform.staging.recipe import VALIDITY, Recipe, StagingFunction, ordered_as_text
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
@@ -50,8 +51,7 @@ class TableSpec:
     @property
     def private(self) -> bool:
         """Whether values of the table must not be shown."""
-        masked = self.table.mask or self.table.mask_within
-        return bool(masked) or any(column.private for column in contract_columns(self.contract))
+        return self.table.masks or any(column.private for column in contract_columns(self.contract))
 
     @property
     def made_besides(self) -> tuple[str, ...]:
@@ -117,6 +117,11 @@ class SourceSpec:
                     "kept. Give the table another name here; `table:` keeps the source's own spelling."
                 )
 
+    @property
+    def private(self) -> bool:
+        """Whether values of its rows must not be shown."""
+        return any(table.private for table in self.tables.values())
+
     def reading_of(self, table: str) -> str:
         """The name of the reading that covers a table."""
         return next((name for name, tables in self.readings.items() if table in tables), table)
@@ -166,7 +171,8 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
 
 
 def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Put the environment's values in place of `{{ env.NAME }}`.
+    """Put the environment's values in place of `{{ env.NAME }}`, and have those that are secret kept out of messages:
+    passwords in URLs, and what a name says so of (`SHOP_TOKEN`).
 
     Raises PlatformError naming the attribute and the variable that is not set, or for braces of any other kind.
     """
@@ -180,9 +186,12 @@ def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) 
                 f"{where} needs the environment variable {name}, which is not set. Set it where Dagster runs "
                 "(see the README, production), or write the value itself if it is no secret."
             )
+        register_named({name: environment[name]})
         return environment[name]
 
-    return VARIABLE.sub(value, text)
+    resolved = VARIABLE.sub(value, text)
+    register_url(resolved)
+    return resolved
 
 
 def resolve_all(value: object, where: str, *path: str) -> object:

@@ -5,16 +5,17 @@ What becomes of the step is decided where it is caught.
 
 import linecache
 import os
-import re
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import duckdb
 import polars as pl
+
+from data_platform.redaction import WITHHELD, scrub
 
 MESSAGE_CHARACTERS = 400
 
@@ -37,8 +38,6 @@ WITHOUT_VALUES = (
 )
 """Exceptions whose messages name code, files, hosts, columns and types, but no values of rows."""
 
-WITHHELD = "(not shown: it may hold values of private columns)"
-
 OURS = str(Path(__file__).parents[1])
 INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -47,13 +46,6 @@ INSTALLED = tuple(
 """Where code is that came with Python or was installed."""
 
 EXPRESSION = "This error occurred in the following expression:"
-
-CREDENTIALS = re.compile(r"(?<=://)[^\s/@'\"]*:[^\s/'\"]*@|(?<=\bpassword=)(?:'[^']*'|[^\s&;,]+)", re.IGNORECASE)
-"""The user and password of an address, and a password among its options."""
-
-SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|MASK_?KEY|CREDENTIAL", re.IGNORECASE)
-SECRET_CHARACTERS = 6
-"""A variable's value that is shorter than this is no secret worth the name, and would be found in any text."""
 
 
 def cause_of(error: BaseException, *, private: bool) -> str:
@@ -82,7 +74,7 @@ def _told(error: BaseException, *, private: bool) -> str:
     if isinstance(error, pl.exceptions.PolarsError) and EXPRESSION in more[:-1]:
         text += f", in {more[more.index(EXPRESSION) + 1]}"
     name = type(error).__name__
-    return f"{name}: {without_secrets(text)[:MESSAGE_CHARACTERS]}" if text else name
+    return f"{name}: {scrub(text)[:MESSAGE_CHARACTERS]}" if text else name
 
 
 def place_of(error: BaseException, function: Callable[..., Any] | None = None) -> str | None:
@@ -112,13 +104,13 @@ def _frames(found: TracebackType | None) -> list[tuple[str, int]]:
 
 def _shown(file: str, line: int) -> str:
     code = linecache.getline(file, line).strip()
-    return f"{file}, line {line}" + (f": {without_secrets(code)}" if code else "")
+    return f"{file}, line {line}" + (f": {scrub(code)}" if code else "")
 
 
 def traceback_of(error: BaseException) -> str:
     """The whole way to an exception, file by file and line by line, without any message."""
     found = [frame for one in reversed(list(_chain(error))) for frame in traceback.extract_tb(one.__traceback__)]
-    return without_secrets("".join(traceback.format_list(found)))
+    return scrub("".join(traceback.format_list(found)))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -129,11 +121,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(one))
         yield one
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
-
-
-def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """A text without passwords of addresses and without values of variables that are called secret."""
-    for name, value in environment.items():
-        if SECRET_NAME.search(name) and len(value) >= SECRET_CHARACTERS:
-            text = text.replace(value, "***")
-    return CREDENTIALS.sub(lambda found: "***@" if found[0].endswith("@") else "***", text)

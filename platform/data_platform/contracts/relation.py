@@ -16,6 +16,7 @@ from data_platform.contracts.violations import Violation, fatal, summed
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
+from data_platform.redaction import first_line
 
 BATCH_ROWS = 250_000
 
@@ -71,7 +72,7 @@ def audit_relation(
             failed += int((audited.failed | frame[mark]).sum())
             found += audited.violations
     except duckdb.Error as error:
-        raise PlatformError(f"{relation} cannot be audited: {str(error).splitlines()[0]}") from None
+        raise PlatformError(f"{relation} cannot be audited: {first_line(error)}") from None
     columns = [column.name for column in contract_columns(contract)]
     return Verdict(checked, summed([*found, *broken.values()], columns), failed)
 

@@ -113,11 +113,12 @@ def split_url(url: str) -> tuple[str, str, dict[str, str]]:
 def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], table: str | None) -> TableProfile:
     """The one table behind a path of an API, by its name here. Raises PlatformError if it does not answer with rows."""
     from data_platform.ingestion.http.client import Pace, connect, redact
-    from data_platform.ingestion.http.options import HttpTable
+    from data_platform.ingestion.http.options import HttpApi, HttpTable
     from data_platform.ingestion.http.pages import linked, pages
     from data_platform.ingestion.http.rows import decode, to_arrow
 
-    with connect(options, Pace(None)) as client:
+    api = HttpApi(**dict(options), parameters=dict(params))
+    with connect(api, Pace(None)) as client:
 
         def ask(more: Mapping[str, str]) -> tuple[Any, Mapping[str, str]]:
             answer = client.get(path, params={**params, **more})
@@ -159,7 +160,7 @@ def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], tabl
             notes += [] if numbered else counted
         whole = "pagination" not in place and not notes
         if "pagination" in place:
-            rows, whole = _first_pages(pages(client, options, HttpTable.model_validate({**UNUSED, **place}), None))
+            rows, whole = _first_pages(pages(client, api, HttpTable.model_validate({**UNUSED, **place}), None))
     name = slug(table or path.rstrip("/").split("/")[-1] or "rows")
     return TableProfile(
         name,

@@ -14,7 +14,8 @@ from data_platform.drafting.profile import SAMPLE_ROWS
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import LoadResult, load_tables
 from data_platform.ingestion.source import Batch, Overlap, Position, Reading, Source, TableOptions
-from data_platform.lakehouse.connect import Lakehouse, install_extensions, open_lakehouse
+from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
+from data_platform.lakehouse.extensions import install_extensions
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import column_types
 from data_platform.staging.recipe import Recipe, StagingResult

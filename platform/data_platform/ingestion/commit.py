@@ -12,6 +12,7 @@ import duckdb
 from data_platform.contracts.quarantine import ensure_quarantine, has_open_rejects, supersede_rejects
 from data_platform.ingestion.drift import Drift
 from data_platform.ingestion.landing import Part, TableLanding
+from data_platform.ingestion.masking import record_keys
 from data_platform.ingestion.source import DIGEST, Position
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -113,6 +114,7 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
     }
     now = datetime.now(UTC)
     loads = [_landed(landing, ready, now, run_id) for landing in ready.tables]
+    masked = [(each, each.mask) for each in ready.tables if each.mask is not None and ready.lands(each)]
 
     def work(connection: duckdb.DuckDBPyConnection, rewritten: Mapping[str, DataFile]) -> dict[str, ledger.Head]:
         head = ledger.advance(connection, ready.head, ready.position, now, forget=ready.forget)
@@ -124,6 +126,8 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
             if landing.name in superseding:
                 supersede_rejects(connection, landing.quarantine, landing.load_id, now)
             _register_rejects(connection, landing, landing.ready.rejects.files)
+        for landing, mask in masked:
+            record_keys(connection, {(landing.source, landing.name): mask}, now, full_refresh=landing.replaces)
         ledger.record_load(connection, *loads)
         return {one.table: one for one in heads}
 

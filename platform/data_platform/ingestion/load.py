@@ -19,10 +19,12 @@ from data_platform.ingestion.commit import LoadResult as LoadResult
 from data_platform.ingestion.commit import Ready, Refusal, commit_ready, commit_refusals
 from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.landing import Part, TableLanding
+from data_platform.ingestion.masking import require_key
 from data_platform.ingestion.prefetch import prefetched
 from data_platform.ingestion.source import DIGEST, Batch, Budget, Position, Reading, Source, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.redaction import safe_exception
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BYTES = 128 * 2**20
@@ -115,6 +117,9 @@ def load_tables(
                 replaces=full_refresh,
                 retype=retype,
             )
+        masks = {(source_name, name): each.mask for name, each in landings.items() if each.mask is not None}
+        if masks:
+            require_key(lake.connection, masks, full_refresh=full_refresh)
         load = _Load(lake, reading, head, landings, run_id, full_refresh=full_refresh)
         try:
             load.run(budget, progress)
@@ -295,11 +300,13 @@ class _Load:
         except PlatformError as error:
             kind = TransientError if isinstance(error, TransientError) else PlatformError
             raise kind(f"{committed}the source did not acknowledge it: {error} {offers}") from error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - code of a source may raise anything
+            masks = any(landing.mask is not None for landing in self.landings.values())
+            safe = safe_exception(error, private=masks)
             raise PlatformError(
-                f"{committed}the source failed to acknowledge it: {type(error).__name__}: {error}. {offers} "
+                f"{committed}the source failed to acknowledge it: {type(error).__name__}: {safe}. {offers} "
                 f"{FAULT_OF_SOURCE}"
-            ) from error
+            ) from safe
         except BaseException as error:
             error.add_note(f"{committed}the source has not acknowledged it.")
             raise

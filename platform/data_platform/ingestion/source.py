@@ -273,6 +273,12 @@ class TableOptions(Options):
     )
     description: str | None = Field(default=None, description="What the raw table holds.")
 
+    @property
+    def masks(self) -> bool:
+        """Whether it has columns of which the values may be seen nowhere: what the source says in an error may quote
+        them."""
+        return bool(self.mask or self.mask_within)
+
     def lands_as_text(self) -> bool:
         """Whether every raw column is text, whatever it stands for."""
         return False

@@ -1,17 +1,10 @@
-"""Opening the lakehouse: extensions offline from their wheels, DuckLake on its catalog, credentials from the
-environment. What is done with the connection belongs in the modules beside this one.
-
-The extension binaries are copied once into the platform's own extension directory, because `LOAD ducklake` by name
-then works alike in this process, in dbt's and in the duckdb shell.
+"""Opening the lakehouse: DuckLake on its catalog, credentials from the environment. Where DuckDB's extensions come from
+is in `extensions`; what is done with the connection belongs in the modules beside this one.
 """
 
-import importlib.metadata
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,11 +13,14 @@ import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.catalog import catalog_address, within_limits, without_password
+from data_platform.lakehouse.extensions import install_extensions
 from data_platform.lakehouse.failures import explain, explained
 from data_platform.lakehouse.identity import give_identity, identity_in_catalog, require_no_data
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import ObjectStore, Settings, redact_url
 from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.state import make_file, make_folder
+from data_platform.redaction import first_line
 
 CATALOG = "lake"
 """The name under which the lakehouse is attached, here and in dbt."""
@@ -35,7 +31,6 @@ METADATA = f"__ducklake_metadata_{CATALOG}"
 NOT_THERE = "creating a new DuckLake is explicitly disabled"
 """What DuckLake says, among other things, of a catalog that holds no lakehouse."""
 
-EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "mysql_scanner", "httpfs")
 ONE_VIEW = {"sqlite_disable_multithreaded_scans": "true"}
 """What DuckDB is opened with so that a transaction reads a SQLite catalog through one SQLite transaction, as of one
 moment. By default each catalog table is read through a connection of its own: a query that meets a commit which removes
@@ -74,70 +69,16 @@ class Lakehouse:
             self.connection.execute("ROLLBACK")
 
 
-def install_extensions(settings: Settings) -> Path:
-    """Copy the extension binaries from their wheels to the platform's extension directory; return it.
-
-    Copies are atomic, so several processes may start at once. Raises PlatformError if a wheel is missing.
-    """
-    folder = settings.extensions / _build()
-    if all((folder / f"{name}.duckdb_extension").exists() for name in EXTENSIONS):
-        return settings.extensions
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in EXTENSIONS:
-        target = folder / f"{name}.duckdb_extension"
-        partial = folder / f"{name}.{os.getpid()}.part"
-        binary = _binary(name)
-        _verify(binary, name)
-        shutil.copyfile(binary, partial)
-        partial.replace(target)
-    return settings.extensions
-
-
-def _verify(binary: Path, name: str) -> None:
-    """Have DuckDB check the signature of a binary before it is copied, once: each LOAD would hash 60 MB for it again,
-    which takes longer than opening the lakehouse. Raises PlatformError if it is not DuckDB's own."""
-    with duckdb.connect() as probe:
-        try:
-            probe.execute(f"LOAD {literal(str(binary))}")
-        except duckdb.Error as error:
-            raise PlatformError(
-                f"The DuckDB extension {name} was refused: {str(error).splitlines()[0]} "
-                f"Reinstall duckdb-extension-{name.replace('_', '-')}."
-            ) from None
-
-
-@cache
-def _build() -> Path:
-    """DuckDB's own name for the folder of its extensions: version and machine."""
-    with duckdb.connect() as probe:
-        rows = probe.execute("SELECT version(), platform FROM pragma_platform()").fetchall()
-    return Path(*rows[0])
-
-
-def _binary(name: str) -> Path:
-    wheel = f"duckdb-extension-{name.replace('_', '-')}"
-    try:
-        files = importlib.metadata.files(wheel) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise PlatformError(
-            f"The DuckDB extension {name} is missing. Install the package {wheel}=={duckdb.__version__}."
-        ) from None
-    for file in files:
-        if file.name == f"{name}.duckdb_extension":
-            return Path(str(file.locate()))
-    raise PlatformError(f"The package {wheel} holds no binary for this machine: reinstall it.")
-
-
 def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:
     """How every in-memory DuckDB of the platform is set up: it finds the extensions, downloads nothing, and spills to
     the folder `spill` of the spool."""
-    settings.spool.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.spool, settings)
     return {
         "extension_directory": str(install_extensions(settings)),
         "autoinstall_known_extensions": "false",
         # A table called `time` is a table, not the Python module that happens to be imported where SQL is run.
         "python_enable_replacements": "false",
-        # They were verified when they were copied.
+        # All that lie in the directory were verified by `install_extensions`.
         "allow_unsigned_extensions": "true",
         "temp_directory": str(settings.spool / spill),
         "memory_limit": settings.memory,
@@ -218,8 +159,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, settings: Settings, *, read_o
     """Attach the lakehouse, which is made if it is not there and may be written; its identity."""
     load_ducklake(connection, settings)
     connection.execute(f"LOAD {'sqlite_scanner' if settings.catalog_is_sqlite else 'postgres_scanner'}")
-    if settings.catalog_is_sqlite:
-        Path(settings.catalog).parent.mkdir(parents=True, exist_ok=True)
+    if settings.catalog_is_sqlite and not read_only:
+        make_file(Path(settings.catalog).absolute(), settings)  # or SQLite would make it, readable to others
     try:
         connection.execute(_attach_statement(settings, read_only=read_only, create=False))
     except duckdb.Error as error:
@@ -260,7 +201,7 @@ def load_ducklake(connection: duckdb.DuckDBPyConnection, settings: Settings) -> 
     """Make DuckLake and the place of the data ready for use by a connection."""
     connection.execute("LOAD ducklake")
     if settings.data_is_local:
-        Path(settings.data).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(settings.data).absolute(), settings)
     else:
         connection.execute("LOAD httpfs")
         connection.execute(object_store_secret(settings.object_store))
@@ -282,7 +223,7 @@ def _unreachable(settings: Settings, error: duckdb.Error) -> PlatformError:
     found = explain(error, settings)
     if found is not None:
         return found
-    text = without_password(str(error), settings).splitlines()[0].rstrip(".")
+    text = without_password(first_line(error), settings).rstrip(".")
     return PlatformError(
         f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} and data {settings.data}: {text}. "
         "Check LAKEHOUSE_CATALOG and LAKEHOUSE_DATA: the server must answer, and a bucket must exist."

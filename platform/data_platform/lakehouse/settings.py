@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from data_platform.errors import PlatformError
 from data_platform.options import duration
+from data_platform.redaction import register, register_url
 
 WORKSPACE = "workspace.yaml"
 """The file of a project that names its platforms: where it lies is the project's folder."""
@@ -37,6 +38,9 @@ KEEP_REPLACED = timedelta(days=30)
 CATALOG_TIMEOUT = timedelta(minutes=5)
 
 EXECUTORS = ("in_process", "multiprocess")
+
+LIBRARY_SECRETS = ("PGPASSWORD", "MYSQL_PWD", "AWS_SESSION_TOKEN")
+"""What libraries read from the environment by themselves."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Settings:
     `catalog_timeout` is how long a statement on a PostgreSQL catalog may take, and its server say nothing.
     `keep_replaced` is how long raw keeps a full refresh that was replaced, where a table does not say otherwise.
     `strict` makes a broken `defs.yaml` fail the code location. `ui_hosts` are names by which the UI is reached besides
-    this machine's own, and `ui_token` what it asks for. Secrets do not show when it is printed."""
+    this machine's own, and `ui_token` what it asks for. With `group_access` the group of a folder may read and write
+    the state in it. Secrets do not show when it is printed, nor in any message."""
 
     home: Path
     catalog: str
@@ -78,7 +83,12 @@ class Settings:
     executor: Literal["in_process", "multiprocess"] = "in_process"
     strict: bool = False
     ui_hosts: tuple[str, ...] = ()
+    group_access: bool = False
     ui_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        register_url(self.catalog)
+        register(self.object_store.secret, self.mask_secret, self.ui_token)
 
     @property
     def catalog_is_sqlite(self) -> bool:
@@ -138,6 +148,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
             "Give the path of a SQLite file, or postgresql://user@host:port/database."
         )
     require_encoded(catalog, "LAKEHOUSE_CATALOG")
+    register(*(environment.get(name) for name in LIBRARY_SECRETS))
     executor = environment.get("DATA_PLATFORM_EXECUTOR") or EXECUTORS[0]
     if executor not in EXECUTORS:
         raise PlatformError(f"DATA_PLATFORM_EXECUTOR is {executor!r}. It may be {' or '.join(EXECUTORS)}.")
@@ -159,6 +170,7 @@ def settings_from_environment(environment: Mapping[str, str] = os.environ) -> Se
         strict=environment.get("DATA_PLATFORM_STRICT") == "1",
         ui_hosts=_hosts(environment, "DATA_PLATFORM_UI_HOSTS"),
         ui_token=_token(environment),
+        group_access=environment.get("DATA_PLATFORM_GROUP_ACCESS") == "1",
     )
 
 

@@ -28,6 +28,7 @@ from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import Table
+from data_platform.redaction import first_line
 
 T = TypeVar("T")
 
@@ -128,7 +129,7 @@ def _commit_error(error: BaseException, settings: Settings) -> BaseException:
     if found is not None:
         return CommitError(f"The commit failed. {found}")
     return CommitError(
-        f"The commit failed: {str(error).splitlines()[-1]} If the disk is full or the catalog's server is down, mend "
+        f"The commit failed: {first_line(error)} If the disk is full or the catalog's server is down, mend "
         "that and run it again: the run takes up where the ledger stands."
     )
 
@@ -249,7 +250,7 @@ def discard(lake: Lakehouse, path: str) -> None:
 def storage_error(error: Exception, where: str, settings: Settings | None = None) -> PlatformError:
     """Say what kept rows from being written to `where`; with `settings` also what the catalog, or a file that was
     read meanwhile, has to do with it."""
-    text = str(error).splitlines()[0]
+    text = first_line(error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return PlatformError(
             f"Not enough memory for {where}: the table is as it was. Raise LAKEHOUSE_MEMORY, or free space in the "

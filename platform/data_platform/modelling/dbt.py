@@ -24,6 +24,7 @@ from data_platform.lakehouse.catalog import without_password
 from data_platform.lakehouse.settings import Settings
 from data_platform.modelling.landing import refused
 from data_platform.modelling.lineage import require_no_cycle
+from data_platform.redaction import scrub, without_values
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -238,7 +239,7 @@ def invoke(
         NodeResult(
             result.node.unique_id,
             str(getattr(result.status, "value", result.status)),
-            without_password(result.message or "", settings),
+            scrub(without_password(without_values(result.message or ""), settings)),
             result.failures or 0,
             result.execution_time,
         )

@@ -18,6 +18,7 @@ from data_platform.lakehouse.sql import literal, nulls, quote, quote_all
 from data_platform.lakehouse.tables import column_types, key_bounds, modelled_table
 from data_platform.lakehouse.transaction import PARQUET, DataFile, discard, new_path, storage_error
 from data_platform.modelling.pin import Pin, show
+from data_platform.redaction import without_values
 
 CASTS = {
     "HUGEINT": "BIGINT",
@@ -157,7 +158,7 @@ def removed_on_failure(lake: Lakehouse, path: str) -> Iterator[None]:
         discard(lake, path)
         if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
             raise storage_error(error, path, lake.settings) from None
-        raise (explain(error, lake.settings) or PlatformError(str(error))) from None
+        raise (explain(error, lake.settings) or PlatformError(without_values(str(error)))) from None
     except BaseException:
         discard(lake, path)
         raise

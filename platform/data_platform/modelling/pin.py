@@ -25,6 +25,7 @@ from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.settings import Settings, redact_url
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import MODELLED
+from data_platform.redaction import first_line
 
 if TYPE_CHECKING:
     from data_platform.modelling.landing import Landing
@@ -110,7 +111,7 @@ def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:
     try:
         connection.execute(f"ATTACH {literal(attach_url(settings))} AS {CATALOG} ({', '.join(options)})")
     except duckdb.Error as error:
-        text = without_password(str(error), settings).splitlines()[0]
+        text = without_password(first_line(error), settings)
         raise PlatformError(
             f"Cannot open the lakehouse with catalog {redact_url(settings.catalog)} for the models: {text} "
             "Check LAKEHOUSE_CATALOG, and that the server answers."

@@ -18,6 +18,7 @@ from dbt_common.exceptions import DbtRuntimeError
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import duckdb_config
 from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.state import make_folder
 from data_platform.lakehouse.tables import MODELLED
 from data_platform.modelling.landing import land, wanted
 from data_platform.modelling.pin import attach, pin_by_hand, pin_in
@@ -34,7 +35,7 @@ class Plugin(BasePlugin):
             self._pin = pin_in(build)
             return
         settings = settings_from_environment()
-        settings.spool.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.spool, settings)
         self._scratch = tempfile.TemporaryDirectory(prefix="dbt-", dir=settings.spool)
         self._pin = pin_by_hand(settings, Path(self._scratch.name))
 

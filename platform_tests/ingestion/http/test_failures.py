@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
 from platform_tests.ingestion.http.server import Answer, Api, Asked, running_api
 from platform_tests.ingestion.reading import probe, read_all
+from platform_tests.spellings import SPELLINGS, seen
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
@@ -24,6 +26,7 @@ from data_platform.ingestion.http import client as http_client
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.http.source import HttpSource
 from data_platform.ingestion.source import HINT
+from data_platform.redaction import scrub_process
 
 SECRET = "s3cret-Val/ue+&?"
 GOOD = Answer([{"id": 1}])
@@ -356,6 +359,80 @@ def test_no_secret_is_shown_in_an_error_a_log_or_a_repr(
     assert "urllib3.connectionpool" in caplog.text, "the log that shows URLs was not looked at"
     for spelling in (SECRET, "s3cret", "s3cret-Val%2Fue"):
         assert spelling not in shown
+
+
+TOKEN = "eyJhbGciOi.token/of+an-hour=.s1gnature"
+OAUTH_KIND: dict[str, Any] = {"auth": {**OAUTH, "token_url": "URL/token"}}
+SENT = [SECRET, f"me:{SECRET}", TOKEN]
+
+
+class Parrot:
+    """An API that repeats what it was sent, and what it gave, in every spelling: in the body, or in the address that it
+    leads on to."""
+
+    def __init__(self, api: Api, status: int, place: str) -> None:
+        self.api, self.status, self.place = api, status, place
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.path == "/token" and self.place != "token":
+            return Answer({"access_token": TOKEN, "refresh_token": SECRET, "expires_in": 3600})
+        spelt = [spell(text) for text in SENT for spell in SPELLINGS.values()]
+        spelt = spelt[int(self.place) :] if self.place.isdigit() else spelt  # the first of a body are repeated
+        body = json.dumps([*spelt, dict(asked.headers), asked.query, asked.body.decode()], ensure_ascii=False).encode()
+        if self.place == "redirect":
+            where = "".join(quote(text) for text in spelt)
+            return Answer(None, 302, {"Location": f"http://elsewhere.example/{where}?key={where}"})
+        if self.place == "cut":
+            # A secret that straddles the point where the body is cut off.
+            return Answer(b"." * 190 + SECRET.encode(), self.status)
+        return Answer(body, self.status)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, OAUTH_KIND], ids=lambda kind: json.dumps(kind)[:60])
+@pytest.mark.parametrize(
+    ("status", "place"),
+    [(401, "0"), (422, "20"), (503, "40"), (429, "60"), (404, "75"), (400, "cut"), (302, "redirect"), (401, "token")],
+)
+def test_credentials_that_an_api_repeats_in_any_spelling_are_not_said(
+    api: Api, caplog: pytest.LogCaptureFixture, kind: dict[str, Any], status: int, place: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    scrub_process()
+    told = json.loads(json.dumps(kind).replace("URL", api.url))
+    api.answer = Parrot(api, status, place)
+    said = refused(api, max_retries=1, **told)
+    shown = said + caplog.text
+    assert seen(shown, [SECRET, f"me:{SECRET}", *([TOKEN] if kind is OAUTH_KIND else [])]) == []
+    assert "s3cret" not in shown
+    assert place in ("redirect", "60", "75") or "***" in said
+
+
+def test_a_token_that_was_not_in_the_answer_is_no_token(api: Api) -> None:
+    for answer in (Answer({"token": TOKEN}), Answer([1]), Answer(b"not JSON")):
+        api.script(answer)
+        said = refused(api, auth={**OAUTH, "token_url": f"{api.url}/token"})
+        assert "was asked for a token, and answered 200 without an `access_token`" in said
+        assert TOKEN not in said
+
+
+PRIVATE = "jane@private.example"
+
+
+@pytest.mark.parametrize("answer", [Answer({"mail": PRIVATE}, 400), Answer({"mail": PRIVATE}, 503)])
+def test_of_a_source_that_masks_columns_no_body_is_repeated(api: Api, answer: Answer) -> None:
+    api.script(answer)
+    said = refused(api, {"mask": ["mail"]}, max_retries=0)
+    assert PRIVATE not in said
+    assert f"{answer.status} " in said
+    assert "bytes (not shown: it may hold values of private columns)" in said
+    assert PRIVATE in refused(api, max_retries=0), "a source without masks says what it was told"
+
+
+def test_where_an_api_leads_to_elsewhere_the_path_is_not_repeated(api: Api) -> None:
+    api.script(Answer(None, 302, {"Location": f"http://elsewhere.example/people/{PRIVATE}"}))
+    said = refused(api)
+    assert "sends on to another host: GET http://elsewhere.example. Its" in said
+    assert PRIVATE not in said
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_link_to_another_host_is_not_followed_and_gets_no_credentials(api: Api
             Answer(status=302, headers={"Location": f"{other.url}/steal"}),
         ):
             api.script(move)
-            with pytest.raises(PlatformError, match=f"sends on to another host: GET {other.url}/steal"):
+            with pytest.raises(PlatformError, match=f"sends on to another host: GET {other.url}. Its"):
                 read(api, rows="data", pagination={"type": "next_url"})
         assert other.asked == []
 

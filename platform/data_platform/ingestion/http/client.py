@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
+from http.client import responses
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -43,6 +44,7 @@ from tenacity import (
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http import options
+from data_platform.redaction import WITHHELD, register, register_named, scrub
 
 MAX_PAGE_BYTES = 64 * 2**20
 """A page is held in memory whole; a larger one needs a smaller limit from the API."""
@@ -140,11 +142,11 @@ _POOLS = {"http": _HttpPool, "https": _HttpsPool}
 class _Adapter(HTTPAdapter):
     """Sends a request until it is answered, bounded in tries and time, and only to hosts that were named."""
 
-    def __init__(self, http: options.HttpOptions, pace: Pace, *, bodies: bool) -> None:
+    def __init__(self, http: options.HttpApi, pace: Pace, *, bodies: bool) -> None:
         super().__init__()
         self._http, self._pace, self._bodies = http, pace, bodies
-        token_url = [http.auth.token_url] if isinstance(http.auth, options.OAuth2Auth) else []
-        self._origins = {_origin(url) for url in [http.url, *token_url]}
+        self._token_url = http.auth.token_url if isinstance(http.auth, options.OAuth2Auth) else None
+        self._origins = {_origin(url) for url in (http.url, self._token_url) if url is not None}
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
@@ -159,8 +161,8 @@ class _Adapter(HTTPAdapter):
         where = f"{request.method} {redact(request.url or '')}"
         if _origin(request.url or "") not in self._origins:
             raise PlatformError(
-                f"The API sends on to another host: {where}. Its credentials are not sent there. If that is where the "
-                f"API lives, put it into `url` instead of {self._http.url}."
+                f"The API sends on to another host: {request.method} {origin(request.url or '')}. Its credentials are "
+                f"not sent there. If that is where the API lives, put it into `url` instead of {self._http.url}."
             )
         http, settings = self._http, settings | {"stream": True, "timeout": self._http.timeout}
         retrying = Retrying(
@@ -177,7 +179,7 @@ class _Adapter(HTTPAdapter):
             wanted = f", which asked for a pause of {error.retry_after:.0f} s" if error.retry_after else ""
             raise PlatformError(
                 f"{where} failed {tries} times in {time.monotonic() - started:.0f} s: "
-                f"{scrub(str(error), http)}{wanted}. "
+                f"{error}{wanted}. "
                 f"Try later, or raise max_retries ({http.max_retries}), patience ({http.patience}), timeout "
                 f"({http.timeout:g} s) or answer_timeout ({http.answer_timeout}) of the source in its defs.yaml; after "
                 "a 429, lower requests_per_second."
@@ -185,6 +187,7 @@ class _Adapter(HTTPAdapter):
 
     def _once(self, request: requests.PreparedRequest, settings: dict[str, Any]) -> requests.Response:
         self._pace.wait()
+        _register_sent(request)
         limit = self._http.answer_timeout
         body = bytearray()
         deadline = _Deadline(limit)
@@ -212,7 +215,9 @@ class _Adapter(HTTPAdapter):
             )
         response.raw = io.BytesIO(body)
         if response.status_code == 429 or response.status_code >= 500:
-            raise _TransientError(says(response), _retry_after(response))
+            raise _TransientError(says(response, self._http), _retry_after(response))
+        if request.url == self._token_url and response.status_code < 300:
+            _register_tokens(response)
         return response
 
     @staticmethod
@@ -261,10 +266,41 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def says(response: requests.Response) -> str:
-    """Status, reason and the beginning of the body; not yet scrubbed of secrets."""
-    text = " ".join(response.content[:800].decode("utf-8", "replace")[:200].split())
-    return f"{response.status_code} {response.reason}" + (f", {text}" if text else "")
+def says(response: requests.Response, http: options.HttpApi) -> str:
+    """Status, reason and the beginning of the body, where that may be shown."""
+    status = f"{response.status_code} {responses.get(response.status_code, '')}".strip()
+    if not response.content:
+        return status
+    if http.withholds:
+        return f"{status}, {len(response.content):,} bytes {WITHHELD}"
+    # Scrubbed before it is cut: of half a secret nobody could tell that it is one.
+    return f"{status}, {scrub(' '.join(response.content[: 2**16].decode('utf-8', 'replace').split()))[:200]}"
+
+
+def _register_sent(request: requests.PreparedRequest) -> None:
+    """Have the credentials of a request kept out of messages, a token too that was obtained at run time."""
+    scheme, _, credentials = str(request.headers.get("Authorization", "")).partition(" ")
+    register(credentials or scheme)
+
+
+def _register_tokens(response: requests.Response) -> None:
+    """Have the tokens that were just given kept out of messages. Raises PlatformError if there is none."""
+    try:
+        given = response.json()
+    except ValueError:
+        given = None
+    if not isinstance(given, dict) or not isinstance(given.get("access_token"), str):
+        raise PlatformError(
+            f"{redact(response.url)} was asked for a token, and answered {response.status_code} without an "
+            "`access_token` in JSON. Look at `auth.token_url`."
+        )
+    register(*(value for name, value in given.items() if name.endswith("token") and isinstance(value, str)))
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL: of one that the API made up, the path too may hold anything."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -279,13 +315,6 @@ def redact(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
 
 
-def scrub(text: str, http: options.HttpOptions) -> str:
-    """The text without any secret of the source: some servers repeat in an error what they were sent."""
-    for secret in http.secrets:
-        text = text.replace(secret, "***")
-    return text
-
-
 class _QuietQueries(logging.Filter):
     """At level DEBUG urllib3 logs every URL whole, an API key among its parameters too."""
 
@@ -295,9 +324,11 @@ class _QuietQueries(logging.Filter):
 
 
 @contextmanager
-def connect(http: options.HttpOptions, pace: Pace, *, bodies: bool = True) -> Iterator[RESTClient]:
+def connect(http: options.HttpApi, pace: Pace, *, bodies: bool = True) -> Iterator[RESTClient]:
     """A client of one API; leaving the context closes its connections. Without `bodies` it only learns whether the API
-    answers: what a good answer holds is not read."""
+    answers: what a good answer holds is not read. Its credentials are kept out of all messages from then on."""
+    register(*http.secrets)
+    register_named(http.parameters)
     logger, quiet = logging.getLogger("urllib3.connectionpool"), _QuietQueries()
     logger.addFilter(quiet)
     try:

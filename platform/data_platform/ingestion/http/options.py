@@ -3,6 +3,7 @@ with the rows in `rows` and `source`. Secrets are `SecretStr` and reach a messag
 is hidden from the errors of every model that may hold one.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
@@ -325,6 +326,23 @@ class HttpOptions(_Secretive):
 
     @property
     def secrets(self) -> list[str]:
-        """Every value that must not be shown, longest first."""
+        """Every value that must not be shown."""
         held = [*self.headers.values(), *(v for v in dict(self.auth).values() if isinstance(v, SecretStr))]
-        return sorted({secret.get_secret_value() for secret in held}, key=len, reverse=True)
+        basic = self.auth if isinstance(self.auth, BasicAuth) else None
+        together = [f"{basic.username}:{basic.password.get_secret_value()}"] if basic else []
+        return [secret.get_secret_value() for secret in held] + together
+
+
+class HttpApi(HttpOptions):
+    """An API together with what its tables say of it. `parameters` are those of their requests; it `withholds` what it
+    says in errors if a table masks columns, whose values it may quote."""
+
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    withholds: bool = False
+
+    @classmethod
+    def of(cls, options: HttpOptions, tables: Iterable[HttpTable]) -> Self:
+        """The API of some tables."""
+        tables = list(tables)
+        parameters = {name: value for table in tables for name, value in table.params.items()}
+        return cls(**dict(options), parameters=parameters, withholds=any(table.masks for table in tables))

@@ -22,7 +22,7 @@ from jsonpath_ng import Child, Fields, JSONPath, Root
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http import options
-from data_platform.ingestion.http.client import redact, says, scrub
+from data_platform.ingestion.http.client import redact, says
 from data_platform.ingestion.http.rows import NumberLiteral, decode, describe, find, plain, rows_of, text
 
 _AUTH_FIELDS = {
@@ -154,7 +154,7 @@ MAX_EMPTY_PAGES = 1_000
 
 
 def pages(
-    client: RESTClient, http: options.HttpOptions, table: options.HttpTable, asked_from: str | None
+    client: RESTClient, http: options.HttpApi, table: options.HttpTable, asked_from: str | None
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each page. `asked_from` is the value of the cursor's parameter, if it is to be sent.
 
@@ -218,7 +218,7 @@ def pages(
         seen.add(fingerprint)
 
 
-def probe(client: RESTClient, http: options.HttpOptions, place: options.HttpProbe) -> str | None:
+def probe(client: RESTClient, http: options.HttpApi, place: options.HttpProbe) -> str | None:
     """The one value of a cheap request, as text; None where it is null. Raises PlatformError."""
     try:
         response = client.get(place.path)
@@ -235,7 +235,7 @@ def probe(client: RESTClient, http: options.HttpOptions, place: options.HttpProb
     return text(value)
 
 
-def check_answers(client: RESTClient, http: options.HttpOptions, table: options.HttpTable) -> None:
+def check_answers(client: RESTClient, http: options.HttpApi, table: options.HttpTable) -> None:
     """Ask for the first page without reading it. Raises PlatformError if the API does not answer, or refuses."""
     try:
         response = client.request(table.path, table.method, params=dict(table.params), json=deepcopy(table.body))
@@ -244,18 +244,18 @@ def check_answers(client: RESTClient, http: options.HttpOptions, table: options.
     _refuse_status(response, http)
 
 
-def _next(answers: Iterator[Any], http: options.HttpOptions) -> Any:
+def _next(answers: Iterator[Any], http: options.HttpApi) -> Any:
     try:
         return next(answers, None)
     except requests.RequestException as error:
         raise _unsent(error, http) from None
 
 
-def _unsent(error: requests.RequestException, http: options.HttpOptions) -> PlatformError:
+def _unsent(error: requests.RequestException, http: options.HttpApi) -> PlatformError:
     """What requests itself refuses: no URL, too many redirects, or a token that was not given."""
     if error.response is not None and isinstance(error, requests.HTTPError):
         return PlatformError(
-            f"No token was given by {redact(error.response.url)}: {scrub(says(error.response), http)}. "
+            f"No token was given by {redact(error.response.url)}: {says(error.response, http)}. "
             f"Look at {_AUTH_FIELDS[http.auth.type]}, and at the environment variables that they name."
         )
     where = redact(str(error.request.url)) if error.request is not None else redact(http.url)
@@ -264,7 +264,7 @@ def _unsent(error: requests.RequestException, http: options.HttpOptions) -> Plat
     )
 
 
-def _accept(response: requests.Response, http: options.HttpOptions, table: options.HttpTable) -> _Page | None:
+def _accept(response: requests.Response, http: options.HttpApi, table: options.HttpTable) -> _Page | None:
     if response.is_redirect:
         return None
     _refuse_status(response, http)
@@ -360,7 +360,7 @@ _LINK = re.compile(
 )
 
 
-def _refuse_status(response: requests.Response, http: options.HttpOptions) -> None:
+def _refuse_status(response: requests.Response, http: options.HttpApi) -> None:
     if 200 <= response.status_code < 300:
         return
     match response.status_code:
@@ -372,9 +372,7 @@ def _refuse_status(response: requests.Response, http: options.HttpOptions) -> No
             hint = "Look at `params`, `pagination`, and how the cursor is written (`cursor.format`)."
         case _:
             hint = "Sending it again would not help: look at the table's options."
-    raise PlatformError(
-        f"{response.request.method} {redact(response.url)} was refused: {scrub(says(response), http)}. {hint}"
-    )
+    raise PlatformError(f"{response.request.method} {redact(response.url)} was refused: {says(response, http)}. {hint}")
 
 
 def _paginator(table: options.HttpTable) -> dlt_pages.BasePaginator:

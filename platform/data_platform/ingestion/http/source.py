@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http import cursor as http_cursor
-from data_platform.ingestion.http.options import HttpCursor, HttpOptions, HttpTable
+from data_platform.ingestion.http.options import HttpApi, HttpCursor, HttpOptions, HttpTable
 from data_platform.ingestion.http.rows import digest, to_arrow
 from data_platform.ingestion.source import (
     DIGEST,
@@ -67,7 +67,7 @@ class HttpSource:
         from data_platform.ingestion.http.client import connect
         from data_platform.ingestion.http.pages import check_answers, probe
 
-        impatient = self.options.model_copy(
+        impatient = self._api.model_copy(
             update={
                 "max_retries": min(PROBE_RETRIES, self.options.max_retries),
                 "patience": min(PROBE_PATIENCE, self.options.patience),
@@ -97,8 +97,12 @@ class HttpSource:
         table = self._table(name)
         with ExitStack() as stack:
             with _named(name):
-                client = stack.enter_context(connect(self.options, self._pace))
-            yield PagesReading(client, self.options, name, table, after)
+                client = stack.enter_context(connect(self._api, self._pace))
+            yield PagesReading(client, self._api, name, table, after)
+
+    @cached_property
+    def _api(self) -> HttpApi:
+        return HttpApi.of(self.options, self.tables.values())
 
     @cached_property
     def _pace(self) -> "Pace":
@@ -116,9 +120,7 @@ class PagesReading:
     """The pages of one table, gathered into batches. When a page fails, those before it are given before the error is
     raised."""
 
-    def __init__(
-        self, client: "RESTClient", options: HttpOptions, name: str, table: HttpTable, after: Position
-    ) -> None:
+    def __init__(self, client: "RESTClient", options: HttpApi, name: str, table: HttpTable, after: Position) -> None:
         self._client, self._options, self._name, self._table, self._after = client, options, name, table, after
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)

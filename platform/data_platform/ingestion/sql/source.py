@@ -156,6 +156,7 @@ class Relational:
 
     def __init__(self, url: str, tables: Mapping[str, SqlTable], timeouts: Timeouts = TIMEOUTS) -> None:
         self.url, self.options, self.timeouts = url, dict(tables), timeouts
+        self._withholds = any(table.masks for table in tables.values())
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """With a cursor: the highest value (an index answers that), or else the number of rows that the next load would
@@ -274,11 +275,11 @@ class Relational:
         require_encoded(self.url, "The address of the database")
         scheme = self.url.split("://")[0] if "://" in self.url else "sqlite"
         if scheme in ("postgresql", "postgres"):
-            return PostgresqlSession(self.url, self.timeouts)
+            return PostgresqlSession(self.url, self.timeouts, withholds=self._withholds)
         if scheme == "mysql":
-            return MysqlSession(self.url, self.timeouts)
+            return MysqlSession(self.url, self.timeouts, withholds=self._withholds)
         if scheme == "sqlite":
-            return SqliteSession(self.url)
+            return SqliteSession(self.url, withholds=self._withholds)
         raise PlatformError(
             f"{redact_url(self.url)} begins with {scheme}://, which is no database known here. "
             "Write postgresql://, mysql://, sqlite:// or the path of a SQLite file."

@@ -5,6 +5,7 @@ and migrates them, `positions` and `steps` write them within the transaction of 
 """
 
 from data_platform.lakehouse.ledger.forgetting import forget_tables
+from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
@@ -62,6 +63,7 @@ __all__ = [
     "LastVerdict",
     "Load",
     "LoadKind",
+    "MaskKeys",
     "OwnedKind",
     "Publication",
     "ReplacedLoad",
@@ -88,6 +90,7 @@ __all__ = [
     "last_verdicts",
     "last_whole_rows",
     "loads_awaiting_staging",
+    "mask_keys",
     "migrate",
     "owners",
     "pinned_snapshots",
@@ -95,6 +98,7 @@ __all__ = [
     "recent_loads",
     "record_audit",
     "record_load",
+    "record_mask_key",
     "record_publication",
     "record_retirement",
     "record_staging",

@@ -66,7 +66,8 @@ def to_version_2(connection: duckdb.DuckDBPyConnection) -> None:
 def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
     """Entries of a position that mean the same in every source begin with a slash, as no file's path does: a file
     called `digest` was taken for the digest of a whole table, and forgotten with it. Sources and models belong to
-    platforms: to the first that writes them from now on."""
+    platforms: to the first that writes them from now on. There is a table of the keys that columns were masked with:
+    those of earlier releases are not known, the next masked load tells."""
     connection.execute(
         f"UPDATE {name('positions')} SET partition = '/' || partition WHERE layer = 'raw' "
         "AND partition IN ('digest', 'hint') "
@@ -74,6 +75,10 @@ def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.execute(
         f"CREATE TABLE {name('owners')} (kind VARCHAR, name VARCHAR, platform VARCHAR, claimed_at TIMESTAMPTZ)"
+    )
+    connection.execute(
+        f"CREATE TABLE {name('mask_keys')} (number BIGINT, fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, "
+        "since TIMESTAMPTZ)"
     )
 
 

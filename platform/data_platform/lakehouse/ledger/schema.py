@@ -45,6 +45,7 @@ TABLES = {
         "publication_id BIGINT, model VARCHAR, snapshot_id BIGINT, run_id VARCHAR, published_at TIMESTAMPTZ, "
         "rows BIGINT, built_from VARCHAR"
     ),
+    "mask_keys": "number BIGINT, fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, since TIMESTAMPTZ",
     "pins": "name VARCHAR, snapshot_id BIGINT, reason VARCHAR, pinned_at TIMESTAMPTZ",
     "owners": "kind VARCHAR, name VARCHAR, platform VARCHAR, claimed_at TIMESTAMPTZ",
 }

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts
+from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, one_line
 from data_platform.lakehouse.connect import database
 from data_platform.lakehouse.settings import redact_url, settings_from_environment
 from data_platform.lakehouse.sql import literal, quote
@@ -31,8 +31,8 @@ class MysqlSession(ServerSession):
 
     product = "MySQL"
 
-    def __init__(self, url: str, timeouts: Timeouts) -> None:
-        super().__init__(url, timeouts, 3306)
+    def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False) -> None:
+        super().__init__(url, timeouts, 3306)  # what is said of the connection holds no value
         parts = urlsplit(url)
         self.schema = unquote(parts.path.lstrip("/"))
         if not self.schema:
@@ -65,6 +65,7 @@ class MysqlSession(ServerSession):
         except BaseException:
             self.close()
             raise
+        self.withholds = withholds
 
     def close(self) -> None:
         try:
@@ -176,22 +177,22 @@ class MysqlSession(ServerSession):
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             if (overdue := self.overdue()) is not None:
                 raise overdue from None
-            reason = self.safe(error)
+            reason = one_line(str(error))
         else:
             return
-        where = f"MySQL at {redact_url(self.url)}"
+        where, said = f"MySQL at {redact_url(self.url)}", self.said(reason)
         if "Failed to connect" in reason or "Access denied for user" in reason or "Unknown database" in reason:
             raise PlatformError(
-                f"Cannot connect to {where}: {reason}. Check that the server runs, and host, port, user, password and "
+                f"Cannot connect to {where}: {said}. Check that the server runs, and host, port, user, password and "
                 "database in the URL."
             )
         if "command denied" in reason:
-            raise PlatformError(f"{where} forbids it: {reason}. Grant the account SELECT on the table.")
+            raise PlatformError(f"{where} forbids it: {said}. Grant the account SELECT on the table.")
         if "gone away" in reason or "Lost connection" in reason:
             raise TransientError(
-                f"The connection to {where} broke: {reason}. What was committed stays; the next load goes on from it."
+                f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
             )
-        raise PlatformError(f"{where} could not answer: {reason}")
+        raise PlatformError(f"{where} could not answer: {said}")
 
 
 def backquote(*parts: str) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, valid_text
+from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, one_line, valid_text
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.watchdog import libpq_options
@@ -92,7 +92,15 @@ EARLIEST = -211_813_488_000_000_000 + EPOCH
 INFINITE_DATES = {(2**31 - 1 + 10_957) - 2**32: 2**31 - 1, -(2**31) + 10_957: -(2**31) + 1}
 
 
-LOST = ("server closed", "terminating connection", "no connection to the server", "could not receive data", "SSL")
+LOST = (
+    "server closed",
+    "terminating connection",
+    "no connection to the server",
+    "could not receive data",
+    "SSL SYSCALL",
+    "SSL error",
+    "SSL connection has been closed",
+)
 """How libpq says that the server is gone."""
 
 
@@ -111,8 +119,8 @@ class PostgresqlSession(ServerSession):
         "text": 'text collate "C"',
     }
 
-    def __init__(self, url: str, timeouts: Timeouts) -> None:
-        super().__init__(url, timeouts, 5432)
+    def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False) -> None:
+        super().__init__(url, timeouts, 5432, withholds=withholds)
         connect = timeouts.connect.total_seconds()
         try:
             with self.watchdog.connecting(connect):
@@ -225,7 +233,7 @@ class PostgresqlSession(ServerSession):
     def _unreachable(self, reason: str) -> PlatformError:
         parts = urlsplit(self.url)
         where = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
-        reason = self.safe(reason).removeprefix("IO: [libpq] Failed to connect: ")
+        reason = one_line(reason).removeprefix("IO: [libpq] Failed to connect: ")
         if "timeout expired" in reason:
             return TransientError(
                 f"PostgreSQL at {where} ({redact_url(self.url)}) did not answer within "
@@ -242,19 +250,20 @@ class PostgresqlSession(ServerSession):
         return PlatformError(f"Cannot connect to PostgreSQL at {where} ({redact_url(self.url)}): {reason}. {advice}")
 
     def _refused(self, reason: str, state: str | None) -> PlatformError:
-        reason = self.safe(reason)
+        said = self.said(reason, state)
         where = f"PostgreSQL at {redact_url(self.url)}"
         if state == "42501" or "permission denied" in reason:
             return PlatformError(
-                f"{where} forbids it: {reason}. Grant the account SELECT on the table, and USAGE on its schema."
+                f"{where} forbids it: {said}. Grant the account SELECT on the table, and USAGE on its schema."
             )
         if state == "57014" or "statement timeout" in reason:
-            return PlatformError(f"{where} gave up: {reason}. Raise `statement_timeout`, or index the cursor column.")
+            return PlatformError(f"{where} gave up: {said}. Raise `statement_timeout`, or index the cursor column.")
         if any(sign in reason for sign in LOST):
             return TransientError(
-                f"The connection to {where} broke: {reason}. What was committed stays; the next load goes on from it."
+                f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
             )
-        return PlatformError(f"{where} could not answer: {reason}")
+        where_else = " Look into the server's log for it." if self.withholds else ""
+        return PlatformError(f"{where} could not answer: {said}.{where_else}")
 
 
 def _column(row: dict[str, Any]) -> Column:
@@ -302,9 +311,9 @@ def _array(array: pa.Array, field: pa.Field) -> pa.Array:
     if pa.types.is_decimal(field.type):
         try:
             return array.cast(field.type)
-        except pa.ArrowInvalid as error:
+        except pa.ArrowInvalid:
             raise PlatformError(
-                f"Column {field.name} holds a value that {field.type} has no place for ({error}), NaN for one. "
+                f"Column {field.name} holds a value that {field.type} has no place for, NaN for one. "
                 "Leave the column out with `columns`, or cast it to text in a view of the source."
             ) from None
     if pa.types.is_timestamp(field.type):

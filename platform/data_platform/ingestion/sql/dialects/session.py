@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
@@ -21,6 +20,7 @@ from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.tables import PLATFORM_COLUMNS
 from data_platform.lakehouse.watchdog import Watchdog, server_of
+from data_platform.redaction import WITHHELD, register_url
 
 Kind = Literal["integer", "decimal", "float", "date", "timestamp", "timestamptz", "text"]
 """The kinds of value that a cursor may have."""
@@ -64,8 +64,10 @@ class Session(ABC):
     nulls_first = ""
     """What ORDER BY needs for nulls to come first."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, *, withholds: bool = False) -> None:
+        """`withholds` keeps what the database says in errors out of messages: it may quote values of masked columns."""
+        self.url, self.withholds = url, withholds
+        register_url(url)
 
     def __enter__(self) -> "Session":
         return self
@@ -139,9 +141,12 @@ class Session(ABC):
                 return batch.column(0)[0].as_py()
         return None
 
-    def safe(self, text: object) -> str:
-        """A message of the driver without the secrets of the URL."""
-        return without_secrets(str(text), self.url)
+    def said(self, text: str, state: str | None = None) -> str:
+        """What the database or its driver says in an error, on one line, as far as it may be shown; `state` is the
+        SQLSTATE."""
+        if not self.withholds:
+            return one_line(text)
+        return f"SQLSTATE {state} {WITHHELD}" if state else WITHHELD
 
     def missing_table(self, table: str) -> PlatformError:
         """What to raise for a table that is not there."""
@@ -155,8 +160,8 @@ class ServerSession(Session):
     """A session with a server on the network. Whatever waits for it stands in a `waited_for` block, so that none waits
     longer than `timeouts` say."""
 
-    def __init__(self, url: str, timeouts: Timeouts, port: int) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, timeouts: Timeouts, port: int, *, withholds: bool = False) -> None:
+        super().__init__(url, withholds=withholds)
         self.timeouts = timeouts
         self.watchdog = Watchdog(
             server_of(url, port), timeouts.idle.total_seconds(), total=timeouts.statement.total_seconds()
@@ -216,13 +221,8 @@ def known(what: str, wanted: str, there: Sequence[str]) -> str:
     return f"{guess}There is: {', '.join(listed)}{more}."
 
 
-def without_secrets(text: str, url: str) -> str:
-    """`text` without the password of `url`, in any spelling."""
-    parts = urlsplit(url)
-    secrets = {value for name, value in parse_qsl(parts.query) if "password" in name.lower()}
-    for secret in (parts.password, *secrets):
-        if secret:
-            text = text.replace(secret, "***").replace(unquote(secret), "***")
+def one_line(text: str) -> str:
+    """A message of a driver on one line, without its full stop."""
     return " ".join(text.split()).rstrip(".")
 
 

@@ -22,7 +22,7 @@ import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import COUNTED_ROWS, Column, Kind, Session, valid_text
+from data_platform.ingestion.sql.dialects.session import COUNTED_ROWS, Column, Kind, Session, one_line, valid_text
 from data_platform.lakehouse.sql import literal, quote
 
 BUSY_TIMEOUT = 10_000
@@ -45,8 +45,8 @@ class SqliteSession(Session):
 
     product = "SQLite"
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, *, withholds: bool = False) -> None:
+        super().__init__(url, withholds=withholds)
         # Four slashes are as good as three: both name a path from the root.
         self.path = Path(re.sub(r"^//+", "/", url.removeprefix("sqlite://")))
         if not self.path.is_file():
@@ -178,7 +178,7 @@ class SqliteSession(Session):
         try:
             yield
         except (adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(str(error))
         else:
             return
         if "locked" in reason or "busy" in reason:
@@ -187,12 +187,14 @@ class SqliteSession(Session):
                 "Try again, or let the application that writes it use `PRAGMA journal_mode = WAL`."
             )
         if "not a database" in reason or "malformed" in reason:
-            raise PlatformError(f"{self.path} is no SQLite database, or a damaged one ({reason}). Check the path.")
+            raise PlatformError(
+                f"{self.path} is no SQLite database, or a damaged one ({self.said(reason)}). Check the path."
+            )
         if not self.path.is_file() or "unable to open" in reason or "failed to open" in reason:
             raise PlatformError(
-                f"Cannot open the SQLite file {self.path}: {reason}. Check that this account may read it."
+                f"Cannot open the SQLite file {self.path}: {self.said(reason)}. Check that this account may read it."
             )
-        raise PlatformError(f"SQLite could not read {self.path}: {reason}")
+        raise PlatformError(f"SQLite could not read {self.path}: {self.said(reason)}")
 
 
 def _column(row: dict[str, Any], arrow: pa.DataType, select: str, kind: Kind | None, is_row_id: bool) -> Column:
