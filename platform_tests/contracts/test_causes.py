@@ -147,5 +147,5 @@ def test_a_password_in_an_exceptions_message_is_masked_even_where_nothing_is_pri
         raise RuntimeError("login of me with hunter22 failed at http://me:hunter22@shop")
 
     told = cause_of(raised(refusing), private=False)
-    assert "RuntimeError: login of me with *** failed at http://***@shop" in told
+    assert "RuntimeError: login of me with *** failed at http://me:***@shop" in told
     assert "hunter22" not in told
