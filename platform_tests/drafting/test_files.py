@@ -32,7 +32,7 @@ def zipped(*names: str) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name in names:
-            archive.writestr(name, "id,pk\n1,2\n")
+            archive.writestr(zipfile.ZipInfo(name), "id,pk\n1,2\n")
     return out.getvalue()
 
 
