@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TAKE_OUT = "dp doctor --deep --take-out"
 VERSIONS = "_versions"
+SHOWN = 50
+"""Damaged files that a person is shown at most."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,11 @@ def show(found: Sequence[Lost], files: "Sequence[StoredFile]", gone: "Sequence[S
         f"[red]✗[/] files: {len(found):,} of {len(files):,} that the catalog lists ({size:,.1f} MiB) are damaged"
     )
     table = grid("table", "file", "what is wrong", "what is lost", "what brings it back")
-    for one in found:
+    for one in found[:SHOWN]:
         table.add_row(*(Text(text) for text in (one.table, one.file, one.damage, one.lost, one.mend)))
     screen.print(table)
+    if len(found) > SHOWN:
+        screen.print(f"... and {len(found) - SHOWN:,} more: --json lists all")
     screen.print("If there is a backup of a file, put it back in its place: that brings everything back.")
     for file in gone:
         screen.print(Text(f"Taken out of {file.table}: {file.path}"), soft_wrap=True)
