@@ -10,6 +10,7 @@ from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.inspection import stored_files
+from data_platform.lakehouse.maintenance import flush_inlined
 from data_platform.lakehouse.settings import Settings
 from data_platform.staging.step import stage_table
 
@@ -101,3 +102,19 @@ def test_a_raw_file_whose_rows_were_replaced_is_no_loss(dp: Dp, own: Settings) -
     first.unlink()
     (found,) = json.loads(dp("doctor", "--deep", "--json").stdout)["damaged"]
     assert "were replaced by the full refresh of load 2" in found["mend"]
+
+
+def test_a_lost_file_of_the_ledger_is_said_to_be_lost_and_stays_so(dp: Dp, own: Settings) -> None:
+    with open_lakehouse(own) as lake:
+        flush_inlined(lake)
+    lose(own, "platform.loads", "raw_shop.orders")
+    for arguments in (["doctor", "--deep", "--json"], ["doctor", "--deep", "--take-out", "--json"]):
+        done = dp(*arguments)
+        assert done.exit_code == 1
+        found = {one["table"]: one["mend"] for one in json.loads(done.stdout)["damaged"] if one["current"]}
+        assert found["platform.loads"] == "only its backup: the ledger cannot be made again"
+        assert "dp run shop/orders --full-refresh" in found["raw_shop.orders"]
+    assert set(json.loads(dp("doctor", "--deep", "--json").stdout)["taken_out"]) == set()
+    told = dp("status")
+    assert told.exit_code == 1
+    assert "of the lakehouse is lost" in told.stderr

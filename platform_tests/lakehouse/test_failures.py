@@ -160,6 +160,11 @@ SERVER = replace(SQLITE, catalog="postgresql://me:secret@db:5432/lake")
         (SQLITE, OSError(errno.ENOSPC, "No space left on device"), r"^The disk is full: .* free in /"),
         (SQLITE, OSError(errno.EDQUOT, "Disk quota exceeded"), r"^The disk is full: .* free in /"),
         (SQLITE, duckdb.Error("attempt to write a readonly database"), r"catalog\.sqlite cannot be read or written"),
+        (
+            SQLITE,
+            duckdb.IOException('Cannot open file "/nowhere/lake/data/raw_a/b/c.parquet": Permission denied'),
+            r"^The file /nowhere/lake/data/raw_a/b/c\.parquet of the lakehouse may not be read or written by this user",
+        ),
         (SQLITE, duckdb.Error("disk I/O error"), r"catalog\.sqlite cannot be read or written: disk I/O error"),
         (
             SERVER,
@@ -178,7 +183,14 @@ def test_each_failure_has_words_of_its_own(settings: Settings, error: Exception,
 
 
 @pytest.mark.parametrize(
-    "error", [duckdb.BinderException("column x not found"), OSError(errno.EACCES, "Permission denied"), KeyError("x")]
+    "error",
+    [
+        duckdb.BinderException("column x not found"),
+        duckdb.IOException('Cannot open file "/elsewhere/x.parquet": No such file or directory'),
+        duckdb.InvalidInputException('"/nowhere/lake/data/a/b/x.parquet" lacks the column x'),
+        OSError(errno.EACCES, "Permission denied"),
+        KeyError("x"),
+    ],
 )
 def test_what_is_about_something_else_stays_as_it_is(error: Exception) -> None:
     assert explain(error, SQLITE) is None

@@ -214,3 +214,18 @@ def test_a_full_refresh_mends_a_staged_table_that_lost_a_file(lake: Lakehouse, d
     assert stage(lake, TOLERANT).rows_inserted == 2000
     assert len(staged(lake)) == 2000
     assert [one for one in inspect(lake, stored_files(lake)) if one.file.current] == []
+
+
+@ON_SQLITE
+def test_where_the_data_is_not_mounted_nothing_is_taken_out(lake: Lakehouse) -> None:
+    fill(lake)
+    data = Path(lake.settings.data)
+    elsewhere = data.rename(data.with_name("not mounted"))
+    data.mkdir()
+    damages = list(inspect(lake, stored_files(lake)))
+    assert {one.kind for one in damages} == {"lost"}
+    with pytest.raises(PlatformError, match=r"is not marked as the data of lakehouse .* Is its disk mounted"):
+        take_out(lake, damages)
+    data.rmdir()
+    elsewhere.rename(data)
+    assert found(lake) == []

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TAKE_OUT = "dp doctor --deep --take-out"
 VERSIONS = "_versions"
+SHOWN = 50
+"""Damaged files that a person is shown at most."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,15 @@ def deep(settings: "Settings", *, as_json: bool, take_out: bool) -> bool:
     """
     from data_platform.lakehouse import inspection
     from data_platform.lakehouse.connect import open_lakehouse
+    from data_platform.lakehouse.ledger.names import SCHEMA
 
     with open_lakehouse(settings, read_only=not take_out) as lake:
         files = inspection.stored_files(lake)
         with progress(files) as seen:
             damages = list(inspection.inspect(lake, files, seen=seen))
-        found = [described(lake, damage) for damage in damages]
+        # Nothing can be asked of a ledger that has lost files.
+        ledger_is_whole = not any(damage.file.current and damage.file.table.schema == SCHEMA for damage in damages)
+        found = [described(lake, damage, ledger_is_whole=ledger_is_whole) for damage in damages]
         gone = inspection.take_out(lake, damages) if take_out else []
     if as_json:
         print_json(
@@ -94,28 +99,31 @@ def show(found: Sequence[Lost], files: "Sequence[StoredFile]", gone: "Sequence[S
         f"[red]✗[/] files: {len(found):,} of {len(files):,} that the catalog lists ({size:,.1f} MiB) are damaged"
     )
     table = grid("table", "file", "what is wrong", "what is lost", "what brings it back")
-    for one in found:
+    for one in found[:SHOWN]:
         table.add_row(*(Text(text) for text in (one.table, one.file, one.damage, one.lost, one.mend)))
     screen.print(table)
+    if len(found) > SHOWN:
+        screen.print(f"... and {len(found) - SHOWN:,} more: --json lists all")
     screen.print("If there is a backup of a file, put it back in its place: that brings everything back.")
     for file in gone:
         screen.print(Text(f"Taken out of {file.table}: {file.path}"), soft_wrap=True)
 
 
-def described(lake: "Lakehouse", damage: "Damage") -> Lost:
+def described(lake: "Lakehouse", damage: "Damage", *, ledger_is_whole: bool) -> Lost:
     """A damaged file, with what it means."""
     file = damage.file
     loads = "" if file.loads is None else f" of {_loads(*file.loads)}"
     rows = f"the list of {file.rows:,} deleted rows" if file.deletes else f"{file.rows:,} rows"
     lost = f"{rows}{loads}" if file.current else f"{rows}{loads}, in earlier versions only"
-    return Lost(str(file.table), file.path, f"{damage.kind}: {damage.detail}", lost, mend(lake, file), file.current)
+    remedy = mend(lake, file, ledger_is_whole=ledger_is_whole)
+    return Lost(str(file.table), file.path, f"{damage.kind}: {damage.detail}", lost, remedy, file.current)
 
 
 def _loads(first: int, last: int) -> str:
     return f"load {first}" if first == last else f"loads {first} to {last}"
 
 
-def mend(lake: "Lakehouse", file: "StoredFile") -> str:
+def mend(lake: "Lakehouse", file: "StoredFile", *, ledger_is_whole: bool) -> str:
     """What brings back the rows of a file, and what nothing brings back."""
     from data_platform.lakehouse import history, ledger
     from data_platform.lakehouse.ledger.names import SCHEMA
@@ -143,7 +151,7 @@ def mend(lake: "Lakehouse", file: "StoredFile") -> str:
             f"not be read come again with dp run {name} --full-refresh; entries that were closed are lost"
         )
     if table.layer == RAW and table.source:
-        whole = ledger.landed_bounds(lake, table.source, table.name).whole
+        whole = ledger.landed_bounds(lake, table.source, table.name).whole if ledger_is_whole else 0
         if file.loads is not None and file.loads[1] < whole:
             return f"{TAKE_OUT}: these rows were replaced by the full refresh of load {whole}, so nothing reads them"
         return (

@@ -22,7 +22,7 @@ FULL_BELOW = 2**20
 """Free bytes below which a disk is taken for full where SQLite says no more than that it could not write."""
 
 LOCKED = ("database is locked", "database table is locked")
-UNWRITABLE = ("readonly database", "unable to open database", "permission denied")
+UNWRITABLE = ("readonly database", "unable to open database")
 DAMAGED = ("database disk image is malformed", "file is not a database")
 UNSPECIFIC = "disk i/o error"
 
@@ -52,7 +52,15 @@ NO_ANSWER = (
 )
 """What PostgreSQL and its client say of a connection that broke or was not made."""
 
-NOT_PARQUET = ("no magic bytes", "too small to be a parquet", "invalid parquet", "parquet file", "not a parquet")
+NOT_PARQUET = (
+    "no magic bytes",
+    "too small to be a parquet",
+    "not a parquet",
+    "invalid parquet",
+    "decompress",
+    "corrupt",
+    "thrift",
+)
 GONE = ("no such file or directory", "404", "no files found", "nosuchkey")
 _PATH = re.compile(r"""["']([^"']+\.parquet)["']|(\S+\.parquet)""")
 
@@ -141,6 +149,11 @@ def _of_data_file(settings: Settings, text: str) -> PlatformError | None:
     if any(sign in lower for sign in GONE):
         return PlatformError(
             f"The file {path} of the lakehouse is lost. The table is as it was. Restore it from a backup, or: {INSPECT}"
+        )
+    if "permission denied" in lower:
+        return PlatformError(
+            f"The file {path} of the lakehouse may not be read or written by this user. Nothing was changed. Give the "
+            "file and its folder their permissions back."
         )
     if any(sign in lower for sign in NOT_PARQUET):
         return PlatformError(

@@ -65,6 +65,16 @@ def require_own_data(connection: duckdb.DuckDBPyConnection, settings: Settings, 
         )
 
 
+def require_marked_data(connection: duckdb.DuckDBPyConnection, settings: Settings, identity: str) -> None:
+    """Raise PlatformError if the data is not marked as that of this lakehouse, as when its disk is not mounted: then no
+    file is lost."""
+    if _identity_of_data(connection, settings) != identity:
+        raise PlatformError(
+            f"{settings.data} is not marked as the data of lakehouse {identity} (`{MARKER}`). Nothing was changed. Is "
+            "its disk mounted, and LAKEHOUSE_DATA right? If the folder was emptied, restore it from its backup."
+        )
+
+
 def _refusal(settings: Settings, why: str) -> PlatformError:
     return PlatformError(
         f"The catalog {redact_url(settings.catalog)} holds no lakehouse yet, but {settings.data} {why}. Nothing was "

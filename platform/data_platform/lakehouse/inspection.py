@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.compaction import begin_snapshot, inlined_deletions, require_known_catalog
 from data_platform.lakehouse.connect import METADATA, Lakehouse
+from data_platform.lakehouse.identity import require_marked_data
 from data_platform.lakehouse.ledger.names import SCHEMA as LEDGER
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import Settings
@@ -238,9 +239,9 @@ def take_out(lake: Lakehouse, damages: Sequence[Damage]) -> list[StoredFile]:
     are there. Their rows are gone from then on; the files themselves stay until those versions expire that had them.
 
     Files of the ledger stay: without its positions rows would be loaded twice. Raises PlatformError, and changes
-    nothing, if the catalog is of another version of DuckLake than the one that is known here.
+    nothing, if the data is not marked as that of this lakehouse, or if the catalog is of another version of DuckLake
+    than the one that is known here.
     """
-    require_known_catalog(lake)
     worth = {
         (one.file.table_id, one.file.data_file)
         for one in damages
@@ -253,6 +254,8 @@ def take_out(lake: Lakehouse, damages: Sequence[Damage]) -> list[StoredFile]:
     ]
     if not gone:
         return []
+    require_known_catalog(lake)
+    require_marked_data(lake.connection, lake.settings, lake.identity)
     tables = sorted({file.table_id for file in gone})
     numbers = ", ".join(str(file.data_file) for file in gone)
     pending: set[int] = set()
