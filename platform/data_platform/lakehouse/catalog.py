@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import adbc_driver_postgresql.dbapi
@@ -101,11 +101,12 @@ class _Watch(Thread):
         super().__init__(name="catalog watch", daemon=True)
         self._url, self._server, self._seconds = url, server_of(url, PORT), seconds
         self.struck_at = float("-inf")
+        self._pause = Event()
 
     def run(self) -> None:
         answered_at = float("-inf")
         while True:
-            time.sleep(min(1.0, self._seconds / LOOKS))
+            self._pause.wait(min(1.0, self._seconds / LOOKS))
             quiet = {one.inode for one in connections_to(self._server, self._is_quiet)}
             if not quiet or time.monotonic() - answered_at < self._seconds:
                 continue
