@@ -19,6 +19,7 @@ from data_platform.lakehouse.watchdog import (
     KEEPALIVE,
     LOOKS,
     Watchdog,
+    connect_seconds,
     connections_to,
     is_claimed,
     libpq_options,
@@ -123,7 +124,7 @@ class _Watch(Thread):
         """Whether the server answers at all, be it with a refusal."""
         watchdog = Watchdog(self._server, CONNECT_SECONDS)
         try:
-            with watchdog.connecting(CONNECT_SECONDS):
+            with watchdog.connecting(connect_seconds(self._url, CONNECT_SECONDS)):
                 connection = adbc_driver_postgresql.dbapi.connect(libpq_options(self._url), autocommit=True)
             connection.close()
         except adbc_driver_postgresql.dbapi.Error as error:

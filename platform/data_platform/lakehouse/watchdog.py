@@ -51,6 +51,12 @@ def libpq_options(url: str, connect_seconds: float = CONNECT_SECONDS) -> str:
     return f"{place}?{urlencode(options, quote_via=percent_encoded)}"
 
 
+def connect_seconds(url: str, otherwise: float) -> float:
+    """How long a connection may take to begin: what a `postgresql://` URL says of it, or else `otherwise`."""
+    given = dict(parse_qsl(urlsplit(url).query)).get("connect_timeout", "")
+    return float(given) if given.isdigit() and int(given) else otherwise
+
+
 @dataclass(frozen=True)
 class _Socket:
     """A TCP connection of this process: its inode, the other side, and seconds since that last said something."""
