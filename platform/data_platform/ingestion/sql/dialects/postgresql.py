@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, valid_text
+from data_platform.lakehouse.catalog import PORT
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.watchdog import connect_seconds, libpq_options
@@ -112,7 +113,7 @@ class PostgresqlSession(ServerSession):
     }
 
     def __init__(self, url: str, timeouts: Timeouts) -> None:
-        super().__init__(url, timeouts, 5432)
+        super().__init__(url, timeouts, PORT, reconnects=False)
         connect = timeouts.connect.total_seconds()
         try:
             with self.watchdog.connecting(connect_seconds(url, connect)):
