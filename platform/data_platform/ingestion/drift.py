@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import MAX_COLUMNS, too_many_columns
+from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, shortened, too_many_columns
 from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS, PLATFORM_COLUMNS, TOMBSTONE_COLUMNS
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"})
@@ -89,6 +89,12 @@ class Columns:
                 raise PlatformError(
                     f"{self.label} has a column {what}: the lakehouse has none such. Nothing was loaded. Name it in "
                     "the file, or in a view of the source."
+                )
+            if len(column) > LONGEST_NAME:
+                raise PlatformError(
+                    f"{self.label} has a column whose name has {len(column):,} characters ({shortened(column, 40)}), "
+                    f"more than the {LONGEST_NAME:,} that a name may have. Nothing was loaded. Where keys are values, "
+                    "have them written as a list of objects."
                 )
             if lower in LOAD_COLUMNS or lower in TOMBSTONE_COLUMNS:
                 raise PlatformError(

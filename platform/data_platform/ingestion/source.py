@@ -50,6 +50,9 @@ kind (`orders.csv:12`, `partition 3, offset 991`); `_file` and `_line` are null 
 MAX_COLUMNS = 2_000
 """Columns of a table, unless its `max_columns` says otherwise: each costs memory in every step, rows or none."""
 
+LONGEST_NAME = 1_000
+"""Characters in the name of a column: what is longer is no name, but the file another than it was declared to be."""
+
 BATCH_ROWS = 250_000
 """Rows in a batch at most: what keeps a load's memory bounded whatever the size of the table."""
 

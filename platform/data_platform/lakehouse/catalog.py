@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import adbc_driver_postgresql.dbapi
@@ -19,6 +19,7 @@ from data_platform.lakehouse.watchdog import (
     KEEPALIVE,
     LOOKS,
     Watchdog,
+    connect_seconds,
     connections_to,
     is_claimed,
     libpq_options,
@@ -101,11 +102,12 @@ class _Watch(Thread):
         super().__init__(name="catalog watch", daemon=True)
         self._url, self._server, self._seconds = url, server_of(url, PORT), seconds
         self.struck_at = float("-inf")
+        self._pause = Event()
 
     def run(self) -> None:
         answered_at = float("-inf")
         while True:
-            time.sleep(min(1.0, self._seconds / LOOKS))
+            self._pause.wait(min(1.0, self._seconds / LOOKS))
             quiet = {one.inode for one in connections_to(self._server, self._is_quiet)}
             if not quiet or time.monotonic() - answered_at < self._seconds:
                 continue
@@ -122,7 +124,7 @@ class _Watch(Thread):
         """Whether the server answers at all, be it with a refusal."""
         watchdog = Watchdog(self._server, CONNECT_SECONDS)
         try:
-            with watchdog.connecting(CONNECT_SECONDS):
+            with watchdog.connecting(connect_seconds(self._url, CONNECT_SECONDS)):
                 connection = adbc_driver_postgresql.dbapi.connect(libpq_options(self._url), autocommit=True)
             connection.close()
         except adbc_driver_postgresql.dbapi.Error as error:

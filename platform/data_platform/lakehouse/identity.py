@@ -24,8 +24,10 @@ LENGTH = 12
 def identity_in_catalog(connection: duckdb.DuckDBPyConnection, metadata: str) -> str:
     """The identity that a catalog holds; empty for one of an earlier release. `metadata` is DuckLake's name for the
     database with its tables."""
-    row = connection.execute(f"SELECT value FROM {metadata}.ducklake_metadata WHERE key = ?", [KEY]).fetchone()
-    return "" if row is None else str(row[0])
+    found = connection.execute(f"SELECT value FROM {metadata}.ducklake_metadata WHERE key = ?", [KEY])
+    # All of it: until then the transaction stays open in the catalog, and with it its locks.
+    rows = found.fetchall()
+    return str(rows[0][0]) if rows else ""
 
 
 def give_identity(connection: duckdb.DuckDBPyConnection, settings: Settings, metadata: str) -> str:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from data_platform.errors import TransientError
 from data_platform.lakehouse.catalog import PORT, catalog_address
 from data_platform.lakehouse.settings import Settings, redact_url
-from data_platform.lakehouse.watchdog import CONNECT_SECONDS, Watchdog, server_of
+from data_platform.lakehouse.watchdog import CONNECT_SECONDS, Watchdog, connect_seconds, server_of
 
 LOCK_SECONDS = 900
 """How long to wait for other writers, each of which commits in milliseconds."""
@@ -43,7 +43,7 @@ def writer_lock(settings: Settings, seconds: float = LOCK_SECONDS) -> Iterator[N
     watchdog = Watchdog(server_of(settings.catalog, PORT), seconds + CONNECT_SECONDS)
     with closing(watchdog):
         try:
-            with watchdog.connecting(CONNECT_SECONDS):
+            with watchdog.connecting(connect_seconds(settings.catalog, CONNECT_SECONDS)):
                 connection = adbc_driver_postgresql.dbapi.connect(catalog_address(settings), autocommit=True)
         except adbc_driver_postgresql.dbapi.Error as error:
             raise TransientError(

@@ -51,6 +51,12 @@ def libpq_options(url: str, connect_seconds: float = CONNECT_SECONDS) -> str:
     return f"{place}?{urlencode(options, quote_via=percent_encoded)}"
 
 
+def connect_seconds(url: str, otherwise: float) -> float:
+    """How long a connection may take to begin: what a `postgresql://` URL says of it, or else `otherwise`."""
+    given = dict(parse_qsl(urlsplit(url).query)).get("connect_timeout", "")
+    return float(given) if given.isdigit() and int(given) else otherwise
+
+
 @dataclass(frozen=True)
 class _Socket:
     """A TCP connection of this process: its inode, the other side, and seconds since that last said something."""
@@ -126,10 +132,11 @@ _connecting: dict[Server, threading.Lock] = {}
 
 class Watchdog:
     """Watches the connection of one session. Within `waiting` it is shut down when the server says nothing for `idle`
-    seconds, or when that block takes longer than `total`; every byte that comes counts. `struck` then tells which."""
+    seconds (every byte that comes counts), or when `total` seconds have passed since `begin`. `struck` then tells
+    which. A driver that `reconnects` may open further connections at any time, which are watched as well."""
 
-    def __init__(self, server: Server, idle: float, total: float | None = None) -> None:
-        self._server, self._idle, self._total = server, idle, total
+    def __init__(self, server: Server, idle: float, total: float | None = None, *, reconnects: bool = False) -> None:
+        self._server, self._idle, self._total, self._reconnects = server, idle, total, reconnects
         with _claiming:
             self._lock = _connecting.setdefault(server, threading.Lock())
         self._sockets: set[int] = set()
@@ -184,8 +191,8 @@ class Watchdog:
             if since is None:
                 continue
             now = time.monotonic()
-            if self._connecting or not self._lock.locked():
-                self._claim()  # a driver may connect anew at any time
+            if self._connecting or (self._reconnects and not self._lock.locked()):
+                self._claim()
             if self._total is not None and self._begun is not None and now - self._begun >= self._total:
                 self._strike("total")
             elif now - since >= self._limit and any(

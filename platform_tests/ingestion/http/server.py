@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -63,7 +62,7 @@ class _Dripping(io.BufferedIOBase):
 
     def write(self, data: Any) -> int:
         for byte in bytes(data):
-            time.sleep(self._pause)
+            threading.Event().wait(self._pause)  # not a sleep, which a test may have shortened
             self._file.write(bytes([byte]))
         return len(data)
 

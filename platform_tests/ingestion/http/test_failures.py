@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -202,7 +203,7 @@ def test_an_answer_that_ends_with_the_connection_is_not_whole_because_the_limit_
             connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + body[:11])
             with suppress(OSError):
                 for byte in body[11:]:
-                    time.sleep(0.01)
+                    threading.Event().wait(0.01)
                     connection.send(bytes([byte]))
 
         threading.Thread(target=answer, daemon=True).start()
@@ -239,7 +240,7 @@ def test_pages_without_end_stop_at_the_limit_of_pages(
     table = {"pagination": pagination} | ({"rows": "rows"} if isinstance(page(1), dict) else {})
     said = refused(api, table, max_pages=20)
     assert len(api.asked) == 21
-    assert "is page 21 after 0 s, more than `max_pages` (20) allows for one load" in said
+    assert re.search(r"is page 21 after \d+ s, more than `max_pages` \(20\) allows for one load", said)
     assert "raise the limit of the source in its defs.yaml" in said
 
 

@@ -26,7 +26,7 @@ from data_platform.ingestion.files.formats.text import (
     in_order,
     utf8_blocks,
 )
-from data_platform.ingestion.source import MAX_COLUMNS, shortened, too_many_columns
+from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, shortened, too_many_columns
 from data_platform.options import Options
 
 
@@ -146,7 +146,10 @@ def _decoded(lines: pl.DataFrame, max_columns: int) -> tuple[list[dict[str, msgs
         forbidden = _FORBIDDEN.intersection(fields)
         if "\\u0000" in line:  # the only way to write one in a name
             forbidden |= {name for name in fields if "\0" in name}
-        if forbidden:
+        if max(map(len, fields), default=0) > LONGEST_NAME:
+            reason = f"the name of a field has more than the {LONGEST_NAME:,} characters that a name may have"
+            rejects.append(Reject(number, shortened(line, _KEPT), reason))
+        elif forbidden:
             rejects.append(Reject(number, line, f"no column can be named {min(forbidden)!r}"))
         else:
             objects.append(fields)

@@ -20,6 +20,7 @@ import pyarrow.csv as arrow_csv
 from pydantic import AfterValidator
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.source import LONGEST_NAME, shortened
 
 T = TypeVar("T")
 
@@ -84,12 +85,17 @@ Encoding = Annotated[str, AfterValidator(_known_encoding)]
 
 
 def checked_columns(names: list[str]) -> list[str]:
-    """The names of columns, refused when one is empty or holds a NUL, occurs twice (in any case: SQL does not tell
-    `id` from `ID`) or is one of the platform's own. Raises ValueError with the reason."""
+    """The names of columns, refused when one is empty, longer than LONGEST_NAME or holds a NUL, occurs twice (in any
+    case: SQL does not tell `id` from `ID`) or is one of the platform's own. Raises ValueError with the reason."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name or "\0" in name:
             raise ValueError(f"column {number} has no name" if not name else f"the name of column {number} holds a NUL")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"the name of column {number} has {len(name):,} characters ({shortened(name, 40)}), more than the "
+                f"{LONGEST_NAME:,} that a name may have"
+            )
         if name.lower() in OWN_COLUMNS:
             raise ValueError(f"column {number} is named {name!r}, which the platform gives to every row itself")
         if name.lower() in seen:

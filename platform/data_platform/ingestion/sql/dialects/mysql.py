@@ -20,6 +20,9 @@ from data_platform.lakehouse.connect import database
 from data_platform.lakehouse.settings import redact_url, settings_from_environment
 from data_platform.lakehouse.sql import literal, quote
 
+PORT = 3306
+"""MySQL's own, where a URL names none."""
+
 DRIVER_ROWS = 65_536
 
 INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "year": 16}
@@ -32,14 +35,15 @@ class MysqlSession(ServerSession):
     product = "MySQL"
 
     def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False) -> None:
-        super().__init__(url, timeouts, 3306)  # what is said of the connection holds no value
+        # It keeps a pool; what is said of the connection holds no value.
+        super().__init__(url, timeouts, PORT, reconnects=True)
         parts = urlsplit(url)
         self.schema = unquote(parts.path.lstrip("/"))
         if not self.schema:
             raise PlatformError(f"{redact_url(url)} names no database. Write mysql://user@host:port/database.")
         options = {
             "host": parts.hostname or "127.0.0.1",
-            "port": str(parts.port or 3306),
+            "port": str(parts.port or PORT),
             "database": self.schema,
             "user": unquote(parts.username or ""),
             "password": unquote(parts.password or ""),

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, one_line, valid_text
+from data_platform.lakehouse.catalog import PORT
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
-from data_platform.lakehouse.watchdog import libpq_options
+from data_platform.lakehouse.watchdog import connect_seconds, libpq_options
 
 SETTINGS = {
     "application_name": "data_platform",
@@ -120,10 +121,10 @@ class PostgresqlSession(ServerSession):
     }
 
     def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False) -> None:
-        super().__init__(url, timeouts, 5432, withholds=withholds)
+        super().__init__(url, timeouts, PORT, reconnects=False, withholds=withholds)
         connect = timeouts.connect.total_seconds()
         try:
-            with self.watchdog.connecting(connect):
+            with self.watchdog.connecting(connect_seconds(url, connect)):
                 self._connection = adbc_driver_postgresql.dbapi.connect(libpq_options(url, connect))
         except adbc_driver_manager.Error as error:
             self.watchdog.close()

@@ -160,11 +160,14 @@ class ServerSession(Session):
     """A session with a server on the network. Whatever waits for it stands in a `waited_for` block, so that none waits
     longer than `timeouts` say."""
 
-    def __init__(self, url: str, timeouts: Timeouts, port: int, *, withholds: bool = False) -> None:
+    def __init__(self, url: str, timeouts: Timeouts, port: int, *, reconnects: bool, withholds: bool = False) -> None:
         super().__init__(url, withholds=withholds)
         self.timeouts = timeouts
         self.watchdog = Watchdog(
-            server_of(url, port), timeouts.idle.total_seconds(), total=timeouts.statement.total_seconds()
+            server_of(url, port),
+            timeouts.idle.total_seconds(),
+            timeouts.statement.total_seconds(),
+            reconnects=reconnects,
         )
 
     @contextmanager

@@ -76,8 +76,7 @@ class SqliteSession(Session):
 
     def relation(self, table: str) -> str:
         name = self.scalar(
-            "select name from pragma_table_list where schema = 'main' "
-            f"and name = {literal(table.removeprefix('main.'))} collate nocase",
+            f"select name from pragma_table_list({literal(table.removeprefix('main.'))}) where schema = 'main'",
             pa.string(),
         )
         if name is None:
@@ -93,9 +92,7 @@ class SqliteSession(Session):
             schema,
         )
         strict, rowless = (
-            self.scalar(
-                f"select {flag} from pragma_table_list where schema = 'main' and name = {literal(table)}", number
-            )
+            self.scalar(f"select {flag} from pragma_table_list({literal(table)}) where schema = 'main'", number)
             for flag in ("strict", "wr")
         )
         alone = sum(row["pk"] > 0 for row in rows) == 1
@@ -130,8 +127,8 @@ class SqliteSession(Session):
         changed in place is not seen."""
         table = relation[1:-1].replace('""', '"')
         ordinary = self.scalar(
-            "select 1 as value from pragma_table_list where schema = 'main' and type = 'table' and wr = 0 "
-            f"and name = {literal(table)}",
+            f"select 1 as value from pragma_table_list({literal(table)}) "
+            "where schema = 'main' and type = 'table' and wr = 0",
             pa.int64(),
         )
         highest = f"(select max(rowid) from {relation})" if ordinary else "null"
