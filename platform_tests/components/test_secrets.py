@@ -55,7 +55,7 @@ attributes:
   auth: {auth}
   tables:
     people: {{key: [id], path: people, contract: leaky.defs.contracts.Person, probe: {{path: people, value: id}}}}
-    masked: {{key: [id], path: people, contract: leaky.defs.contracts.Person, mask: [mail]}}
+    others: {{key: [id], path: people, contract: leaky.defs.contracts.Person, mask: {mask}}}
 """
 
 DATABASE = """
@@ -75,7 +75,9 @@ AUTH = {
     '"{{ env.CLIENT_SECRET }}"}',
 }
 
-ASKED = [("basic", 401), ("basic", 302), ("key", 503), ("oauth", 401)]
+ASKED = [("basic", 401), ("basic", 302), ("key", 503), ("basic", 500), ("oauth", 401), ("oauth", 422)]
+OPEN = (500, 503, 422)
+"""What sources without masked columns are answered with: credentials, but no private value."""
 
 TICKS = """
 import sys
@@ -98,13 +100,15 @@ with dg.DagsterInstance.get() as instance:
 
 
 def parrot(asked: Asked) -> Answer:
-    """Repeats all it knows, in every spelling, with the status that the path names."""
+    """Repeats what it was sent, in every spelling, with the status that the path names."""
     if asked.path == "/token":
         return Answer({"access_token": ACCESS_TOKEN, "expires_in": 3600})
-    sent = [spell(text) for text in CREDENTIALS for spell in SPELLINGS.values()]
-    turn = len(asked.headers.get("Authorization", "")) % len(sent)
-    body = [MAIL, NOTE, asked.query, dict(asked.headers), *sent[turn:], *sent[:turn]]
+    scheme = asked.headers.get("Authorization", "").partition(" ")[0]
+    known = {"Basic": [PASSWORD, f"me:{PASSWORD}"], "Bearer": [ACCESS_TOKEN, CLIENT_SECRET], "": [KEY]}[scheme]
+    sent = [spell(text) for text in known for spell in SPELLINGS.values()]
     status = int(asked.path.split("/")[1])
+    private = [] if status in OPEN else [MAIL, NOTE]
+    body = [*private, asked.query, {**asked.headers, "User-Agent": ""}, *sent]
     location = {"Location": "http://127.0.0.1:9/" + "".join(map(quote, sent[:40]))} if status == 302 else {}
     return Answer(json.dumps(body, ensure_ascii=False).encode(), status, location)
 
@@ -133,7 +137,9 @@ def make_platform(folder: Path, url: str) -> Path:
         (defs / name).mkdir(parents=True)
         (defs / name / "__init__.py").touch()
     for name, (auth, status) in sources.items():
-        text = API.format(url=url, status=status, auth=auth.replace("URL", url))
+        text = API.format(
+            url=url, status=status, auth=auth.replace("URL", url), mask="[]" if status in OPEN else "[mail]"
+        )
         (defs / name / "defs.yaml").write_text(text)
     (defs / "database" / "defs.yaml").write_text(DATABASE)
     for package in (defs, defs.parent):
@@ -188,6 +194,10 @@ def test_no_credential_and_no_private_value_is_left_anywhere(
             run("-c", TICKS),
         ]
         kept = [(place, text) for place, texts in everything(state, [catalog]) for text in texts if text]
+    wanted = [*forms(*CREDENTIALS, MASK_KEY), MAIL, quote(MAIL), NOTE, "jane", "Sunday", "d4tabase", "p4ss", "cl1ent"]
+    leaks = found(kept, wanted)
+    leaks |= found(((f"output {number}", text) for number, text in enumerate(output)), wanted)
+    assert leaks == set()
     said = "\n".join(output)
     # The sources did fail, each in its way, and what may be said was said.
     for part in (
@@ -198,10 +208,6 @@ def test_no_credential_and_no_private_value_is_left_anywhere(
     ):
         assert part in said, said
     assert WITHHELD in said
-    wanted = [*forms(*CREDENTIALS, MASK_KEY), MAIL, quote(MAIL), NOTE, "jane", "Sunday", "d4tabase", "p4ss", "cl1ent"]
-    leaks = found(kept, wanted)
-    leaks |= found(((f"output {number}", text) for number, text in enumerate(output)), wanted)
-    assert leaks == set()
 
 
 class BrokenError(Exception):

@@ -43,8 +43,8 @@ def record_mask_key(
 ) -> None:
     """Note, within the caller's transaction, that raw tables are masked with a key from now on, which makes it the
     current one; without tables, that it is to be the current one."""
-    named: list[tuple[str | None, str | None]] = [*tables]
-    for source, table in named or [(None, None)]:
+    noted: Sequence[tuple[str | None, str | None]] = tables or [(None, None)]
+    for source, table in noted:
         connection.execute(
             f"INSERT INTO {name('mask_keys')} (number, fingerprint, source, table_name, since) "
             f"SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ? FROM {name('mask_keys')}",
