@@ -50,6 +50,7 @@ def run(
         op_names,
         select,
     )
+    from data_platform.components.workspace import load_platform
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -60,7 +61,7 @@ def run(
         raise PlatformError("--full-refresh replaces the rows there are, --retype keeps them: give one of them.")
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    definitions = chosen_definitions(selection or [], platform)
+    definitions = load_platform(selected_platform(selection or [], platform))
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
@@ -101,24 +102,24 @@ def run(
         raise typer.Exit(1)
 
 
-def chosen_definitions(selection: Sequence[str], platform: str | None) -> Any:
-    """The definitions of the platform that is meant: named, or the only one that has what is selected. Raises
-    PlatformError, listing the platforms, where that leaves a doubt."""
+def selected_platform(selection: Sequence[str], platform: str | None) -> str | None:
+    """The platform that is meant: the named one, or the only one that has what is selected. None where there is only
+    one, or where that leaves a doubt."""
     from data_platform.components.execution import executable_keys, select
-    from data_platform.components.workspace import load_platform, platform_names, platform_of_selections
+    from data_platform.components.platform import platform_definitions
+    from data_platform.components.workspace import platform_names, platform_of_selections, platform_package
 
     name = platform_of_selections(selection, platform)
     if name is not None or not selection or len(names := platform_names()) == 1:
-        return load_platform(name)
+        return name
     having = []
     for one in names:
-        definitions = load_platform(one)
         try:
-            select(executable_keys(definitions), selection)
+            select(executable_keys(platform_definitions(platform_package(one))), selection)
         except PlatformError:
             continue
-        having.append(definitions)
-    return having[0] if len(having) == 1 else load_platform(None)
+        having.append(one)
+    return having[0] if len(having) == 1 else None
 
 
 def waiting(outcome: Any, runs: list[str]) -> str:

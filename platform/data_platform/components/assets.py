@@ -21,10 +21,10 @@ from data_platform.components.metadata import (
     load_metadata,
     place,
     private_raw_columns,
-    raw_schema,
     recent_loads,
     sample,
     staging_metadata,
+    stored_schema,
     violations_table,
 )
 from data_platform.components.resource import LakehouseResource
@@ -214,7 +214,7 @@ def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: Loa
             metadata={
                 **load_metadata(result),
                 **place(lake, stored),
-                "dagster/column_schema": raw_schema(lake, stored, table),
+                "dagster/column_schema": stored_schema(lake.connection, stored),
                 **({"sample": shown} if shown is not None else {}),
             },
             data_version=dg.DataVersion(str(ledger.last_landed(lake, spec.name, table.name))),

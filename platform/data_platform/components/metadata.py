@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import duckdb
 import polars as pl
 
 from data_platform.components.keys import raw_key
@@ -43,36 +44,10 @@ def _table_column(column: Column) -> dg.TableColumn:
     )
 
 
-OWN_COLUMNS = {
-    "_load_id": "Number of the load that brought the row.",
-    "_loaded_at": "When that load began.",
-    "_row": "Number of the row within its load.",
-    "_operation": "What the change did: insert, update, delete, truncate.",
-    "_order": "Place of the change in the source's log.",
-    "_file": "File that the row was in.",
-    "_line": "Line of the file on which the row began.",
-}
-"""What the columns are that the platform adds to a raw table."""
-
-
-def raw_schema(lake: Lakehouse, table: Table, spec: TableSpec) -> dg.TableSchema:
-    """The columns of a raw table as they are stored, with what the contract says of those that become its columns."""
-    described = dict(OWN_COLUMNS)
-    masked = {*spec.table.mask, *spec.table.mask_within}
-    contracted = {column.name: column for column in contract_columns(spec.contract)}
-    for staged, raw in needed_columns(spec, empty_frame(lake, table)).items():
-        if staged in contracted and len(raw) == 1:
-            described.setdefault(raw[0], contracted[staged].description)
+def stored_schema(connection: duckdb.DuckDBPyConnection, table: Table) -> dg.TableSchema:
+    """The columns of a table as they are stored."""
     return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name,
-                kind,
-                description=described.get(name) or "As the source gives it; the contract has no such column.",
-                tags={"private": ""} if name in masked else {},
-            )
-            for name, kind in column_types(lake.connection, table).items()
-        ]
+        columns=[dg.TableColumn(name, kind) for name, kind in column_types(connection, table).items()]
     )
 
 
