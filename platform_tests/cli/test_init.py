@@ -150,7 +150,7 @@ def test_from_nothing_to_a_table_of_ones_own_published_and_repaired(skeleton: Pa
     folder = home / "landing" / "stock"
     folder.mkdir(parents=True)
     (folder / "stock.csv").write_text("sku,pieces\na,3\nb,\n")
-    assert "dp run stock --platform acme" in dp("add", "source", "stock", "--folder", "stock", "--platform", "acme")
+    assert "dp run stock\n" in dp("add", "source", "stock", "--folder", "stock", "--platform", "acme")
     outcomes = {one["asset"]: one for one in json.loads(dp("run", "--platform", "acme", "--json"))}
     assert {name: one["state"] for name, one in outcomes.items()} == {
         "raw/acme_example/orders": "done",
@@ -161,7 +161,7 @@ def test_from_nothing_to_a_table_of_ones_own_published_and_repaired(skeleton: Pa
     }
     contracts = skeleton / "platform" / "acme" / "defs" / "acme_example" / "contracts.py"
     contracts.write_text(contracts.read_text().replace("ge=0, unit", "unit"))
-    replayed = json.loads(dp("quarantine", "replay", "acme_example/orders", "--platform", "acme", "--json"))
+    replayed = json.loads(dp("quarantine", "replay", "acme_example/orders", "--json"))
     assert (len(replayed["passed"]), replayed["failing"]) == (1, [])
     tables = {one["table"]: one for one in json.loads(dp("status", "--json"))["tables"]}
     assert (tables["orders"]["staged_rows"], tables["orders"]["quarantined"]) == (8, 0)

@@ -140,7 +140,7 @@ def contract_allows_any_amount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             settings_from_environment(),
         )
 
-    monkeypatch.setattr("data_platform.components.workspace.platform_package", lambda name=None: tmp_path)
+    monkeypatch.setattr("data_platform.components.workspace.platform_of", lambda source, name=None: tmp_path)
     monkeypatch.setattr("data_platform.components.platform.source_spec", spec)
 
 

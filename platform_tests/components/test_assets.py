@@ -42,10 +42,6 @@ def test_a_load_and_its_staging_show_figures_schema_sample_and_lineage(shop: Sho
     assert (raw["rows read"], raw["rows landed"], raw["loads"]) == (4, 4, "1")
     assert (raw["dagster/row_count"], raw["dagster/table_name"]) == (4, "raw_shop.orders")
     assert [column.name for column in raw["dagster/column_schema"].columns][:3] == ["order_id", "buyer", "email"]
-    described = {column.name: column.description for column in raw["dagster/column_schema"].columns}
-    assert all(described.values())
-    assert described["_load_id"] == "Number of the load that brought the row."
-    assert described["buyer"] == "who ordered"
     assert (staged["rows read"], staged["rows inserted"], staged["rows quarantined"]) == (4, 3, 1)
     assert staged["dagster/row_count"] == 3
     assert checks(result)["raw/shop/orders"] == (True, "All 4 records were read.")

@@ -36,7 +36,7 @@ def test_dagster_dbt_is_asked_again_only_when_the_project_changed(shop: Shop, mo
     assert asked == []
     model = next(shop.folder.rglob("mart_sales.sql"))
     model.write_text("-- what was sold\n" + model.read_text())
-    assert specs(shop)[MART].code_version not in first[MART]
+    assert "-- what was sold" in str(specs(shop)[MART].description)
     assert len(asked) == 1
 
 
@@ -45,6 +45,6 @@ def test_a_spec_says_what_dbt_knows(shop: Shop) -> None:
     found = specs(shop)
     assert set(found) == {FCT, MART, PALLET}
     assert [dep.asset_key.path for dep in found[FCT].deps] == [["staged", "shop", "orders"]]
-    assert found[FCT].description == "The model fct_order."
+    assert "materialized='incremental'" in str(found[FCT].description)
     assert found[FCT].code_version != found[MART].code_version
     assert found[FCT].kinds == {"dbt", "ducklake"}

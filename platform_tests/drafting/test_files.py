@@ -170,3 +170,15 @@ def test_digits_that_json_writes_as_text_are_text(tmp_path: Path) -> None:
     drafted = draft_table(draft(tmp_path, lines, "rows.jsonl"), Wish())
     assert {column.name: column.annotation for column in drafted.columns} == {"id": "int", "zip": "str", "n": "float"}
     assert list(drafted.key) == ["id"]
+
+
+def test_files_of_one_name_and_two_forms_are_two_tables(tmp_path: Path) -> None:
+    for name in ("orders.csv", "orders-2026-01-01.csv", "orders.jsonl", "prices.csv"):
+        (tmp_path / name).write_text('{"id": 1}\n' if name.endswith("l") else "id\n1\n")
+    found = {table.name: table.place["path"] for table in file_tables(tmp_path, [], tmp_path / "spool")}
+    assert found == {
+        "orders_csv": "orders-*.csv",
+        "orders_csv_2": "orders.csv",
+        "orders_jsonl": "orders.jsonl",
+        "prices": "prices.csv",
+    }

@@ -72,6 +72,7 @@ def test_two_tables_are_never_called_alike(
     [
         ("created_at", "When it was created."),
         ("postal_code", "Postal code."),
+        ("billing_postal_code", "Billing postal code."),
         ("product_code", "Code of the product."),
         ("customer_id", "Identifier of the customer."),
         ("is_open", "Whether it is open."),

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from data_platform.cli.run import as_record, chosen_definitions, progress_bar, summary_table
+from data_platform.cli.run import as_record, progress_bar, selected_platform, summary_table
 from data_platform.errors import PlatformError
 
 
@@ -27,15 +27,16 @@ def reconcile(
     from data_platform.cli.instance import dagster_storage, prepare_dagster_home
     from data_platform.components.execution import errors, executable_keys, execute, in_runs
     from data_platform.components.keys import RECONCILIATION, staged_key
-    from data_platform.components.workspace import code_location
+    from data_platform.components.platform import platform_definitions
+    from data_platform.components.workspace import code_location, platform_package
     from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    package, definitions = chosen_definitions(selection or [], platform)
-    location = code_location(package)
+    package = platform_package(selected_platform(selection or [], platform))
+    definitions, location = platform_definitions(package), code_location(package)
     there = [key for key in executable_keys(definitions) if key.path[0] == RECONCILIATION]
     keys = chosen(there, selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +55,8 @@ def run(
         op_names,
         select,
     )
-    from data_platform.components.workspace import code_location
+    from data_platform.components.platform import platform_definitions
+    from data_platform.components.workspace import code_location, platform_package
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -67,8 +67,8 @@ def run(
         raise PlatformError("--full-refresh replaces the rows there are, --retype keeps them: give one of them.")
     settings = settings_from_environment()
     prepare_dagster_home(settings)
-    package, definitions = chosen_definitions(selection or [], platform)
-    location = code_location(package)
+    package = platform_package(selected_platform(selection or [], platform))
+    definitions, location = platform_definitions(package), code_location(package)
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
@@ -116,27 +116,24 @@ def run(
         raise typer.Exit(1)
 
 
-def chosen_definitions(selection: Sequence[str], platform: str | None) -> tuple[Path, Any]:
-    """The folder and the definitions of the platform that is meant: named, or the only one that has what is selected.
-    Raises PlatformError, listing the platforms, where that leaves a doubt."""
+def selected_platform(selection: Sequence[str], platform: str | None) -> str | None:
+    """The platform that is meant: the named one, or the only one that has what is selected. None where there is only
+    one, or where that leaves a doubt."""
     from data_platform.components.execution import executable_keys, select
     from data_platform.components.platform import platform_definitions
     from data_platform.components.workspace import platform_names, platform_of_selections, platform_package
 
     name = platform_of_selections(selection, platform)
+    if name is not None or not selection or len(names := platform_names()) == 1:
+        return name
     having = []
-    for one in platform_names() if name is None and selection else ():
-        package = platform_package(one)
-        definitions = platform_definitions(package)
+    for one in names:
         try:
-            select(executable_keys(definitions), selection)
+            select(executable_keys(platform_definitions(platform_package(one))), selection)
         except PlatformError:
             continue
-        having.append((package, definitions))
-    if len(having) == 1:
-        return having[0]
-    package = platform_package(name)
-    return package, platform_definitions(package)
+        having.append(one)
+    return having[0] if len(having) == 1 else None
 
 
 def waiting(outcome: Any, runs: list[str]) -> str:

@@ -19,8 +19,6 @@ from data_platform.lakehouse.tables import MODELLED
 from data_platform.modelling import dbt, lineage
 
 COLUMNS = "dagster/column_schema"
-FORM = 2
-"""Raised when specs are made otherwise than before: those that are kept are then made anew."""
 
 
 def model_specs(project: dbt.Project, manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
@@ -37,18 +35,14 @@ def model_specs(project: dbt.Project, manifest: Mapping[str, Any]) -> list[dg.As
 
 
 def _kept(project: dbt.Project) -> Path:
-    return project.target / f"specs-{FORM}-{dbt.fingerprint(project)}-{version('dagster-dbt')}.json"
+    return project.target / f"specs-{dbt.fingerprint(project)}-{version('dagster-dbt')}.json"
 
 
 def _made(manifest: Mapping[str, Any]) -> Sequence[dg.AssetSpec]:
     from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
     class Translator(DagsterDbtTranslator):
-        """Calls models `modelled/<name>`, describes them in their own words, without the SQL that dagster-dbt adds, and
-        finds staged tables by their asset keys."""
-
-        def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-            return str(dbt_resource_props.get("description") or f"The model {dbt_resource_props['name']}.")
+        """Calls models `modelled/<name>` and finds staged tables by their asset keys."""
 
         def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
             name = dbt_resource_props["name"]

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 from pydantic import TypeAdapter
 
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
+from data_platform.drafting.naming import distinct_names
 from data_platform.drafting.profile import (
     SAMPLE_ROWS,
     UNUSED,
@@ -100,12 +101,11 @@ def file_groups(folder: Path) -> dict[str, tuple[str, Path]]:
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             groups.setdefault(re.sub(r"\d[\d\-_T:]*", "*", path.name), []).append(path)
-    tables = {}
-    for pattern, paths in groups.items():
-        newest = max(paths, key=lambda path: path.stat().st_mtime_ns)
-        stem = pattern.split(".")[0].replace("*", "").strip("-_ ")
-        tables[slug(stem or folder.name)] = (pattern, newest)
-    return tables
+    stems = [pattern.split(".")[0].replace("*", "").strip("-_ ") or folder.name for pattern in groups]
+    whole = [slug(re.sub(r"[*.]", " ", pattern)) for pattern in groups]
+    names = distinct_names([slug(stem) for stem in stems], whole)
+    newest = [max(paths, key=lambda path: path.stat().st_mtime_ns) for paths in groups.values()]
+    return dict(zip(names, zip(groups, newest, strict=True), strict=True))
 
 
 def _due(folder: Path, pattern: str) -> timedelta | None:

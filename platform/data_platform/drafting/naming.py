@@ -98,8 +98,8 @@ def describe(name: str) -> str:
     """What a column means, as far as its name tells: `created_at` is `When it was created.`"""
     words = _words(name)
     last, rest = words[-1], " ".join(ABBREVIATED.get(word, word) for word in words[:-1])
-    if last == "code" and rest in ("postal", "zip", "country", "currency", "area", "language"):
-        return f"{rest.capitalize()} code."
+    if last == "code" and words[-2:-1] and words[-2] in ("postal", "zip", "country", "currency", "area", "language"):
+        return f"{' '.join(words).capitalize()}."
     if last in ("id", "key", "number", "no", "code") and rest:
         noun = {"id": "Identifier", "key": "Key", "code": "Code"}.get(last, "Number")
         return f"{noun} of the {rest}."

@@ -21,6 +21,9 @@ SAMPLE_ROWS = 20_000
 READ_WITHIN = timedelta(days=1)
 """How long a source may go unread that is read every `refresh` even if nothing is new."""
 
+NAME_CHARACTERS = 80
+"""Characters in a drafted name at most."""
+
 NO_CONSTRAINTS = Constraints()
 UNUSED: dict[str, Any] = {"key": ["unknown"], "contract": "unknown.unknown.Unknown"}
 """Required options of a table that do not matter for reading its first rows."""
@@ -85,7 +88,7 @@ def slug(name: str) -> str:
     """A name as the lakehouse and Python can write it: `Order Items` is `order_items`."""
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.split("/")[-1])
     plain = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
-    return plain if plain[:1].isalpha() else f"t_{plain}".rstrip("_")
+    return (plain if plain[:1].isalpha() else f"t_{plain}")[:NAME_CHARACTERS].rstrip("_")
 
 
 def first_rows(source: Source, table: str) -> tuple[pa.Table, bool]:

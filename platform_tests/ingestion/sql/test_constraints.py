@@ -92,6 +92,23 @@ def test_sqlite(tmp_path: Path) -> None:
     assert Relational(str(file), {}).constraints("parents").unique == (("k",),)
 
 
+def test_sqlite_names_in_another_case_than_the_tables_have_are_theirs(tmp_path: Path) -> None:
+    file = tmp_path / "shop.sqlite"
+    with sqlite3.connect(file) as connection:
+        connection.executescript(
+            """
+            create table Artist (ArtistId integer primary key);
+            create table Album (
+                AlbumId integer primary key, ArtistId int, Status text check (STATUS in ('a', 'b')),
+                foreign key (artistid) references artist (ARTISTID)
+            );
+            """
+        )
+    found = Relational(str(file), {}).constraints("Album")
+    assert found.foreign == (ForeignKey(("ArtistId",), "Artist", ("ArtistId",)),)
+    assert found.allowed == {"Status": ("a", "b")}
+
+
 def test_postgresql(postgres_url: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(

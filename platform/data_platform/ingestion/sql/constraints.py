@@ -7,7 +7,7 @@ much quarantines good rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import sqlglot
@@ -176,11 +176,15 @@ def _sqlite(session: Session, relation: str) -> Constraints:
         "part",
         "name",
     )
-    # Without the columns that are referred to, they are those of the primary key.
+    # Without the columns that are referred to, they are those of the primary key. Names are as the constraint spells
+    # them, which need not be as the tables do.
     foreign = _rows(
         session,
-        'select cast(f.id as text) as part, f."from" as name, f."table" as other, coalesce(f."to", '
-        '(select p.name from pragma_table_info(f."table") p where p.pk = f.seq + 1)) as to_name '
+        "select cast(f.id as text) as part, "
+        f'(select p.name from pragma_table_info({table}) p where p.name = f."from" collate nocase) as name, '
+        "(select t.name from pragma_table_list t where t.schema = 'main' and t.name = f.\"table\" collate nocase) "
+        'as other, (select p.name from pragma_table_info(f."table") p where p.name = f."to" collate nocase '
+        'or (f."to" is null and p.pk = f.seq + 1)) as to_name '
         f"from pragma_foreign_key_list({table}) f order by f.id desc, f.seq",
         "part",
         "name",
@@ -189,12 +193,21 @@ def _sqlite(session: Session, relation: str) -> Constraints:
     )
     made = _rows(session, f"select sql as made from sqlite_schema where name = {table} and type = 'table'", "made")
     checks = [check for (text,) in made for check in _checks_within(text)]
-    return _put_together(unique, foreign, {}, checks, "sqlite")
+    found = _put_together(unique, foreign, {}, checks, "sqlite")
+    names = {column.name.lower(): column.name for column in session.columns(relation)}
+    return replace(
+        found,
+        allowed={names.get(name.lower(), name): values for name, values in found.allowed.items()},
+        bounds={names.get(name.lower(), name): bounds for name, bounds in found.bounds.items()},
+    )
 
 
 def _checks_within(statement: str) -> Iterator[str]:
     """The expressions of the checks in a CREATE TABLE, as they stand there."""
-    tokens = sqlglot.tokenize(statement, read="sqlite")
+    try:
+        tokens = sqlglot.tokenize(statement, read="sqlite")
+    except sqlglot.errors.SqlglotError:
+        return
     for place, token in enumerate(tokens[:-1]):
         if token.text.upper() != "CHECK" or tokens[place + 1].token_type != sqlglot.TokenType.L_PAREN:
             continue
