@@ -42,10 +42,13 @@ test: $(READY) ## the test suite (minutes)
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench
 
+test-histories: $(READY) ## try ten times as many random histories as the suite does (minutes)
+	@HISTORIES=10 $(BIN)/pytest -q -m histories
+
 test-crash: $(READY) ## kill processes at random instants and poll while others write, on both catalogs (minutes)
 	@$(BIN)/pytest -q -m crash
 
-test-year: $(READY) ## play all 365 days and reconcile them to the row (minutes)
+test-year: $(READY) ## play all 365 days and reconcile them to the row, and some of them on PostgreSQL (minutes)
 	@$(BIN)/pytest -q -m year --timeout 3000
 
 test-browser: $(READY) ## drive the UI in headless Chromium
@@ -66,4 +69,4 @@ lock: ## write requirements.lock anew from pyproject.toml
 clean: ## remove the environment; the platform's state stays
 	@rm -rf .venv
 
-.PHONY: help setup demo ui test test-bench test-crash test-year test-browser lint bench lock clean
+.PHONY: help setup demo ui test test-bench test-histories test-crash test-year test-browser lint bench lock clean

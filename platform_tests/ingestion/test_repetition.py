@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
+from platform_tests.histories import histories
 from platform_tests.ingestion.landing import ON_SQLITE, load, rows
 from platform_tests.tables import TABLE, MemorySource, batch_of
 
@@ -156,7 +156,7 @@ def delivered(events: list[int], columns: dict[str, str], type_of_x: pa.DataType
     )
 
 
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@histories(4)
 @given(steps=STEPS)
 def test_however_columns_come_and_go_every_event_within_the_lag_lands_as_often_as_it_is(
     small_lake: Settings, steps: list[tuple[list[int], str, int]]

@@ -142,6 +142,7 @@ def test_staged_tables_rebuilt_from_raw_are_what_was_staged_day_by_day(played: P
         assert_in_quarantine(played, source, table)
 
 
+@pytest.mark.year
 def test_on_postgresql_it_is_the_same(home: Path, tmp_path: Path, postgres: Postgres) -> None:
     with (
         fresh_database(postgres) as operations,

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from platform_tests.histories import histories
 from platform_tests.staging.steps import ON_SQLITE, figures_add_up, load, quarantined, query, stage, staged
 from platform_tests.tables import TABLE, MemorySource, batch_of
 
@@ -272,7 +272,7 @@ def small_lake(home: Path) -> Iterator[Settings]:
         yield Settings(home, f"{folder}/catalog.sqlite", f"{folder}/data")
 
 
-@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@histories(4)
 @given(steps=STEPS)
 @example(steps=[([truncate(10)], "load"), ([insert(3, 0, 10)], "load"), ([truncate(10)], "stage")])
 def test_however_changes_are_split_into_loads_and_steps_the_table_is_the_models(

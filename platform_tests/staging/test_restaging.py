@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from platform_tests.histories import histories
 from platform_tests.staging.steps import (
     DAY,
     ON_SQLITE,
@@ -300,7 +300,7 @@ def raw_rows(changed: list[Change], kind: str) -> pa.Table:
 BEATEN = [[insert(1, 3, 1), insert(0, 7, 2)], [update(1, 4, 3), update(0, 5, 4)], [update(0, 6, 5), delete(2, 6)]]
 
 
-@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@histories(4)
 @given(loads=LOADS, kind=st.sampled_from(KINDS), bounds=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 @example(loads=BEATEN, kind="log", bounds=(2, 2))
 @example(loads=BEATEN, kind="log with history", bounds=(2, 3))

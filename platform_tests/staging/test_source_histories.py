@@ -1,8 +1,7 @@
 """Small histories of a source table, made by a generator: however its rows are written, the staged table ends as the
-source does, or differs by what a cursor cannot see, as the README says. `HISTORIES=100` tries more of them."""
+source does, or differs by what a cursor cannot see, as the README says. `make test-histories` tries more of them."""
 
 import itertools
-import os
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -11,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from platform_tests.histories import histories
 
 from data_platform.contracts import Contract, Field
 from data_platform.ingestion.load import load_table
@@ -28,8 +27,6 @@ class Item(Contract):
     id: int
     value: int = Field(nullable=True)
 
-
-EXAMPLES = int(os.environ.get("HISTORIES", "8"))
 
 LAG = 10
 """Ticks of the source's clock that a row may come late: what every cursor below is given as its lag."""
@@ -159,12 +156,7 @@ def small_lake(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-@hypothesis_settings(
-    max_examples=int(os.environ.get("HISTORIES", "8")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    database=None,
-)
+@histories(3)
 @example(
     kind="date", steps=[("insert", 0, 1), ("load", 0, 0), ("update", 0, 2), ("load", 0, 0), ("revert", 0, 0)]
 )  # back to an earlier state on one day

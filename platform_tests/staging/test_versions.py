@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
+from platform_tests.histories import histories
 from platform_tests.staging.steps import (
     DAY,
     ON_SQLITE,
@@ -195,7 +195,7 @@ def small_lake(home: Path) -> Iterator[Settings]:
         yield Settings(home, f"{folder}/catalog.sqlite", f"{folder}/data")
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@histories(5)
 @given(loads=LOADS)
 def test_however_rows_are_split_into_loads_and_steps_the_outcome_is_the_oracles(
     small_lake: Settings, loads: list[tuple[list[Any], str]]

@@ -1,9 +1,8 @@
 """Small histories of a table that keeps its versions, made by a generator: whatever landed, was staged again or changed
 its type, the current version of each key is the row that the staged table shows, and no version of an earlier full
-refresh is lost. `HISTORIES=100` tries more of them."""
+refresh is lost. `make test-histories` tries more of them."""
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +13,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from platform_tests.histories import histories
 from platform_tests.tables import TABLE, MemorySource, batch_of
 
 from data_platform.contracts import Contract, Field, Instant
@@ -28,7 +27,6 @@ from data_platform.lakehouse.settings import Settings
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import replay, stage_table
 
-EXAMPLES = int(os.environ.get("HISTORIES", "10"))
 numbers = itertools.count()
 
 
@@ -164,12 +162,7 @@ class History:
         )
 
 
-@hypothesis_settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    phases=(Phase.explicit, Phase.generate),  # a history that fails is short; to shrink it takes minutes
-    suppress_health_check=list(HealthCheck),
-)
+@histories(4)
 @example(
     rule=("revision", ("order_id",)),
     steps=[

@@ -136,15 +136,8 @@ def land_versions(connection: duckdb.DuckDBPyConnection, plan: Plan, versions: V
         connection.execute(f"DELETE FROM {table.sql} WHERE {versions.again}")
     if versions.file is not None:
         register(connection, table, [versions.file])
-    if plan.versions != columns or plan.versioned_by != versioned_by(recipe):
+    if plan.versions != columns or plan.identified_otherwise:
         connection.execute(f"CREATE OR REPLACE VIEW {view.sql} AS {history_query(recipe, table.sql)}")
-        connection.execute(f"COMMENT ON VIEW {view.sql} IS {literal(versioned_by(recipe))}")
-
-
-def versioned_by(recipe: Recipe) -> str:
-    """What tells versions apart and orders them, in words: the comment of the view."""
-    order = "the log of changes" if recipe.changes else recipe.newest_by or "delivery"
-    return f"versions of each {', '.join(recipe.key)} in the order of {order}"
 
 
 def version_order(recipe: Recipe) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from data_platform.contracts.audit import ContractError
 from data_platform.contracts.contract import name_of
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.tables import Table, column_types, duckdb_types
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.tables import column_types, duckdb_types
 from data_platform.staging.choice import Input
 from data_platform.staging.recast import losses
 from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, ORDER, VERSION, Recipe, audited_schema, resolved
@@ -22,8 +22,7 @@ from data_platform.staging.rules import kept
 class Plan:
     """One step under way. `schema` has the columns of audited rows, `types` those of the staged table as the contract
     wants them (DuckDB types by name), `stored` as they are: empty if there is no table yet. `versions` are those of the
-    history, `versioned_by` is what tells its versions apart and orders them, as the history was made (None if that is
-    not known)."""
+    history."""
 
     lake: Lakehouse
     recipe: Recipe
@@ -35,7 +34,6 @@ class Plan:
     types: dict[str, str]
     stored: dict[str, str]
     versions: dict[str, str]
-    versioned_by: str | None
 
     @property
     def staging_id(self) -> int:
@@ -55,6 +53,11 @@ class Plan:
             **_identity(self.recipe),
             **kept(self.head.position, self.recipe.contract, stays=self.stays),
         }
+
+    @property
+    def identified_otherwise(self) -> bool:
+        """Whether the last step identified rows, or ordered their versions, by something else, or did not keep it."""
+        return any(self.head.position.get(what) != now for what, now in _identity(self.recipe).items())
 
     @property
     def left(self) -> dict[str, str]:
@@ -85,21 +88,12 @@ def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input,
         types = {name: kind for name, kind in types.items() if name not in (OPERATION, APPLIED, "_loaded_at")}
         stored = column_types(lake.connection, recipe.staged)
         versions = column_types(lake.connection, recipe.versions)
-        versioned_by = _comment(lake, recipe.history_view) if versions else None
         started = datetime.now(UTC)
-        plan = Plan(lake, recipe, head, chosen, run_id, started, schema, types, stored, versions, versioned_by)
+        plan = Plan(lake, recipe, head, chosen, run_id, started, schema, types, stored, versions)
         if plan.stays:
             _require_same_key(plan)
             _require_same_contract(plan)
     return plan
-
-
-def _comment(lake: Lakehouse, view: Table) -> str | None:
-    row = lake.connection.execute(
-        "SELECT comment FROM duckdb_views() WHERE (database_name, schema_name, view_name) = (?, ?, ?)",
-        [CATALOG, view.schema, view.name],
-    ).fetchone()
-    return row[0] if row is not None else None
 
 
 def _identity(recipe: Recipe) -> dict[str, str]:

@@ -54,6 +54,8 @@ class Recipe:
 
     Of the versions of a row the one that was delivered last is the newest, unless `newest_by` names a column that says
     otherwise. `clock` is the column that says since when a version holds where `newest_by` does not: the cursor.
+
+    Raises ContractError for a history without a key.
     """
 
     source: str
@@ -66,6 +68,12 @@ class Recipe:
     refuse_above: float = 0.05
     history: bool = False
     changes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.history and not self.key:
+            raise ContractError(
+                f"{self.name}: `history` keeps the versions of each row, so it needs a `key` to tell rows apart."
+            )
 
     @property
     def name(self) -> str:
