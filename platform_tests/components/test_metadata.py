@@ -3,6 +3,8 @@
 from typing import Any
 
 import dagster as dg
+import yaml
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from platform_tests.components.models_shop import add_models
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, checks, failures, materialized
 
@@ -106,10 +108,12 @@ def forget(package: str) -> None:
 
 
 def test_the_launchpad_shows_the_options_of_the_steps_and_no_configuration_of_ours(shop: Shop) -> None:
-    schema: Any = shop.definitions.resolve_job_def("load_shop").run_config_schema
-    fields = schema.config_type.fields
-    assert list(fields["resources"].config_type.fields["lakehouse"].config_type.fields) == []
-    assert "raw__shop__orders" in fields["ops"].config_type.fields
+    snapshot = shop.definitions.resolve_job_def("load_shop").get_job_snapshot()
+    schema = snapshot.config_schema_snapshot
+    root = schema.get_config_snap(snapshot.mode_def_snaps[0].root_config_key or "")
+    shown = yaml.safe_load(default_values_yaml_from_type_snap(schema, root))
+    assert shown["ops"]["raw__shop__orders"] == {"config": {"full_refresh": False, "retype": False}}
+    assert "lakehouse" not in shown.get("resources", {})
 
 
 def test_a_model_is_described_in_words_without_its_sql(shop: Shop) -> None:

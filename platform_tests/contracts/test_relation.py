@@ -25,7 +25,7 @@ ROWS = st.lists(
 
 
 @given(rows=ROWS)
-@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_row_counts_once_however_many_rules_it_breaks(
     lake: Lakehouse, rows: list[tuple[int | None, str | None]]
 ) -> None:

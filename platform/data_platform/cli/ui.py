@@ -12,10 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from importlib.metadata import entry_points
 from pathlib import Path
-from threading import Thread
 from types import FrameType
 from typing import Annotated
 from urllib.parse import quote
@@ -65,7 +63,6 @@ def ui(
             stdout=out,
             stderr=subprocess.STDOUT,
         )
-    Thread(target=watch, args=(log,), daemon=True).start()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's form
         server.terminate()
@@ -74,7 +71,8 @@ def ui(
     # Ctrl-C in a terminal reaches the server by itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        code = server.wait()
+        while (code := ended(server)) is None:
+            keep_small(log)
         if code:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
             print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
@@ -85,15 +83,17 @@ def ui(
             service.wait()
 
 
-def watch(log: Path) -> None:
-    """Keep a log small as long as the process lives: a source that is dead is told of every few seconds."""
-    while True:
-        time.sleep(WATCH_SECONDS)
-        keep_small(log)
+def ended(server: "subprocess.Popen[bytes]") -> int | None:
+    """The exit code of a process that ends within WATCH_SECONDS; None if it goes on."""
+    try:
+        return server.wait(WATCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def keep_small(log: Path) -> None:
-    """Put a log aside that has become large, and begin it anew. Who writes to it appends."""
+    """Put a log aside that has become large, and begin it anew: a source that is dead is told of every few seconds. Who
+    writes to it appends."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         shutil.copyfile(log, log.with_suffix(".log.1"))
         os.truncate(log, 0)
