@@ -7,6 +7,7 @@ opaque bytes: intervals (ISO 8601), JSON, UUIDs, enums, ranges, addresses, ...; 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -121,10 +122,12 @@ class PostgresqlSession(ServerSession):
     }
 
     def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False) -> None:
-        super().__init__(url, timeouts, PORT, reconnects=False, withholds=withholds)
-        connect = timeouts.connect.total_seconds()
+        # What the URL says of it comes first, and of one second libpq makes two.
+        connect = max(2, connect_seconds(url, timeouts.connect.total_seconds()))
+        limits = replace(timeouts, connect=timedelta(seconds=connect))
+        super().__init__(url, limits, PORT, reconnects=False, withholds=withholds)
         try:
-            with self.watchdog.connecting(connect_seconds(url, connect)):
+            with self.watchdog.connecting(connect):
                 self._connection = adbc_driver_postgresql.dbapi.connect(libpq_options(url, connect))
         except adbc_driver_manager.Error as error:
             self.watchdog.close()
@@ -238,7 +241,7 @@ class PostgresqlSession(ServerSession):
         if "timeout expired" in reason:
             return TransientError(
                 f"PostgreSQL at {where} ({redact_url(self.url)}) did not answer within "
-                f"{max(2, round(self.timeouts.connect.total_seconds()))} s, the limit `connect_timeout`. Check that "
+                f"{self.timeouts.connect.total_seconds():g} s, the limit `connect_timeout`. Check that "
                 "the server runs, that host and port are right, and that no firewall is between; if it is only slow, "
                 "raise `connect_timeout` of the source in its defs.yaml."
             )
