@@ -416,6 +416,11 @@ def test_a_token_that_was_not_in_the_answer_is_no_token(api: Api) -> None:
         assert TOKEN not in said
 
 
+def test_headers_that_are_no_secrets_are_left_in_what_is_said(api: Api) -> None:
+    api.script(Answer(b"<html>", 200, {"Content-Type": "text/html"}))
+    assert "(text/html)" in refused(api, headers={"Accept": "text/html", "X-Key": SECRET})
+
+
 PRIVATE = "jane@private.example"
 
 

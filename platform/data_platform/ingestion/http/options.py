@@ -288,6 +288,10 @@ class HttpTable(TableOptions):
         return self
 
 
+OPEN_HEADERS = ("accept", "accept-language", "content-type", "user-agent")
+"""Headers that are no secrets: what they say stands in messages too."""
+
+
 class HttpOptions(_Secretive):
     """One HTTP API: what all its tables share."""
 
@@ -327,7 +331,8 @@ class HttpOptions(_Secretive):
     @property
     def secrets(self) -> list[str]:
         """Every value that must not be shown."""
-        held = [*self.headers.values(), *(v for v in dict(self.auth).values() if isinstance(v, SecretStr))]
+        headers = [value for name, value in self.headers.items() if name.lower() not in OPEN_HEADERS]
+        held = [*headers, *(v for v in dict(self.auth).values() if isinstance(v, SecretStr))]
         basic = self.auth if isinstance(self.auth, BasicAuth) else None
         together = [f"{basic.username}:{basic.password.get_secret_value()}"] if basic else []
         return [secret.get_secret_value() for secret in held] + together
