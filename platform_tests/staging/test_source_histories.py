@@ -31,7 +31,7 @@ class Item(Contract):
     value: int = Field(nullable=True)
 
 
-EXAMPLES = int(os.environ.get("HISTORIES", "6"))
+EXAMPLES = int(os.environ.get("HISTORIES", "4"))
 
 LAG = 10
 """Ticks of the source's clock that a row may come late: what every cursor below is given as its lag."""
