@@ -51,8 +51,8 @@ ROWS_IN_A_PART = 256
 PARTS = 2**18
 """Parts at most: what the source sends first is bounded, whatever the size of the table."""
 
-CROWDED = 50_000
-"""Rows in a part of whole numbers that are too many: such keys are divided by their hash."""
+CROWDED = 8 * ROWS_IN_A_PART
+"""Rows in a part of whole numbers that are too many: keys that lie so unevenly are divided by their hash."""
 
 ATTEMPTS = 5
 """How often what differs is looked up and committed, if each time a load landed in between."""
@@ -217,7 +217,7 @@ class _Work:
         return (low, high) if high - low < 2**62 else None
 
     def _differing(self, parts: Division, crowded: int | None = None) -> _Chosen | None:
-        """The parts whose summaries differ; None if one holds more than `crowded` rows here."""
+        """The parts whose summaries differ; None if one holds more than `crowded` rows here, or some are in none."""
         digest = self._digest(self.columns, self.names)
         key_digest = self._digest(self.comparison.key, self.key) if parts.by_hash else ""
         part = local_part(parts, key_digest, self.key[0])
@@ -227,7 +227,9 @@ class _Work:
             f"{digest} AS hash FROM {self.present.rows(needed)}) GROUP BY part"
         )
         with temp_relation(self.connection, here) as ours:
-            if crowded is not None and self._count(f"SELECT coalesce(max(rows), 0) FROM {ours.sql}") > crowded:
+            if crowded is not None and self._count(
+                f"SELECT count(*) FROM {ours.sql} WHERE rows > {crowded} OR part IS NULL"
+            ):
                 return None
             summary = pa.Table.from_batches(list(self.comparison.summary(parts, self.columns)), SUMMARY)
             self.connection.register(HERE, summary)
