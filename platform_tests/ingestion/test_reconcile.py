@@ -283,7 +283,7 @@ VALUES = {
             "'2024-05-02 10:00:00.123456', '2024-05-02 10:00:00.5+02', '{\"a\": 1}', '{1,2}', '1 day'"
         ),
         (
-            "null, -1, -1e30, 'infinity', -0.01, null, 'a,b', '', false, '', '0044-03-15 BC', '00:00:00', 'infinity', "
+            "null, -1, -1e30, 'infinity', -0.01, null, 'a,b', '', false, '', '0044-03-15', '00:00:00', 'infinity', "
             "'-infinity', null, null, null"
         ),
     ],
@@ -305,8 +305,7 @@ def test_rows_of_every_type_are_alike_on_both_sides(lake: Lakehouse, database: D
         one.load()
         found = one.reconcile()
         assert found.differences == 0
-        if database.kind == "mysql":
-            assert found.parts_read == 0
+        assert found.parts_read == (1 if database.kind == "sqlite" else 0), "the hashes are made of the same text"
 
 
 def test_a_masked_key_is_compared_as_it_is_masked(lake: Lakehouse, database: Database) -> None:
