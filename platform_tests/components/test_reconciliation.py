@@ -26,6 +26,10 @@ def configure(shop: Shop, text: str, to: str = "") -> None:
 
 @pytest.fixture
 def loaded(shop: Shop) -> Shop:
+    return with_a_deleted_order(shop)
+
+
+def with_a_deleted_order(shop: Shop) -> Shop:
     """A shop whose orders are held against their source every night, loaded, with one deleted since."""
     configure(shop, "reconcile: daily")
     shop.order((9, "Zoe", "zoe@example.org", 1.0, 1, "2030-01-01T00:00:00Z"))
@@ -77,9 +81,9 @@ def test_each_time_has_a_schedule_that_asks_for_its_tables(loaded: Shop) -> None
 
 
 def test_differences_that_are_not_applied_are_a_warning(loaded: Shop) -> None:
-    configure(loaded, "")
     defs = loaded.package / "defs" / "shop" / "defs.yaml"
     defs.write_text(defs.read_text().replace("reconcile: daily", "reconcile: {apply: false}"))
+    del loaded.definitions  # read again
     result = loaded.run(RECONCILIATION)
     assert result.success
     (check,) = result.get_asset_check_evaluations()
@@ -88,10 +92,10 @@ def test_differences_that_are_not_applied_are_a_warning(loaded: Shop) -> None:
     assert loaded.query("SELECT max(_load_id) FROM raw_shop.orders") == [(1,)]
 
 
-def test_private_keys_are_not_shown(loaded: Shop) -> None:
-    contracts = loaded.package / "defs" / "shop" / "contracts.py"
+def test_private_keys_are_not_shown(shop: Shop) -> None:
+    contracts = shop.package / "defs" / "shop" / "contracts.py"
     contracts.write_text(contracts.read_text().replace("Field(unique=True, ", "Field(unique=True, private=True, "))
-    result = loaded.run(RECONCILIATION)
+    result = with_a_deleted_order(shop).run(RECONCILIATION)
     assert "1 deleted in the source. They landed" in checks(result)[RECONCILIATION][1]
     assert "examples" not in materialized(result)[RECONCILIATION]
 

@@ -79,7 +79,7 @@ class Copied:
         return reconcile_table(self.lake, "r", source or self.source, self.name, self.table, run_id="r")
 
     def run(self, *statements: str) -> None:
-        self.database.run(*(statement.format(t=self.name) for statement in statements))
+        self.database.run(*(statement.replace("{t}", self.name) for statement in statements))
 
     def raw(self, columns: str, condition: str = "true") -> list[Any]:
         query = f"SELECT {columns} FROM raw_r.{self.name} WHERE {condition} ORDER BY _load_id, _row"
@@ -215,7 +215,7 @@ OF_POSTGRESQL: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
 OF_MYSQL: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
     "text without case": (
         "a varchar(9) collate utf8mb4_general_ci primary key",
-        [(t,) for t in ("a", "B", "c", "Ä", "ö", "zZ", "yy")],
+        [(t,) for t in ("a", "B", "c", "É", "ö", "zZ", "yy")],
     ),
     "latin text": ("a varchar(9) character set latin1 primary key", [(t,) for t in ("a", "Bé", "ç", "ü", "zZ", "yy")]),
     "an instant": ("a timestamp(6) primary key", [(f"2024-05-02 10:00:00.{n:02}",) for n in range(10)]),
@@ -283,7 +283,7 @@ VALUES = {
             "'2024-05-02 10:00:00.123456', '2024-05-02 10:00:00.5+02', '{\"a\": 1}', '{1,2}', '1 day'"
         ),
         (
-            "null, -1, -1e30, 'infinity', -0.01, null, 'a,b', '', false, '', '0044-03-15 BC', '00:00:00', 'infinity', "
+            "null, -1, -1e30, 'infinity', -0.01, null, 'a,b', '', false, '', '0044-03-15', '00:00:00', 'infinity', "
             "'-infinity', null, null, null"
         ),
     ],
@@ -305,8 +305,7 @@ def test_rows_of_every_type_are_alike_on_both_sides(lake: Lakehouse, database: D
         one.load()
         found = one.reconcile()
         assert found.differences == 0
-        if database.kind == "mysql":
-            assert found.parts_read == 0
+        assert found.parts_read == (1 if database.kind == "sqlite" else 0), "the hashes are made of the same text"
 
 
 def test_a_masked_key_is_compared_as_it_is_masked(lake: Lakehouse, database: Database) -> None:

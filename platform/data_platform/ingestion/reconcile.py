@@ -21,6 +21,7 @@ import pyarrow as pa
 from data_platform.ingestion.commit import Ready, commit_ready
 from data_platform.ingestion.drift import INTEGERS, LoadRefusedError
 from data_platform.ingestion.landing import TableLanding
+from data_platform.ingestion.present import Present
 from data_platform.ingestion.repetition import hash_of
 from data_platform.ingestion.sql.comparison import (
     BY_HASH,
@@ -41,7 +42,7 @@ from data_platform.ingestion.sql.source import Relational, SqlTable, batches
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
-from data_platform.lakehouse.tables import ROW_ID, TOMBSTONE_COLUMNS, column_types, duckdb_types, raw_table
+from data_platform.lakehouse.tables import TOMBSTONE_COLUMNS, column_types, duckdb_types, raw_table
 from data_platform.lakehouse.transaction import ConcurrentStepError, TempRelation, temp_relation
 
 ROWS_IN_A_PART = 256
@@ -50,8 +51,8 @@ ROWS_IN_A_PART = 256
 PARTS = 2**18
 """Parts at most: what the source sends first is bounded, whatever the size of the table."""
 
-CROWDED = 50_000
-"""Rows in a part of whole numbers that are too many: such keys are divided by their hash."""
+CROWDED = 8 * ROWS_IN_A_PART
+"""Rows in a part of whole numbers that are too many: keys that lie so unevenly are divided by their hash."""
 
 ATTEMPTS = 5
 """How often what differs is looked up and committed, if each time a load landed in between."""
@@ -177,6 +178,7 @@ class _Work:
         self.key = [spelt[column.name.lower()] for column in comparison.key]
         self.by_rows = table.reconcile is not None and table.reconcile.compare == "rows"
         self.columns: Sequence[Column] = comparison.columns if self.by_rows else comparison.key
+        self.present = Present(landing.raw, stored, self.key, self.loads)
         self.names = [spelt[column.name.lower()] for column in self.columns]
 
     def choose(self) -> _Chosen:
@@ -185,7 +187,7 @@ class _Work:
         if not self.comparison.comparable([*self.comparison.key, *self.columns]) or any(
             name.lower() in masked for name in [*self.key, *self.names]
         ):
-            rows = self._count(f"SELECT count(*) FROM {self._present(self.key)}")
+            rows = self._count(f"SELECT count(*) FROM {self.present.rows(self.key)}")
             return _Chosen(BY_HASH, None, 1, 1, rows)
         # Several versions of a row make the parts smaller, which does not matter.
         landed = self._count(f"SELECT count(*) FROM {self.landing.raw.sql} WHERE {self.loads}")
@@ -215,17 +217,19 @@ class _Work:
         return (low, high) if high - low < 2**62 else None
 
     def _differing(self, parts: Division, crowded: int | None = None) -> _Chosen | None:
-        """The parts whose summaries differ; None if one holds more than `crowded` rows here."""
+        """The parts whose summaries differ; None if one holds more than `crowded` rows here, or some are in none."""
         digest = self._digest(self.columns, self.names)
         key_digest = self._digest(self.comparison.key, self.key) if parts.by_hash else ""
         part = local_part(parts, key_digest, self.key[0])
         needed = list(dict.fromkeys([*self.key, *self.names]))
         here = (
             f"SELECT part, count(*) AS rows, sum(hash::HUGEINT)::VARCHAR AS total FROM (SELECT {part} AS part, "
-            f"{digest} AS hash FROM {self._present(needed)}) GROUP BY part"
+            f"{digest} AS hash FROM {self.present.rows(needed)}) GROUP BY part"
         )
         with temp_relation(self.connection, here) as ours:
-            if crowded is not None and self._count(f"SELECT coalesce(max(rows), 0) FROM {ours.sql}") > crowded:
+            if crowded is not None and self._count(
+                f"SELECT count(*) FROM {ours.sql} WHERE rows > {crowded} OR part IS NULL"
+            ):
                 return None
             summary = pa.Table.from_batches(list(self.comparison.summary(parts, self.columns)), SUMMARY)
             self.connection.register(HERE, summary)
@@ -254,8 +258,8 @@ class _Work:
         there = kept.enter_context(self._there(chosen))
         needed = list(dict.fromkeys([*self.key, *self.names]))
         here = keep(
-            f"SELECT {self._key_text()} AS key, {self._content()} AS content "
-            f"FROM {self._present(needed, self._in_parts(chosen))}"
+            f"SELECT {self.present.key_text} AS key, {self._content()} AS content "
+            f"FROM {self.present.rows(needed, self._in_parts(chosen))}"
         )
         contents = "list_sort(list(DISTINCT content)) AS contents"
         theirs = f"SELECT key, bool_or(reach) AS reach, {contents} FROM {there.sql} GROUP BY key"
@@ -277,7 +281,7 @@ class _Work:
         with temp_relation(self.connection, nothing) as there:
             rows = 0
             for batch in self._arriving(columns, chosen):
-                selected = f"{self._key_text()}, {self._content()}, {self.reach} = 1"
+                selected = f"{self.present.key_text}, {self._content()}, {self.reach} = 1"
                 self._add(f"INSERT INTO {there.sql} SELECT {selected} FROM {self._stored(batch)}", batch)
                 rows += batch.num_rows
             yield TempRelation(there.sql, there.columns, rows)
@@ -331,7 +335,7 @@ class _Work:
 
     def _examples(self, keys: str) -> list[str]:
         rows = self.connection.execute(f"SELECT key FROM {keys} ORDER BY length(key), key LIMIT {EXAMPLES}")
-        return [_shown(self.key, text) for (text,) in rows.fetchall()]
+        return [self.present.shown(text) for (text,) in rows.fetchall()]
 
     def require_enough(self, found: Reconciliation) -> None:
         """Raises LoadRefusedError if so many rows are gone that a full refresh would be refused."""
@@ -352,7 +356,8 @@ class _Work:
         with ExitStack() as kept:
             if different.gone.rows:
                 columns.settled |= TOMBSTONE_COLUMNS
-                parts.append(self._tombstones(different.gone))
+                gone = f"SELECT key FROM {different.gone.sql}"
+                parts.append(self.present.tombstones(gone, of_every_version=self.table.newest_by is not None))
             if different.news.rows:
                 parts.append(f"FROM {kept.enter_context(self._news(chosen, different.news)).sql}")
             empty = ", ".join(f"NULL::{kind} AS {quote(name)}" for name, kind in columns.settled.items())
@@ -369,29 +374,6 @@ class _Work:
         _, results = commit_ready(self.lake, ready, landing.run_id)
         return replace(found, load_id=results[landing.name].loads[-1])
 
-    def _tombstones(self, gone: TempRelation) -> str:
-        """A query for a tombstone of the last row of each key that is gone; where `newest_by` orders versions, of each
-        row of it since the last full refresh, for any of them may be the one that is staged."""
-        own = [*ROW_ID, "_loaded_at"]
-        last = f"{self._present([*self.key, *ROW_ID])} WHERE {self._key_text()} IN (SELECT key FROM {gone.sql})"
-        keys = quote_all(self.key)
-        named = (
-            f"(SELECT {keys}, max_by(_load_id, (_load_id, _row)) AS _deleted_load_id, "
-            f"max_by(_row, (_load_id, _row)) AS _deleted_row FROM {last} GROUP BY ALL)"
-        )
-        same = " AND ".join(f"r.{quote(name)} IS NOT DISTINCT FROM d.{quote(name)}" for name in self.key)
-        which = (
-            ""
-            if self.table.newest_by is not None
-            else (" AND (r._load_id, r._row) = (d._deleted_load_id, d._deleted_row)")
-        )
-        columns = ", ".join(f"r.{quote(name)}" for name in self.stored if name not in (*own, *TOMBSTONE_COLUMNS))
-        living = " AND r._deleted_load_id IS NULL" if "_deleted_load_id" in self.stored else ""
-        return (
-            f"SELECT {columns}, d._deleted_load_id, d._deleted_row FROM {self.landing.raw.sql} AS r JOIN {named} AS d "
-            f"ON {same}{which} WHERE r.{self.loads}{living}"
-        )
-
     @contextmanager
     def _news(self, chosen: _Chosen, news: TempRelation) -> Iterator[TempRelation]:
         """The source's rows that are news, with all columns, as they land."""
@@ -402,19 +384,10 @@ class _Work:
                 given = [name for name in names if name in batch.column_names]
                 self._add(
                     f"INSERT INTO {rows.sql} BY NAME SELECT {quote_all(given)} FROM {self._stored(batch)} "
-                    f"WHERE {self._key_text()} IN (SELECT key FROM {news.sql})",
+                    f"WHERE {self.present.key_text} IN (SELECT key FROM {news.sql})",
                     batch,
                 )
             yield rows
-
-    def _present(self, columns: Sequence[str], condition: str = "true") -> str:
-        """The last delivered rows of each key, without those that have a tombstone: what stands after FROM."""
-        raw, keys = self.landing.raw.sql, quote_all(self.key)
-        living = " AND r._deleted_load_id IS NULL" if "_deleted_load_id" in self.stored else ""
-        same = " AND ".join(f"r.{quote(name)} IS NOT DISTINCT FROM l.{quote(name)}" for name in self.key)
-        last = f"SELECT {keys}, max(_load_id) AS _load_id FROM {raw} WHERE {self.loads} AND ({condition}) GROUP BY ALL"
-        selected = ", ".join(f"r.{quote(name)}" for name in columns)
-        return f"(SELECT {selected} FROM {raw} AS r JOIN ({last}) AS l ON {same} AND r._load_id = l._load_id{living})"
 
     def _in_parts(self, chosen: _Chosen) -> str:
         """The condition on raw rows in the chosen parts."""
@@ -430,11 +403,6 @@ class _Work:
         types = duckdb_types(self.connection, pa.schema([(str(at), one.type) for at, one in enumerate(columns)]))
         return local_digest(columns, names, list(types.values()))
 
-    def _key_text(self) -> str:
-        """The key as one text, nulls told apart and each part with its length, of rows with the columns of raw."""
-        texts = (f"CAST({quote(name)} AS {self.stored[name]})::VARCHAR" for name in self.key)
-        return " || ".join(f"coalesce(strlen({text}) || ':' || {text}, '~:')" for text in texts)
-
     def _content(self) -> str:
         """The hash of what is compared besides the key: nothing, or all columns."""
         if not self.by_rows:
@@ -444,16 +412,3 @@ class _Work:
     def _count(self, query: str) -> int:
         row = self.connection.execute(query).fetchone()
         return int(row[0]) if row is not None else 0
-
-
-def _shown(key: Sequence[str], text: str) -> str:
-    """The text of a key as a person reads it."""
-    values, rest = [], text.encode()
-    for name in key:
-        size, _, rest = rest.partition(b":")
-        if size == b"~":
-            values.append(f"{name} = null")
-            continue
-        values.append(f"{name} = {rest[: int(size)].decode(errors='replace')}")
-        rest = rest[int(size) :]
-    return ", ".join(values)[:200]

@@ -80,8 +80,9 @@ class Comparison:
         return self.session.digest(["''"]) is not None and all(self.session.text(c) is not None for c in columns)
 
     def bounds(self) -> tuple[int, int] | None:
-        """The least and the greatest value of a key that is one whole number; None for any other, or without a row."""
-        if len(self.key) != 1 or self.key[0].kind != "integer":
+        """The least and the greatest value of a key that is one whole number and never null; None for any other, or
+        without a row."""
+        if len(self.key) != 1 or self.key[0].kind != "integer" or self.key[0].nullable:
             return None
         ends = [
             self.session.scalar(
