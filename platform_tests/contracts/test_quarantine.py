@@ -98,7 +98,7 @@ def test_another_record_in_the_same_place_is_another_entry(lake: Lakehouse) -> N
 
 def test_withheld_records_leave_no_trace_but_their_place(lake: Lakehouse) -> None:
     frame = entries(A, withhold=True)
-    assert frame["quarantine_id"].to_list() == ["a.csv:1"]
+    assert frame["quarantine_id"].to_list() == ["a.csv:1:withheld"]
     assert frame["record"].to_list() == ["(withheld: this table masks columns; see file and line)"]
 
 

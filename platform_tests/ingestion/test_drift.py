@@ -286,7 +286,7 @@ def test_masked_values_are_nowhere_in_the_clear(lake: Lakehouse, settings: Setti
     assert b"hmac:" in everything_written(settings)
     assert rows(lake, "email, note")[0][0].startswith("hmac:")
     assert rows(lake, "record, quarantine_id", "quarantine_shop.orders") == [
-        ("(withheld: this table masks columns; see file and line)", "a.csv:3")
+        ("(withheld: this table masks columns; see file and line)", "a.csv:3:withheld")
     ]
 
 
