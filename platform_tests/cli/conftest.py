@@ -56,7 +56,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def new_home(home: Path, shared: Path) -> Path:
     """A home of its own that shares the extensions: they are 170 MB, and take seconds to copy and verify."""
-    home.mkdir()
+    home.mkdir(0o700)
     (home / "extensions").symlink_to(shared / "extensions")
     return home
 

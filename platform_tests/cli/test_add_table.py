@@ -155,7 +155,7 @@ def test_a_person_who_says_no_changes_nothing(dp: Dp, source: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothing", "orders"], "There is no source nothing. There are: acme: acme_example, shop."),
+        (["nothing", "orders"], "There is no source nothing. There are: acme: acme_example, modelled, shop."),
         (["shop", "ordrs"], "Did you mean orders?"),
         (["shop", "orders", "--key", "nr"], "no column nr for a key"),
         (["shop", "orders", "--owner", "me"], "'me' is no owner"),

@@ -19,12 +19,12 @@ def broken(package: Path) -> Path:
 
 
 def test_the_exception_and_its_line_are_in_the_summary_and_in_json(dp: Dp, broken: Path) -> None:
-    shown = dp("run")
+    shown = dp("run", "acme_example")
     assert shown.exit_code == 1, shown.output
     told = " ".join(shown.output.split())
     assert "ZeroDivisionError: division by zero" in told
     assert "# [/red] is no markup" in told
-    done = dp("run", "--json")
+    done = dp("run", "acme_example", "--json")
     assert done.exit_code == 1
     records = json.loads(done.stdout)
     (failed,) = [record for record in records if record["state"] == "failed"]
