@@ -20,6 +20,9 @@ from data_platform.modelling import dbt, lineage
 
 COLUMNS = "dagster/column_schema"
 
+FORM = 2
+"""Changes when specs are made in another way of the same manifest: those that are kept are made anew."""
+
 
 def model_specs(project: dbt.Project, manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
     """One spec for each model: key, what it is built from, description, tags, owners, version of its code, columns."""
@@ -35,14 +38,18 @@ def model_specs(project: dbt.Project, manifest: Mapping[str, Any]) -> list[dg.As
 
 
 def _kept(project: dbt.Project) -> Path:
-    return project.target / f"specs-{dbt.fingerprint(project)}-{version('dagster-dbt')}.json"
+    return project.target / f"specs-{FORM}-{dbt.fingerprint(project)}-{version('dagster-dbt')}.json"
 
 
 def _made(manifest: Mapping[str, Any]) -> Sequence[dg.AssetSpec]:
     from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
     class Translator(DagsterDbtTranslator):
-        """Calls models `modelled/<name>` and finds staged tables by their asset keys."""
+        """Calls models `modelled/<name>`, finds staged tables by their asset keys, and describes models in words."""
+
+        def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+            # Without the SQL, which Dagster's own adds: it is in the repository, and hides what the table means.
+            return str(dbt_resource_props.get("description") or "")
 
         def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
             name = dbt_resource_props["name"]
