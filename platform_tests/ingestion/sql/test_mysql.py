@@ -146,7 +146,7 @@ def test_an_incremental_read_goes_on_from_the_position_less_the_lag(url: str) ->
     (first,) = read_all(reader, "t")
     assert first.rows["id"].to_pylist() == [3, 1, 2]
     assert probe(reader, "t") == {"cursor": "2013-01-01T11:00:00.000000+00:00"}
-    assert first.position == {**probe(reader, "t"), "hint": "2"}
+    assert first.position == {**probe(reader, "t"), HINT: "2"}
     (second,) = read_all(reader, "t", first.position)
     assert second.rows["id"].to_pylist() == [3, 2]
     again = overlap(reader, "t", first.position)

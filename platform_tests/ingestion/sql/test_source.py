@@ -117,7 +117,7 @@ def test_a_read_goes_on_from_the_position_itself_because_others_may_share_it(dat
     )
     source = database.source(cursor={"column": "at", "lag": "0s"})
     first = read_all(source, "t")
-    assert first[-1].position == {**probe(source, "t"), "hint": "1"} == {"cursor": "2013-01-02", "hint": "1"}
+    assert first[-1].position == {**probe(source, "t"), HINT: "1"} == {"cursor": "2013-01-02", HINT: "1"}
     database.run("insert into t values (3, '2013-01-02'), (4, '2013-01-03')")
     assert probe(source, "t") == {"cursor": "2013-01-03"}
     assert sorted(ids(read_all(source, "t", {"cursor": "2013-01-02"}))) == [2, 3, 4]
@@ -173,7 +173,7 @@ def test_a_probe_notices_rows_within_the_lag_at_the_position_and_without_a_value
         position = dict(read_all(source, "t")[-1].position or {})
         assert probe(source, "t", position) == {}
         database.run(f"insert into t values {row}")
-        assert list(probe(source, "t", position)) == ["hint"], row
+        assert list(probe(source, "t", position)) == [HINT], row
     position = dict(read_all(source, "t")[-1].position or {})
     database.run("insert into t values (5, '2013-01-01T09:40:00Z')")
     assert probe(source, "t", position) == {}, "it came later than the lag allows"
@@ -183,7 +183,7 @@ def test_a_table_of_nulls_only_is_noticed_read_and_read_again(database: Database
     database.run("create table t (id integer, at text)", "insert into t values (1, null)")
     source = database.source(cursor={"column": "at"})
     (batch,) = read_all(source, "t")
-    assert batch.position == {**probe(source, "t"), "hint": "1"} == {"cursor": "", "hint": "1"}
+    assert batch.position == {**probe(source, "t"), HINT: "1"} == {"cursor": "", HINT: "1"}
     database.run("insert into t values (2, '0')")
     assert probe(source, "t") == {"cursor": "0"}
     assert ids(read_all(source, "t", {"cursor": ""})) == [1, 2]
