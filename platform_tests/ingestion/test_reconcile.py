@@ -358,6 +358,15 @@ def test_columns_may_have_any_name(lake: Lakehouse, database: Database) -> None:
         assert one.reconcile().differences == 0
 
 
+def test_the_names_of_what_tombstones_carry_are_refused(lake: Lakehouse, database: Database) -> None:
+    create = "create table {t} (id bigint primary key, at bigint, _deleted_row bigint)"
+    with (
+        copied(lake, database, create) as one,
+        pytest.raises(PlatformError, match="_deleted_row, a name that the platform uses itself"),
+    ):
+        one.load()
+
+
 def test_more_deletes_than_shrink_limit_allows_are_refused(lake: Lakehouse, database: Database) -> None:
     with copied(lake, database, CREATE, shrink_limit=0.5) as one:
         filled(one)
