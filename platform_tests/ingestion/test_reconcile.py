@@ -224,11 +224,24 @@ OF_MYSQL: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
 }
 
 
-@pytest.mark.parametrize("what", [*KEYS, *OF_POSTGRESQL, *OF_MYSQL])
+OF_OWN: dict[str, dict[str, tuple[str, list[tuple[Any, ...]]]]] = {
+    "sqlite": {},
+    "postgresql": OF_POSTGRESQL,
+    "mysql": OF_MYSQL,
+}
+
+
+@pytest.mark.parametrize(
+    ("database", "what"),
+    [
+        pytest.param(kind, what, marks=[with_mariadb] if kind == "mysql" else [])
+        for kind, own in OF_OWN.items()
+        for what in {**KEYS, **own}
+    ],
+    indirect=["database"],
+)
 def test_keys_of_every_kind_are_told_apart_as_the_source_does(lake: Lakehouse, database: Database, what: str) -> None:
-    of_own = {"postgresql": OF_POSTGRESQL, "mysql": OF_MYSQL}.get(database.kind, {})
-    if what not in (kinds := {**KEYS, **of_own}):
-        pytest.skip(f"not of {database.kind}")
+    kinds: dict[str, tuple[str, list[tuple[Any, ...]]]] = {**KEYS, **OF_OWN[database.kind]}
     declared, keys = kinds[what]
     columns = ["a", "b"][: len(keys[0])]
     first = ["at bigint", declared] if "," in declared else [declared, "at bigint"]
@@ -356,6 +369,15 @@ def test_columns_may_have_any_name(lake: Lakehouse, database: Database) -> None:
         found = one.reconcile()
         assert (found.deleted, found.changed) == (1, 1)
         assert one.reconcile().differences == 0
+
+
+def test_the_names_of_what_tombstones_carry_are_refused(lake: Lakehouse, database: Database) -> None:
+    create = "create table {t} (id bigint primary key, at bigint, _deleted_row bigint)"
+    with (
+        copied(lake, database, create) as one,
+        pytest.raises(PlatformError, match="_deleted_row, a name that the platform uses itself"),
+    ):
+        one.load()
 
 
 def test_more_deletes_than_shrink_limit_allows_are_refused(lake: Lakehouse, database: Database) -> None:
