@@ -43,8 +43,8 @@ test: $(READY) ## the test suite (minutes)
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench
 
-test-histories: $(READY) ## try ten times as many random histories as the suite does (minutes)
-	@HISTORIES=10 $(BIN)/pytest -q -m histories
+test-histories: $(READY) ## try five times as many random histories as the suite does (minutes)
+	@HISTORIES=5 $(BIN)/pytest -q -m histories
 
 test-crash: $(READY) ## kill processes at random instants and poll while others write, on both catalogs (minutes)
 	@$(BIN)/pytest -q -m crash

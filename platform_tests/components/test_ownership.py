@@ -175,3 +175,15 @@ def test_other_code_locations_of_a_workspace_are_no_platforms_and_stop_none(two:
     file.write_text("load_from:\n- python_module: {attribute: defs}\n")
     with pytest.raises(PlatformError, match="each platform is an entry of `load_from`"):
         broken_sources(two.package("nuts"))
+
+
+def test_each_platform_may_send_alerts_of_its_own(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALERTS_URL", "http://127.0.0.1:1/hook")
+    for name in ("bolts", "nuts"):
+        folder = two.package(name) / "defs" / "alerts"
+        folder.mkdir()
+        (folder / "defs.yaml").write_text(
+            'type: data_platform.components.Alerts\nattributes:\n  url: "{{ env.ALERTS_URL }}"\n'
+        )
+    for name in ("bolts", "nuts"):
+        assert broken_sources(two.package(name)) == {}

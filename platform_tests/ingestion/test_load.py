@@ -29,7 +29,7 @@ from data_platform.ingestion.source import Batch, Budget, Overlap, Position
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import column_types, raw_table
-from data_platform.lakehouse.transaction import ConcurrentStepError
+from data_platform.lakehouse.transaction import CommitError, ConcurrentStepError, commit
 
 
 def test_a_load_lands_rows_position_and_figures_together(lake: Lakehouse) -> None:
@@ -296,3 +296,20 @@ def test_rejects_within_tolerance_are_all_kept_however_many_files_they_take(
     result = load(lake, MemorySource(batches), table)
     assert (result.rows_landed, result.rows_quarantined) == (20, 40)
     assert len(rows(lake, "quarantine_id", "quarantine_shop.orders")) == 40
+
+
+@pytest.mark.parametrize("failure", [CommitError("no answer"), KeyboardInterrupt()], ids=["no answer", "interrupted"])
+def test_the_rows_of_a_commit_that_took_place_unheard_are_there_and_landed_once(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    def unheard(*arguments: object, **options: object) -> None:
+        commit(*arguments, **options)  # type: ignore[arg-type]
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_platform.ingestion.commit.commit", unheard)
+        with pytest.raises(type(failure)):
+            load(lake, additions(1, 2, upto="2"))
+    assert rows(lake) == ["1", "2"]
+    load(lake, additions(2, 3, upto="3"))
+    assert sorted(set(rows(lake))) == ["1", "2", "3"]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import duckdb
 import pyarrow as pa
 import pytest
 from click.testing import Result
@@ -20,6 +21,7 @@ from data_platform.ingestion.source import Batch
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import MASK_KEY_VARIABLE, Settings
+from data_platform.lakehouse.transaction import commit
 
 FIRST, SECOND = "the first key " * 3, "the second key " * 3
 MASKED = TABLE.model_copy(update={"mask": ["email"]})
@@ -160,3 +162,20 @@ def test_the_doctor_finds_another_key_and_what_is_left_to_be_read_again(lake: La
     assert f"the one that the lakehouse is masked with ({fingerprint(FIRST)})" in findings(SECOND)
     dp(settings, SECOND)("mask", "rotate", "--yes")
     assert "dp run shop/orders --full-refresh" in findings(SECOND)
+
+
+@ON_SQLITE
+def test_a_table_that_was_forgotten_is_masked_with_todays_key(lake: Lakehouse, settings: Settings) -> None:
+    masked(lake, FIRST, "1")
+    ledger.claim(lake, "bolts", "source", ["shop"])
+
+    def forget(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("DROP TABLE lake.raw_shop.orders")
+        ledger.forget_tables(connection, "shop", None)
+
+    commit(lake, forget)
+    assert ledger.owners(lake, "source") == {}
+    with pytest.raises(PlatformError, match="holds another key"):
+        masked(lake, SECOND, "1")
+    assert dp(settings, SECOND)("mask", "rotate", text="y\n").exit_code == 0
+    assert masked(lake, SECOND, "1").rows_landed == 1

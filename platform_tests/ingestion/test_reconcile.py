@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +343,9 @@ def test_masked_values_are_compared_as_they_are_masked(lake: Lakehouse, database
         one.run("update {t} set email = 'cyd@example.org' where id = 1")
         assert one.reconcile().changed == 1
         assert all(value.startswith("hmac:") for (value,) in one.raw("email"))
+        other = replace(lake, settings=replace(lake.settings, mask_secret="another secret of sixteen bytes"))
+        with pytest.raises(PlatformError, match="holds another key"):
+            replace(one, lake=other).reconcile()
 
 
 def test_a_key_made_by_staging_is_told_by_the_primary_key_of_the_source(lake: Lakehouse, database: Database) -> None:

@@ -72,7 +72,11 @@ class Commands(TyperGroup):
             from data_platform.lakehouse.failures import explain
             from data_platform.lakehouse.settings import settings_from_environment
 
-            found = explain(error, settings_from_environment())
+            try:
+                settings = settings_from_environment()
+            except PlatformError:  # what went wrong first is what matters
+                raise error from None
+            found = explain(error, settings)
             if found is None:
                 raise
             show_error(str(found))

@@ -37,19 +37,24 @@ def init(
     """Make a project of your own in an empty folder, with an example that loads, stages, quarantines and publishes."""
     from data_platform.cli.skeleton import EXAMPLE, model_name, source_name
     from data_platform.lakehouse.settings import project_folder, settings_from_environment
+    from data_platform.lakehouse.state import make_folder
 
     require_name(name)
     if here:
         from data_platform.cli.environment import load_environments
 
         load_environments()
-        folder = project_folder()
-        written = init_platform(folder, settings_from_environment().landing, name)
+        folder, settings = project_folder(), settings_from_environment()
+        make_folder(settings.landing, settings)
+        written = init_platform(folder, settings.landing, name)
         option = f" --platform {name}"
     else:
         folder = Path.cwd()
         home = Path(os.environ.get("DATA_PLATFORM_HOME") or folder / ".state").expanduser().resolve()
+        there = home.exists()
         written = init_project(folder, home / "landing", name)
+        if not there:
+            home.chmod(0o700)  # what lies in a private folder is private
         option = ""
     print(f"The {'platform' if here else 'project'} {name} is made:")
     for path in written:

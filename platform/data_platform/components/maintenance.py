@@ -12,7 +12,6 @@ import dagster as dg
 from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE, platform_key
 from data_platform.components.resource import LakehouseResource
-from data_platform.errors import PlatformError
 from data_platform.ingestion.retention import Retired, retire_replaced_loads
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -53,20 +52,22 @@ def raw_retention(keep_replaced: Mapping[tuple[str, str], timedelta], platform: 
         group_name="platform",
         kinds={"ducklake"},
         owners=["team:platform"],
+        retry_policy=RETRIES,
         description=f"Deletes full refreshes from the raw tables of {platform} some time after they were replaced.",
     )
     def retention(lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
         try:
             with lakehouse.open() as lake:
                 retired = _retired(lake, keep_replaced, platform)
-        except PlatformError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+        except Exception as error:  # noqa: BLE001 - a library may raise anything
+            raise failure(error) from None
         return dg.MaterializeResult(metadata=_figures(retired))
 
     return retention
 
 
 def _retired(lake: Lakehouse, keep_replaced: Mapping[tuple[str, str], timedelta], platform: str) -> Retired:
+    # In lower case: the lakehouse tells names apart without regard to it.
     others = {source for source, owner in ledger.owners(lake, "source").items() if owner != platform}
     return retire_replaced_loads(lake, keep_replaced, without=others)
 

@@ -16,7 +16,7 @@ from data_platform.components.component import DEFS, folders
 from data_platform.components.workspace import workspace_entries
 from data_platform.lakehouse.settings import WORKSPACE
 
-MODELS = "DbtModels"
+MODELS, ALERTS = "DbtModels", "Alerts"
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,13 @@ def refusals(package: Path) -> dict[Path, str]:
 
 
 def _owned(folder: Path) -> Iterator[Owned]:
-    """What a folder makes its platform's: a source, or the models of a dbt project."""
+    """What a folder makes its platform's: a source, the models of a dbt project, or nothing, if it sends alerts."""
     file = folder / DEFS
-    told = _told(file) if MODELS in _text(file) else {}
-    attributes = told.get("attributes")
-    if not str(told.get("type", "")).endswith(f".{MODELS}"):
+    told = _told(file) if any(kind in _text(file) for kind in (MODELS, ALERTS)) else {}
+    attributes, kind = told.get("attributes"), str(told.get("type", "")).rpartition(".")[2]
+    if kind == ALERTS:
+        return
+    if kind != MODELS:
         yield Owned("source", folder.name.lower(), file)
     elif isinstance(attributes, dict) and isinstance(attributes.get("project"), str):
         for model in sorted(_models((folder / attributes["project"]).resolve())):

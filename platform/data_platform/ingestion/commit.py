@@ -20,6 +20,7 @@ from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.tables import LOAD_COLUMNS, ensure_table
 from data_platform.lakehouse.transaction import (
+    CommitError,
     ConcurrentStepError,
     DataFile,
     commit,
@@ -131,7 +132,13 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
         ledger.record_load(connection, *loads)
         return {one.table: one for one in heads}
 
-    heads = _commit(lake, ready, work)
+    try:
+        heads = _commit(lake, ready, work)
+    except BaseException as error:
+        if isinstance(error, CommitError) or not isinstance(error, Exception):
+            for landing in ready.tables:
+                landing.leave_ready()
+        raise
     head = heads[ready.head.table]
     results = {}
     for landing, load in zip(ready.tables, loads, strict=True):

@@ -294,6 +294,11 @@ class TableLanding:
         columns = f"{_casts(self.columns.before, self.columns.settled)}, {', '.join(LOAD_COLUMNS)}"
         return copy_to(self.lake, f"SELECT {columns} FROM {self.raw.sql}", new_path(self.lake, self.raw))
 
+    def leave_ready(self) -> None:
+        """Let the files of the ready part stay, as it is not known whether their commit took place: if not, maintenance
+        deletes them."""
+        self.ready = self._part()
+
     def drop(self) -> None:
         """Remove the files of what was not committed."""
         self.ready.discard(self.lake)

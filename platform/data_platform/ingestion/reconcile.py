@@ -21,6 +21,7 @@ import pyarrow as pa
 from data_platform.ingestion.commit import Ready, commit_ready
 from data_platform.ingestion.drift import INTEGERS, LoadRefusedError
 from data_platform.ingestion.landing import TableLanding
+from data_platform.ingestion.masking import require_key
 from data_platform.ingestion.present import Present
 from data_platform.ingestion.repetition import hash_of
 from data_platform.ingestion.sql.comparison import (
@@ -114,6 +115,8 @@ def reconcile_table(
                 lake, source_name, name, table, run_id, head, overlap=None, replaces=False, retype=False
             )
             kept.callback(landing.close)
+            if landing.mask is not None:
+                require_key(lake.connection, {(source_name, name): landing.mask}, full_refresh=False)
             comparison = kept.enter_context(source.comparing(name, head.position, stored))
             work = _Work(lake, landing, comparison, stored, table, head)
             if attempt == 1:

@@ -50,7 +50,7 @@ def retire_replaced_loads(
     at = at or datetime.now(UTC)
     loads = rows = left = 0
     for load in ledger.replaced_loads(lake):
-        if load.source in without:
+        if load.source.lower() in without:
             continue
         if load.replaced_at > at - keep.get((load.source, load.table), lake.settings.keep_replaced):
             continue

@@ -136,12 +136,13 @@ def _commit_error(error: BaseException, settings: Settings) -> BaseException:
 
 @contextmanager
 def discarded_on_failure(lake: Lakehouse, files: list["DataFile"]) -> Iterator[None]:
-    """Remove `files` (which may grow within the block) when the block fails before its commit."""
+    """Remove `files` (which may grow within the block) when the block fails before its commit. They stay where it may
+    be unknown whether that took place: it failed, or the process was interrupted, perhaps in the middle of it."""
     try:
         yield
     except CommitError:
         raise
-    except BaseException:
+    except Exception:
         for file in files:
             discard(lake, file.path)
         raise

@@ -104,13 +104,13 @@ def build_and_publish(
 @contextmanager
 def _discarded(lake: Lakehouse, pin: Pin) -> Iterator[list[str]]:
     """Remove the files of the models that were computed on a pin, except those that the block says are to stay: all of
-    them if it fails, unless the failure is that of a commit, of which it may be unknown whether it took place."""
+    them if it fails, unless it may be unknown whether a commit took place: it failed, or was interrupted."""
     keep: list[str] = []
     try:
         yield keep
     except CommitError:
         raise
-    except BaseException:
+    except Exception:
         keep.clear()
         raise
     finally:

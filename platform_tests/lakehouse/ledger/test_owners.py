@@ -43,3 +43,10 @@ def test_a_platform_that_was_renamed_adopts_what_it_had(lake: Lakehouse) -> None
     ledger.claim(lake, "screws", "source", ["shop"])
     assert ledger.owners(lake, "source") == {"shop": "screws", "depot": "nuts"}
     assert ledger.adopt(lake, "bolts", "screws") == []
+
+
+def test_names_that_differ_by_case_only_are_one_name(lake: Lakehouse) -> None:
+    ledger.claim(lake, "bolts", "source", ["Shop"])
+    ledger.claim(lake, "bolts", "source", ["shop"])
+    with pytest.raises(PlatformError, match=r"source shop .* belongs to the platform bolts"):
+        ledger.claim(lake, "nuts", "source", ["SHOP"])

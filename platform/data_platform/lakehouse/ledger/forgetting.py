@@ -20,3 +20,10 @@ def forget_tables(connection: duckdb.DuckDBPyConnection, source: str, tables: Se
             connection.execute(of_source, [source])
         else:
             connection.execute(f"{of_source} AND table_name IN (SELECT unnest(?::VARCHAR[]))", [source, [*tables]])
+    # Which key is the current one stays known.
+    unmasked = f"UPDATE {name('mask_keys')} SET source = NULL, table_name = NULL WHERE source = ?"
+    if tables is None:
+        connection.execute(unmasked, [source])
+        connection.execute(f"DELETE FROM {name('owners')} WHERE (kind, name) = ('source', lower(?))", [source])
+    else:
+        connection.execute(f"{unmasked} AND table_name IN (SELECT unnest(?::VARCHAR[]))", [source, [*tables]])

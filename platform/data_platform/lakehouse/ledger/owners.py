@@ -24,9 +24,11 @@ def owners(lake: Lakehouse, kind: OwnedKind) -> dict[str, str]:
 
 def claim(lake: Lakehouse, platform: str, kind: OwnedKind, names: Collection[str]) -> None:
     """Let sources or models belong to a platform, if they belong to none yet; in a commit of its own, the first time.
+    Names are compared as the lakehouse does it, in lower case.
 
     Raises PlatformError, naming the owner, if one of them is another platform's; then nothing is changed.
     """
+    names = {one.lower() for one in names}
     ensure_ledger(lake)
     if not _unclaimed(_owners(lake.connection, kind), platform, kind, names):
         return
