@@ -18,6 +18,7 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.staging import batches as batches_module
+from data_platform.staging import passing as passing_module
 from data_platform.staging.passing import SAMPLED
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import StagingRefusedError
@@ -168,6 +169,18 @@ def test_of_a_refused_step_the_first_rows_of_each_reason_are_kept_however_often_
     assert query(lake, "SELECT rows_quarantined FROM platform.stagings") == [(6_001,)] * 2
     assert not list(settings.spool.glob("*.parquet"))
     assert not list(Path(settings.data).rglob("staged_shop/**/*.parquet"))
+
+
+def test_a_step_that_is_certain_to_be_refused_ends_before_its_end(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches_module, "BATCH_ROWS", 2048)
+    monkeypatch.setattr(passing_module, "JUDGED_ROWS", 3_000)
+    load(lake, orders(*((number, "12,50", "open", DAY) for number in range(10_000))))
+    message = refused(lake)
+    assert message.startswith("shop/orders: 4,096 of the first 4,096 rows (of 10,000) break the contract ")
+    assert query(lake, "SELECT rows_read, rows_quarantined FROM platform.stagings") == [(4096, 4096)]
+    assert len(quarantined(lake)) == SAMPLED
 
 
 def test_below_the_threshold_every_bad_row_is_kept(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:

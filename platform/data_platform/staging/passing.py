@@ -1,8 +1,9 @@
 """The pass over the raw rows of a step: staged and audited batch by batch, good rows into one unseen file, bad ones to
 a file of the spool folder. Which versions win is `merge`'s work; what becomes of the files, `step`'s.
 
-Once it is certain that the step will be refused, bad rows are only counted, and the first of each reason kept: a
-mistake that concerns every row of a large table costs no more than staging it.
+Once it is certain that the step will be refused, bad rows are only counted, and the first of each reason kept; and
+once JUDGED_ROWS were read, the pass ends: a mistake that concerns every row of a large table is told in a part of the
+time that staging it takes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,15 +40,20 @@ SAMPLED = 100
 """Rows of each reason that are kept of a step that is refused."""
 
 
+JUDGED_ROWS = 5_000_000
+"""Rows that are read of a step that is certain to be refused; how many of all rows are bad is then not known."""
+
+
 @dataclass(frozen=True)
 class Passed:
     """What the pass over the raw rows gave: the audited rows in an unseen file (None if there are none), the figures,
-    and whether so many rows are bad that the step is refused. `sample` holds the quarantine entries of a refused step,
-    the spool those of one that is not."""
+    and whether so many rows are bad that the step is refused, without reading all of its `rows`. `sample` holds the
+    quarantine entries of a refused step, the spool those of one that is not."""
 
     accepted: DataFile | None
     result: StagingResult
     refused: bool
+    rows: int
     sample: pl.DataFrame
 
 
@@ -59,7 +65,10 @@ def pass_over(plan: Plan, spool: SpooledEntries, path: str | None) -> Passed:
         f"AS _staged_at{nulls(plan.left) if plan.recipe.direct else ''} FROM incoming"
     )
     accepted = write_file(plan.lake, plan.recipe.staged, under_way.accepted(), plan.schema, query, path)
-    return Passed(accepted, under_way.result(), under_way.refused(under_way.read), under_way.sample)
+    refused = under_way.refused(under_way.read)
+    return Passed(
+        accepted, under_way.result(), refused, under_way.rows if refused else under_way.read, under_way.sample
+    )
 
 
 def stage_others(plan: Plan, spool: SpooledEntries, condition: str, wanted: str, path: str) -> DataFile | None:
@@ -122,6 +131,8 @@ class _Pass:
             self._keep_bad(raw, [*staged, *removals], everything=not certain)
             if not certain:
                 yield from _arrow(plan, [*staged, *removals])
+            elif self.read >= JUDGED_ROWS:
+                return
         if plan.recipe.removes and not plan.chosen.replaces and not self._certainly_refused():
             for raw in _later_removals(plan, self.first_order):
                 yield from _arrow(plan, _stage(plan, raw, known)[1], applied=True)
@@ -156,10 +167,10 @@ class _Pass:
 
     def _certainly_refused(self) -> bool:
         """Whether more rows are bad than may be of all that will have been read."""
-        return self.refused(self.read) and self.refused(self._rows)
+        return self.refused(self.read) and self.refused(self.rows)
 
     @cached_property
-    def _rows(self) -> int:
+    def rows(self) -> int:
         """How many raw rows there are to read. They are counted when it first matters."""
         chosen = self.plan.chosen
         query = f"SELECT count(*) FROM {self.plan.recipe.raw.sql} WHERE {chosen.condition}"

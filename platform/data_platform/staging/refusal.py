@@ -11,9 +11,11 @@ NEARLY_ALL = 0.9
 """Share of rows that break one rule from which on the rule is suspected rather than the rows."""
 
 
-def refusal(recipe: Recipe, result: StagingResult) -> str:
-    """Why the step was refused, in lines."""
+def refusal(recipe: Recipe, result: StagingResult, given: int) -> str:
+    """Why the step was refused, in lines. `given` is how many rows it had to read, of which it may have read a part."""
     rows = f"{result.rows_quarantined:,} of {counted(result.rows_read)}"
+    if given > result.rows_read:
+        rows = f"{result.rows_quarantined:,} of the first {counted(result.rows_read)} (of {given:,})"
     allowed = f"`refuse_above` allows {recipe.refuse_above:.0%}"
     lines = [f"{rows} break the contract {name_of(recipe.contract)}; {allowed}. The staged table is as it was."]
     # A list and paragraphs in Markdown, as which the UI shows it; a terminal shows the lines as they are.

@@ -158,7 +158,7 @@ def _step(
             return _land(plan, merged, versions, closing, entries, replayed, widened)
         sample = write_quarantine(lake, plan.recipe.quarantine, [passed.sample], run_id, plan.started)
         files += [sample] if sample is not None else []
-        reason = refusal(plan.recipe, passed.result)
+        reason = refusal(plan.recipe, passed.result, passed.rows)
         _land_refusal(plan, passed.result, sample, reason)
     if passed.accepted is not None:
         discard(lake, passed.accepted.path)
