@@ -1,5 +1,7 @@
-"""The one family of errors that people are meant to read. What is raised here is a user's mistake or the
-environment's failure, never a bug: the command line prints it without a traceback, Dagster shows it as the reason."""
+"""The one family of errors that people are meant to read, and how a text for them is cut. What is raised here is a
+user's mistake or the environment's failure, never a bug: the command line prints it without a traceback, Dagster shows
+it as the reason.
+"""
 
 from data_platform.redaction import scrub
 
@@ -19,3 +21,8 @@ class TransientError(PlatformError):
     """May be gone when the step is run again unchanged: a broken connection, a busy server, another run that committed
     first. Dagster retries a step that raises it, with back-off; a step that raises any other PlatformError it does not.
     """
+
+
+def shortened(text: str, most: int) -> str:
+    """Text for a message or a cell of a table, of so many characters at most, with `…` at its end if it was longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

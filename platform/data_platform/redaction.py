@@ -45,8 +45,18 @@ CREDENTIALS = re.compile(r"(?<=://)[^\s/@'\"]*:[^\s/'\"]*@|(?<=\bpassword=)(?:'[
 VALUES_QUOTED = ("Conversion Error", "Constraint Error", "Out of Range Error", "Invalid Input Error")
 """How DuckDB begins an error that quotes a value of a row."""
 
-WITHOUT_VALUES = (ArithmeticError, AttributeError, ImportError, MemoryError, NameError, OSError, TypeError)
-"""Python's own exceptions whose messages name code, types and files, but no values of rows."""
+WITHOUT_VALUES = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    MemoryError,
+    NameError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+)
+"""Python's own exceptions whose messages name code, types, files and hosts, but no values of rows."""
 
 WITHHELD = "(not shown: it may hold values of private columns)"
 
@@ -115,6 +125,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(without_values(str(error)).splitlines()), type(error).__name__)
 
 
+def names_no_values(error: BaseException) -> bool:
+    """Whether an exception is one of Python's own whose messages hold no values of rows. Of a class that a package
+    derives from those nothing is known: `requests` derives its own from OSError, and puts addresses into them."""
+    return type(error).__module__ == "builtins" and isinstance(error, WITHOUT_VALUES)
+
+
 def safe_exception(error: BaseException, *, private: bool = False) -> BaseException:
     """An exception that may be shown: itself if no text of it, of its causes and of what it came up in holds a secret,
     else a copy with the same name, the same traceback and scrubbed texts. `private` withholds texts that may hold
@@ -122,8 +138,7 @@ def safe_exception(error: BaseException, *, private: bool = False) -> BaseExcept
     cause = error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
     safe_cause = None if cause is None else safe_exception(cause, private=private)
     said = str(error)
-    shown = type(error).__module__ == "builtins" and isinstance(error, WITHOUT_VALUES)
-    text = WITHHELD if private and said and not shown else scrub(said)
+    text = WITHHELD if private and said and not names_no_values(error) else scrub(said)
     notes = [scrub(note) for note in getattr(error, "__notes__", ())]
     if text == said and safe_cause is cause and notes == list(getattr(error, "__notes__", ())):
         return error

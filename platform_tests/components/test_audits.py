@@ -1,8 +1,18 @@
 """The nightly audit finds what no step can see, and says where."""
 
 import json
+from types import ModuleType
 
+import duckdb
+import pytest
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, checks, failures, materialized
+from platform_tests.staging.steps import ON_SQLITE
+
+from data_platform.components import audits
+from data_platform.components.audits import AuditedTable, audit_table
+from data_platform.contracts import relation
+from data_platform.errors import TransientError
+from data_platform.lakehouse.connect import Lakehouse
 
 AUDIT = "platform/full_audit"
 VIOLATIONS = (
@@ -65,3 +75,23 @@ def test_orphans_are_looked_for_again_and_those_that_are_kept_break_nothing(shop
 def test_the_audit_runs_every_night(shop: Shop) -> None:
     schedule = shop.definitions.resolve_schedule_def("daily_full_audit")
     assert (schedule.cron_schedule, schedule.default_status.value) == ("30 2 * * *", "RUNNING")
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(("module", "function"), [(relation, "_repeated"), (audits, "lookup")])
+def test_a_catalog_that_does_not_answer_says_nothing_about_a_table_and_the_audit_is_tried_again(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str
+) -> None:
+    audited = AuditedTable("staged", "shop", "orders", "platform_tests.contracts.test_relation.Both")
+    said = ["database is locked"]
+
+    def fail(*_: object) -> None:
+        raise duckdb.IOException(said[0])
+
+    monkeypatch.setattr(module, function, fail)
+    with pytest.raises(TransientError, match="is locked by another program"):
+        audit_table(lake, audited)
+    said[0] = "something else"
+    verdict = audit_table(lake, audited)
+    assert not verdict.passed
+    assert "something else" in verdict.error or "IOException" in verdict.error

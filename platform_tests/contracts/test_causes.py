@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from data_platform.contracts.causes import cause_of, message_of, place_of, traceback_of
-from data_platform.redaction import WITHHELD, register_named, scrub
+from data_platform.redaction import WITHHELD, register_named, safe_exception, scrub
 
 
 def raised(function: Callable[[], object]) -> Exception:
@@ -76,6 +76,37 @@ def test_an_exception_is_told_by_type_and_message_without_what_may_be_private(
     private = message_of(error, private=True)
     assert private.startswith(told_if_private)
     assert "top-secret" not in private
+
+
+class BadValueError(TypeError):
+    """As a package has it whose errors quote what they were given."""
+
+
+class Unreachable(OSError):  # noqa: N818 - as `requests` names its own
+    """As a package has it whose errors quote an address with its parameters."""
+
+
+class BadColumnError(pl.exceptions.ColumnNotFoundError):
+    """As a package has it that derives its errors from those of Polars."""
+
+
+@pytest.mark.parametrize(
+    ("error", "is_shown"),
+    [
+        (BadValueError("anna@x.org"), False),
+        (Unreachable("https://x.org?mail=anna@x.org"), False),
+        (BadColumnError("anna@x.org"), False),
+        (ValueError("anna@x.org"), False),
+        (RecursionError("maximum recursion depth exceeded"), True),
+        (NotImplementedError("of this type"), True),
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (TypeError("f() takes no argument 'x'"), True),
+    ],
+)
+def test_both_ways_in_which_an_exception_is_told_withhold_the_same(error: Exception, is_shown: bool) -> None:
+    for told in (message_of(error, private=True), str(safe_exception(error, private=True))):
+        assert (WITHHELD not in told) == is_shown
+        assert (str(error) in told) == is_shown
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from data_platform.cleaning.masking import MaskKey
 from data_platform.cli.app import app
 from data_platform.errors import PlatformError
-from data_platform.ingestion.load import LoadResult, load_table
+from data_platform.ingestion.load import LoadResult, load_table, load_tables
 from data_platform.ingestion.source import Batch
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -85,6 +85,26 @@ def test_tables_that_mask_nothing_need_no_key_and_note_none(lake: Lakehouse) -> 
     load(lake, delivery("1"), TABLE)
     masked(lake, FIRST, "2")
     load(under(lake, SECOND), delivery("3"), TABLE)
+
+
+@ON_SQLITE
+def test_each_table_of_a_commit_notes_its_key_and_those_that_are_known_are_looked_up_once(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = []
+    known = ledger.mask_keys
+
+    def look_up(connection: duckdb.DuckDBPyConnection) -> ledger.MaskKeys:
+        looked_up.append(connection)
+        return known(connection)
+
+    monkeypatch.setattr(ledger, "mask_keys", look_up)
+    given = pa.table({"order_id": ["1"], "email": ["jane@x.example"]})
+    batches = [batch_of(given, None, table="orders"), batch_of(given, {"at": "1"}, table="refunds")]
+    tables = {"orders": MASKED, "refunds": MASKED}
+    load_tables(under(lake, FIRST), "shop", MemorySource(batches), "both", tables, run_id="r")
+    assert len(looked_up) == 2, "before anything is read, and in the commit"
+    assert known(lake.connection).tables == dict.fromkeys((("shop", name) for name in tables), fingerprint(FIRST))
 
 
 @ON_SQLITE

@@ -165,6 +165,18 @@ SERVER = replace(SQLITE, catalog="postgresql://me:secret@db:5432/lake")
             duckdb.IOException('Cannot open file "/nowhere/lake/data/raw_a/b/c.parquet": Permission denied'),
             r"^The file /nowhere/lake/data/raw_a/b/c\.parquet of the lakehouse may not be read or written by this user",
         ),
+        (
+            SQLITE,
+            duckdb.IOException('Cannot open file "/nowhere/lake/data/a/b/3f2a4041-404.parquet": Permission denied'),
+            r"3f2a4041-404\.parquet of the lakehouse may not be read or written by this user",
+        ),
+        (
+            SQLITE,
+            duckdb.IOException(
+                'Cannot open file "/nowhere/lake/data/raw_thrift_shop/b/c.parquet": No such file or directory'
+            ),
+            r"c\.parquet of the lakehouse is lost",
+        ),
         (SQLITE, duckdb.Error("disk I/O error"), r"catalog\.sqlite cannot be read or written: disk I/O error"),
         (
             SERVER,
@@ -187,6 +199,7 @@ def test_each_failure_has_words_of_its_own(settings: Settings, error: Exception,
     [
         duckdb.BinderException("column x not found"),
         duckdb.IOException('Cannot open file "/elsewhere/x.parquet": No such file or directory'),
+        duckdb.IOException('Cannot open file "/nowhere/lake/data/raw_thrift_shop/b/c.parquet": Too many open files'),
         duckdb.InvalidInputException('"/nowhere/lake/data/a/b/x.parquet" lacks the column x'),
         OSError(errno.EACCES, "Permission denied"),
         KeyError("x"),

@@ -8,6 +8,8 @@ import pytest
 from platform_tests.staging.steps import ON_SQLITE, TOLERANT, load, numbered, query, stage, staged
 
 from data_platform.errors import PlatformError
+from data_platform.lakehouse import inspection
+from data_platform.lakehouse.compaction import inlined_deletions
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.inspection import Damage, inspect, missing, stored_files, take_out
 from data_platform.lakehouse.maintenance import flush_inlined, maintain
@@ -153,6 +155,23 @@ def test_with_a_list_of_deleted_rows_goes_the_file_whose_rows_it_lists(lake: Lak
         (3000, False)
     ]
     assert len(staged(lake)) == 1000
+
+
+@ON_SQLITE
+def test_however_many_files_of_a_table_are_taken_out_its_deletions_are_asked_for_once(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(lake)
+    lost = [Damage(file, "lost", "") for file in stored_files(lake, {RAW}) if file.current]
+    asked = []
+
+    def ask(lake: Lakehouse, table_id: int) -> set[int]:
+        asked.append(table_id)
+        return inlined_deletions(lake, table_id)
+
+    monkeypatch.setattr(inspection, "inlined_deletions", ask)
+    assert len(take_out(lake, lost)) == 3
+    assert asked == [lost[0].file.table_id]
 
 
 @ON_SQLITE

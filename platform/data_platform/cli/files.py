@@ -2,7 +2,7 @@
 files are examined is in `lakehouse.inspection`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from data_platform.lakehouse.connect import Lakehouse
     from data_platform.lakehouse.inspection import Damage, StoredFile
     from data_platform.lakehouse.settings import Settings
+    from data_platform.lakehouse.tables import Table
 
 TAKE_OUT = "dp doctor --deep --take-out"
 VERSIONS = "_versions"
@@ -34,6 +35,15 @@ class Lost:
     current: bool
 
 
+@dataclass(frozen=True)
+class LakehouseState:
+    """What decides, beside a damaged file itself, what brings its rows back: the tables that there are, and of each raw
+    table with damaged files the last load that replaced all of its rows (0: none did, or the ledger cannot tell)."""
+
+    tables: "Collection[Table]"
+    whole_loads: "Mapping[Table, int]"
+
+
 def deep(settings: "Settings", *, as_json: bool, take_out: bool) -> bool:
     """Examine all files, print what is found, and take what is damaged out of its tables if that is wanted. Whether
     all is well: every file that a table's present version needs is whole, or was taken out.
@@ -50,7 +60,8 @@ def deep(settings: "Settings", *, as_json: bool, take_out: bool) -> bool:
             damages = list(inspection.inspect(lake, files, seen=seen))
         # Nothing can be asked of a ledger that has lost files.
         ledger_is_whole = not any(damage.file.current and damage.file.table.schema == SCHEMA for damage in damages)
-        found = [described(lake, damage, ledger_is_whole=ledger_is_whole) for damage in damages]
+        state = state_of(lake, damages, ledger_is_whole=ledger_is_whole)
+        found = [described(damage, state) for damage in damages]
         gone = inspection.take_out(lake, damages) if take_out else []
     if as_json:
         print_json(
@@ -109,23 +120,35 @@ def show(found: Sequence[Lost], files: "Sequence[StoredFile]", gone: "Sequence[S
         screen.print(Text(f"Taken out of {file.table}: {file.path}"), soft_wrap=True)
 
 
-def described(lake: "Lakehouse", damage: "Damage", *, ledger_is_whole: bool) -> Lost:
+def state_of(lake: "Lakehouse", damages: "Sequence[Damage]", *, ledger_is_whole: bool) -> LakehouseState:
+    """What the remedies of damaged files depend on, asked once for all of them."""
+    from data_platform.lakehouse import history, ledger
+    from data_platform.lakehouse.tables import RAW
+
+    damaged = {damage.file.table for damage in damages if damage.file.current}
+    raw = [table for table in damaged if table.layer == RAW and table.source]
+    whole = {
+        table: ledger.landed_bounds(lake, table.source, table.name).whole if ledger_is_whole else 0 for table in raw
+    }
+    return LakehouseState(set(history.tables(lake)) if damaged else set(), whole)
+
+
+def described(damage: "Damage", state: LakehouseState) -> Lost:
     """A damaged file, with what it means."""
     file = damage.file
     loads = "" if file.loads is None else f" of {_loads(*file.loads)}"
     rows = f"the list of {file.rows:,} deleted rows" if file.deletes else f"{file.rows:,} rows"
     lost = f"{rows}{loads}" if file.current else f"{rows}{loads}, in earlier versions only"
-    remedy = mend(lake, file, ledger_is_whole=ledger_is_whole)
-    return Lost(str(file.table), file.path, f"{damage.kind}: {damage.detail}", lost, remedy, file.current)
+    detail = f"{damage.kind}: {damage.detail}"
+    return Lost(str(file.table), file.path, detail, lost, mend(file, state), file.current)
 
 
 def _loads(first: int, last: int) -> str:
     return f"load {first}" if first == last else f"loads {first} to {last}"
 
 
-def mend(lake: "Lakehouse", file: "StoredFile", *, ledger_is_whole: bool) -> str:
+def mend(file: "StoredFile", state: LakehouseState) -> str:
     """What brings back the rows of a file, and what nothing brings back."""
-    from data_platform.lakehouse import history, ledger
     from data_platform.lakehouse.ledger.names import SCHEMA
     from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED, Table
 
@@ -139,7 +162,7 @@ def mend(lake: "Lakehouse", file: "StoredFile", *, ledger_is_whole: bool) -> str
         return f"dp run modelled/{table.name} --full-refresh"
     if table.layer == STAGED:
         base = table.name.removesuffix(VERSIONS)
-        if base != table.name and Table(f"{RAW}_{table.source}", table.name) not in history.tables(lake):
+        if base != table.name and Table(f"{RAW}_{table.source}", table.name) not in state.tables:
             return (
                 f"dp run staged/{table.source}/{base} --rebuild, which makes the versions of what raw still has; those "
                 "of before its last full refresh are lost"
@@ -151,7 +174,7 @@ def mend(lake: "Lakehouse", file: "StoredFile", *, ledger_is_whole: bool) -> str
             f"not be read come again with dp run {name} --full-refresh; entries that were closed are lost"
         )
     if table.layer == RAW and table.source:
-        whole = ledger.landed_bounds(lake, table.source, table.name).whole if ledger_is_whole else 0
+        whole = state.whole_loads[table]
         if file.loads is not None and file.loads[1] < whole:
             return f"{TAKE_OUT}: these rows were replaced by the full refresh of load {whole}, so nothing reads them"
         return (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_platform.cli.show import CELL_CHARACTERS, ago, console, grid, print_json
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, shortened
 
 if TYPE_CHECKING:
     from data_platform.contracts.quarantine import Selection
@@ -362,8 +362,7 @@ def _ids(ids: Sequence[str]) -> str:
 
 
 def _cut(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"
+    return shortened("" if value is None else str(value), CELL_CHARACTERS)
 
 
 def _print_plain(screen: Any, text: str, style: str) -> None:

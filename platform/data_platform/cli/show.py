@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, shortened
 
 if TYPE_CHECKING:
     import duckdb
@@ -180,4 +180,4 @@ def _cell(value: Any) -> Any:
     else:
         shown = str(value)
     shown = shown.replace("\n", "⏎")
-    return Text(shown if len(shown) <= CELL_CHARACTERS else shown[: CELL_CHARACTERS - 1] + "…")
+    return Text(shortened(shown, CELL_CHARACTERS))

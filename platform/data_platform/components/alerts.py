@@ -17,7 +17,7 @@ from data_platform.components.execution import reason_of_run, reason_of_step
 from data_platform.components.keys import REACHABLE
 from data_platform.components.sensors import least_interval
 from data_platform.components.spec import resolve
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, shortened
 from data_platform.options import Duration, Options
 from data_platform.redaction import scrub
 
@@ -76,10 +76,10 @@ def run_message(context: dg.RunFailureSensorContext, ui: str) -> str:
     run = context.dagster_run
     events = context.get_step_failure_events()
     lines = [f"{run.job_name} failed."]
-    lines += [f"- {_name(event)}: {_shortened(reason_of_step(event))}" for event in events[:STEPS]]
+    lines += [f"- {_name(event)}: {shortened(reason_of_step(event), REASON_CHARACTERS)}" for event in events[:STEPS]]
     lines += [f"- and {len(events) - STEPS} more steps" for _ in events[STEPS : STEPS + 1]]
     if not events:
-        lines.append(f"- {_shortened(reason_of_run(context.failure_event))}")
+        lines.append(f"- {shortened(reason_of_run(context.failure_event), REASON_CHARACTERS)}")
     lines.append(f"Run: {ui.rstrip('/')}/runs/{run.run_id}")
     lines.append(f"More: dp logs {run.run_id.split('-')[0]}")
     return "\n".join(lines)
@@ -108,7 +108,8 @@ def source_alerts(name: str, options: AlertsOptions, where: Path) -> dg.SensorDe
         for source, (table, reason) in sorted(dead.items()):
             if source not in told:
                 link = f"{options.ui.rstrip('/')}/assets/{table}?view=checks"
-                send(options, where, f"{source} does not answer.\n{_shortened(reason)}\nCheck: {link}")
+                why = shortened(reason, REASON_CHARACTERS)
+                send(options, where, f"{source} does not answer.\n{why}\nCheck: {link}")
                 context.update_cursor(json.dumps(sorted(told | {source})))
         for source in sorted(told - dead.keys()):
             send(options, where, f"{source} answers again.")
@@ -127,10 +128,6 @@ def dead_sources(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey])
         if isinstance(verdict, dg.AssetCheckEvaluation) and verdict.severity == dg.AssetCheckSeverity.ERROR:
             found.setdefault(key.asset_key.path[1], ("/".join(key.asset_key.path), verdict.description or ""))
     return found
-
-
-def _shortened(reason: str) -> str:
-    return reason if len(reason) <= REASON_CHARACTERS else f"{reason[: REASON_CHARACTERS - 1]}…"
 
 
 def send(options: AlertsOptions, where: Path, message: str) -> None:

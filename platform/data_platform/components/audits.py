@@ -20,9 +20,10 @@ from data_platform.contracts.causes import cause_of
 from data_platform.contracts.contract import load_contract
 from data_platform.contracts.relation import Verdict, audit_relation
 from data_platform.contracts.violations import Violation, commonest
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.failures import explained
 from data_platform.lakehouse.tables import (
     MODELLED,
     STAGED,
@@ -143,12 +144,17 @@ def full_audit(tables: Sequence[AuditedTable], audit_key: dg.AssetKey) -> dg.Ass
 
 
 def audit_table(lake: Lakehouse, table: AuditedTable) -> TableVerdict:
-    """Hold one whole table against its contract, uniqueness and references included."""
+    """Hold one whole table against its contract, uniqueness and references included.
+
+    Raises TransientError, which says nothing about the table: the audit is tried again.
+    """
     try:
         contract = load_contract(table.contract)
-        with lake.reading():
+        with explained(lake.settings), lake.reading():
             verdict = audit_relation(lake, table.table.sql, contract, key=table.key, known=lookup(lake.duplicate()))
         return TableVerdict(table, verdict)
+    except TransientError:
+        raise
     except PlatformError as error:
         return TableVerdict(table, Verdict(0), str(error))
     except Exception as error:  # noqa: BLE001 - a contract may raise anything; the other tables are audited all the same

@@ -18,7 +18,7 @@ from dagster_shared.error import SerializableErrorInfo
 from data_platform.components.keys import CHECK, RECONCILIATION, job_name
 from data_platform.components.liveness import hold, watching
 from data_platform.components.mistakes import forget_broken
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, shortened
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
@@ -27,7 +27,7 @@ from data_platform.redaction import scrub
 REPOSITORY = "__repository__"
 """What Dagster calls the one repository of a code location that is made of Definitions."""
 
-REASON_CHARACTERS = 200
+CAUSE_CHARACTERS = 200
 """How much of a reason is repeated where it is the reason of something else."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -185,8 +185,7 @@ def _explain(outcomes: Mapping[dg.AssetKey, Outcome], definitions: dg.Definition
 
 def _first_lines(error: str) -> str:
     """The beginning of a reason, on one line."""
-    text = " ".join(error.split())
-    return text if len(text) <= REASON_CHARACTERS else f"{text[: REASON_CHARACTERS - 1]}…"
+    return shortened(" ".join(error.split()), CAUSE_CHARACTERS)
 
 
 def reason_of_step(event: dg.DagsterEvent) -> str:

@@ -14,6 +14,7 @@ from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import Column, Contract, contract_columns
 from data_platform.contracts.quarantine import newest_entries, open_reasons, open_rows
 from data_platform.contracts.violations import PRIVATE, Violation, counted
+from data_platform.errors import shortened
 from data_platform.ingestion.load import LoadResult
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -147,8 +148,7 @@ def _cell(value: object) -> str | int | float | bool | None:
         return value
     if isinstance(value, dt.datetime):
         return value.isoformat()
-    text = str(value)
-    return text if len(text) <= CELL_CHARACTERS else f"{text[: CELL_CHARACTERS - 1]}…"
+    return shortened(str(value), CELL_CHARACTERS)
 
 
 def place(lake: Lakehouse, table: Table) -> dict[str, Any]:
@@ -173,13 +173,13 @@ def load_metadata(result: LoadResult) -> dict[str, Any]:
         "rows quarantined": result.rows_quarantined,
         "bytes": result.bytes,
         "loads": ", ".join(map(str, result.loads)) or "none: nothing new",
-        "position": dg.MetadataValue.json(_shortened(result.position)),
+        "position": dg.MetadataValue.json(_entries(result.position)),
         **({"notes": "\n".join(result.notes)} if result.notes else {}),
         **({"schema drift": dg.MetadataValue.json(result.drift.as_dict())} if result.drift else {}),
     }
 
 
-def _shortened(position: Mapping[str, str]) -> dict[str, str]:
+def _entries(position: Mapping[str, str]) -> dict[str, str]:
     entries = list(position.items())
     shown = dict(entries[-20:])
     return {**({"...": f"and {len(entries) - 20} more"} if len(entries) > 20 else {}), **shown}
@@ -263,7 +263,7 @@ def _masked(record: str, private: Sequence[str]) -> str:
     """A quarantined row without the values of private columns; what cannot be taken apart is not shown where there are
     any."""
     if not private:
-        return _cut(record)
+        return shortened(record, RECORD_CHARACTERS)
     try:
         row = json.loads(record)
     except ValueError:
@@ -271,11 +271,7 @@ def _masked(record: str, private: Sequence[str]) -> str:
     if not isinstance(row, dict):
         return PRIVATE
     shown = {name: PRIVATE if name in private else value for name, value in row.items()}
-    return _cut(json.dumps(shown, ensure_ascii=False))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= RECORD_CHARACTERS else f"{text[: RECORD_CHARACTERS - 1]}…"
+    return shortened(json.dumps(shown, ensure_ascii=False), RECORD_CHARACTERS)
 
 
 PROJECTED = re.compile(r"PROJECT(?:\[([^\]]*)\]| \*/)")

@@ -15,20 +15,11 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from data_platform.redaction import WITHHELD, scrub
+from data_platform.redaction import WITHHELD, names_no_values, scrub
 
 MESSAGE_CHARACTERS = 400
 
 WITHOUT_VALUES = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    MemoryError,
-    NameError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
     duckdb.BinderException,
     duckdb.CatalogException,
     pl.exceptions.ColumnNotFoundError,
@@ -36,7 +27,8 @@ WITHOUT_VALUES = (
     pl.exceptions.SchemaError,
     pl.exceptions.SchemaFieldNotFoundError,
 )
-"""Exceptions whose messages name code, files, hosts, columns and types, but no values of rows."""
+"""Exceptions of DuckDB and Polars whose messages name columns and types, but no values of rows. Classes derived from
+them are not meant."""
 
 OURS = str(Path(__file__).parents[1])
 INSTALLED = tuple(
@@ -67,9 +59,10 @@ def _told(error: BaseException, *, private: bool) -> str:
     any case: there may be many."""
     text, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     listed = ""
-    if isinstance(error, pl.exceptions.PolarsError) and not isinstance(error, WITHOUT_VALUES):
+    harmless = names_no_values(error) or type(error) in WITHOUT_VALUES
+    if isinstance(error, pl.exceptions.PolarsError) and not harmless:
         text, listed, _ = text.partition(": [")
-    if private and text and not (isinstance(error, WITHOUT_VALUES) or listed):
+    if private and text and not (harmless or listed):
         text = WITHHELD
     if isinstance(error, pl.exceptions.PolarsError) and EXPRESSION in more[:-1]:
         text += f", in {more[more.index(EXPRESSION) + 1]}"

@@ -15,6 +15,7 @@ from data_platform.contracts.contract import Contract, contract_columns, schema_
 from data_platform.contracts.violations import Violation, fatal, summed
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.failures import explain
 from data_platform.lakehouse.sql import quote, quote_all
 from data_platform.redaction import first_line
 
@@ -54,7 +55,8 @@ def audit_relation(
     themselves (by default all); `key` and what the contract calls unique is checked over the whole relation. `known`
     looks values up through a connection of its own: this one is read from meanwhile.
 
-    Raises PlatformError when the relation cannot be read, ContractError when it lacks a column.
+    Raises PlatformError when the relation cannot be read (TransientError if the catalog's server does not answer, or
+    the catalog is locked), ContractError when it lacks a column.
     """
     found: list[Violation] = []
     checked = failed = 0
@@ -72,7 +74,8 @@ def audit_relation(
             failed += int((audited.failed | frame[mark]).sum())
             found += audited.violations
     except duckdb.Error as error:
-        raise PlatformError(f"{relation} cannot be audited: {first_line(error)}") from None
+        told = PlatformError(f"{relation} cannot be audited: {first_line(error)}")
+        raise (explain(error, lake.settings) or told) from None
     columns = [column.name for column in contract_columns(contract)]
     return Verdict(checked, summed([*found, *broken.values()], columns), failed)
 

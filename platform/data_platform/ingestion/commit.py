@@ -115,7 +115,10 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
     }
     now = datetime.now(UTC)
     loads = [_landed(landing, ready, now, run_id) for landing in ready.tables]
-    masked = [(each, each.mask) for each in ready.tables if each.mask is not None and ready.lands(each)]
+    masks = {
+        (each.source, each.name): each.mask for each in ready.tables if each.mask is not None and ready.lands(each)
+    }
+    full_refresh = all(each.replaces for each in ready.tables)  # a load replaces all of its tables, or none
 
     def work(connection: duckdb.DuckDBPyConnection, rewritten: Mapping[str, DataFile]) -> dict[str, ledger.Head]:
         head = ledger.advance(connection, ready.head, ready.position, now, forget=ready.forget)
@@ -127,8 +130,8 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
             if landing.name in superseding:
                 supersede_rejects(connection, landing.quarantine, landing.load_id, now)
             _register_rejects(connection, landing, landing.ready.rejects.files)
-        for landing, mask in masked:
-            record_keys(connection, {(landing.source, landing.name): mask}, now, full_refresh=landing.replaces)
+        if masks:
+            record_keys(connection, masks, now, full_refresh=full_refresh)
         ledger.record_load(connection, *loads)
         return {one.table: one for one in heads}
 

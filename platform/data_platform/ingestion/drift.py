@@ -14,8 +14,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_platform.errors import PlatformError
-from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, shortened, too_many_columns
+from data_platform.errors import PlatformError, shortened
+from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, too_many_columns
 from data_platform.lakehouse.tables import CHANGE_COLUMNS, LOAD_COLUMNS, PLATFORM_COLUMNS, TOMBSTONE_COLUMNS
 
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"})

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 from pydantic import Field
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, shortened
 from data_platform.options import Duration, Options, Share
 
 Position = Mapping[str, str]
@@ -201,11 +201,6 @@ def too_many_columns(where: str, names: Collection[str], most: int) -> PlatformE
         "are values (an object by id), have them written as a list of objects; if the table is that wide, raise "
         "`max_columns` in its defs.yaml, and LAKEHOUSE_MEMORY with it."
     )
-
-
-def shortened(text: str, most: int) -> str:
-    """Text for a message, of so many characters at most."""
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def the_only(tables: Sequence[str]) -> str:

@@ -26,31 +26,36 @@ UNWRITABLE = ("readonly database", "unable to open database")
 DAMAGED = ("database disk image is malformed", "file is not a database")
 UNSPECIFIC = "disk i/o error"
 
-NO_ANSWER = (
-    "connection to server",
+BROKEN = (
     "server closed the connection",
-    "could not connect",
+    "terminating connection",
+    "no connection to the server",
     "could not receive data",
     "could not send data",
-    "could not translate host name",
     "connection has been closed",
-    "connection refused",
     "connection reset",
-    "no connection to the server",
-    "terminating connection",
+    "ssl syscall",
+    "ssl error",
+    "broken pipe",
+)
+"""What PostgreSQL and its client say of a connection that broke, in small letters."""
+
+NO_ANSWER = (
+    *BROKEN,
+    "connection to server",
+    "could not connect",
+    "could not translate host name",
+    "connection refused",
     "the database system is",
     "too many clients",
     "too many connections",
     "remaining connection slots",
     "connection timed out",
     "timeout expired",
-    "ssl syscall",
-    "ssl error",
-    "broken pipe",
     'failed to execute query "rollback"',
     'failed to execute query "commit"',
 )
-"""What PostgreSQL and its client say of a connection that broke or was not made."""
+"""What they say of a connection that broke or was not made, and DuckDB of one that it cannot end a transaction on."""
 
 NOT_PARQUET = (
     "no magic bytes",
@@ -145,7 +150,8 @@ def _of_data_file(settings: Settings, text: str) -> PlatformError | None:
     path = (found[1] or found[2]) if found else ""
     if not path.startswith(settings.data.rstrip("/") + "/") or "*" in path:
         return None
-    lower = text.lower()
+    # A file and its table may be called by what would be a sign: `404` in an id, a source `thrift_shop`.
+    lower = text.replace(path, "").lower()
     if any(sign in lower for sign in GONE):
         return PlatformError(
             f"The file {path} of the lakehouse is lost. The table is as it was. Restore it from a backup, or: {INSPECT}"

@@ -11,6 +11,7 @@ import duckdb
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.tables import Table
+from data_platform.redaction import first_line
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_table(lake: Lakehouse, name: str, at: str | None = None) -> duckdb.Duck
     try:
         return lake.connection.sql(query)
     except duckdb.Error as error:
-        raise PlatformError(f"{table} cannot be read at {at or 'its latest version'}: {_first_line(error)}") from None
+        raise PlatformError(f"{table} cannot be read at {at or 'its latest version'}: {first_line(error)}") from None
 
 
 def _require_kept(lake: Lakehouse, table: Table, at: str) -> None:
@@ -134,7 +135,3 @@ def row_count(lake: Lakehouse, table: Table, at: str = "") -> int:
     """How many rows a table has, now or at an `at_clause`."""
     row = lake.connection.execute(f"SELECT count(*) FROM {table.sql}{at}").fetchone()
     return int(row[0]) if row is not None else 0
-
-
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).splitlines()[0]

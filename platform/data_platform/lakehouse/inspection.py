@@ -127,8 +127,8 @@ def inspect(
 
 def missing(lake: Lakehouse, files: Sequence[StoredFile]) -> list[Damage]:
     """The files that are lost or have another size, as a listing of the folders tells; quick where data is local."""
-    system = file_system(lake.settings)
-    found = (_size_damage(file, *_size_of(system, file)) for file in files)
+    sizes = _sizes_of(file_system(lake.settings), files)
+    found = (_size_damage(file, *size) for file, size in zip(files, sizes, strict=True))
     return [damage for damage in found if damage is not None]
 
 
@@ -151,12 +151,13 @@ def _place(file: StoredFile) -> str:
     return file.path.partition("://")[2] if "://" in file.path else file.path
 
 
-def _size_of(system: pa.fs.FileSystem, file: StoredFile) -> tuple[bool, int]:
+def _sizes_of(system: pa.fs.FileSystem, files: Sequence[StoredFile]) -> list[tuple[bool, int]]:
+    """Of each file, whether it is there, and its bytes."""
     try:
-        info = system.get_file_info(_place(file))
+        found = system.get_file_info([_place(file) for file in files])
     except OSError as error:
-        raise PlatformError(f"The data at {file.path} cannot be reached: {error}.") from None
-    return info.type == pyarrow.fs.FileType.File, info.size or 0
+        raise PlatformError(f"The data at {files[0].path} cannot be reached: {error}.") from None
+    return [(info.type == pyarrow.fs.FileType.File, info.size or 0) for info in found]
 
 
 def _size_damage(file: StoredFile, exists: bool, size: int) -> Damage | None:
@@ -169,7 +170,8 @@ def _size_damage(file: StoredFile, exists: bool, size: int) -> Damage | None:
 
 
 def _damage(system: pa.fs.FileSystem, file: StoredFile, sample: int) -> Damage | None:
-    found = _size_damage(file, *_size_of(system, file))
+    ((exists, size),) = _sizes_of(system, [file])
+    found = _size_damage(file, exists, size)
     if found is not None:
         return found
     try:
@@ -257,7 +259,8 @@ def take_out(lake: Lakehouse, damages: Sequence[Damage]) -> list[StoredFile]:
     require_known_catalog(lake)
     require_marked_data(lake.connection, lake.settings, lake.identity)
     tables = sorted({file.table_id for file in gone})
-    numbers = ", ".join(str(file.data_file) for file in gone)
+    lost = {file.data_file for file in gone}  # the catalog numbers the files of all tables together
+    numbers = ", ".join(map(str, sorted(lost)))
     pending: set[int] = set()
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
@@ -272,7 +275,7 @@ def take_out(lake: Lakehouse, damages: Sequence[Damage]) -> list[StoredFile]:
             _forget_deletions(lake, connection, table_id, numbers)
 
     with writer_lock(lake.settings):
-        pending.update(one.table_id for one in gone if one.data_file in inlined_deletions(lake, one.table_id))
+        pending.update(table for table in tables if inlined_deletions(lake, table) & lost)
         commit_locked(lake, work)
     return gone
 

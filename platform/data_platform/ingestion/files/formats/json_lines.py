@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field
 
+from data_platform.errors import shortened
 from data_platform.ingestion.files.formats.text import (
     OWN_COLUMNS,
     Encoding,
@@ -26,7 +27,7 @@ from data_platform.ingestion.files.formats.text import (
     in_order,
     utf8_blocks,
 )
-from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, shortened, too_many_columns
+from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, too_many_columns
 from data_platform.options import Options
 
 

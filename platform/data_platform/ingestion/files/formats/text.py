@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pydantic import AfterValidator
 
-from data_platform.errors import PlatformError
-from data_platform.ingestion.source import LONGEST_NAME, shortened
+from data_platform.errors import PlatformError, shortened
+from data_platform.ingestion.source import LONGEST_NAME
 
 T = TypeVar("T")
 

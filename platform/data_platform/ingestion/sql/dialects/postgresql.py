@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, one_line, valid_text
 from data_platform.lakehouse.catalog import PORT
+from data_platform.lakehouse.failures import BROKEN
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.watchdog import connect_seconds, libpq_options
@@ -92,18 +93,6 @@ EARLIEST = -211_813_488_000_000_000 + EPOCH
 """The first timestamp that PostgreSQL knows, 4713 BC."""
 
 INFINITE_DATES = {(2**31 - 1 + 10_957) - 2**32: 2**31 - 1, -(2**31) + 10_957: -(2**31) + 1}
-
-
-LOST = (
-    "server closed",
-    "terminating connection",
-    "no connection to the server",
-    "could not receive data",
-    "SSL SYSCALL",
-    "SSL error",
-    "SSL connection has been closed",
-)
-"""How libpq says that the server is gone."""
 
 
 class PostgresqlSession(ServerSession):
@@ -236,7 +225,7 @@ class PostgresqlSession(ServerSession):
 
     def _unreachable(self, reason: str) -> PlatformError:
         parts = urlsplit(self.url)
-        where = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
+        where = f"{parts.hostname or 'the local socket'}:{parts.port or PORT}"
         reason = one_line(reason).removeprefix("IO: [libpq] Failed to connect: ")
         if "timeout expired" in reason:
             return TransientError(
@@ -262,7 +251,7 @@ class PostgresqlSession(ServerSession):
             )
         if state == "57014" or "statement timeout" in reason:
             return PlatformError(f"{where} gave up: {said}. Raise `statement_timeout`, or index the cursor column.")
-        if any(sign in reason for sign in LOST):
+        if any(sign in reason.lower() for sign in BROKEN):
             return TransientError(
                 f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
             )
