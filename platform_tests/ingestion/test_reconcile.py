@@ -18,6 +18,7 @@ from data_platform.ingestion.reconcile import Reconciliation, reconcile_table
 from data_platform.ingestion.source import Position
 from data_platform.ingestion.sql.comparison import Comparison, joined
 from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
@@ -175,6 +176,15 @@ def test_a_difference_is_only_reported_if_it_is_not_to_be_applied(lake: Lakehous
         one.run("delete from {t} where id = 1")
         found = one.reconcile()
         assert (found.deleted, found.load_id, len(one.raw("id"))) == (1, 0, 10)
+
+
+def test_a_reconciliation_does_not_put_off_the_next_load(lake: Lakehouse, database: Database) -> None:
+    with copied(lake, database, CREATE) as one:
+        filled(one)
+        one.run("delete from {t} where id = 1")
+        before = ledger.table_states(lake, "r")[one.name]
+        assert one.reconcile().load_id > 0
+        assert ledger.table_states(lake, "r")[one.name].read_at == before.read_at
 
 
 def test_only_the_ranges_that_differ_are_read(lake: Lakehouse, database: Database) -> None:

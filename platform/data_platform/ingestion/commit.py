@@ -121,7 +121,9 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
     full_refresh = all(each.replaces for each in ready.tables)  # a load replaces all of its tables, or none
 
     def work(connection: duckdb.DuckDBPyConnection, rewritten: Mapping[str, DataFile]) -> dict[str, ledger.Head]:
-        head = ledger.advance(connection, ready.head, ready.position, now, forget=ready.forget)
+        # A reconciliation does not take the place of the next load, which reads what changed in place.
+        read_at = None if ready.is_reconciliation else now
+        head = ledger.advance(connection, ready.head, ready.position, read_at, forget=ready.forget)
         others = [landing.head for landing in ready.tables if landing.name != head.table]
         heads = [head, *ledger.advance_tables(connection, others, now)]
         for landing in ready.tables:

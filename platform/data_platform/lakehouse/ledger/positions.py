@@ -93,12 +93,13 @@ def advance(
     connection: duckdb.DuckDBPyConnection,
     head: Head,
     position: Mapping[str, str],
-    at: datetime,
+    at: datetime | None,
     *,
     forget: Collection[str] = (),
 ) -> Head:
     """Move a head by one step, set the entries of its position that `position` names, and remove those in `forget`,
-    within the caller's transaction. The cost follows the entries that move, not those that there are.
+    within the caller's transaction. `at` is when; None for a step after which the source was not read any more than
+    before. The cost follows the entries that move, not those that there are.
 
     Raises ConcurrentStepError if the head is no longer where `head` found it: another run landed first.
     """
@@ -137,13 +138,13 @@ def _relation(connection: duckdb.DuckDBPyConnection, **columns: list[str]) -> It
         connection.unregister(relation)
 
 
-def _swap(connection: duckdb.DuckDBPyConnection, head: Head, at: datetime) -> int:
+def _swap(connection: duckdb.DuckDBPyConnection, head: Head, at: datetime | None) -> int:
     """Set the head's number to the next one if it is what it was, and the ledger's version is ours; rows changed."""
     key = [head.layer, head.source, head.table]
     ours = f"(SELECT max(version) FROM {name('schema_version')}) = {VERSION}"
     if head.number:
         row = connection.execute(
-            f"UPDATE {name('heads')} SET number = number + 1, moved_at = ? "
+            f"UPDATE {name('heads')} SET number = number + 1, moved_at = coalesce(?, moved_at) "
             f"WHERE (layer, source, table_name, number) = (?, ?, ?, ?) AND {ours}",
             [at, *key, head.number],
         ).fetchone()
