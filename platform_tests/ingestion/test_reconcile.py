@@ -184,7 +184,7 @@ def test_a_reconciliation_does_not_put_off_the_next_load(lake: Lakehouse, databa
         one.run("delete from {t} where id = 1")
         before = ledger.table_states(lake, "r")[one.name]
         assert one.reconcile().load_id > 0
-        assert ledger.table_states(lake, "r")[one.name].read_at == before.read_at
+        assert ledger.table_states(lake, "r")[one.name].loaded_at == before.loaded_at
 
 
 def test_only_the_ranges_that_differ_are_read(lake: Lakehouse, database: Database) -> None:
