@@ -103,15 +103,13 @@ def test_private_keys_are_not_shown(shop: Shop) -> None:
 
 
 def test_a_key_of_which_a_private_column_is_made_is_not_shown(shop: Shop) -> None:
-    """The contract knows the number as `number`, made of the source's `order_id`."""
+    """The private `number` of the contract is made of `order_id`, the key."""
     contracts, staging = (shop.package / "defs" / "shop" / name for name in ("contracts.py", "staging.py"))
     contracts.write_text(
-        contracts.read_text().replace("order_id: int = Field(unique=True, ", "number: int = Field(private=True, ")
+        contracts.read_text().replace("    customer:", "    number: int = Field(private=True)\n    customer:", 1)
     )
     renamed = 'pl.col("buyer").alias("customer"), pl.col("order_id").alias("number")'
     staging.write_text(staging.read_text().replace('pl.col("buyer").alias("customer")', renamed))
-    defs = shop.package / "defs" / "shop" / "defs.yaml"
-    defs.write_text(defs.read_text().replace("key: [order_id]", "key: [number]"))
     result = with_a_deleted_order(shop).run(RECONCILIATION)
     assert "1 deleted in the source. They landed" in checks(result)[RECONCILIATION][1]
     assert "examples" not in materialized(result)[RECONCILIATION]
