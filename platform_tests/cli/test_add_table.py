@@ -13,6 +13,8 @@ from platform_tests.ingestion.http.server import Answer, running_api
 from data_platform.cli.asking import understood
 from data_platform.components.platform import source_spec
 from data_platform.contracts.contract import contract_columns
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
 
 
@@ -264,6 +266,20 @@ def test_a_table_and_a_source_are_removed_and_their_data_only_when_told_to(
     assert not source.exists()
     nothing = dp("remove", "shop", "--yes")
     assert (nothing.exit_code, "nothing was loaded of it" in nothing.stderr) == (1, True)
+
+
+def test_what_a_platform_of_another_project_loaded_is_not_dropped(dp: Dp, package: Path, source: Path) -> None:
+    run(package, "shop")
+    with open_lakehouse(settings_from_environment()) as lake:
+        ledger.claim(lake, "bolts", "source", ["shop"])
+    done = dp("remove", "shop", "--data", "--yes")
+    assert done.exit_code == 1
+    assert "What was loaded of shop belongs to the platform bolts, which is not of this project" in done.stderr
+    assert (source / "defs.yaml").exists()
+    assert dp("sql", "from raw_shop.customers").exit_code == 0
+    with open_lakehouse(settings_from_environment()) as lake:
+        ledger.adopt(lake, "bolts", "acme")
+    assert "Dropped: raw_shop.customers" in dp("remove", "shop", "--data", "--yes").stdout
 
 
 def test_what_still_names_a_removed_source_is_listed(dp: Dp, package: Path, source: Path) -> None:

@@ -10,6 +10,7 @@ from platform_tests.tables import RECIPE, TABLE, MemorySource, Order, batch_of, 
 
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.ingestion.load import load_table
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 from data_platform.staging.step import StagingRefusedError, stage_table
@@ -174,6 +175,17 @@ def test_rows_of_a_load_that_was_refused_are_not_replayed(dp: Dp, changing: Sett
         assert json.loads(dp("quarantine", "replay", "shop/orders", "--json").stdout)["refused"] == ["2:0"]
     shown = dp("quarantine", "replay", "shop/orders", "--id", "2:0").stdout
     assert "1 rows are of loads whose staging was refused: `dp run staged/shop/orders` stages all rows" in shown
+
+
+@pytest.mark.usefixtures("contract_allows_any_amount")
+def test_what_is_another_platforms_is_not_replayed(dp: Dp, changing: Settings) -> None:
+    with open_lakehouse(changing) as lake:
+        ledger.claim(lake, "bolts", "source", ["shop"])
+    done = dp("quarantine", "replay", "shop/orders")
+    assert done.exit_code == 1
+    assert "belongs to the platform bolts" in done.stderr
+    with open_lakehouse(changing, read_only=True) as lake:
+        assert lake.connection.execute("SELECT count(*) FROM staged_shop.orders").fetchall() == [(GOOD,)]
 
 
 @pytest.mark.usefixtures("contract_allows_any_amount")

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from data_platform.cli.init import init_platform, init_project
+from data_platform.components.execution import execute
 from data_platform.components.platform import broken_sources, platform_definitions, source_spec
 from data_platform.components.workspace import platform_names
 from data_platform.errors import PlatformError
@@ -187,3 +188,29 @@ def test_each_platform_may_send_alerts_of_its_own(two: Two, monkeypatch: pytest.
         )
     for name in ("bolts", "nuts"):
         assert broken_sources(two.package(name)) == {}
+
+
+@pytest.mark.parametrize("platform", ["bolts", "nuts"])
+def test_what_stood_for_a_broken_folder_is_forgotten_by_its_own_platform_alone(two: Two, platform: str) -> None:
+    """Both have models in a folder `modelled`; the source of each is mended, and runs."""
+    kept, gone = {"bolts": ("broken/nuts", "broken"), "nuts": ("broken", "broken/nuts")}[platform]
+    definitions = platform_definitions(two.package(platform))
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def known() -> set[str]:
+            return {key.to_user_string() for key in instance.all_asset_keys() if key.path[0] == "broken"}
+
+        for name in ("modelled", f"{platform}_example"):
+            for place in (kept, gone):
+                key = dg.AssetKey([*place.split("/"), name])
+                instance.report_runless_asset_event(dg.AssetMaterialization(key))
+        for sensor in ("modelled_sensor", f"{platform}_example_sensor"):
+            with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
+                definitions.resolve_sensor_def(sensor).evaluate_tick(context)
+        assert known() == {f"{kept}/modelled", f"{kept}/{platform}_example"}
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(dg.AssetKey([*gone.split("/"), f"{platform}_example"]))
+        )
+        (outcome,) = execute(definitions, instance, [dg.AssetKey(["raw", f"{platform}_example", "orders"])])
+        assert outcome.error == ""
+        assert known() == {f"{kept}/modelled", f"{kept}/{platform}_example"}

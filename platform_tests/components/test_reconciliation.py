@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from data_platform.cli.app import app
 from data_platform.components.execution import executable_keys, select
+from data_platform.components.platform import platform_definitions
+from data_platform.errors import PlatformError
 
 RECONCILIATION = "reconciliation/shop/orders"
 
@@ -98,6 +100,49 @@ def test_private_keys_are_not_shown(shop: Shop) -> None:
     result = with_a_deleted_order(shop).run(RECONCILIATION)
     assert "1 deleted in the source. They landed" in checks(result)[RECONCILIATION][1]
     assert "examples" not in materialized(result)[RECONCILIATION]
+
+
+def test_a_key_of_which_a_private_column_is_made_is_not_shown(shop: Shop) -> None:
+    """The private `number` of the contract is made of `order_id`, the key."""
+    contracts, staging = (shop.package / "defs" / "shop" / name for name in ("contracts.py", "staging.py"))
+    contracts.write_text(
+        contracts.read_text().replace("    customer:", "    number: int = Field(private=True)\n    customer:", 1)
+    )
+    renamed = 'pl.col("buyer").alias("customer"), pl.col("order_id").alias("number")'
+    staging.write_text(staging.read_text().replace('pl.col("buyer").alias("customer")', renamed))
+    result = with_a_deleted_order(shop).run(RECONCILIATION)
+    assert "1 deleted in the source. They landed" in checks(result)[RECONCILIATION][1]
+    assert "examples" not in materialized(result)[RECONCILIATION]
+    observed = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
+    assert [set(one.metadata) & {"examples"} for one in observed] == [set()]
+
+
+def test_schedules_of_several_times_are_told_apart_from_those_of_other_sources(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = (
+        "    {name}: {{table: orders, key: [order_id], cursor: {{column: changed_at}}, reconcile: {every}, contract: "
+        f"{shop.name}.defs.shop.contracts.Order, stage: {shop.name}.defs.shop.staging.orders}}}}\n"
+    )
+    configure(shop, "reconcile: daily")
+    defs = shop.package / "defs" / "shop" / "defs.yaml"
+    defs.write_text(defs.read_text() + table.format(name="old", every="weekly"))
+    for source in ("shop_orders", "shop__orders"):
+        (shop.package / "defs" / source).mkdir()
+        (shop.package / "defs" / source / "defs.yaml").write_text(
+            "type: data_platform.components.SqlSource\nattributes:\n  url: '{{ env.SHOP_URL }}'\n  tables:\n"
+            + table.format(name="all", every="daily")
+        )
+    with pytest.raises(PlatformError, match="makes the schedule reconcile_shop__orders, and so does one of"):
+        platform_definitions(shop.package)
+    monkeypatch.delenv("DATA_PLATFORM_STRICT")
+    names = [one.name for one in platform_definitions(shop.package).schedules or ()]
+    assert len(set(names)) == len(names)
+    assert sorted(name for name in names if name.startswith("reconcile_")) == [
+        "reconcile_shop__old",
+        "reconcile_shop__orders",
+        "reconcile_shop_orders",
+    ]
 
 
 def test_a_source_that_cannot_be_compared_fails_with_its_reason(loaded: Shop) -> None:

@@ -47,6 +47,7 @@ def test_a_doubt_is_said_with_what_there_is(source: str, name: str | None, words
         (["shop/orders"], "acme"),
         (["staged/web/visits"], "brix"),
         (["raw/web", "staged/web/visits"], "brix"),
+        (["reconciliation/web/visits"], "brix"),
         (["modelled"], None),
         (["both"], None),
         (["shop", "web"], None),

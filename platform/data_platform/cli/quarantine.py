@@ -129,6 +129,7 @@ def replay(
     """Stage quarantined rows again with today's staging function and contract; those that pass leave quarantine."""
     from data_platform.components.platform import source_spec
     from data_platform.components.workspace import platform_of
+    from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
     from data_platform.lakehouse.transaction import taken_up
@@ -144,6 +145,7 @@ def replay(
         if one.table not in spec.tables:
             raise PlatformError(f"{spec.where} has no table {one.table} any more. It has: {', '.join(spec.tables)}.")
         with open_lakehouse(settings) as lake:
+            ledger.claim(lake, spec.platform, "source", [spec.name])
             recipe, run_id = spec.tables[one.table].recipe(one.source), str(uuid.uuid4())
             result = taken_up(partial(replay_rows, lake, recipe, one.selection, run_id=run_id))
             after = open_ids(lake, one.stored, one.selection)

@@ -49,6 +49,8 @@ def remove(
         raise PlatformError(f"There is no source or table {what}, and nothing was loaded of it.")
     if not has_files and not data:
         raise PlatformError(f"{what} has no files any more. Drop what was loaded of it by `dp remove {what} --data`.")
+    if data and stored:
+        refuse_anothers(settings, source)
     if has_files:
         assert package is not None  # noqa: S101 - as has_files says
         remove_files(package / "defs" / source, table, yes=yes)
@@ -171,6 +173,22 @@ def stored_tables(settings: "Settings", source: str, table: str) -> list[Stored]
 def _count(connection: "duckdb.DuckDBPyConnection", relation: str) -> int:
     row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
     return int(row[0]) if row else 0
+
+
+def refuse_anothers(settings: "Settings", source: str) -> None:
+    """Raise PlatformError if what was loaded of a source belongs to a platform of another project."""
+    from data_platform.components.workspace import platform_names
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.connect import open_lakehouse
+
+    with open_lakehouse(settings) as lake:
+        owner = ledger.owners(lake, "source").get(source)
+    if owner is not None and owner not in (names := platform_names()):
+        raise PlatformError(
+            f"What was loaded of {source} belongs to the platform {owner}, which is not of this project (its "
+            f"platforms: {', '.join(names)}), so nothing was removed. Drop it from there; or, if {owner} was renamed, "
+            f"run `dp adopt {owner}` first."
+        )
 
 
 def drop(settings: "Settings", source: str, table: str, stored: Sequence[Stored]) -> None:

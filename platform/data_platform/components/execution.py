@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ from dagster_shared.error import SerializableErrorInfo
 from data_platform.components.keys import CHECK, RECONCILIATION, job_name
 from data_platform.components.liveness import hold, watching
 from data_platform.components.mistakes import forget_broken
+from data_platform.components.ownership import broken_asset
 from data_platform.errors import PlatformError, shortened
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -106,8 +108,10 @@ def execute(
     that failed: its outcome says why. The run is one of the job that holds all of `keys`, if there is one, of the code
     location that the UI serves: only then does it show in the UI's Overview and under its job."""
     outcomes = {key: Outcome(key) for key in keys}
-    for source in {key.path[1] for key in keys if key.path[0] in (RAW, STAGED)}:
-        forget_broken(instance, source)
+    graph = definitions.resolve_asset_graph()
+    files = {graph.get(key).metadata.get("defs") for key in keys if key.path[0] in (RAW, STAGED)}
+    for file in files - {None}:
+        forget_broken(instance, broken_asset(Path(str(getattr(file, "value", file))).parent))
     run_id = str(uuid.uuid4())
     began = time.monotonic()
 

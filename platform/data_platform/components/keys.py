@@ -11,6 +11,9 @@ RECONCILIATION = "reconciliation"
 CHECK = "contract"
 """The name of the one check that each table has in each layer."""
 
+BROKEN = "broken"
+"""The first part of the keys of assets that stand for folders which cannot be loaded."""
+
 MODELS_JOB = "build_models"
 """The job that builds all models."""
 
@@ -55,6 +58,12 @@ def platform_key(name: str, platform: str | None = None) -> dg.AssetKey:
     """The asset of something that a platform does for itself; `platform` is only named where another one of the
     workspace comes before it."""
     return dg.AssetKey(["platform", *([platform] if platform else []), name])
+
+
+def broken_key(folder: str, platform: str | None = None) -> dg.AssetKey:
+    """The asset that stands for a folder which cannot be loaded; `platform` is only named where another one of the
+    workspace comes before it: that may have a folder of the same name."""
+    return dg.AssetKey([BROKEN, *([platform] if platform else []), folder])
 
 
 def reconciliation_key(source: str, table: str) -> dg.AssetKey:

@@ -21,9 +21,6 @@ from pydantic_core import ErrorDetails
 
 from data_platform.errors import PlatformError
 
-BROKEN = "broken"
-"""What the assets of folders are called that cannot be loaded: `broken/<folder>`."""
-
 TYPES = {
     "list_type": "must be a list, such as [a, b]",
     "dict_type": "must be a mapping of keys to values",
@@ -57,10 +54,9 @@ def reason_of(error: BaseException, file: Path) -> str:
     return f"{where}{type(error).__name__}: {error}"
 
 
-def forget_broken(instance: dg.DagsterInstance, folder: str) -> None:
-    """Take the asset that stood for a folder which could not be loaded out of the catalog, now that it can be: as long
-    as anything is known of it, Dagster shows it."""
-    key = dg.AssetKey([BROKEN, folder])
+def forget_broken(instance: dg.DagsterInstance, key: dg.AssetKey) -> None:
+    """Take the asset that stood for a folder which could not be loaded (`ownership.broken_asset`) out of the catalog,
+    now that it can be: as long as anything is known of it, Dagster shows it."""
     if instance.event_log_storage.has_asset_key(key):
         instance.wipe_assets([key])
 

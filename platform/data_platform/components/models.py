@@ -19,6 +19,7 @@ from data_platform.components.failures import RETRIES, failed_step, failure
 from data_platform.components.keys import CHECK, MODELS_JOB, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.mistakes import forget_broken
+from data_platform.components.ownership import broken_asset
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Job, Request, least_interval, request_once
 from data_platform.contracts.contract import Contract, contract_columns, description_of, name_of, owner_of
@@ -67,7 +68,7 @@ class DbtModels(PlatformComponent):
         job = dg.define_asset_job(
             MODELS_JOB, dg.AssetSelection.assets(assets), description="Build, audit and publish all models."
         )
-        sensor = modelled_sensor(folder.name, manifest, self.options.every, settings, job)
+        sensor = modelled_sensor(broken_asset(folder), manifest, self.options.every, settings, job)
         return dg.Definitions(assets=[assets], jobs=[job], sensors=[sensor])
 
 
@@ -165,10 +166,10 @@ def _checked(result: ModelResult) -> dg.AssetCheckResult:
 
 
 def modelled_sensor(
-    folder: str, manifest: Mapping[str, Any], every: timedelta, settings: Settings, job: Job
+    broken: dg.AssetKey, manifest: Mapping[str, Any], every: timedelta, settings: Settings, job: Job
 ) -> dg.SensorDefinition:
     """Asks for runs of `job` for the models whose staged tables moved since they were published: lineage decides
-    which."""
+    which. `broken` is the asset that stood for their folder while it could not be loaded."""
     ancestors = lineage.staged_ancestors(manifest)
     direct = lineage.parents(manifest)
 
@@ -180,7 +181,7 @@ def modelled_sensor(
         description="Follows the staged tables: asks for the models that were built from older rows.",
     )
     def probe(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        forget_broken(context.instance, folder)
+        forget_broken(context.instance, broken)
         try:
             with shared_lakehouse(settings) as lake:
                 ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import yaml
 
 from data_platform.components.component import DEFS, folders
+from data_platform.components.keys import broken_key
 from data_platform.components.workspace import workspace_entries
 from data_platform.lakehouse.settings import WORKSPACE
 
@@ -41,6 +43,13 @@ def earlier_platforms(package: Path) -> list[Path]:
         return []
     earlier = [entry.package for entry in entries[: names.index(package.name)]]
     return [one for one in earlier if one is not None]
+
+
+def broken_asset(folder: Path) -> dg.AssetKey:
+    """The asset that stands for a folder of a platform while it cannot be loaded. Raises PlatformError if the workspace
+    cannot be read."""
+    package = folder.parents[1]
+    return broken_key(folder.name, package.name if earlier_platforms(package) else None)
 
 
 def refusals(package: Path) -> dict[Path, str]:

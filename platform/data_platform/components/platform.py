@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from data_platform.components.audits import audit_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
-from data_platform.components.keys import platform_key
+from data_platform.components.keys import BROKEN, platform_key
 from data_platform.components.liveness import watched
 from data_platform.components.maintenance import maintenance_definitions
-from data_platform.components.mistakes import BROKEN, reason_of
-from data_platform.components.ownership import earlier_platforms, refusals
+from data_platform.components.mistakes import reason_of
+from data_platform.components.ownership import broken_asset, earlier_platforms, refusals
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.source import SourceComponent
 from data_platform.components.spec import SourceSpec
@@ -45,9 +45,8 @@ def platform_definitions(
     keep_private(environment.settings)
     first, refused = not earlier_platforms(package), refusals(package)
     parts = _apart(
-        {folder: _folder_definitions(folder, environment, refused.get(folder), first) for folder in folders(package)},
+        {folder: _folder_definitions(folder, environment, refused.get(folder)) for folder in folders(package)},
         environment,
-        first,
     )
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
@@ -130,33 +129,36 @@ def _tree(folder: Path) -> ComponentTree:
     return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
 
 
-def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment, first: bool) -> list[dg.Definitions]:
+def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment) -> list[dg.Definitions]:
     """The definitions of the folders; of one whose operations are those of another only that it is broken."""
     reasons = _clashes(parts)
     if reasons and environment.settings.strict:
         raise PlatformError(next(iter(reasons.values())))
-    return [_broken(folder, reasons[folder], first) if folder in reasons else part for folder, part in parts.items()]
+    return [_broken(folder, reasons[folder]) if folder in reasons else part for folder, part in parts.items()]
 
 
 def _clashes(parts: Mapping[Path, dg.Definitions]) -> dict[Path, str]:
-    """The folders that make an operation of a name that one before makes, and what is to be done. An operation has the
-    names of source and table joined by two underscores: `a` and `b__c` make the name that `a__b` and `c` make."""
+    """The folders that make an operation or a schedule of a name that one before makes, and what is to be done. These
+    have the names of source and table joined by two underscores: `a` and `b__c` make the name that `a__b` and `c`
+    make."""
     owners: dict[str, Path] = {}
     reasons = {}
     for folder, part in parts.items():
-        names = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
+        operations = [one.node_def.name for one in part.assets or () if isinstance(one, dg.AssetsDefinition)]
+        schedules = [one.name for one in part.schedules or () if isinstance(one, dg.ScheduleDefinition)]
+        names = [*(f"operation {name}" for name in operations), *(f"schedule {name}" for name in schedules)]
         clash = next((name for name in names if name in owners), None)
         if clash is None:
             owners |= dict.fromkeys(names, folder)
         else:
             reasons[folder] = (
-                f"{folder / DEFS}: a table makes the operation {clash}, and so does one of {owners[clash] / DEFS}. "
+                f"{folder / DEFS}: a table makes the {clash}, and so does one of {owners[clash] / DEFS}. "
                 "Give it another name here; `table:` keeps the source's own spelling."
             )
     return reasons
 
 
-def _folder_definitions(folder: Path, environment: Environment, refusal: str | None, first: bool) -> dg.Definitions:
+def _folder_definitions(folder: Path, environment: Environment, refusal: str | None) -> dg.Definitions:
     try:
         if refusal is not None:
             raise PlatformError(refusal)
@@ -169,15 +171,12 @@ def _folder_definitions(folder: Path, environment: Environment, refusal: str | N
         reason = scrub(reason_of(error, folder / DEFS))
         if environment.settings.strict:
             raise PlatformError(reason) from None
-        return _broken(folder, reason, first)
+        return _broken(folder, reason)
 
 
-def _broken(folder: Path, reason: str, first: bool) -> dg.Definitions:
-    # Another platform of the workspace may have a broken folder of the same name.
-    place = [folder.name] if first else [folder.parents[1].name, folder.name]
-
+def _broken(folder: Path, reason: str) -> dg.Definitions:
     @dg.asset(
-        key=dg.AssetKey([BROKEN, *place]),
+        key=broken_asset(folder),
         group_name=BROKEN,
         description=f"{folder / DEFS} cannot be loaded:\n\n```\n{reason}\n```\n\nCorrect it, reload the location.",
     )

@@ -3,17 +3,16 @@ holds it against its source, with a check that says what differs, and the schedu
 `ingestion.reconcile`. What was applied is staged when the source's sensor sees it; `dp reconcile` does it at once.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from data_platform.components.failures import RETRIES, failed_step
 from data_platform.components.keys import CHECK, raw_key, reconcile_job, reconciliation_key
+from data_platform.components.metadata import private_raw_columns
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.spec import SourceSpec, TableSpec
-from data_platform.contracts.contract import contract_columns
 from data_platform.errors import PlatformError
 from data_platform.ingestion.reconcile import Reconciliation, reconcile_table
 from data_platform.ingestion.sql.source import Relational, SqlTable
@@ -53,7 +52,7 @@ def reconciliation_definitions(spec: SourceSpec) -> dg.Definitions:
 
 def _schedule(spec: SourceSpec, job: Any, cron: str, tables: Sequence[str], *, alone: bool) -> dg.ScheduleDefinition:
     selection = [reconciliation_key(spec.name, table) for table in tables]
-    name = f"reconcile_{spec.name}" if alone else f"reconcile_{spec.name}_{re.sub('[^a-z0-9]+', '_', tables[0])}"
+    name = f"reconcile_{spec.name}" if alone else f"reconcile_{spec.name}__{tables[0]}"
 
     def request(_: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         return dg.RunRequest(asset_selection=selection)
@@ -106,18 +105,18 @@ def reconciliation_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinit
                     )
                 ledger.claim(lake, spec.platform, "source", [spec.name])
                 found = reconcile_table(lake, spec.name, source, table.name, options, run_id=context.run.run_id)
+                shown = shown_examples(found, private_raw_columns(lake, spec, table))
         except Exception as error:  # noqa: BLE001 - a contract or a library may raise anything
             yield from failed_step(context, error, [key], private=table.private)
-        context.log_event(dg.AssetObservation(raw_key(spec.name, table.name), metadata=figures(found, table)))
-        yield from results(spec, table, found)
+        context.log_event(dg.AssetObservation(raw_key(spec.name, table.name), metadata=figures(found, shown)))
+        yield from results(key, found, shown)
 
     return reconciliation
 
 
-def results(spec: SourceSpec, table: TableSpec, found: Reconciliation) -> list[Event]:
+def results(key: dg.AssetKey, found: Reconciliation, shown: Mapping[str, Sequence[str]]) -> list[Event]:
     """The events of a reconciliation. What differed and was applied is no failure: the check passes and shows it."""
-    key = reconciliation_key(spec.name, table.name)
-    metadata = figures(found, table)
+    metadata = figures(found, shown)
     return [
         dg.MaterializeResult(asset_key=key, metadata=metadata),
         dg.AssetCheckResult(
@@ -125,17 +124,15 @@ def results(spec: SourceSpec, table: TableSpec, found: Reconciliation) -> list[E
             check_name=CHECK,
             passed=not found.differences or bool(found.load_id),
             severity=dg.AssetCheckSeverity.WARN,
-            description=verdict(found, table),
+            description=verdict(found, shown),
             metadata=metadata,
         ),
     ]
 
 
-def figures(found: Reconciliation, table: TableSpec) -> dict[str, Any]:
-    """What was found, by name. Keys are shown unless they are private."""
-    examples = [
-        dg.TableRecord({"difference": what, "key": key}) for what, keys in _shown(found, table).items() for key in keys
-    ]
+def figures(found: Reconciliation, shown: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What was found, by name, with the keys that may be shown."""
+    examples = [dg.TableRecord({"difference": what, "key": key}) for what, keys in shown.items() for key in keys]
     schema = dg.TableSchema([dg.TableColumn("difference"), dg.TableColumn("key")])
     return {
         "rows compared": found.rows_raw,
@@ -152,8 +149,8 @@ def figures(found: Reconciliation, table: TableSpec) -> dict[str, Any]:
     }
 
 
-def verdict(found: Reconciliation, table: TableSpec) -> str:
-    """What was found, in a sentence."""
+def verdict(found: Reconciliation, shown: Mapping[str, Sequence[str]]) -> str:
+    """What was found, in a sentence, with the first of the keys that may be shown."""
     if not found.differences:
         return f"All {found.rows_raw:,} {found.compared} are as in the source."
     counts = {
@@ -162,17 +159,17 @@ def verdict(found: Reconciliation, table: TableSpec) -> str:
         "changed unseen": found.changed,
     }
     what = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    shown = "; ".join(f"{name}: {', '.join(keys[:2])}" for name, keys in _shown(found, table).items())
+    examples = "; ".join(f"{name}: {', '.join(keys[:2])}" for name, keys in shown.items())
+    what += f" ({examples})" if examples else ""
     done = (
         f"They landed as load {found.load_id}."
         if found.load_id
         else "Nothing was changed (`apply: false`): let it apply them, or read the table afresh with --full-refresh."
     )
-    return f"{found.differences:,} of {found.rows_raw:,} keys differ: {what}{f' ({shown})' if shown else ''}. {done}"
+    return f"{found.differences:,} of {found.rows_raw:,} keys differ: {what}. {done}"
 
 
-def _shown(found: Reconciliation, table: TableSpec) -> dict[str, Sequence[str]]:
-    private = {column.name.lower() for column in contract_columns(table.contract) if column.private}
-    if private & {name.lower() for name in (*table.table.key, *found.key)}:
-        return {}
-    return dict(found.examples)
+def shown_examples(found: Reconciliation, private: Collection[str]) -> Mapping[str, Sequence[str]]:
+    """The keys that differ, as examples; none if any of the raw columns that are `private` is of the key."""
+    hidden = {name.lower() for name in private} & {name.lower() for name in found.key}
+    return {} if hidden else found.examples

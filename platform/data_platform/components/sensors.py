@@ -19,6 +19,7 @@ from data_platform.components.failures import failure
 from data_platform.components.keys import raw_key, staged_key
 from data_platform.components.liveness import end_dead_runs, running
 from data_platform.components.mistakes import forget_broken
+from data_platform.components.ownership import broken_asset
 from data_platform.components.reachability import note_unreachable
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
@@ -68,6 +69,7 @@ class Request:
 def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
     """The sensor of a source: probes it every `every`, and requests runs of its `job` for the tables that have
     changes. A source that does not answer fails the tick at once, and the checks of its tables once that lasts."""
+    broken = broken_asset(spec.where.parent)
 
     @dg.sensor(
         name=f"{spec.name}_sensor",
@@ -79,7 +81,7 @@ def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = datetime.now(UTC)
-        forget_broken(context.instance, spec.name)
+        forget_broken(context.instance, broken)
         # A tick that fails shows the reason; other sources have sensors of their own.
         try:
             states = read_states(spec)

@@ -11,11 +11,12 @@ from dagster._core.remote_origin import CodeLocationOrigin
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from data_platform.components.component import folders
+from data_platform.components.keys import RECONCILIATION
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import WORKSPACE, project_folder
 from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED
 
-LAYERS = (RAW, STAGED, QUARANTINE)
+LAYERS = (RAW, STAGED, QUARANTINE, RECONCILIATION)
 """What may stand before the name of a source in a selection."""
 
 

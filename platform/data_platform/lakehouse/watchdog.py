@@ -70,14 +70,19 @@ def _sockets() -> Iterator[tuple[_Socket, socket.socket]]:
     """The TCP connections of this process, each with a handle on it that is closed after use."""
     try:
         names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - a Path for each descriptor would be waste
-    except FileNotFoundError:
+    except OSError:  # there is no such folder, or no descriptor left to read it with: whoever watches looks again
         return
     for name in names:
         try:
             if not stat.S_ISSOCK((_DESCRIPTORS / name).stat().st_mode):
                 continue
-            handle = socket.socket(fileno=os.dup(int(name)))
+            duplicate = os.dup(int(name))
         except OSError:  # it was closed meanwhile
+            continue
+        try:
+            handle = socket.socket(fileno=duplicate)
+        except OSError:  # its number is that of another file by now
+            os.close(duplicate)
             continue
         with handle:
             try:
@@ -128,6 +133,8 @@ _claimed: set[int] = set()
 """Inodes of the sockets that have a watchdog of their own."""
 _claiming = threading.Lock()
 _connecting: dict[Server, threading.Lock] = {}
+_resolved: dict[Server, set[str]] = {}
+"""All addresses that each server was ever found to have: a connection stays where it was opened."""
 
 
 class Watchdog:
@@ -195,10 +202,13 @@ class Watchdog:
                 self._claim()
             if self._total is not None and self._begun is not None and now - self._begun >= self._total:
                 self._strike("total")
-            elif now - since >= self._limit and any(
-                one.inode in self._sockets and one.heard >= self._limit for one, _ in _sockets()
-            ):
+            elif now - since >= self._limit and self._is_silent():
                 self._strike("connect" if self._connecting else "idle")
+
+    def _is_silent(self) -> bool:
+        """Whether all connections of the session that are there say nothing: of a pool, one may have nothing to do."""
+        heard = [one.heard for one, _ in _sockets() if one.inode in self._sockets]
+        return bool(heard) and min(heard) >= self._limit
 
     def _strike(self, limit: str) -> None:
         self.struck = self.struck or limit  # first, or who waits would learn too late why its connection is lost
@@ -235,10 +245,15 @@ def is_claimed(inode: int) -> bool:
 
 def connections_to(server: Server, which: Callable[[int, float], bool]) -> list[_Socket]:
     """The connections of this process to a server of which `which` is true, given the inode and the seconds since the
-    server last said something: by address and port, or by the port alone where a name has got other addresses."""
+    server last said something: by port and by any address that its names ever had, or by the port alone as long as they
+    had none."""
     found = [one for one, _ in _sockets() if one.peer[1] in server.ports and which(one.inode, one.heard)]
-    addresses = server.addresses() if found else set()
-    return [one for one in found if one.peer[0] in addresses] or found
+    if not found:
+        return []
+    new = server.addresses()
+    with _claiming:
+        addresses = _resolved[server] = _resolved.get(server, set()) | new
+    return [one for one in found if not addresses or one.peer[0] in addresses]
 
 
 def shut_down(inodes: Collection[int]) -> None:
