@@ -40,7 +40,7 @@ PlatformOption = Annotated[str | None, typer.Option(help="The platform, if works
 
 
 @dataclass(frozen=True)
-class Asked:
+class DraftOptions:
     """What the options say of every table that is drafted."""
 
     key: Sequence[str]
@@ -49,12 +49,14 @@ class Asked:
     owner: str
 
 
-def asked(source: str, key: str | None, cursor: str | None, param: str | None, owner: str | None) -> Asked:
+def draft_options(
+    source: str, key: str | None, cursor: str | None, param: str | None, owner: str | None
+) -> DraftOptions:
     """The options of a command. Raises PlatformError for what cannot be an owner."""
     columns = [name.strip() for name in (key or "").split(",") if name.strip()]
     if owner is not None and not re.fullmatch(r"team:[A-Za-z0-9_]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
         raise PlatformError(f"{owner!r} is no owner: write team:shop or an e-mail address.")
-    return Asked(columns, cursor, param, owner or f"team:{source}")
+    return DraftOptions(columns, cursor, param, owner or f"team:{source}")
 
 
 @app.callback()
@@ -115,14 +117,14 @@ def source(
             f"{target} exists already. Nothing was changed. Add a table to it by `dp add table {name} TABLE`, remove "
             f"it by `dp remove {name}`, or take another name."
         )
-    wish = asked(name, key, cursor, cursor_param, owner)
+    chosen = draft_options(name, key, cursor, cursor_param, owner)
     settings = settings_from_environment()
     component, address = chosen_kind(kind, url, folder)
     request = Request(name, address, table or [], token_env, settings.landing, settings.spool)
     if not request.tables and (choices := component.choices(request)):
         request = replace(request, tables=choices if every_table else asking.chosen_tables(choices))
     profile = component.profile(request)
-    drafts, failures = draft_all(profile, component, wish, {})
+    drafts, failures = draft_all(profile, component, chosen, {})
     drafts = with_references(drafts)
     write_folder(target, package.name, type_name(component), profile.attributes, drafts, failures)
     given = {variable: os.environ.get(variable) for variable in profile.remember}
@@ -176,11 +178,11 @@ def add_table(
     settings = settings_from_environment()
     component = source_component(package, source)
     spec = source_spec(package, source)
-    wish = asked(source, key, cursor, cursor_param, owner)
+    chosen = draft_options(source, key, cursor, cursor_param, owner)
     request = Request(source, "", tables, None, settings.landing, settings.spool)
     profile = renamed(component.profile_more(request), component)
     there = [one.name for one in profile.tables if one.name in spec.tables]
-    drafts, failures = draft_all(profile, type(component), wish, spec_contracts(spec, set(there)))
+    drafts, failures = draft_all(profile, type(component), chosen, spec_contracts(spec, set(there)))
     drafts = [
         replace(draft, contract=spec.tables[draft.name].contract.__name__) if draft.name in there else draft
         for draft in drafts
@@ -254,7 +256,7 @@ def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple
 
 
 def draft_all(
-    profile: "Profile", component: type["SourceComponent"], wish: Asked, contracts: Mapping[str, str]
+    profile: "Profile", component: type["SourceComponent"], chosen: DraftOptions, contracts: Mapping[str, str]
 ) -> tuple[list["Draft"], dict[str, str]]:
     """The drafts of all tables that can be drafted, and why the others cannot. `contracts` are those that are there.
 
@@ -267,8 +269,8 @@ def draft_all(
     for one in profile.tables:
         taken = {*contracts, *(draft.contract for draft in drafts)}
         try:
-            options = {} if wish.cursor is None else {"cursor": component.cursor_options(wish.cursor, wish.param)}
-            draft = draft_table(one, Wish(wish.key, wish.cursor, wish.owner), taken)
+            options = {} if chosen.cursor is None else {"cursor": component.cursor_options(chosen.cursor, chosen.param)}
+            draft = draft_table(one, Wish(chosen.key, chosen.cursor, chosen.owner), taken)
             drafts.append(replace(draft, profile=replace(one, place={**one.place, **options})))
         except PlatformError as error:
             failures[one.name] = str(error)

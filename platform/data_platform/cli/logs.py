@@ -26,7 +26,7 @@ TOLD = {
     "ASSET_MATERIALIZATION": "is made",
     "ASSET_CHECK_EVALUATION": "is checked",
 }
-"""The events that are told, in words; those of Dagster's own machinery are left out."""
+"""The events that are log_entries, in words; those of Dagster's own machinery are left out."""
 
 LEAST = 4
 """Characters of a run's id at least."""
@@ -46,7 +46,7 @@ def logs(
     prepare_dagster_home(settings_from_environment())
     with dg.DagsterInstance.get() as instance:
         run = find_run(instance, name)
-        entries = list(told(instance, run.run_id, every=every))
+        entries = list(log_entries(instance, run.run_id, every=every))
     if as_json:
         print_json({"run": run.run_id, "job": run.job_name, "status": run.status.value, "events": entries})
         return
@@ -94,7 +94,7 @@ def _run(instance: "dg.DagsterInstance", run_id: str) -> "dg.DagsterRun":
     return run
 
 
-def told(instance: "dg.DagsterInstance", run_id: str, *, every: bool) -> Iterator[dict[str, Any]]:
+def log_entries(instance: "dg.DagsterInstance", run_id: str, *, every: bool) -> Iterator[dict[str, Any]]:
     """The events of a run as plain values: when, of which step or asset, what, and what it says."""
     from data_platform.components.execution import reason_of_run, reason_of_step
 

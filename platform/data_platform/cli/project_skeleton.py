@@ -78,7 +78,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 # Without compiled bytecode every process would compile its imports again, which takes longer than most of its work.
 unexport PYTHONDONTWRITEBYTECODE
-# pip trusts the certificates of the machine, uv its own, unless it is told to.
+# pip trusts the certificates of the machine, uv its own, unless it is direct_url to.
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 BIN := .venv/bin
@@ -253,12 +253,12 @@ def installed_origin() -> tuple[str, str]:
         raise PlatformError(
             f"{PRODUCT} is not installed, so a project cannot depend on it: `pip install -e .` in its checkout."
         ) from None
-    told = json.loads(installed.read_text("direct_url.json") or "{}")
-    url = told.get("url", "")
-    if "vcs_info" in told:
-        return installed.version, f'{{ git = {json.dumps(url)}, rev = "{told["vcs_info"]["commit_id"]}" }}'
+    direct_url = json.loads(installed.read_text("direct_url.json") or "{}")
+    url = direct_url.get("url", "")
+    if "vcs_info" in direct_url:
+        return installed.version, f'{{ git = {json.dumps(url)}, rev = "{direct_url["vcs_info"]["commit_id"]}" }}'
     if url.startswith("file://"):
         path = json.dumps(unquote(urlsplit(url).path))
-        editable = told.get("dir_info", {}).get("editable", False)
+        editable = direct_url.get("dir_info", {}).get("editable", False)
         return installed.version, f"{{ path = {path}, editable = true }}" if editable else f"{{ path = {path} }}"
     return installed.version, f"{{ url = {json.dumps(url)} }}" if url else ""

@@ -103,15 +103,15 @@ def source_alerts(name: str, options: AlertsOptions, where: Path) -> dg.SensorDe
     def tell(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         graph = context.repository_def.asset_graph if context.repository_def is not None else None
         keys = [key for key in graph.asset_check_keys if key.name == REACHABLE] if graph is not None else []
-        told = set(json.loads(context.cursor or "[]"))
+        alerted = set(json.loads(context.cursor or "[]"))
         dead = dead_sources(context.instance, keys)
         for source, (table, reason) in sorted(dead.items()):
-            if source not in told:
+            if source not in alerted:
                 link = f"{options.ui.rstrip('/')}/assets/{table}?view=checks"
                 why = shortened(reason, REASON_CHARACTERS)
                 send(options, where, f"{source} does not answer.\n{why}\nCheck: {link}")
-                context.update_cursor(json.dumps(sorted(told | {source})))
-        for source in sorted(told - dead.keys()):
+                context.update_cursor(json.dumps(sorted(alerted | {source})))
+        for source in sorted(alerted - dead.keys()):
             send(options, where, f"{source} answers again.")
         context.update_cursor(json.dumps(sorted(dead)))
         return dg.SkipReason(f"No answer from {', '.join(sorted(dead))}." if dead else "Every source answers.")

@@ -195,8 +195,8 @@ def _first_lines(error: str) -> str:
 def reason_of_step(event: dg.DagsterEvent) -> str:
     """Why a step failed, given the event that says so."""
     data = event.step_failure_data
-    told = data.user_failure_data.description if data.user_failure_data else None
-    return told or _reason(data.error) or "failed"
+    description = data.user_failure_data.description if data.user_failure_data else None
+    return description or _reason(data.error) or "failed"
 
 
 def reason_of_run(event: dg.DagsterEvent) -> str:

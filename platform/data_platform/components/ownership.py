@@ -82,8 +82,8 @@ def refusals(package: Path) -> dict[Path, str]:
 def _owned(folder: Path) -> Iterator[Owned]:
     """What a folder makes its platform's: a source, the models of a dbt project, or nothing, if it sends alerts."""
     file = folder / DEFS
-    told = _told(file) if any(kind in _text(file) for kind in (MODELS, ALERTS)) else {}
-    attributes, kind = told.get("attributes"), str(told.get("type", "")).rpartition(".")[2]
+    parsed = _parsed(file) if any(kind in _text(file) for kind in (MODELS, ALERTS)) else {}
+    attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]
     if kind == ALERTS:
         return
     if kind != MODELS:
@@ -101,16 +101,16 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _told(file: Path) -> Mapping[str, Any]:
+def _parsed(file: Path) -> Mapping[str, Any]:
     try:
-        told = yaml.safe_load(_text(file))
+        parsed = yaml.safe_load(_text(file))
     except yaml.YAMLError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _models(project: Path) -> Iterator[Path]:
     """The files of a dbt project's models."""
-    paths = _told(project / "dbt_project.yml").get("model-paths", ["models"])
+    paths = _parsed(project / "dbt_project.yml").get("model-paths", ["models"])
     for path in paths if isinstance(paths, list) else []:
         yield from (project / str(path)).rglob("*.sql")

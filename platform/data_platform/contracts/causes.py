@@ -50,11 +50,11 @@ def cause_of(error: BaseException, *, private: bool) -> str:
 def message_of(error: BaseException, *, private: bool) -> str:
     """The type and the message of an exception, and of the one that brought it about, on one line."""
     *_, root = _chain(error)
-    told = _told(error, private=private)
-    return told if root is error else f"{told} (caused by {_told(root, private=private)})"
+    message = _shown_message(error, private=private)
+    return message if root is error else f"{message} (caused by {_shown_message(root, private=private)})"
 
 
-def _told(error: BaseException, *, private: bool) -> str:
+def _shown_message(error: BaseException, *, private: bool) -> str:
     """What an exception says, without values of rows where they may be private. Those that Polars lists are left out in
     any case: there may be many."""
     text, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]

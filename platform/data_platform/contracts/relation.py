@@ -74,8 +74,8 @@ def audit_relation(
             failed += int((audited.failed | frame[mark]).sum())
             found += audited.violations
     except duckdb.Error as error:
-        told = PlatformError(f"{relation} cannot be audited: {first_line(error)}")
-        raise (explain(error, lake.settings) or told) from None
+        failure = PlatformError(f"{relation} cannot be audited: {first_line(error)}")
+        raise (explain(error, lake.settings) or failure) from None
     columns = [column.name for column in contract_columns(contract)]
     return Verdict(checked, summed([*found, *broken.values()], columns), failed)
 

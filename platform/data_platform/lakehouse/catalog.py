@@ -117,8 +117,8 @@ class _Watch(Thread):
                 self.struck_at = time.monotonic()
                 shut_down(quiet)
 
-    def _is_quiet(self, inode: int, heard: float) -> bool:
-        return heard >= self._seconds and not is_claimed(inode)
+    def _is_quiet(self, inode: int, silent_for: float) -> bool:
+        return silent_for >= self._seconds and not is_claimed(inode)
 
     def _answers(self) -> bool:
         """Whether the server answers at all, be it with a refusal."""

@@ -63,7 +63,7 @@ class _Socket:
 
     inode: int
     peer: tuple[str, int]
-    heard: float
+    silent_for: float
 
 
 def _sockets() -> Iterator[tuple[_Socket, socket.socket]]:
@@ -90,11 +90,11 @@ def _sockets() -> Iterator[tuple[_Socket, socket.socket]]:
                     continue
                 address, port = handle.getpeername()[:2]
                 info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-                heard = _TCP_INFO.unpack(info)[0] / 1000
+                silent_for = _TCP_INFO.unpack(info)[0] / 1000
                 inode = os.fstat(handle.fileno()).st_ino
             except (OSError, struct.error):  # it is not connected, or no longer
                 continue
-            yield _Socket(inode, (address.removeprefix("::ffff:"), port), heard), handle
+            yield _Socket(inode, (address.removeprefix("::ffff:"), port), silent_for), handle
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,8 @@ class Watchdog:
 
     def _is_silent(self) -> bool:
         """Whether all connections of the session that are there say nothing: of a pool, one may have nothing to do."""
-        heard = [one.heard for one, _ in _sockets() if one.inode in self._sockets]
-        return bool(heard) and min(heard) >= self._limit
+        silent_for = [one.silent_for for one, _ in _sockets() if one.inode in self._sockets]
+        return bool(silent_for) and min(silent_for) >= self._limit
 
     def _strike(self, limit: str) -> None:
         self.struck = self.struck or limit  # first, or who waits would learn too late why its connection is lost
@@ -247,7 +247,7 @@ def connections_to(server: Server, which: Callable[[int, float], bool]) -> list[
     """The connections of this process to a server of which `which` is true, given the inode and the seconds since the
     server last said something: by port and by any address that its names ever had, or by the port alone as long as they
     had none."""
-    found = [one for one, _ in _sockets() if one.peer[1] in server.ports and which(one.inode, one.heard)]
+    found = [one for one, _ in _sockets() if one.peer[1] in server.ports and which(one.inode, one.silent_for)]
     if not found:
         return []
     new = server.addresses()
