@@ -319,7 +319,7 @@ def test_an_interrupted_replacement_leaves_the_table_as_it_was_and_no_file_but_o
             maintain(lake)
     assert content(lake) == before
     # A commit that is interrupted may have taken place: files stay until maintenance finds that no table names them.
-    assert all(lake.identity in name for name in unknown_files(lake, settings))
+    assert all(lake.identity in path.name for path in unknown_files(lake, settings))
     assert list(settings.spool.glob("replacement-*")) == []
     assert maintain(lake).files_merged == 4
     assert content(lake) == before
