@@ -304,7 +304,7 @@ def test_tables_of_every_type_partitioned_ones_and_those_that_grew_columns_are_m
     assert run(lake, "SELECT count(*) FROM wide WHERE k = 2 AND extra = 'most'") == [(40,)]
 
 
-def test_an_interrupted_replacement_leaves_the_table_as_it_was(
+def test_an_interrupted_replacement_leaves_the_table_as_it_was_and_no_file(
     lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(lake)
@@ -318,6 +318,7 @@ def test_an_interrupted_replacement_leaves_the_table_as_it_was(
         with pytest.raises(KeyboardInterrupt):
             maintain(lake)
     assert content(lake) == before
+    assert unknown_files(lake, settings) == []
     assert list(settings.spool.glob("replacement-*")) == []
     assert maintain(lake).files_merged == 4
     assert content(lake) == before

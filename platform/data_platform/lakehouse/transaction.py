@@ -90,6 +90,8 @@ def commit_locked(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T
             result = work(connection)
         except BaseException as error:
             _rollback(connection)
+            if not isinstance(error, Exception):
+                error.add_note(ROLLED_BACK)
             if not _may_repeat(error, attempt, started):
                 raise
         else:
@@ -134,6 +136,10 @@ def _commit_error(error: BaseException, settings: Settings) -> BaseException:
     )
 
 
+ROLLED_BACK = "The transaction was rolled back before its commit."
+"""The note of an interruption of which it is certain that nothing was committed."""
+
+
 @contextmanager
 def discarded_on_failure(lake: Lakehouse, files: list["DataFile"]) -> Iterator[None]:
     """Remove `files` (which may grow within the block) when the block fails before its commit. They stay where it may
@@ -142,9 +148,10 @@ def discarded_on_failure(lake: Lakehouse, files: list["DataFile"]) -> Iterator[N
         yield
     except CommitError:
         raise
-    except Exception:
-        for file in files:
-            discard(lake, file.path)
+    except BaseException as error:
+        if isinstance(error, Exception) or ROLLED_BACK in getattr(error, "__notes__", ()):
+            for file in files:
+                discard(lake, file.path)
         raise
 
 
