@@ -17,7 +17,7 @@ import sys
 import dagster as dg
 from data_platform.components.liveness import hold
 with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
-    hold(instance, sys.argv[2])
+    hold(instance.root_directory, sys.argv[2])
     instance.event_log_storage.claim_concurrency_slot("shop", sys.argv[2], "load")
     print("held", flush=True)
     sys.stdin.read()
@@ -116,7 +116,7 @@ def test_slots_of_runs_that_have_ended_or_were_deleted_are_free(instance: dg.Dag
 
 def test_a_run_that_ended_well_leaves_nothing_behind(instance: dg.DagsterInstance) -> None:
     run_id = new_run(instance)
-    release = hold(instance, run_id)
+    release = hold(instance.root_directory, run_id)
     assert (running(instance), end_dead_runs(instance)) == ({run_id}, [])
     release()
     assert (running(instance), end_dead_runs(instance), files(instance)) == (set(), [], [])

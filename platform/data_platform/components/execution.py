@@ -139,7 +139,7 @@ def execute(
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job.name) if location else None,
     )
     instance.add_event_listener(run_id, on_event)
-    release = hold(instance, run_id)
+    release = hold(instance.root_directory, run_id)
     failed_run = ""
     try:
         with watching(instance):

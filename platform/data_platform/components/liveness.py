@@ -34,14 +34,16 @@ DIED = (
 )
 
 
-def hold(instance: dg.DagsterInstance, run_id: str) -> Callable[[], None]:
+def hold(home: str, run_id: str) -> Callable[[], None]:
     """Hold the lock of a run from now on, until the process ends or what is returned is called. That belongs after
-    the end of the run was recorded, which is why a process that executes a single run need not call it."""
-    folder = _folder(instance)
+    the end of the run was recorded, which is why a process that executes a single run need not call it. `home` is
+    Dagster's. A process that holds it already goes on to."""
+    folder = _folder(home)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file, partial = folder / run_id, folder / f".{run_id}"
     descriptor = os.open(partial, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, str(os.getpid()).encode())
     # The file appears under its name once it is locked: nobody meets it free.
     partial.replace(file)
 
@@ -55,6 +57,14 @@ def hold(instance: dg.DagsterInstance, run_id: str) -> Callable[[], None]:
 def running(instance: dg.DagsterInstance) -> set[str]:
     """The ids of the runs that a process of this machine executes."""
     return {file.name for file in _files(instance) if not _is_free(file)}
+
+
+def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
+    """The id of the process of this machine that executes a run; None if none does."""
+    file = _folder(instance.root_directory) / run_id
+    if not file.exists() or _is_free(file):
+        return None
+    return int(file.read_text())
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -132,7 +142,7 @@ class _Watched(dg.Executor):
         return self._executor.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        hold(plan_context.instance, plan_context.run_id)
+        hold(plan_context.instance.root_directory, plan_context.run_id)
         with watching(plan_context.instance):
             yield from self._executor.execute(plan_context, execution_plan)
 
@@ -144,12 +154,12 @@ def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
         instance.report_run_failed(run, DIED)
 
 
-def _folder(instance: dg.DagsterInstance) -> Path:
-    return Path(instance.root_directory) / FOLDER
+def _folder(home: str) -> Path:
+    return Path(home) / FOLDER
 
 
 def _files(instance: dg.DagsterInstance) -> list[Path]:
-    return sorted(file for file in _folder(instance).glob("*") if not file.name.startswith("."))
+    return sorted(file for file in _folder(instance.root_directory).glob("*") if not file.name.startswith("."))
 
 
 def _is_free(file: Path) -> bool:
