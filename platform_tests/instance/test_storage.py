@@ -77,25 +77,29 @@ def open_files() -> list[str]:
 
 def test_threads_write_and_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_instance(tmp_path, monkeypatch) as instance:
+        runs = [dg.materialize([table], instance=instance).run_id for _ in range(3)]
         failed: list[BaseException] = []
 
-        def work() -> None:
+        def work(number: int) -> None:
             try:
-                run = dg.materialize([table], instance=instance)
-                assert seen_by(instance, run.run_id)
+                for run_id in runs:
+                    run = instance.get_run_by_id(run_id)
+                    assert run is not None
+                    instance.report_engine_event(f"by {number}", run)
+                    assert f"by {number}" in [entry.message for entry in instance.all_logs(run_id)]
+                    instance.add_run_tags(run_id, {f"by {number}": "yes"})
             except BaseException as error:  # noqa: BLE001 - the main thread says what it was
                 failed.append(error)
 
-        threads = [threading.Thread(target=work) for _ in range(6)]
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert not failed
-        assert len(instance.get_runs()) == 6
-        assert instance.event_log_storage.get_concurrency_info("shop").active_run_ids == set()
-
-
-def seen_by(instance: dg.DagsterInstance, run_id: str) -> bool:
-    run = instance.get_run_by_id(run_id)
-    return run is not None and run.is_success and bool(instance.all_logs(run_id))
+        expected = {f"by {number}" for number in range(8)}
+        for run_id in runs:
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            assert expected <= set(run.tags)
+            assert expected <= {entry.message for entry in instance.all_logs(run_id)}

@@ -56,16 +56,23 @@ class _Events(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
+        # Before the lock is taken: making an engine asks for the one of `logging`, which another thread may hold that
+        # waits for this lock, as it logs an event.
+        engine = self._engine(shard)
         with self._db_lock:
-            engine = self._engines.pop(shard, None) or engine_of(self.conn_string_for_shard(shard))
-            self._engines[shard] = engine
-            if len(self._engines) > KEPT:
-                self._engines.popitem(last=False)[1].dispose()
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
             with engine.begin() as connection:
                 yield connection
+
+    def _engine(self, shard: str) -> Engine:
+        engine = self._engines.pop(shard, None) or engine_of(self.conn_string_for_shard(shard))
+        self._engines[shard] = engine
+        if len(self._engines) > KEPT:
+            # A connection that is in use is closed when it is given back.
+            self._engines.popitem(last=False)[1].dispose()
+        return engine
 
     def dispose(self) -> None:
         super().dispose()
