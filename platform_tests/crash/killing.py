@@ -18,6 +18,7 @@ import psycopg
 from platform_tests.crash.project import Project, processes_of
 from platform_tests.servers import free_port
 
+from data_platform.components.sensors import UNDER_WAY
 from data_platform.lakehouse.lock import ADVISORY_LOCK
 
 PATIENCE = 180
@@ -53,15 +54,17 @@ UI_KINDS = (
     "SIGKILL of the code server",
     "SIGKILL of the code server's parent",
     "SIGKILL of the web server",
+    "SIGKILL of dp ui",
     "SIGTERM of the UI",
     "SIGINT of the group",
 )
 PARTS = {
     "SIGKILL of the run": "spawn_main",
-    "SIGKILL of the daemon": "dagster._daemon",
+    "SIGKILL of the daemon": "data_platform.cli.daemon",
     "SIGKILL of the code server": "dagster api grpc",
     "SIGKILL of the code server's parent": "dagster code-server start",
     "SIGKILL of the web server": "data_platform.cli.webserver",
+    "SIGKILL of dp ui": "data_platform.cli ui",
 }
 """Which process of a `dp ui` each kind is about, by its command line."""
 
@@ -103,11 +106,11 @@ class Killer:
         return min(started, default=None)
 
     def _steps(self, before: set[str]) -> list[tuple[float, str]]:
-        started = []
-        for run_id in self.runs() - before:
-            records = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_START).records
-            started += [(one.event_log_entry.timestamp, str(one.event_log_entry.step_key)) for one in records]
-        return started
+        return [step for run_id in self.runs() - before for step in self._steps_of(run_id)]
+
+    def _steps_of(self, run_id: str) -> list[tuple[float, str]]:
+        records = self.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_START).records
+        return [(one.event_log_entry.timestamp, str(one.event_log_entry.step_key)) for one in records]
 
     def _models_ended(self, before: set[str]) -> bool:
         for run_id in self.runs() - before:
@@ -137,7 +140,10 @@ class Killer:
     def kill_runs(self, count: int) -> None:
         """Kill that many `dp run`, each started as soon as the one before is dead."""
         phases, kinds = _mixed(PHASES, count, self.instants), _mixed_kinds(count, self.instants)
-        running: tuple[subprocess.Popen[bytes], set[str]] | None = None
+        before, began = self.runs(), time.time()
+        first = self.start_run()
+        self._note("dp run", "nothing, at first", "none", self._until_step(first, before) - began, 0.0)
+        running: tuple[subprocess.Popen[bytes], set[str]] | None = (first, before)
         for phase, kind in zip(phases, kinds, strict=True):
             apart = {"DATA_PLATFORM_EXECUTOR": "multiprocess"} if kind in RUN_KINDS[4:] else {}
             while True:
@@ -155,7 +161,6 @@ class Killer:
             self._let_end(running[0])
 
     def _kill_run(self, victim: "subprocess.Popen[bytes]", kind: str, phase: str) -> "tuple[Any, set[str]]":
-        before = self.runs()
         killed = time.time()
         if kind == "SIGKILL of a step":
             steps = [one for one in _children(victim.pid) if "spawn_main" in _command(one)]
@@ -173,6 +178,8 @@ class Killer:
             os.killpg(victim.pid, signal.SIGINT)
         victim.wait(PATIENCE)
         ended = time.time() - killed
+        # What was asked to end may have begun a run meanwhile.
+        before = self.runs()
         following = self.start_run()
         recovered = self._until_step(following, before, since=killed if kind == "SIGKILL of a step" else 0.0)
         self._note("dp run", kind, phase, recovered - killed, ended)
@@ -229,16 +236,16 @@ class Killer:
 
     def kill_uis(self, count: int) -> None:
         """Kill parts of a `dp ui` that many times while its sensors run what comes."""
+        before, began = self.runs(), time.time()
         with self.ui() as ui:
-            self._until_ui(ui, set())
+            self._note("dp ui", "nothing, at first", "none", self._until_ui(ui, before, set()) - began, 0.0)
             for kind in _mixed(UI_KINDS, count, self.instants):
                 victim = self._run_process(ui)
                 time.sleep(self.instants.uniform(0, 8))
                 part = PARTS.get(kind)
                 if kind == "SIGKILL of the run" and not Path(f"/proc/{victim}").exists():
                     victim = self._run_process(ui)
-                before = self.runs()
-                did = "a run" if any("spawn_main" in command for command in ui.processes().values()) else "nothing"
+                before, jobs = self.runs(), self._jobs_under_way()
                 killed = time.time()
                 if kind == "SIGKILL of the run":
                     _kill(victim)
@@ -255,8 +262,10 @@ class Killer:
                 if part is None:
                     ui.process.wait(PATIENCE)
                     ended = time.time() - killed
-                recovered = self._until_ui(ui, before)
-                self._note("dp ui", kind, did, recovered - killed, ended)
+                if Path(f"/proc/{victim}").exists():
+                    jobs = set()  # that run goes on, and the next of its source comes after it
+                recovered = self._until_ui(ui, before, jobs)
+                self._note("dp ui", kind, ", ".join(sorted(jobs)) or "none", recovered - killed, ended)
 
     def _run_process(self, ui: "Ui") -> int:
         """The process of a run, once there is one."""
@@ -269,13 +278,21 @@ class Killer:
             ui.keep()
             time.sleep(LOOK)
 
-    def _until_ui(self, ui: "Ui", before: set[str]) -> float:
-        until = time.monotonic() + PATIENCE
-        while (at := self.first_step(before)) is None:
-            assert time.monotonic() < until, f"no run began its first step:\n{ui.tail()}"
+    def _jobs_under_way(self) -> set[str]:
+        return {run.job_name for run in self.instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))}
+
+    def _until_ui(self, ui: "Ui", before: set[str], jobs: set[str]) -> float:
+        """When the first step started of new runs: of one of each of `jobs`, or of any."""
+        until, found = time.monotonic() + PATIENCE, dict[str, float]()
+        while not found or jobs - set(found):
+            assert time.monotonic() < until, f"no run of {jobs - set(found)} began its first step:\n{ui.tail()}"
             ui.keep()
             time.sleep(LOOK)
-        return at
+            for run in self.instance.get_runs(limit=30):
+                steps = self._steps_of(run.run_id) if run.run_id not in before and run.job_name not in found else []
+                if steps:
+                    found[run.job_name] = min(at for at, _ in steps)
+        return max(found[job] for job in jobs) if jobs else min(found.values())
 
     def _note(self, by: str, kind: str, phase: str, recovered: float, ended: float) -> None:
         kill = Kill(by, kind, phase, round(recovered, 2), round(ended, 2))
@@ -317,7 +334,7 @@ class Ui:
         return f"{self.log.read_text(errors='replace')[-1000:]}\n{said.read_text(errors='replace')[-3000:]}"
 
 
-def wait_until_nothing_runs(project: Project, seconds: float = 60) -> list[str]:
+def wait_until_nothing_runs(project: Project, seconds: float = 120) -> list[str]:
     """Wait until no process of a project is there; those that are for all that."""
     until = time.monotonic() + seconds
     while (left := processes_of(project)) and time.monotonic() < until:

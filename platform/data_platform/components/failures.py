@@ -12,6 +12,7 @@ import dagster as dg
 from data_platform.components.keys import CHECK
 from data_platform.contracts.causes import cause_of, traceback_of
 from data_platform.errors import PlatformError, TransientError
+from data_platform.lakehouse.failures import interruption
 from data_platform.redaction import scrub
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -50,7 +51,10 @@ def will_retry(context: dg.AssetExecutionContext, error: Exception) -> bool:
 
 def failure(error: Exception, *, private: bool = False) -> dg.Failure:
     """The failure of a step: its reason, no traceback, and whether it may be retried. Of an exception that is no
-    PlatformError the reason is its type, message and place, and the way to it is in the metadata."""
+    PlatformError the reason is its type, message and place, and the way to it is in the metadata. Raises the
+    interruption, if the error is one: the step did not fail, and is not to be tried again."""
+    if (interrupted := interruption(error)) is not None:
+        raise interrupted
     if isinstance(error, PlatformError):
         return dg.Failure(scrub(str(error)), allow_retries=_may_pass(error))
     return dg.Failure(

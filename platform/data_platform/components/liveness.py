@@ -3,13 +3,15 @@ of its pools from every other run.
 
 Whatever executes a run on this machine holds a lock of the operating system on a file of that run, below Dagster's
 home, as long as its process lives. Each sensor's tick and each run looks for files that nobody holds any more, ends
-their runs as failed and frees their slots. A run without a file is executed elsewhere, or has not begun: it is left to
-Dagster's own monitoring.
+their runs as failed and frees their slots; and for runs that were about to begin in a code server of this machine that
+is gone. Any other run without a file is executed elsewhere, or has not begun: it is left to Dagster's own monitoring.
 """
 
 import fcntl
+import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 if TYPE_CHECKING:
     from dagster._core.execution.retries import RetryMode
@@ -72,6 +75,10 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
                 ended.append(run.run_id)
             instance.event_log_storage.free_concurrency_slots_for_run(file.name)
             file.unlink(missing_ok=True)
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
+        if run.run_id not in alive and _launcher_is_gone(run):
+            _end(instance, run)
+            ended.append(run.run_id)
     for run_id in instance.event_log_storage.get_concurrency_run_ids() - alive:
         run = instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
@@ -142,6 +149,22 @@ def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
         instance.report_run_canceled(run, DIED)
     else:
         instance.report_run_failed(run, DIED)
+
+
+def _launcher_is_gone(run: dg.DagsterRun) -> bool:
+    """Whether the code server of this machine that was to execute a run is gone: it was killed before the run began.
+    Should the run's process live nevertheless, it finds that the run has ended, and does nothing."""
+    path = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("socket")
+    if not path:
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return True
+        except OSError:  # it has too much to do
+            return False
+    return False
 
 
 def _folder(instance: dg.DagsterInstance) -> Path:
