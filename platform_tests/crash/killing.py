@@ -350,8 +350,8 @@ def _mixed(choices: tuple[str, ...], count: int, instants: random.Random) -> lis
 
 
 def _mixed_kinds(count: int, instants: random.Random) -> list[str]:
-    """Of the kinds that need a process for each step, which take long, half as many as of the others."""
-    return _mixed((*RUN_KINDS[:4], *RUN_KINDS[:4], *RUN_KINDS[4:]), count, instants)
+    """Of the kinds that need a process for each step, which take long, a fourth as many as of the others."""
+    return _mixed((*RUN_KINDS[:4] * 4, *RUN_KINDS[4:]), count, instants)
 
 
 def _kill(pid: int) -> None:
