@@ -1,5 +1,7 @@
 """Runs whose process was killed: what is noticed of them, what becomes of their slots, and what is left alone."""
 
+import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from data_platform.components.liveness import FOLDER, end_dead_runs, hold, running, watched
 
@@ -127,3 +130,23 @@ def test_an_executor_is_watched_without_another_name_or_other_options() -> None:
     for executor in (dg.in_process_executor, dg.multiprocess_executor):
         one = watched(executor)
         assert (one.name, one.config_schema.config_type) == (executor.name, executor.config_schema.config_type)
+
+
+def test_a_run_that_was_to_begin_in_a_code_server_that_is_gone_is_ended(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    (tmp_path / "dead").touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "alive"))
+        server.listen()
+        runs = {}
+        for name in ("alive", "dead", "gone"):
+            runs[name] = new_run(instance, dg.DagsterRunStatus.STARTING)
+            told = {GRPC_INFO_TAG: json.dumps({"host": "localhost", "socket": str(tmp_path / name)})}
+            instance.add_run_tags(runs[name], told)
+        assert set(end_dead_runs(instance)) == {runs["dead"], runs["gone"]}
+    assert {name: status(instance, run_id) for name, run_id in runs.items()} == {
+        "alive": "STARTING",
+        "dead": "FAILURE",
+        "gone": "FAILURE",
+    }
