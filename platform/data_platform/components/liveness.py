@@ -152,17 +152,18 @@ def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 def _launcher_is_gone(run: dg.DagsterRun) -> bool:
-    """Whether the code server of this machine that was to execute a run is gone: it was killed before the run began.
-    Should the run's process live nevertheless, it finds that the run has ended, and does nothing."""
+    """Whether the code server of this machine that was to execute a run is gone: it was killed before the run began,
+    and its socket is still there. Should the run's process live nevertheless, it finds that the run has ended, and does
+    nothing. One without a socket may be another machine's."""
     path = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("socket")
     if not path:
         return False
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except ConnectionRefusedError:
             return True
-        except OSError:  # it has too much to do
+        except OSError:
             return False
     return False
 
