@@ -1,14 +1,17 @@
 """Several processes at one lakehouse at once, a clock that is set back, names of files: `dp` as people start it."""
 
 import os
+import random
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from platform_tests.crash.killing import Ui, wait_until_nothing_runs
 from platform_tests.crash.project import Project, Writer, make_project, what_is_wrong
+from platform_tests.proxy import proxy_to
 
 pytestmark = [pytest.mark.attack, pytest.mark.timeout(600)]
 
@@ -43,6 +46,10 @@ time_t time(time_t *there) {
 }
 """
 """A library that moves the clock of a process by so many seconds."""
+
+SILENCES = 4
+SILENT_SECONDS = 5.0
+"""For how long nothing comes: longer than the limit of the run's settings."""
 
 NAMES = (
     "orders-#step.csv",
@@ -86,6 +93,34 @@ def test_three_runs_at_once_beside_a_ui_whose_sensors_run_the_same_lose_and_doub
         finally:
             ui.stop()
     assert wait_until_nothing_runs(project) == []
+    require_well(project)
+
+
+@pytest.mark.parametrize("project", ["postgresql"], indirect=True)
+def test_a_catalog_that_falls_silent_at_any_instant_of_a_run_neither_holds_it_for_ever_nor_loses_a_row(
+    project: Project,
+) -> None:
+    log, instants, writer = project.home / "log", random.Random("silence"), Writer(project)
+    with proxy_to(project.catalog) as proxy:
+        limits = {
+            "LAKEHOUSE_CATALOG": f"{proxy.url}?connect_timeout=2",
+            "LAKEHOUSE_CATALOG_TIMEOUT": "2s",
+        }
+        whole = project.start("run", log=log, **limits)
+        assert whole.wait(120) == 0, log.read_text()
+        answered = proxy.forwarded
+        for _ in range(SILENCES):
+            writer.write()
+            proxy.forwarded, proxy.stall_after = 0, instants.randrange(answered)
+            run = project.start("run", log=log, **limits)
+            until = time.monotonic() + 60
+            while proxy.forwarded < proxy.stall_after and run.poll() is None:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            time.sleep(SILENT_SECONDS)
+            proxy.stall_after = None
+            assert run.wait(120) in (0, 1), log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
     require_well(project)
 
 
