@@ -26,7 +26,9 @@ def serve() -> None:
     from data_platform.lakehouse.state import keep_private
     from data_platform.redaction import scrub_process
 
-    end_with_parent()
+    # As `dp ui` starts it: a web server by itself may well outlive the shell that started it.
+    if "--shutdown-pipe" in sys.argv:
+        end_with_parent()
     load_environments()
     settings = settings_from_environment()
     scrub_process()
