@@ -252,7 +252,9 @@ def test_the_development_server_starts_the_web_server_with_access_control_and_al
     ours = [sys.executable, "-m", "data_platform.cli.webserver", "--port", "3000"]
     assert development.with_access_control(webserver_command) == ours
     daemon = [sys.executable, "-m", "dagster._daemon", "run"]
-    assert development.with_access_control(daemon) == daemon
+    assert development.with_access_control(daemon)[:4] == [sys.executable, "-m", "data_platform.cli.daemon", "run"]
+    other = [sys.executable, "-m", "dagster", "code-server", "start"]
+    assert development.with_access_control(other) == other
     for unknown in (["dagster-webserver", "--port", "1"], [sys.executable, "-m", "dagster_webserver.cli"]):
         with pytest.raises(RuntimeError, match="starts its web server by another command"):
             development.with_access_control(unknown)

@@ -122,3 +122,19 @@ def test_a_run_that_waits_for_one_that_is_killed_goes_on_and_says_for_what_it_wa
     shop.answers.set()
     output, _ = waiting.communicate(timeout=WAITED_SECONDS)
     assert shop.orders() == [(1,), (2,)], output
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_stop_while_it_reads_ends_at_once_and_the_next_one_loads(
+    shop: Shop, told: signal.Signals
+) -> None:
+    # A shell that starts the tests in the background has SIGINT ignored, which the run would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stopped = shop.run()
+    shop.wait_until_asked(1, stopped)
+    shop.answers.set()
+    stopped.send_signal(told)
+    output, _ = stopped.communicate(timeout=WAITED_SECONDS)
+    assert stopped.returncode in (130, -told), output
+    output, _ = shop.run().communicate(timeout=WAITED_SECONDS)
+    assert shop.orders() == [(1,), (2,)], output

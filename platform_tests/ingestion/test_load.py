@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -313,3 +314,33 @@ def test_the_rows_of_a_commit_that_took_place_unheard_are_there_and_landed_once(
     assert rows(lake) == ["1", "2"]
     load(lake, additions(2, 3, upto="3"))
     assert sorted(set(rows(lake))) == ["1", "2", "3"]
+
+
+class InterruptedAfter:
+    """A connection on which DuckDB is interrupted once a statement is done, as by Ctrl-C."""
+
+    def __init__(self, connection: Any, part: str) -> None:
+        self._connection, self._part = connection, part
+
+    def execute(self, statement: str, *arguments: Any) -> Any:
+        done = self._connection.execute(statement, *arguments)
+        if self._part in statement:
+            raise RuntimeError("Query interrupted") from KeyboardInterrupt()
+        return done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@pytest.mark.parametrize(("part", "landed"), [("COMMIT", ["1", "2"]), ("ducklake_add_data_files", [])])
+def test_what_duckdb_raises_when_it_is_interrupted_is_an_interruption_and_takes_no_committed_file_away(
+    lake: Lakehouse, part: str, landed: list[str]
+) -> None:
+    load(lake, additions(0, upto="0"))
+    interrupted: Any = InterruptedAfter(lake.connection, part)
+    with pytest.raises(KeyboardInterrupt):
+        load(replace(lake, connection=interrupted), additions(1, 2, upto="2"))
+    assert rows(lake) == ["0", *landed]
+    assert known_files(lake) <= data_files(lake.settings)
+    load(lake, additions(3, upto="3"))
+    assert rows(lake) == ["0", *landed, "3"]

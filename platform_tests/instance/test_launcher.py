@@ -15,8 +15,8 @@ from dagster._core.code_pointer import FileCodePointer
 from dagster._core.launcher.base import LaunchRunContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
-from data_platform.components.liveness import end_dead_runs, process_of
 from data_platform.instance.launcher import PRELOADED, ForkingRunLauncher
+from data_platform.instance.liveness import end_dead_runs, process_of
 
 CODE = """
 import os, sys, time

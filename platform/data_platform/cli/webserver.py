@@ -20,11 +20,15 @@ def serve() -> None:
     """Run Dagster's web server, with the options of the command line."""
     from dagster_webserver import cli
 
+    from data_platform.cli.development import end_with_parent
     from data_platform.cli.environment import load_environments
     from data_platform.lakehouse.settings import settings_from_environment
     from data_platform.lakehouse.state import keep_private
     from data_platform.redaction import scrub_process
 
+    # As `dp ui` starts it: a web server by itself may well outlive the shell that started it.
+    if "--shutdown-pipe" in sys.argv:
+        end_with_parent()
     load_environments()
     settings = settings_from_environment()
     scrub_process()

@@ -11,16 +11,18 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster_shared.error import SerializableErrorInfo
 
 from data_platform.components.keys import CHECK, RECONCILIATION, job_name
-from data_platform.components.liveness import hold, watching
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.errors import PlatformError, shortened
+from data_platform.instance.liveness import hold, watching
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
@@ -105,7 +107,8 @@ def execute(
     location: CodeLocationOrigin | None = None,
 ) -> list[Outcome]:
     """Materialise `keys` in one run; what became of each. `config` is op config by op name. Never raises for a step
-    that failed: its outcome says why. The run is one of the job that holds all of `keys`, if there is one, of the code
+    that failed: its outcome says why. An interruption (Ctrl-C, SIGTERM) ends the run, and is raised again as
+    KeyboardInterrupt. The run is one of the job that holds all of `keys`, if there is one, of the code
     location that the UI serves: only then does it show in the UI's Overview and under its job."""
     outcomes = {key: Outcome(key) for key in keys}
     graph = definitions.resolve_asset_graph()
@@ -140,16 +143,28 @@ def execute(
     )
     instance.add_event_listener(run_id, on_event)
     release = hold(instance.root_directory, run_id)
-    failed_run = ""
+    failed_run, interrupted = "", False
     try:
         with watching(instance):
             for event in execute_run_iterator(InMemoryJob(job), run, instance):
+                interrupted = interrupted or _is_interruption(event)
                 if event.event_type == dg.DagsterEventType.RUN_FAILURE:
                     failed_run = reason_of_run(event)
     finally:
         release()
+    if interrupted:
+        raise KeyboardInterrupt
     _explain(outcomes, definitions, failed_run)
     return list(outcomes.values())
+
+
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    """Whether an event is that of a step, or of a run, that was told to stop."""
+    if event.event_type == dg.DagsterEventType.STEP_FAILURE:
+        return event.step_failure_data.error_source == ErrorSource.INTERRUPT
+    if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+        return event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
+    return False
 
 
 def _job_of(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dg.JobDefinition:

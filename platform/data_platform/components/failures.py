@@ -4,6 +4,7 @@ somebody else's code, of which anything may come. Whatever Dagster stores of a f
 without values of private columns.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,21 @@ import dagster as dg
 from data_platform.components.keys import CHECK
 from data_platform.contracts.causes import cause_of, traceback_of
 from data_platform.errors import PlatformError, TransientError
+from data_platform.lakehouse.failures import interruption
 from data_platform.redaction import scrub
 
-RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+class _Retries(dg.RetryPolicy):
+    """A policy by which a step that was interrupted is not tried again, as Dagster would: it was told to stop."""
+
+    def calculate_delay(self, attempt_num: int) -> float:
+        error = sys.exception()
+        if error is not None and (interrupted := interruption(error)) is not None:
+            raise interrupted
+        return super().calculate_delay(attempt_num)
+
+
+RETRIES = _Retries(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Attempts after about 2, 4 and 8 seconds; then the sensor of the source takes over, ever more slowly."""
 
 
@@ -50,7 +63,10 @@ def will_retry(context: dg.AssetExecutionContext, error: Exception) -> bool:
 
 def failure(error: Exception, *, private: bool = False) -> dg.Failure:
     """The failure of a step: its reason, no traceback, and whether it may be retried. Of an exception that is no
-    PlatformError the reason is its type, message and place, and the way to it is in the metadata."""
+    PlatformError the reason is its type, message and place, and the way to it is in the metadata. Raises the
+    interruption, if the error is one: the step did not fail, and is not to be tried again."""
+    if (interrupted := interruption(error)) is not None:
+        raise interrupted
     if isinstance(error, PlatformError):
         return dg.Failure(scrub(str(error)), allow_retries=_may_pass(error))
     return dg.Failure(

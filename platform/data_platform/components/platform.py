@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from data_platform.components.audits import audit_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
 from data_platform.components.keys import BROKEN, platform_key
-from data_platform.components.liveness import watched
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
 from data_platform.components.ownership import broken_asset, earlier_platforms, refusals
@@ -28,6 +27,7 @@ from data_platform.components.source import SourceComponent
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Source
+from data_platform.instance.liveness import watched
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 from data_platform.lakehouse.state import keep_private
 from data_platform.redaction import scrub, scrub_process

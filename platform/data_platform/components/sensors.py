@@ -17,13 +17,13 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from data_platform.components.failures import failure
 from data_platform.components.keys import raw_key, staged_key
-from data_platform.components.liveness import end_dead_runs, running
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.reachability import note_unreachable
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Probe
+from data_platform.instance.liveness import end_dead_runs, running
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import shared_lakehouse
 

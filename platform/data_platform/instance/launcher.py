@@ -9,12 +9,16 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
+from dagster._core.errors import DagsterLaunchFailedError
 from dagster._core.launcher.base import LaunchRunContext, RunLauncher
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, serialize_value
+
+from data_platform.instance.liveness import hold, process_of
 
 if TYPE_CHECKING:
     from dagster._config.config_schema import UserConfigSchema
@@ -58,25 +62,30 @@ class ForkingRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         return cls(inst_data)
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Start the process of a run. Raises DagsterInvariantViolationError for a run whose code is not known."""
+        """Start the process of a run. Raises DagsterInvariantViolationError for a run whose code is not known,
+        DagsterLaunchFailedError if its process ends before it begins."""
         run = context.dagster_run
         origin = run.job_code_origin
         if origin is None:
             raise dg.DagsterInvariantViolationError(f"Run {run.run_id} does not say which code it is to execute.")
+        home = self._instance.root_directory
         arguments = serialize_value(ExecuteRunArgs(origin, run.run_id, self._instance.get_ref()))
-        started: dict[str, Any] = {"target": execute, "args": (self._instance.root_directory, run.run_id, arguments)}
-        if sys.platform == "linux":
-            warm = multiprocessing.get_context("forkserver")
-            warm.set_forkserver_preload(PRELOADED)
-            warm.Process(**started).start()
-        else:
-            # On macOS a process whose libraries were used is not safe to go on after a fork.
-            multiprocessing.get_context("spawn").Process(**started).start()
+        # Held from here on, so that a run is found dead whenever it dies.
+        release = hold(home, run.run_id, begun=False)
+        try:
+            receiver, sender = multiprocessing.Pipe(duplex=False)
+            with receiver, sender:
+                _start({"target": execute, "args": (home, run.run_id, arguments, sender)})
+                sender.close()
+                receiver.recv()
+        except EOFError:
+            reason = f"The process of run {run.run_id} ended before it began to execute it."
+            raise DagsterLaunchFailedError(reason) from None  # type: ignore[no-untyped-call]
+        finally:
+            release()
 
     def terminate(self, run_id: str) -> bool:
         """Interrupt the process of a run, which ends it as cancelled; whether there is one."""
-        from data_platform.components.liveness import process_of
-
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
@@ -91,12 +100,22 @@ class ForkingRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         return True
 
 
-def execute(home: str, run_id: str, arguments: str) -> None:
+def _start(process: dict[str, Any]) -> None:
+    if sys.platform == "linux":
+        warm = multiprocessing.get_context("forkserver")
+        warm.set_forkserver_preload(PRELOADED)
+        warm.Process(**process).start()
+    else:
+        # On macOS a process whose libraries were used is not safe to go on after a fork.
+        multiprocessing.get_context("spawn").Process(**process).start()
+
+
+def execute(home: str, run_id: str, arguments: str, begun: Connection) -> None:
     """Execute a run in this process, which is its alone. `home` is Dagster's, `arguments` are those of its own command
-    that executes a run, serialized."""
+    that executes a run, serialized; `begun` is told as soon as the run is held."""
     from dagster._cli.api import execute_run_command
 
-    from data_platform.components.liveness import hold
-
     hold(home, run_id)
+    with begun:
+        begun.send(True)
     execute_run_command.main([arguments], standalone_mode=False)

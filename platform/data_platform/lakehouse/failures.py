@@ -69,9 +69,23 @@ NOT_PARQUET = (
 GONE = ("no such file or directory", "404", "no files found", "nosuchkey")
 _PATH = re.compile(r"""["']([^"']+\.parquet)["']|(\S+\.parquet)""")
 
+CANCELED = "canceling statement due to user request"
+
 TELLING = (*FULL, *LOCKED, *UNWRITABLE, *DAMAGED, UNSPECIFIC, *NO_ANSWER, *NOT_PARQUET, *GONE)
 
 INSPECT = "`dp doctor --deep` says which tables lost what, and how to mend each."
+
+
+def interruption(error: BaseException) -> BaseException | None:
+    """The interruption (Ctrl-C, SIGTERM) that an error is, or that led to it. One that comes while DuckDB works is
+    raised by DuckDB as a RuntimeError of its own, which looks like a query that failed; by ADBC's PostgreSQL driver as
+    a query that somebody canceled."""
+    found: BaseException | None = error
+    while isinstance(found, Exception):
+        if CANCELED in str(found):
+            return KeyboardInterrupt()
+        found = found.__cause__ or found.__context__
+    return found if not isinstance(found, GeneratorExit) else None
 
 
 @contextmanager

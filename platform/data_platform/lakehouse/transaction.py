@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.failures import FULL, LOCKED, disks, explain
+from data_platform.lakehouse.failures import FULL, LOCKED, disks, explain, interruption
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal, quote
@@ -90,8 +90,9 @@ def commit_locked(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T
             result = work(connection)
         except BaseException as error:
             _rollback(connection)
-            if not isinstance(error, Exception):
-                error.add_note(ROLLED_BACK)
+            if (interrupted := interruption(error)) is not None:
+                interrupted.add_note(ROLLED_BACK)
+                raise interrupted from None
             if not _may_repeat(error, attempt, started):
                 raise
         else:
@@ -99,6 +100,8 @@ def commit_locked(lake: Lakehouse, work: Callable[[duckdb.DuckDBPyConnection], T
                 connection.execute("COMMIT")
             except BaseException as error:
                 _rollback(connection)
+                if (interrupted := interruption(error)) is not None:
+                    raise interrupted from None
                 if not _may_repeat(error, attempt, started):
                     raise _commit_error(error, lake.settings) from error
             else:

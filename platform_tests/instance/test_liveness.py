@@ -9,13 +9,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from data_platform.components.liveness import FOLDER, end_dead_runs, hold, running, watched
+from data_platform.instance.liveness import FOLDER, end_dead_runs, hold, process_of, running, watched
 
 POOL = "shop"
 HOLDING = """
 import sys
 import dagster as dg
-from data_platform.components.liveness import hold
+from data_platform.instance.liveness import hold
 with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
     hold(instance.root_directory, sys.argv[2])
     instance.event_log_storage.claim_concurrency_slot("shop", sys.argv[2], "load")
@@ -47,7 +47,7 @@ def new_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus = dg.Dagst
 
 
 @contextmanager
-def process_of(instance: dg.DagsterInstance, run_id: str) -> "Iterator[subprocess.Popen[str]]":
+def executed(instance: dg.DagsterInstance, run_id: str) -> "Iterator[subprocess.Popen[str]]":
     """A process that executes a run, and has a slot of the pool."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDING, instance.root_directory, run_id],
@@ -86,7 +86,7 @@ def test_a_run_whose_process_was_killed_is_ended_and_its_slot_is_free(
     instance: dg.DagsterInstance, before: str, after: str
 ) -> None:
     run_id = new_run(instance, dg.DagsterRunStatus(before))
-    with process_of(instance, run_id) as process:
+    with executed(instance, run_id) as process:
         assert (end_dead_runs(instance), running(instance)) == ([], {run_id})
         assert (status(instance, run_id), holders(instance)) == (before, {run_id})
         process.kill()
@@ -127,3 +127,25 @@ def test_an_executor_is_watched_without_another_name_or_other_options() -> None:
     for executor in (dg.in_process_executor, dg.multiprocess_executor):
         one = watched(executor)
         assert (one.name, one.config_schema.config_type) == (executor.name, executor.config_schema.config_type)
+
+
+def test_a_run_is_taken_over_from_what_launched_it(instance: dg.DagsterInstance) -> None:
+    run_id = new_run(instance, dg.DagsterRunStatus.STARTING)
+    release = hold(instance.root_directory, run_id, begun=False)
+    assert (running(instance), process_of(instance, run_id), end_dead_runs(instance)) == ({run_id}, None, [])
+    with executed(instance, run_id) as process:
+        release()
+        assert (running(instance), process_of(instance, run_id)) == ({run_id}, process.pid)
+        assert end_dead_runs(instance) == []
+
+
+def test_a_run_that_was_launched_and_whose_process_never_began_is_ended(instance: dg.DagsterInstance) -> None:
+    run_id = new_run(instance, dg.DagsterRunStatus.STARTING)
+    release = hold(instance.root_directory, run_id, begun=False)
+    # As if the launcher were killed: its lock goes, its file stays.
+    file = Path(instance.root_directory) / FOLDER / run_id
+    kept = file.rename(file.with_name("kept"))
+    release()
+    kept.rename(file)
+    assert end_dead_runs(instance) == [run_id]
+    assert status(instance, run_id) == "FAILURE"

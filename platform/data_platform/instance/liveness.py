@@ -3,8 +3,8 @@ of its pools from every other run.
 
 Whatever executes a run on this machine holds a lock of the operating system on a file of that run, below Dagster's
 home, as long as its process lives. Each sensor's tick and each run looks for files that nobody holds any more, ends
-their runs as failed and frees their slots. A run without a file is executed elsewhere, or has not begun: it is left to
-Dagster's own monitoring.
+their runs as failed and frees their slots. A run without a file is executed elsewhere, or waits in the queue: it is
+left to Dagster's own monitoring.
 """
 
 import fcntl
@@ -34,21 +34,25 @@ DIED = (
 )
 
 
-def hold(home: str, run_id: str) -> Callable[[], None]:
+def hold(home: str, run_id: str, *, begun: bool = True) -> Callable[[], None]:
     """Hold the lock of a run from now on, until the process ends or what is returned is called. That belongs after
     the end of the run was recorded, which is why a process that executes a single run need not call it. `home` is
-    Dagster's. A process that holds it already goes on to."""
+    Dagster's. Whoever holds a run that another process holds takes it over: from the launcher, of which no
+    process has `begun` to execute it, or the process itself once more."""
     folder = _folder(home)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file, partial = folder / run_id, folder / f".{run_id}"
     descriptor = os.open(partial, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.write(descriptor, str(os.getpid()).encode())
+    if begun:
+        os.write(descriptor, str(os.getpid()).encode())
     # The file appears under its name once it is locked: nobody meets it free.
     partial.replace(file)
 
     def release() -> None:
-        file.unlink(missing_ok=True)
+        # Another process may have taken it over, with a file of its own in the place of ours.
+        if file.exists() and file.samefile(f"/dev/fd/{descriptor}"):
+            file.unlink(missing_ok=True)
         os.close(descriptor)
 
     return release
@@ -64,7 +68,8 @@ def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
     file = _folder(instance.root_directory) / run_id
     if not file.exists() or _is_free(file):
         return None
-    return int(file.read_text())
+    process = file.read_text()
+    return int(process) if process else None
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
