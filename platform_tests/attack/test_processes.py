@@ -7,10 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import dagster as dg
 import pytest
 from platform_tests.crash.killing import Ui, wait_until_nothing_runs
-from platform_tests.crash.project import Project, Writer, make_project, what_is_wrong
+from platform_tests.crash.project import Project, Writer, instance_of, make_project, what_is_wrong
 from platform_tests.proxy import proxy_to
 
 pytestmark = [pytest.mark.attack, pytest.mark.timeout(600)]
@@ -75,7 +74,7 @@ def require_well(project: Project) -> None:
     """Load what is left, and see to it that all is well."""
     project.dp("run")
     assert wait_until_nothing_runs(project) == []
-    with dg.DagsterInstance.from_config(str(project.home / "dagster")) as instance:
+    with instance_of(project) as instance:
         assert what_is_wrong(project, instance) == []
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from data_platform.cli.init import init_project
 from data_platform.components.sensors import UNDER_WAY
@@ -224,6 +225,15 @@ class Writer:
         finally:
             self._over.set()
             thread.join()
+
+
+@contextmanager
+def instance_of(project: Project) -> Iterator[dg.DagsterInstance]:
+    """Dagster's instance of a project, as its own processes open it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(project.home / "dagster"))
+        with dg.DagsterInstance.get() as instance:
+            yield instance
 
 
 def processes_of(project: Project) -> dict[int, str]:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import dagster as dg
 import pytest
 from platform_tests.crash.killing import Kill, Killer, wait_until_nothing_runs
-from platform_tests.crash.project import Writer, make_project, what_is_wrong
+from platform_tests.crash.project import Writer, instance_of, make_project, what_is_wrong
 
 KILLS = int(os.environ.get("KILLS", "10"))
 """How many in all: three of five are of `dp run`, the others of `dp ui`, half of each on either catalog; few of `dp ui`
@@ -42,7 +41,7 @@ def killing(home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Calla
         url = request.getfixturevalue("postgres_url") if catalog == "postgresql" else None
         project = make_project(tmp_path, home / "extensions", url)
         project.dp("run")
-        with dg.DagsterInstance.from_config(str(project.home / "dagster")) as instance:
+        with instance_of(project) as instance:
             killer = Killer(project, instance, random.Random(f"{catalog} {KILLS}"), tmp_path / "log")
             with Writer(project).writing():
                 yield killer
