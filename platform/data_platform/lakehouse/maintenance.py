@@ -18,6 +18,7 @@ from data_platform.lakehouse.compaction import Batch
 from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.identity import require_own_data
+from data_platform.lakehouse.inlined import drop_unused_tables, tables_in_catalog
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import commit
@@ -95,6 +96,7 @@ def maintain(
     ledger.ensure_ledger(lake)
     mend_null_statistics(lake)
     flush_inlined(lake)
+    drop_unused_tables(lake)
     rewritten, left_rewriting = _replace(lake, compaction.REWRITE)
     merged, left_merging = _replace(lake, compaction.MERGE)
     now = datetime.now(UTC)
@@ -106,7 +108,7 @@ def maintain(
 
 def flush_inlined(lake: Lakehouse) -> None:
     """Write the rows that DuckLake keeps in its catalog, because a commit had few of them, to files, table by table."""
-    for table in _tables(lake):
+    for table in _tables(lake, tables_in_catalog(lake)):
         call = (
             f"CALL ducklake_flush_inlined_data({literal(CATALOG)}, schema_name => {literal(table.schema)}, "
             f"table_name => {literal(table.name)})"
@@ -123,13 +125,13 @@ def _commit(lake: Lakehouse, statement: str) -> int:
     return commit(lake, work)
 
 
-def _tables(lake: Lakehouse) -> list[Table]:
+def _tables(lake: Lakehouse, numbers: set[int]) -> list[Table]:
     rows = lake.connection.execute(
-        f"SELECT s.schema_name, t.table_name FROM {METADATA}.ducklake_table AS t "
+        f"SELECT s.schema_name, t.table_name, t.table_id FROM {METADATA}.ducklake_table AS t "
         f"JOIN {METADATA}.ducklake_schema AS s USING (schema_id) "
         "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL ORDER BY ALL"
     ).fetchall()
-    return [Table(*row) for row in rows]
+    return [Table(schema, name) for schema, name, number in rows if number in numbers]
 
 
 def _replace(lake: Lakehouse, how: str) -> tuple[int, int]:

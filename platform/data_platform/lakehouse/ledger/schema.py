@@ -11,10 +11,10 @@ import duckdb
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.ledger.inlining import create_schema, keep_ledger_rows_in_catalog
 from data_platform.lakehouse.ledger.migrations import MIGRATIONS
-from data_platform.lakehouse.ledger.names import SCHEMA, name
+from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.transaction import commit_locked
 
 VERSION = 3
@@ -68,6 +68,8 @@ def ensure_ledger(lake: Lakehouse) -> None:
                 # For what DuckLake writes itself (merged files, dbt's tables); its defaults are larger and no faster.
                 for option, value in (("parquet_compression", "zstd"), ("parquet_version", "2")):
                     writer.connection.execute(f"CALL ducklake_set_option('{CATALOG}', '{option}', '{value}')")
+                commit_locked(writer, create_schema)
+                keep_ledger_rows_in_catalog(writer.connection)
             commit_locked(writer, _create_or_migrate)
     finally:
         writer.connection.close()
@@ -89,7 +91,6 @@ def _create_or_migrate(connection: duckdb.DuckDBPyConnection) -> None:
     if version == VERSION:
         return
     if not version:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, SCHEMA)}")
         for table, columns in TABLES.items():
             connection.execute(f"CREATE TABLE {name(table)} ({columns})")
     else:
