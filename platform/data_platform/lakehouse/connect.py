@@ -46,11 +46,13 @@ recovers it, the last to close it empties it."""
 @dataclass(frozen=True)
 class Lakehouse:
     """One open lakehouse: the DuckDB connection with the catalog attached as `lake`, and where it all lies. `identity`
-    begins the names of its files; empty only where one of an earlier release is open read-only."""
+    begins the names of its files; empty only where one of an earlier release is open read-only. Within a transaction
+    that found the ledger up to date, `ledger_is_current`: it is not asked again (`ledger.reading`)."""
 
     settings: Settings
     connection: duckdb.DuckDBPyConnection
     identity: str
+    ledger_is_current: bool = False
 
     def duplicate(self) -> "Lakehouse":
         """A second connection to the same open database, for reading while the first one writes. The lakehouse is not

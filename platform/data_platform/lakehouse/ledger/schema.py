@@ -5,6 +5,9 @@ A ledger is made at the first write, and migrated at the first write of a releas
 that are due, and the version, in one commit. A ledger that is newer than the code is neither written nor read.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -75,6 +78,22 @@ def ensure_ledger(lake: Lakehouse) -> None:
         writer.connection.close()
 
 
+@contextmanager
+def reading(lake: Lakehouse) -> Iterator[Lakehouse]:
+    """`lake.reading()` of a lakehouse whose ledger is there and up to date; the lakehouse to read from in the block.
+    Each transaction asks the catalog anew, at a price that grows with the lakehouse: so what a step asks at one moment
+    belongs into one. Creates the ledger, or brings that of an earlier release up to date. Raises PlatformError if it is
+    newer than this release."""
+    while True:
+        with lake.reading():
+            version = stored_version(lake.connection)
+            _refuse_newer(version)
+            if version == VERSION:
+                yield replace(lake, ledger_is_current=True)
+                return
+        ensure_ledger(lake)
+
+
 def migrate(lake: Lakehouse) -> tuple[int, int]:
     """Bring the ledger of an earlier release up to date; the version that it had, and the one it has now (both 0 if
     there is none, which is left so). Raises PlatformError if it is newer than this release; then nothing is changed."""
@@ -106,6 +125,8 @@ def exists(lake: Lakehouse) -> bool:
     Raises PlatformError if the ledger is newer than this release, or older and the lakehouse open for reading only;
     TransientError if it was brought up to date while the caller reads an earlier snapshot.
     """
+    if lake.ledger_is_current:
+        return True
     version = stored_version(lake.connection)
     _refuse_newer(version)
     if not 0 < version < VERSION:
