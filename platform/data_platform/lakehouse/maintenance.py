@@ -14,11 +14,13 @@ from itertools import groupby
 import duckdb
 
 from data_platform.lakehouse import compaction, ledger
+from data_platform.lakehouse.catalog_tables import drop_unused_tables, tables_in_catalog
 from data_platform.lakehouse.compaction import Batch
 from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.identity import require_own_data
-from data_platform.lakehouse.inlined import drop_unused_tables, tables_in_catalog
+from data_platform.lakehouse.indexes import create_indexes
+from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import commit
@@ -97,6 +99,8 @@ def maintain(
     mend_null_statistics(lake)
     flush_inlined(lake)
     drop_unused_tables(lake)
+    with writer_lock(lake.settings):
+        create_indexes(lake)
     rewritten, left_rewriting = _replace(lake, compaction.REWRITE)
     merged, left_merging = _replace(lake, compaction.MERGE)
     now = datetime.now(UTC)

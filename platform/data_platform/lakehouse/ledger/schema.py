@@ -14,6 +14,7 @@ import duckdb
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.indexes import create_indexes
 from data_platform.lakehouse.ledger.inlining import create_schema, keep_ledger_rows_in_catalog
 from data_platform.lakehouse.ledger.migrations import MIGRATIONS
 from data_platform.lakehouse.ledger.names import name
@@ -73,6 +74,7 @@ def ensure_ledger(lake: Lakehouse) -> None:
                     writer.connection.execute(f"CALL ducklake_set_option('{CATALOG}', '{option}', '{value}')")
                 commit_locked(writer, create_schema)
                 keep_ledger_rows_in_catalog(writer.connection)
+                create_indexes(writer)
             commit_locked(writer, _create_or_migrate)
     finally:
         writer.connection.close()

@@ -1,6 +1,6 @@
 """The tables that DuckLake makes in the catalog's database for rows that it keeps there instead of in files: which
-there are, and how those go again that an earlier release let it make for other tables than the ledger's. Which tables
-may have such rows is decided in `ledger.inlining`; they are written to files in `maintenance`.
+there are, and how a catalog of an earlier release loses those that it has for other tables than the ledger's. Which
+tables may have such rows is decided in `ledger.inlining`; they are written to files in `maintenance`.
 """
 
 import re
