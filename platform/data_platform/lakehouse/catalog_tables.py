@@ -9,9 +9,7 @@ import duckdb
 
 from data_platform.lakehouse.compaction import begin_snapshot, require_known_catalog
 from data_platform.lakehouse.connect import METADATA, Lakehouse
-from data_platform.lakehouse.ledger.inlining import keep_ledger_rows_in_catalog, keeps_others_in_files
 from data_platform.lakehouse.ledger.names import SCHEMA
-from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.transaction import commit
 
@@ -30,13 +28,11 @@ def tables_in_catalog(lake: Lakehouse) -> set[int]:
 
 
 def drop_unused_tables(lake: Lakehouse) -> int:
-    """Let the rows of all tables but the ledger's be in files alone, and drop what DuckLake made in the catalog's
-    database for such rows and holds none; how many tables went. Raises PlatformError, and changes nothing, if the
-    catalog is of another version of DuckLake than the one whose tables are known here."""
+    """Drop what DuckLake made in the catalog's database for rows of other tables than the ledger's, as far as it holds
+    none; how many tables went. Nothing else may have the lakehouse open: what read an earlier version before, and reads
+    it again, asks for tables that are gone. Raises PlatformError, and changes nothing, if the catalog is of another
+    version of DuckLake than the one whose tables are known here."""
     require_known_catalog(lake)
-    if not keeps_others_in_files(lake.connection):
-        with writer_lock(lake.settings):
-            keep_ledger_rows_in_catalog(lake.connection)
     # Those of deletions stay: a process that has seen one takes it to be there for as long as it runs.
     candidates = [
         name

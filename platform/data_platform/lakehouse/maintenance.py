@@ -20,6 +20,7 @@ from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.identity import require_own_data
 from data_platform.lakehouse.indexes import create_indexes
+from data_platform.lakehouse.ledger.inlining import keep_ledger_rows_in_catalog, keeps_others_in_files
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import Table
@@ -98,9 +99,7 @@ def maintain(
     ledger.ensure_ledger(lake)
     mend_null_statistics(lake)
     flush_inlined(lake)
-    drop_unused_tables(lake)
-    with writer_lock(lake.settings):
-        create_indexes(lake)
+    prepare_catalog(lake)
     rewritten, left_rewriting = _replace(lake, compaction.REWRITE)
     merged, left_merging = _replace(lake, compaction.MERGE)
     now = datetime.now(UTC)
@@ -108,6 +107,23 @@ def maintain(
     deleted = delete_replaced_files(lake, now - keep_files)
     orphans, unknown = delete_orphaned_files(lake, now - keep_files)
     return Maintained(rewritten + merged, expired, deleted, orphans, left_rewriting + left_merging, unknown)
+
+
+def prepare_catalog(lake: Lakehouse) -> None:
+    """Give the catalog of an earlier release what that of a new lakehouse has: rows of other tables than the ledger's
+    are in files alone from now on, and what is searched for has an index."""
+    with writer_lock(lake.settings):
+        if not keeps_others_in_files(lake.connection):
+            keep_ledger_rows_in_catalog(lake.connection)
+        create_indexes(lake)
+
+
+def update_catalog(lake: Lakehouse) -> int:
+    """`prepare_catalog`, and drop the tables in the catalog's database that nothing is kept in any more; how many went.
+    Nothing else may have the lakehouse open (`catalog_tables.drop_unused_tables`). There must be a ledger."""
+    prepare_catalog(lake)
+    flush_inlined(lake)
+    return drop_unused_tables(lake)
 
 
 def flush_inlined(lake: Lakehouse) -> None:
