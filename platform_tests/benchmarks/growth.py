@@ -15,7 +15,7 @@ from platform_tests.grown import ROWS, grow, load_and_stage, versions
 from platform_tests.servers import Postgres, fresh_database, running_postgres
 
 from data_platform.ingestion.source import Kind
-from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
 
 HERE = "platform_tests.benchmarks.growth"
@@ -80,7 +80,7 @@ def write(folder: str, catalog: str, data: str, tables: int, snapshots: int) -> 
     """The lakehouse, with so many tables and versions, and the small tables, loaded and staged once."""
 
     def timed() -> int:
-        with open_lakehouse(_settings(catalog, data)) as lake:
+        with shared_lakehouse(_settings(catalog, data)) as lake:
             if tables:
                 grow(lake, tables, snapshots)
             for number in range(TABLES):
@@ -93,7 +93,7 @@ def write(folder: str, catalog: str, data: str, tables: int, snapshots: int) -> 
 def steps(folder: str, catalog: str, data: str, step: str) -> Callable[[], int]:
     """Load and stage each of the small tables once, in a process that did so before."""
     opened = ExitStack()
-    lake = opened.enter_context(open_lakehouse(_settings(catalog, data)))
+    lake = opened.enter_context(shared_lakehouse(_settings(catalog, data)))
     load_and_stage(lake, "small0")
     _, kind, rows = STEPS[step]
     source = f"new{uuid.uuid4().hex[:8]}" if step == "new" else "small"
@@ -111,7 +111,7 @@ def opened(folder: str, catalog: str, data: str) -> Callable[[], int]:
     """Open the lakehouse, and load and stage one of the small tables."""
 
     def timed() -> int:
-        with open_lakehouse(_settings(catalog, data)) as lake:
+        with shared_lakehouse(_settings(catalog, data)) as lake:
             return load_and_stage(lake, "small0").rows_read
 
     return timed

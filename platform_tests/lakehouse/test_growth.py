@@ -11,7 +11,7 @@ from platform_tests.servers import Postgres, fresh_database
 
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.catalog_tables import tables_in_catalog
-from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
+from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse, shared_lakehouse
 from data_platform.lakehouse.indexes import INDEXES, create_indexes
 from data_platform.lakehouse.maintenance import maintain, update_catalog
 from data_platform.lakehouse.settings import Settings
@@ -29,13 +29,13 @@ the commit. A full refresh is compared with the last one, and with what is open 
 
 @pytest.fixture
 def small(home: Path, tmp_path: Path) -> Iterator[Lakehouse]:
-    with open_lakehouse(Settings(home, str(tmp_path / "small.sqlite"), str(tmp_path / "small"))) as lake:
+    with shared_lakehouse(Settings(home, str(tmp_path / "small.sqlite"), str(tmp_path / "small"))) as lake:
         yield lake
 
 
 @pytest.fixture
 def large(home: Path, tmp_path: Path) -> Iterator[Lakehouse]:
-    with open_lakehouse(Settings(home, str(tmp_path / "large.sqlite"), str(tmp_path / "large"))) as lake:
+    with shared_lakehouse(Settings(home, str(tmp_path / "large.sqlite"), str(tmp_path / "large"))) as lake:
         grow(lake, tables=40, snapshots=300)
         assert versions(lake) >= 300
         yield lake
