@@ -10,7 +10,7 @@ import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.tables import Table, all_tables
 from data_platform.redaction import first_line
 
 
@@ -25,13 +25,7 @@ class Snapshot:
 
 def tables(lake: Lakehouse) -> list[Table]:
     """All tables and views of the lakehouse, by schema and name."""
-    rows = lake.connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1 "
-        "UNION ALL SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = $1 AND NOT internal "
-        "ORDER BY ALL",
-        [CATALOG],
-    ).fetchall()
-    return [Table(*row) for row in rows]
+    return all_tables(lake.connection)
 
 
 def find_table(lake: Lakehouse, name: str) -> Table:
