@@ -15,6 +15,7 @@ from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse,
 from data_platform.lakehouse.indexes import INDEXES, create_indexes
 from data_platform.lakehouse.maintenance import maintain, update_catalog
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.tables import Table, all_tables
 
 KINDS: dict[str, Callable[[Lakehouse], object]] = {
     "rows": lambda lake: load_and_stage(lake, "shop"),
@@ -104,6 +105,22 @@ def test_a_table_of_the_lakehouse_is_none_in_the_database_of_its_catalog(lake: L
     run(lake, "CREATE TABLE lake.build.sums AS SELECT 1 AS a")
     run(lake, "INSERT INTO lake.build.sums VALUES (2)")
     assert tables_in_catalog(lake) == of_ledger
+
+
+def test_listing_the_tables_asks_as_much_among_many_as_among_few(small: Lakehouse, large: Lakehouse) -> None:
+    load_and_stage(small, "shop")
+    load_and_stage(large, "shop")
+    assert len(all_tables(large.connection)) == len(all_tables(small.connection)) + 40
+    of_small, of_large = (statements(lake, lambda lake: all_tables(lake.connection)) for lake in (small, large))
+    assert len(of_large) == len(of_small)
+
+
+def test_tables_are_listed_with_views_even_of_what_is_gone(lake: Lakehouse) -> None:
+    run(lake, "CREATE TABLE lake.main.t (a BIGINT)")
+    run(lake, "CREATE VIEW lake.main.v AS SELECT a FROM lake.main.t")
+    run(lake, "DROP TABLE lake.main.t")
+    run(lake, "CREATE VIEW lake.main.w AS SELECT 1 AS a")
+    assert all_tables(lake.connection) == [Table("main", "v"), Table("main", "w")]
 
 
 def as_of_an_earlier_release(lake: Lakehouse) -> None:

@@ -23,11 +23,6 @@ class Snapshot:
     changes: Mapping[str, Any]
 
 
-def tables(lake: Lakehouse) -> list[Table]:
-    """All tables and views of the lakehouse, by schema and name."""
-    return all_tables(lake.connection)
-
-
 def find_table(lake: Lakehouse, name: str) -> Table:
     """The table that a person means by `schema.table` or by an asset's key `layer/source/table`.
 
@@ -35,7 +30,7 @@ def find_table(lake: Lakehouse, name: str) -> Table:
     """
     parts = name.replace("/", ".").split(".")
     table = Table("_".join(parts[:-1]), parts[-1])
-    existing = tables(lake)
+    existing = all_tables(lake.connection)
     if table in existing:
         return table
     names = [str(one) for one in existing]
