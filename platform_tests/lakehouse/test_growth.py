@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from platform_tests.grown import grow, load_and_stage, versions
 from platform_tests.servers import Postgres, fresh_database
@@ -14,6 +15,7 @@ from data_platform.lakehouse.catalog_tables import tables_in_catalog
 from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse, shared_lakehouse
 from data_platform.lakehouse.indexes import INDEXES, create_indexes
 from data_platform.lakehouse.maintenance import maintain, update_catalog
+from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import Table, all_tables
 
@@ -174,6 +176,20 @@ def test_a_catalog_of_an_earlier_release_loses_the_tables_that_nothing_is_kept_i
         assert run(lake, "FROM lake.main.t ORDER BY a") == before[-1]
         load_and_stage(lake, "shop", rows=20)
         assert run(lake, "SELECT count(*) FROM lake.staged_shop.orders") == [(20,)]
+
+
+def test_a_lakehouse_of_an_earlier_release_takes_a_column_with_a_name_that_ducklake_keeps_for_itself(
+    small: Lakehouse,
+) -> None:
+    as_of_an_earlier_release(small)
+    table = Table("raw_depot", "crates")
+    allow_names(small, table, ["id"])
+    run(small, "CREATE SCHEMA IF NOT EXISTS lake.raw_depot")
+    with pytest.raises(duckdb.Error, match="row_id"):
+        run(small, f"CREATE TABLE {table.sql} (row_id BIGINT)")
+    allow_names(small, table, ["Row_Id"])
+    run(small, f"CREATE TABLE {table.sql} (row_id BIGINT)")
+    assert small.connection.sql(f"FROM {table.sql}").columns == ["row_id"]
 
 
 def test_a_postgresql_catalog_has_indexes_for_what_is_looked_for(
