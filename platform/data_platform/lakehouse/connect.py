@@ -3,7 +3,7 @@ is in `extensions`; what is done with the connection belongs in the modules besi
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -67,8 +67,12 @@ class Lakehouse:
         self.connection.execute("BEGIN")
         try:
             yield
-        finally:
-            self.connection.execute("ROLLBACK")
+        except BaseException:
+            # What went wrong is what must be told, not that the connection to the catalog may be gone with it.
+            with suppress(duckdb.Error):
+                self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("ROLLBACK")
 
 
 def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:
