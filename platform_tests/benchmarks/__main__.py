@@ -28,6 +28,7 @@ BENCHMARKS = {
     "refusal": "refusal:refusal",
     "increment": "increment:increment",
     "commits": "commits:commits",
+    "growth": "growth:growth",
     "definitions": "definitions:definitions",
     "arrival": "arrival:arrival",
 }

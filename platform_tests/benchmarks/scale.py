@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """Rows, tables and repeats of one scale. `few` and `many` are staged rows before an increment."""
+    """Rows, tables and repeats of one scale. `few` and `many` are staged rows before an increment, `grown` the tables
+    and versions of lakehouses that have become large."""
 
     name: str
     postgresql: int
@@ -21,6 +22,7 @@ class Scale:
     many_tables: int
     repeats: int
     arrivals: int
+    grown: tuple[tuple[int, int], ...]
 
 
 SCALES = {
@@ -39,6 +41,7 @@ SCALES = {
         many_tables=10,
         repeats=1,
         arrivals=1,
+        grown=((20, 200),),
     ),
     "medium": Scale(
         "medium",
@@ -55,6 +58,7 @@ SCALES = {
         many_tables=100,
         repeats=3,
         arrivals=1,
+        grown=((600, 1_200),),
     ),
     "full": Scale(
         "full",
@@ -71,5 +75,6 @@ SCALES = {
         many_tables=300,
         repeats=5,
         arrivals=3,
+        grown=((600, 1_200), (2_000, 10_000)),
     ),
 }

@@ -122,15 +122,15 @@ def show(found: Sequence[Lost], files: "Sequence[StoredFile]", gone: "Sequence[S
 
 def state_of(lake: "Lakehouse", damages: "Sequence[Damage]", *, ledger_is_whole: bool) -> LakehouseState:
     """What the remedies of damaged files depend on, asked once for all of them."""
-    from data_platform.lakehouse import history, ledger
-    from data_platform.lakehouse.tables import RAW
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.tables import RAW, all_tables
 
     damaged = {damage.file.table for damage in damages if damage.file.current}
     raw = [table for table in damaged if table.layer == RAW and table.source]
     whole = {
         table: ledger.landed_bounds(lake, table.source, table.name).whole if ledger_is_whole else 0 for table in raw
     }
-    return LakehouseState(set(history.tables(lake)) if damaged else set(), whole)
+    return LakehouseState(set(all_tables(lake.connection)) if damaged else set(), whole)
 
 
 def described(damage: "Damage", state: LakehouseState) -> Lost:

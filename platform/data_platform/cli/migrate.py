@@ -11,20 +11,23 @@ from data_platform.errors import PlatformError
 
 
 def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Bring the lakehouse of an earlier release up to date, in one commit. Again, it does nothing; a lakehouse of a
-    newer release is refused. Stop earlier releases first: they cannot commit to it afterwards."""
+    """Bring the lakehouse of an earlier release up to date: its ledger in one commit, then its catalog. Again, it does
+    nothing; a lakehouse of a newer release is refused. Stop whatever has it open first: an earlier release cannot
+    commit to it afterwards, and what is open may miss tables of the catalog that are gone."""
     from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import open_lakehouse
+    from data_platform.lakehouse.maintenance import update_catalog
     from data_platform.lakehouse.settings import redact_url, settings_from_environment
     from data_platform.modelling.views import replace_views
 
     settings = settings_from_environment()
-    before = now = 0
+    before = now = dropped = 0
     views: list[str] = []
     if not settings.catalog_is_sqlite or Path(settings.catalog).exists():
         with open_lakehouse(settings) as lake:
             before, now = ledger.migrate(lake)
             views = replace_views(lake) if now else []
+            dropped = update_catalog(lake) if now else 0
     if as_json:
         print_json({"from": before, "to": now, "models": views})
         return
@@ -32,9 +35,11 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     if not now:
         print(f"There is no ledger at {redact_url(settings.catalog)} yet: nothing to bring up to date.")
     elif before == now:
-        print(f"{where} has version {now}, which is this release's: nothing to do.")
+        print(f"{where} has version {now}, which is this release's{'.' if dropped else ': nothing to do.'}")
     else:
         print(f"{where} was brought from version {before} to version {now}.")
+    if dropped:
+        print(f"{dropped:,} tables that nothing is kept in any more are gone from its catalog.")
     if views:
         print(f"Published models that were views are tables now: {', '.join(views)}.")
 

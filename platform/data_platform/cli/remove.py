@@ -150,23 +150,21 @@ def mentions(package: Path, source: str, table: str) -> list[Path]:
 def stored_tables(settings: "Settings", source: str, table: str) -> list[Stored]:
     """What the lakehouse holds of a source, or of one table of it; nothing while there is no lakehouse."""
     from data_platform.lakehouse.connect import CATALOG, open_lakehouse
-    from data_platform.lakehouse.sql import quote
-    from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED
+    from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED, all_tables
 
     if settings.catalog_is_sqlite and not Path(settings.catalog).exists():
         return []
     schemas = [f"{layer}_{source}" for layer in (RAW, STAGED, QUARANTINE)]
     names = [table, f"{table}_versions", f"{table}_history"]
     with open_lakehouse(settings, read_only=True) as lake:
-        rows = lake.connection.execute(
-            "SELECT table_schema, table_name, table_type = 'VIEW' FROM information_schema.tables "
-            "WHERE table_catalog = ? AND list_contains(?, table_schema) AND (? = '' OR list_contains(?, table_name)) "
-            "ORDER BY list_position(?, table_schema), table_name",
-            [CATALOG, schemas, table, names, schemas],
+        views = lake.connection.execute(
+            "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = ?", [CATALOG]
         ).fetchall()
+        found = [one for one in all_tables(lake.connection) if one.schema in schemas]
         return [
-            Stored(schema, name, view, _count(lake.connection, quote(CATALOG, schema, name)))
-            for schema, name, view in rows
+            Stored(one.schema, one.name, (one.schema, one.name) in views, _count(lake.connection, one.sql))
+            for one in sorted(found, key=lambda one: schemas.index(one.schema))
+            if not table or one.name in names
         ]
 
 

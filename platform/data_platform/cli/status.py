@@ -161,14 +161,13 @@ def _files_lost(lake: "Lakehouse") -> dict[tuple[str, str], int]:
 def _counts(lake: "Lakehouse", without: Container[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Rows of each raw and staged table, open entries of each quarantine, in one query; not of those `without`, which
     cannot be read. Counting is cheap: DuckLake knows the rows of each file, and nobody's quarantine is large."""
-    from data_platform.lakehouse import history
     from data_platform.lakehouse.sql import literal
-    from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED
+    from data_platform.lakehouse.tables import QUARANTINE, RAW, STAGED, all_tables
 
     parts = [
         f"SELECT {literal(table.schema)}, {literal(table.name)}, count(*) FROM {table.sql}"
         + (" WHERE status = 'open'" if table.layer == QUARANTINE else "")
-        for table in history.tables(lake)
+        for table in all_tables(lake.connection)
         if table.layer in (RAW, STAGED, QUARANTINE) and table.source and (table.schema, table.name) not in without
     ]
     if not parts:

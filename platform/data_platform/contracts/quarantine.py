@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from data_platform.contracts.violations import REASON, counted, reason_text
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote_all
-from data_platform.lakehouse.tables import Table, column_types, ensure_table, quarantine_table
+from data_platform.lakehouse.tables import QUARANTINE, Table, all_tables, column_types, ensure_table, quarantine_table
 from data_platform.lakehouse.transaction import (
     ConcurrentStepError,
     DataFile,
@@ -255,12 +255,7 @@ class Selection:
 
 def quarantine_tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
     """Source and table of every quarantine that exists."""
-    rows = connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables() "
-        "WHERE database_name = ? AND schema_name LIKE 'quarantine_%' ORDER BY ALL",
-        [CATALOG],
-    ).fetchall()
-    return [(schema.removeprefix("quarantine_"), table) for schema, table in rows]
+    return [(table.source, table.name) for table in all_tables(connection) if table.layer == QUARANTINE]
 
 
 def require_quarantine(connection: duckdb.DuckDBPyConnection, source: str, table: str) -> Table:

@@ -23,7 +23,6 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import (
     LOAD_COLUMNS,
-    column_types,
     duckdb_types,
     quarantine_table,
     raw_table,
@@ -112,13 +111,15 @@ class TableLanding:
         table: TableOptions,
         run_id: str,
         head: ledger.Head,
+        stored: dict[str, str],
         *,
         overlap: Overlap | None,
         replaces: bool,
         retype: bool,
     ) -> None:
-        """`replaces` lands everything as the whole table, whatever the source calls it, and with any columns. `retype`
-        stores a column as text whose types have no wider one in common."""
+        """`stored` are the columns of the raw table as `head` was read, none if there is no table. `replaces` lands
+        everything as the whole table, whatever the source calls it, and with any columns. `retype` stores a column as
+        text whose types have no wider one in common."""
         self.lake, self.source, self.name, self.table, self.run_id = lake, source, name, table, run_id
         self.head, self.replaces, self.retype = head, replaces, retype
         self.raw, self.quarantine = raw_table(source, name), quarantine_table(source, name)
@@ -128,7 +129,7 @@ class TableLanding:
             self._landed = Repetitions(lake, self.raw, source, name, overlap, table.key, head.number)
         self._types: dict[pa.Schema, dict[str, str]] = {}
         self.started = datetime.now(UTC)
-        self.begin(column_types(lake.connection, self.raw))
+        self.begin(stored)
 
     def begin(self, stored: dict[str, str]) -> None:
         """Begin what the next commit will land, in a raw table of these columns."""

@@ -24,6 +24,7 @@ from data_platform.ingestion.prefetch import prefetched
 from data_platform.ingestion.source import DIGEST, Batch, Budget, Position, Reading, Source, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.tables import column_types, raw_table
 from data_platform.redaction import safe_exception
 
 CHUNK_ROWS = 1_000_000
@@ -100,11 +101,15 @@ def load_tables(
     the next load goes on from there. Raises PlatformError if the source
     cannot acknowledge what was committed.
     """
-    head = ledger.head(lake, "raw", source_name, reading_name)
+    others = [name for name in tables if name != reading_name]
+    with ledger.reading(lake) as at_once:
+        head = ledger.head(at_once, "raw", source_name, reading_name)
+        heads = {reading_name: head}
+        if others:
+            heads |= ledger.heads_of_tables(at_once, "raw", source_name, others)
+        stored = {name: column_types(lake.connection, raw_table(source_name, name)) for name in tables}
     with source.reading(list(tables), {} if full_refresh else head.position) as reading:
         landings = {}
-        others = [name for name in tables if name != reading_name]
-        heads = {reading_name: head} | (ledger.heads_of_tables(lake, "raw", source_name, others) if others else {})
         for name, table in tables.items():
             landings[name] = TableLanding(
                 lake,
@@ -113,6 +118,7 @@ def load_tables(
                 table,
                 run_id,
                 heads[name],
+                stored[name],
                 overlap=None if full_refresh else reading.overlap(name),
                 replaces=full_refresh,
                 retype=retype,

@@ -106,13 +106,14 @@ def reconcile_table(
     raw = raw_table(source_name, name)
     found = Reconciliation(source_name, name, table.reconcile.compare)
     for attempt in range(1, ATTEMPTS + 1):
-        head = ledger.head(lake, "raw", source_name, name)
-        stored = column_types(lake.connection, raw)
+        with ledger.reading(lake) as at_once:
+            head = ledger.head(at_once, "raw", source_name, name)
+            stored = column_types(lake.connection, raw)
         if not head.number or not stored:
             return found
         with ExitStack() as kept:
             landing = TableLanding(
-                lake, source_name, name, table, run_id, head, overlap=None, replaces=False, retype=False
+                lake, source_name, name, table, run_id, head, stored, overlap=None, replaces=False, retype=False
             )
             kept.callback(landing.close)
             if landing.mask is not None:

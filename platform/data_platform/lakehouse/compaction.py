@@ -238,9 +238,12 @@ def _show(lake: Lakehouse, batch: Batch, before: object, written: _Written) -> b
         return commit_locked(lake, work)
 
 
-def begin_snapshot(connection: duckdb.DuckDBPyConnection, changes: str, next_file: int | None = None) -> int:
+def begin_snapshot(
+    connection: duckdb.DuckDBPyConnection, changes: str, next_file: int | None = None, *, new_schema: bool = False
+) -> int:
     """Add a version to the catalog, within the caller's transaction, whose other changes are to it by hand; its number.
-    `changes` is what DuckLake is to say of it, `next_file` the number of the next file if some were given."""
+    `changes` is what DuckLake is to say of it, `next_file` the number of the next file if some were given. With
+    `new_schema` every process reads again which tables there are."""
     last, schema_version, next_catalog, unchanged = connection.execute(
         f"SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM {METADATA}.ducklake_snapshot "
         "ORDER BY snapshot_id DESC LIMIT 1"
@@ -248,7 +251,7 @@ def begin_snapshot(connection: duckdb.DuckDBPyConnection, changes: str, next_fil
     connection.execute(
         f"INSERT INTO {METADATA}.ducklake_snapshot "
         "(snapshot_id, snapshot_time, schema_version, next_catalog_id, next_file_id) VALUES (?, now(), ?, ?, ?)",
-        [last + 1, schema_version, next_catalog, unchanged if next_file is None else next_file],
+        [last + 1, schema_version + new_schema, next_catalog, unchanged if next_file is None else next_file],
     )
     connection.execute(
         f"INSERT INTO {METADATA}.ducklake_snapshot_changes (snapshot_id, changes_made) VALUES (?, ?)",

@@ -3,7 +3,7 @@ is in `extensions`; what is done with the connection belongs in the modules besi
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -46,11 +46,13 @@ recovers it, the last to close it empties it."""
 @dataclass(frozen=True)
 class Lakehouse:
     """One open lakehouse: the DuckDB connection with the catalog attached as `lake`, and where it all lies. `identity`
-    begins the names of its files; empty only where one of an earlier release is open read-only."""
+    begins the names of its files; empty only where one of an earlier release is open read-only. Within a transaction
+    that found the ledger up to date, `ledger_is_current`: it is not asked again (`ledger.reading`)."""
 
     settings: Settings
     connection: duckdb.DuckDBPyConnection
     identity: str
+    ledger_is_current: bool = False
 
     def duplicate(self) -> "Lakehouse":
         """A second connection to the same open database, for reading while the first one writes. The lakehouse is not
@@ -65,8 +67,12 @@ class Lakehouse:
         self.connection.execute("BEGIN")
         try:
             yield
-        finally:
-            self.connection.execute("ROLLBACK")
+        except BaseException:
+            # What went wrong is what must be told, not that the connection to the catalog may be gone with it.
+            with suppress(duckdb.Error):
+                self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("ROLLBACK")
 
 
 def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import duckdb
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
-from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.tables import Table, all_tables
 from data_platform.redaction import first_line
 
 
@@ -23,17 +23,6 @@ class Snapshot:
     changes: Mapping[str, Any]
 
 
-def tables(lake: Lakehouse) -> list[Table]:
-    """All tables and views of the lakehouse, by schema and name."""
-    rows = lake.connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1 "
-        "UNION ALL SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = $1 AND NOT internal "
-        "ORDER BY ALL",
-        [CATALOG],
-    ).fetchall()
-    return [Table(*row) for row in rows]
-
-
 def find_table(lake: Lakehouse, name: str) -> Table:
     """The table that a person means by `schema.table` or by an asset's key `layer/source/table`.
 
@@ -41,7 +30,7 @@ def find_table(lake: Lakehouse, name: str) -> Table:
     """
     parts = name.replace("/", ".").split(".")
     table = Table("_".join(parts[:-1]), parts[-1])
-    existing = tables(lake)
+    existing = all_tables(lake.connection)
     if table in existing:
         return table
     names = [str(one) for one in existing]

@@ -14,10 +14,14 @@ from itertools import groupby
 import duckdb
 
 from data_platform.lakehouse import compaction, ledger
+from data_platform.lakehouse.catalog_tables import drop_unused_tables, tables_in_catalog
 from data_platform.lakehouse.compaction import Batch
 from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.identity import require_own_data
+from data_platform.lakehouse.indexes import create_indexes
+from data_platform.lakehouse.ledger.inlining import keep_ledger_rows_in_catalog, keeps_others_in_files
+from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import commit
@@ -95,6 +99,7 @@ def maintain(
     ledger.ensure_ledger(lake)
     mend_null_statistics(lake)
     flush_inlined(lake)
+    prepare_catalog(lake)
     rewritten, left_rewriting = _replace(lake, compaction.REWRITE)
     merged, left_merging = _replace(lake, compaction.MERGE)
     now = datetime.now(UTC)
@@ -104,9 +109,26 @@ def maintain(
     return Maintained(rewritten + merged, expired, deleted, orphans, left_rewriting + left_merging, unknown)
 
 
+def prepare_catalog(lake: Lakehouse) -> None:
+    """Give the catalog of an earlier release what that of a new lakehouse has: rows of other tables than the ledger's
+    are in files alone from now on, and what is searched for has an index."""
+    with writer_lock(lake.settings):
+        if not keeps_others_in_files(lake.connection):
+            keep_ledger_rows_in_catalog(lake.connection)
+        create_indexes(lake)
+
+
+def update_catalog(lake: Lakehouse) -> int:
+    """`prepare_catalog`, and drop the tables in the catalog's database that nothing is kept in any more; how many went.
+    Nothing else may have the lakehouse open (`catalog_tables.drop_unused_tables`). There must be a ledger."""
+    prepare_catalog(lake)
+    flush_inlined(lake)
+    return drop_unused_tables(lake)
+
+
 def flush_inlined(lake: Lakehouse) -> None:
     """Write the rows that DuckLake keeps in its catalog, because a commit had few of them, to files, table by table."""
-    for table in _tables(lake):
+    for table in _tables(lake, tables_in_catalog(lake)):
         call = (
             f"CALL ducklake_flush_inlined_data({literal(CATALOG)}, schema_name => {literal(table.schema)}, "
             f"table_name => {literal(table.name)})"
@@ -123,13 +145,13 @@ def _commit(lake: Lakehouse, statement: str) -> int:
     return commit(lake, work)
 
 
-def _tables(lake: Lakehouse) -> list[Table]:
+def _tables(lake: Lakehouse, numbers: set[int]) -> list[Table]:
     rows = lake.connection.execute(
-        f"SELECT s.schema_name, t.table_name FROM {METADATA}.ducklake_table AS t "
+        f"SELECT s.schema_name, t.table_name, t.table_id FROM {METADATA}.ducklake_table AS t "
         f"JOIN {METADATA}.ducklake_schema AS s USING (schema_id) "
         "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL ORDER BY ALL"
     ).fetchall()
-    return [Table(*row) for row in rows]
+    return [Table(schema, name) for schema, name, number in rows if number in numbers]
 
 
 def _replace(lake: Lakehouse, how: str) -> tuple[int, int]:

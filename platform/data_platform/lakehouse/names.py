@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import duckdb
 
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.ledger.inlining import OPTION
 from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import Table
 from data_platform.lakehouse.transaction import commit
@@ -17,17 +18,18 @@ KEPT_BY_DUCKLAKE = frozenset(
 """What DuckLake calls its own columns where it keeps rows in the catalog. It refuses them to a table of a schema in
 which it may do so."""
 
-OPTION = "data_inlining_row_limit"
-
 
 def allow_names(lake: Lakehouse, table: Table, columns: Iterable[str]) -> None:
     """Let a table that is about to be made, or altered, have these columns: if DuckLake keeps one of the names for
-    itself, it keeps no rows of that schema in the catalog any more. Commits by itself; does nothing for other names."""
+    itself, it keeps no rows of that schema in the catalog any more. Commits by itself; does nothing for other names,
+    nor where it keeps none anyway (`ledger.inlining`)."""
     if not KEPT_BY_DUCKLAKE & {column.lower() for column in columns}:
         return
-    scope = (table.schema, OPTION)
-    query = f"SELECT value FROM {quote(CATALOG)}.options() WHERE (scope_entry, option_name) = (?, ?) AND value = '0'"
-    if lake.connection.execute(query, scope).fetchone() is not None:
+    query = (
+        f"SELECT arg_max(value, scope_entry IS NOT NULL) FROM {quote(CATALOG)}.options() "
+        "WHERE option_name = ? AND (scope = 'GLOBAL' OR scope_entry = ?)"
+    )
+    if lake.connection.execute(query, [OPTION, table.schema]).fetchone() == ("0",):
         return
 
     def make_schema(connection: duckdb.DuckDBPyConnection) -> None:

@@ -79,6 +79,18 @@ def modelled_table(model: str) -> Table:
     return Table(MODELLED, model)
 
 
+def all_tables(connection: duckdb.DuckDBPyConnection) -> list[Table]:
+    """All tables and views of the lakehouse, by schema and name. Told by their columns: DuckDB's lists of tables have a
+    column with the number of rows, for which DuckLake asks its catalog about each table, one by one, whether that
+    column is wanted or not (duckdb/ducklake#1398)."""
+    rows = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_columns() WHERE database_name = $1 "
+        "UNION SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = $1 ORDER BY ALL",
+        [CATALOG],
+    ).fetchall()
+    return [Table(*row) for row in rows]
+
+
 def column_types(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
     """Column names and DuckDB types of a table; empty if there is no such table."""
     try:

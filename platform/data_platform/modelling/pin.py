@@ -24,7 +24,7 @@ from data_platform.lakehouse.connect import (
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.settings import Settings, redact_url
 from data_platform.lakehouse.sql import literal, quote
-from data_platform.lakehouse.tables import MODELLED
+from data_platform.lakehouse.tables import MODELLED, all_tables
 from data_platform.redaction import first_line
 
 if TYPE_CHECKING:
@@ -117,12 +117,9 @@ def attach(connection: duckdb.DuckDBPyConnection, pin: Pin) -> None:
             "Check LAKEHOUSE_CATALOG, and that the server answers."
         ) from None
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(MEMORY, MODELLED)}")
-    for (model,) in connection.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE (database_name, schema_name) = ($1, $2) "
-        "UNION ALL SELECT view_name FROM duckdb_views() WHERE (database_name, schema_name) = ($1, $2)",
-        [CATALOG, MODELLED],
-    ).fetchall():
-        show(connection, model, f"SELECT * FROM {quote(CATALOG, MODELLED, model)}")
+    for table in all_tables(connection):
+        if table.schema == MODELLED:
+            show(connection, table.name, f"SELECT * FROM {table.sql}")
 
 
 def show(connection: duckdb.DuckDBPyConnection, model: str, query: str) -> None:

@@ -7,7 +7,7 @@ import duckdb
 
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import MODELLED, Table, column_types, ensure_table, modelled_table
+from data_platform.lakehouse.tables import MODELLED, Table, all_tables, column_types, ensure_table, modelled_table
 from data_platform.lakehouse.transaction import (
     DataFile,
     commit,
@@ -59,9 +59,6 @@ def _replace(connection: duckdb.DuckDBPyConnection, view: Table, columns: dict[s
     built = Table(BUILD, view.name)
     if column_types(connection, built):
         connection.execute(f"DROP TABLE {built.sql}")
-        left = connection.execute(
-            "SELECT 1 FROM duckdb_tables() WHERE (database_name, schema_name) = (?, ?) LIMIT 1", [CATALOG, BUILD]
-        ).fetchone()
-        if left is None:
+        if not any(table.schema == BUILD for table in all_tables(connection)):
             connection.execute(f"DROP SCHEMA {quote(CATALOG, BUILD)}")
     return True

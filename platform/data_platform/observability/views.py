@@ -20,8 +20,9 @@ from data_platform.lakehouse.transaction import commit
 def ensure_views(lake: Lakehouse) -> None:
     """Create the views that do not exist yet; the ledger must."""
     try:
-        for view in VIEWS:
-            lake.connection.sql(f"FROM {name(view)}")  # bound, not run
+        with lake.reading():
+            for view in VIEWS:
+                lake.connection.sql(f"FROM {name(view)}")  # bound, not run
     except duckdb.CatalogException:
         replace_views(lake)
 

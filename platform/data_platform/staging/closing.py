@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from data_platform.contracts.quarantine import SpooledEntries
 from data_platform.lakehouse.sql import quote, quote_all
-from data_platform.lakehouse.tables import ROW_ID, column_types
+from data_platform.lakehouse.tables import ROW_ID
 from data_platform.lakehouse.transaction import TempRelation, temp_relation
 from data_platform.staging.merge import Newest
 from data_platform.staging.plan import Plan
@@ -41,7 +41,7 @@ def find_closing(
     if failed.rows:
         query = f"SELECT DISTINCT quarantine_id FROM {failed.sql} AS entry WHERE {_later(plan, newest)}"
         spooled = temporary.enter_context(temp_relation(connection, query))
-    columns = column_types(connection, plan.recipe.quarantine)
+    columns = plan.quarantine
     if not columns:
         return Closing(None, spooled)
     judged = f"load_id BETWEEN {chosen.load_from} AND {chosen.load_to}"

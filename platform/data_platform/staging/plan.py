@@ -25,7 +25,7 @@ NOT_STAGED = frozenset({OPERATION, APPLIED, "_loaded_at", *TOMBSTONE_COLUMNS})
 class Plan:
     """One step under way. `schema` has the columns of audited rows, `types` those of the staged table as the contract
     wants them (DuckDB types by name), `stored` as they are: empty if there is no table yet. `versions` are those of the
-    history."""
+    history, `quarantine` those of the quarantine."""
 
     lake: Lakehouse
     recipe: Recipe
@@ -37,6 +37,7 @@ class Plan:
     types: dict[str, str]
     stored: dict[str, str]
     versions: dict[str, str]
+    quarantine: dict[str, str]
 
     @property
     def staging_id(self) -> int:
@@ -83,20 +84,20 @@ class Plan:
 
 def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input, run_id: str) -> Plan:
     """Find out what the step works with. Raises ContractError if the staged table was made with another contract or
-    key, and stays."""
-    with lake.reading():
-        # What is staged again meets what came after it.
-        recipe = resolved(lake, recipe, chosen.since if chosen.again is not None else chosen.load_from)
-        schema = audited_schema(lake, recipe)
-        types = {**duckdb_types(lake.connection, schema), **ADDED}
-        types = {name: kind for name, kind in types.items() if name not in NOT_STAGED}
-        stored = column_types(lake.connection, recipe.staged)
-        versions = column_types(lake.connection, recipe.versions)
-        started = datetime.now(UTC)
-        plan = Plan(lake, recipe, head, chosen, run_id, started, schema, types, stored, versions)
-        if plan.stays:
-            _require_same_key(plan)
-            _require_same_contract(plan)
+    key, and stays. What it reads belongs into one transaction, with the head and what was chosen."""
+    # What is staged again meets what came after it.
+    recipe = resolved(lake, recipe, chosen.since if chosen.again is not None else chosen.load_from)
+    schema = audited_schema(lake, recipe)
+    types = {**duckdb_types(lake.connection, schema), **ADDED}
+    types = {name: kind for name, kind in types.items() if name not in NOT_STAGED}
+    stored = column_types(lake.connection, recipe.staged)
+    versions = column_types(lake.connection, recipe.versions)
+    quarantine = column_types(lake.connection, recipe.quarantine)
+    started = datetime.now(UTC)
+    plan = Plan(lake, recipe, head, chosen, run_id, started, schema, types, stored, versions, quarantine)
+    if plan.stays:
+        _require_same_key(plan)
+        _require_same_contract(plan)
     return plan
 
 

@@ -81,20 +81,30 @@ def stage_table(
     ConcurrentStepError, and PlatformError if raw files that a rebuild needs are lost; the staged table is then as it
     was.
     """
-    head = ledger.head(lake, "staged", recipe.source, recipe.table)
-    chosen = choose(lake, recipe, head, rebuild=rebuild, loads=loads)
+    with ledger.reading(lake) as at_once:
+        head = ledger.head(at_once, "staged", recipe.source, recipe.table)
+        chosen = choose(at_once, recipe, head, rebuild=rebuild, loads=loads)
+        read = chosen or _of_empty_source(at_once, recipe, head)
+        plan = plan_step(lake, recipe, head, read, run_id) if read is not None and not rebuild else None
+    if read is not None and rebuild:
+        require_raw(lake, recipe, read)
+        take_out_damaged(lake, recipe)
+        with lake.reading():
+            plan = plan_step(lake, recipe, head, read, run_id)
+    if plan is None:
+        return StagingResult(recipe.source, recipe.table, head.number)
     if chosen is not None:
-        if rebuild:
-            require_raw(lake, recipe, chosen)
-            take_out_damaged(lake, recipe)
-        return _step(lake, recipe, head, chosen, run_id)
+        return _step(plan)
+    require_versions(plan)
+    first, last = plan.chosen.load_from, plan.chosen.load_to
+    nothing = StagingResult(recipe.source, recipe.table, plan.staging_id, load_from=first, load_to=last)
+    return _land(plan, Merge(nothing), Versions(), Closing(), None, None)
+
+
+def _of_empty_source(lake: Lakehouse, recipe: Recipe, head: ledger.Head) -> Input | None:
+    """The loads of a table that was never staged, as its source was empty each time."""
     loaded = ledger.landed_without_rows(lake, recipe.source, recipe.table) if not head.number else 0
-    if loaded:
-        plan = plan_step(lake, recipe, head, Input("rows", "false", 1, loaded, replaces=False), run_id)
-        require_versions(plan)
-        nothing = StagingResult(recipe.source, recipe.table, plan.staging_id, load_from=1, load_to=loaded)
-        return _land(plan, Merge(nothing), Versions(), Closing(), None, None)
-    return StagingResult(recipe.source, recipe.table, head.number)
+    return Input("rows", "false", 1, loaded, replaces=False) if loaded else None
 
 
 def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str) -> StagingResult:
@@ -123,18 +133,13 @@ def replay(lake: Lakehouse, recipe: Recipe, selection: Selection, *, run_id: str
         # A full refresh that has landed and is not staged yet has replaced nothing yet.
         since = ledger.whole_before(lake, recipe.source, recipe.table, staged_to + 1) or 1
         chosen = Input("replay", condition, first, last, False, tuple(parameters), since, again)
-        return _step(lake, recipe, head, chosen, run_id, replayed)
+        with lake.reading():
+            plan = plan_step(lake, recipe, head, chosen, run_id)
+        return _step(plan, replayed)
 
 
-def _step(
-    lake: Lakehouse,
-    recipe: Recipe,
-    head: ledger.Head,
-    chosen: Input,
-    run_id: str,
-    replayed: TempRelation | None = None,
-) -> StagingResult:
-    plan = plan_step(lake, recipe, head, chosen, run_id)
+def _step(plan: Plan, replayed: TempRelation | None = None) -> StagingResult:
+    lake, run_id = plan.lake, plan.run_id
     require_versions(plan)
     files: list[DataFile] = []
     # A file is removed for what went wrong first, not for what comes of it when temporary tables are dropped.

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from platform_tests.ingestion.landing import ON_SQLITE
 
+from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.transaction import ConcurrentStepError, commit
@@ -33,6 +34,31 @@ def test_a_head_counts_steps_and_keeps_what_a_step_does_not_name(lake: Lakehouse
     assert head == read(lake)
     assert (head.number, head.position) == (3, {"a": "1", "b": "2"})
     assert (read(lake, layer="staged").number, read(lake, "refunds").number) == (0, 0)
+
+
+def test_what_is_read_at_one_moment_is_of_that_moment_and_of_a_ledger_that_is_made_if_need_be(lake: Lakehouse) -> None:
+    with ledger.reading(lake) as at_once:
+        start = read(at_once)
+    assert ledger.exists(lake)
+    first = advance(lake, start, {"a": "1"})
+    other = lake.duplicate()
+    with ledger.reading(lake) as at_once:
+        assert read(at_once) == first
+        second = advance(other, first, {"a": "2"})
+        assert read(at_once) == first
+        assert ledger.recent_loads(at_once, "shop", "orders", 1) == []
+    assert read(lake) == second
+    with pytest.raises(ConcurrentStepError, match="stands at step 2, this run started from 1"):
+        advance(lake, first, {"a": "3"})
+
+
+def test_a_newer_ledger_is_not_read_and_the_transaction_is_over(lake: Lakehouse) -> None:
+    ledger.ensure_ledger(lake)
+    lake.connection.execute("INSERT INTO lake.platform.schema_version VALUES (99, now())")
+    with pytest.raises(PlatformError, match="newer release: its ledger has version 99"), ledger.reading(lake):
+        raise AssertionError("not reached")
+    with lake.reading():
+        assert lake.connection.execute("SELECT max(version) FROM lake.platform.schema_version").fetchall() == [(99,)]
 
 
 def test_of_two_steps_from_one_position_the_second_is_refused_and_changes_nothing(lake: Lakehouse) -> None:

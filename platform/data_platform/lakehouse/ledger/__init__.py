@@ -36,7 +36,7 @@ from data_platform.lakehouse.ledger.queries import (
     totals,
     whole_before,
 )
-from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists, migrate
+from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists, migrate, reading
 from data_platform.lakehouse.ledger.steps import (
     Audit,
     AuditKind,
@@ -95,6 +95,7 @@ __all__ = [
     "owners",
     "pinned_snapshots",
     "published",
+    "reading",
     "recent_loads",
     "record_audit",
     "record_load",

@@ -11,7 +11,7 @@ import duckdb
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.ledger.names import name
-from data_platform.lakehouse.ledger.schema import ensure_ledger, exists
+from data_platform.lakehouse.ledger.schema import exists, reading
 from data_platform.lakehouse.transaction import commit
 
 OwnedKind = Literal["source", "model"]
@@ -29,8 +29,9 @@ def claim(lake: Lakehouse, platform: str, kind: OwnedKind, names: Collection[str
     Raises PlatformError, naming the owner, if one of them is another platform's; then nothing is changed.
     """
     names = {one.lower() for one in names}
-    ensure_ledger(lake)
-    if not _unclaimed(_owners(lake.connection, kind), platform, kind, names):
+    with reading(lake):
+        known = _owners(lake.connection, kind)
+    if not _unclaimed(known, platform, kind, names):
         return
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:

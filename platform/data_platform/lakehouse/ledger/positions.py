@@ -110,10 +110,12 @@ def advance(
     gone = {partition for partition in forget if partition in head.position and partition not in moved}
     replaced = [*gone, *(partition for partition in moved if partition in head.position)]
     if replaced:
+        # As rows, for the reason that OF_TABLE gives.
         with _relation(connection, partition=replaced) as entries:
             connection.execute(
-                f"DELETE FROM {name('positions')} WHERE {OF_TABLE} AND partition IN (SELECT partition FROM {entries})",
-                key,
+                f"DELETE FROM {name('positions')} WHERE {OF_TABLE} "
+                f"AND (table_name, partition) IN (SELECT (?::VARCHAR, partition) FROM {entries})",
+                [*key, head.table],
             )
     if moved:
         with _relation(connection, partition=list(moved), value=list(moved.values())) as entries:

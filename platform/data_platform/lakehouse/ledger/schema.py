@@ -5,16 +5,20 @@ A ledger is made at the first write, and migrated at the first write of a releas
 that are due, and the version, in one commit. A ledger that is newer than the code is neither written nor read.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.indexes import create_indexes
+from data_platform.lakehouse.ledger.inlining import create_schema, keep_ledger_rows_in_catalog
 from data_platform.lakehouse.ledger.migrations import MIGRATIONS
-from data_platform.lakehouse.ledger.names import SCHEMA, name
+from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.transaction import commit_locked
 
 VERSION = 3
@@ -68,9 +72,28 @@ def ensure_ledger(lake: Lakehouse) -> None:
                 # For what DuckLake writes itself (merged files, dbt's tables); its defaults are larger and no faster.
                 for option, value in (("parquet_compression", "zstd"), ("parquet_version", "2")):
                     writer.connection.execute(f"CALL ducklake_set_option('{CATALOG}', '{option}', '{value}')")
+                commit_locked(writer, create_schema)
+                keep_ledger_rows_in_catalog(writer.connection)
+                create_indexes(writer)
             commit_locked(writer, _create_or_migrate)
     finally:
         writer.connection.close()
+
+
+@contextmanager
+def reading(lake: Lakehouse) -> Iterator[Lakehouse]:
+    """`lake.reading()` of a lakehouse whose ledger is there and up to date; the lakehouse to read from in the block.
+    Each transaction asks the catalog anew, at a price that grows with the lakehouse: so what a step asks at one moment
+    belongs into one. Creates the ledger, or brings that of an earlier release up to date. Raises PlatformError if it is
+    newer than this release."""
+    while True:
+        with lake.reading():
+            version = stored_version(lake.connection)
+            _refuse_newer(version)
+            if version == VERSION:
+                yield replace(lake, ledger_is_current=True)
+                return
+        ensure_ledger(lake)
 
 
 def migrate(lake: Lakehouse) -> tuple[int, int]:
@@ -89,7 +112,6 @@ def _create_or_migrate(connection: duckdb.DuckDBPyConnection) -> None:
     if version == VERSION:
         return
     if not version:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(CATALOG, SCHEMA)}")
         for table, columns in TABLES.items():
             connection.execute(f"CREATE TABLE {name(table)} ({columns})")
     else:
@@ -105,6 +127,8 @@ def exists(lake: Lakehouse) -> bool:
     Raises PlatformError if the ledger is newer than this release, or older and the lakehouse open for reading only;
     TransientError if it was brought up to date while the caller reads an earlier snapshot.
     """
+    if lake.ledger_is_current:
+        return True
     version = stored_version(lake.connection)
     _refuse_newer(version)
     if not 0 < version < VERSION:
