@@ -61,7 +61,7 @@ from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.options import Options, duration
 
 if TYPE_CHECKING:
-    from data_platform.ingestion.sql.constraints import Constraints
+    from data_platform.ingestion.sql.constraint_types import Constraints
 
 BATCH_BYTES = 64 * 2**20
 """Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""
