@@ -18,6 +18,7 @@ from data_platform.ingestion.sql.dialects import MysqlSession, PostgresqlSession
 from data_platform.ingestion.sql.dialects.mysql import text_literal
 from data_platform.lakehouse.sql import literal
 
+
 def constraints(session: Session, relation: str) -> Constraints:
     """The constraints of a relation, whose name is quoted as `Session.relation` does. None of a view. Raises
     PlatformError if the database does not answer."""
