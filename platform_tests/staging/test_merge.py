@@ -97,9 +97,9 @@ def test_without_rows_nothing_is_bounded() -> None:
 def test_rows_of_the_large_side_are_dropped_while_it_is_read(lake: Lakehouse) -> None:
     """What a join with few keys costs rests on what DuckDB makes of their side: a release may do so otherwise."""
     recipe = Recipe("shop", "orders", ("key",), Number)
-    for number in range(3):
-        step(lake, rows(number * ROWS, None), recipe, number)
-    lake.connection.execute("CREATE TEMP TABLE few AS SELECT 3 * i AS key FROM range(40) AS r(i)")
+    many = 50_000
+    step(lake, pa.table({"key": range(many), "value": [0] * many}), recipe, 0)
+    lake.connection.execute("CREATE TEMP TABLE few AS SELECT 7 + 300 * i AS key FROM range(120) AS r(i)")
     join = f"SELECT count(*) FROM {recipe.staged.sql} AS s JOIN {{}} AS f ON s.key = f.key"
     (plain,), (dropping,) = (
         lake.connection.execute(f"EXPLAIN ANALYZE {join.format(few)}").fetchall()
@@ -108,7 +108,7 @@ def test_rows_of_the_large_side_are_dropped_while_it_is_read(lake: Lakehouse) ->
     assert "BF(key)" not in plain[1]
     assert "BF(key)" in dropping[1]
     found = lake.connection.execute(join.format(filtered("few", ["key"]))).fetchone()
-    assert found == (40,)
+    assert found == (120,)
 
 
 class Pair(Contract):
