@@ -233,9 +233,9 @@ class _Load:
             self._commit()
 
     def _fills_a_file(self) -> bool:
-        """Whether the rows in memory are worth a file. Those of a table that may be there already, as a digest will
-        tell at its end, are written as late as can be."""
-        files = 1 if DIGEST in self.head.position else FILES
+        """Whether the rows in memory are worth a file. Those of several tables would make many small ones; those of a
+        table that may be there already, as a digest will tell at its end, are written as late as can be."""
+        files = 1 if DIGEST in self.head.position or len(self.landings) > 1 else FILES
         parts = self._parts()
         rows, size = sum(part.held_rows for part in parts), sum(part.held_bytes for part in parts)
         return rows >= CHUNK_ROWS / files or size >= CHUNK_BYTES / files
