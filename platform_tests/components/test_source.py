@@ -1,6 +1,7 @@
 """Kinds of source that come from other packages: found by registration, without a change here."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -146,3 +147,9 @@ def test_a_kind_of_another_package_is_drafted_loaded_and_staged(site: Path, home
     defs = (repository / "platform" / "acme" / "defs" / "books" / "defs.yaml").read_text()
     assert defs.startswith("type: old_books.LedgerSource\n")
     assert "staged/books/entries" in dp("run", "books")
+
+
+def test_definitions_wait_for_no_library_that_only_drafts_and_loads_need() -> None:
+    code = "import sys, json, data_platform.components; print(json.dumps([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert {"sqlglot", "sqlalchemy", "dlt", "requests", "dbt", "pandas"}.isdisjoint(json.loads(done.stdout))

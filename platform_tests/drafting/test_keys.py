@@ -10,7 +10,7 @@ from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.keys import Key
 from data_platform.drafting.profile import Declared, TableProfile
 from data_platform.errors import PlatformError
-from data_platform.ingestion.sql.constraints import Constraints, ForeignKey
+from data_platform.ingestion.sql.constraint_types import Constraints, ForeignKey
 
 ROWS = 60
 UNIQUE = list(range(ROWS))

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_platform.ingestion.source import Source
-from data_platform.ingestion.sql.constraints import Constraints
+from data_platform.ingestion.sql.constraint_types import Constraints
 
 SAMPLE_ROWS = 20_000
 """Rows that are read of a table for its draft, at most, and about as many once more to try the draft."""

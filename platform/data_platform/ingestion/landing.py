@@ -47,13 +47,15 @@ class Spilled:
 @dataclass
 class Part:
     """What was read of a table up to the last position that was reached, or after it: rows in memory, rows in files,
-    and records that could not be read. It is of the strongest `kind` of its batches: a whole table and the changes
-    after it are the whole table. `are_changes` says whether its rows are changes of a log; None if there are none."""
+    and records that could not be read. `bytes` are those of all rows, as they came. It is of the strongest `kind` of
+    its batches: a whole table and the changes after it are the whole table. `are_changes` says whether its rows are
+    changes of a log; None if there are none."""
 
     rejects: Rejects
     tables: list[pa.Table] = field(default_factory=list)
     files: list[Spilled] = field(default_factory=list)
     rows: int = 0
+    bytes: int = 0
     held_rows: int = 0
     held_bytes: int = 0
     kind: Kind = "rows"
@@ -68,6 +70,7 @@ class Part:
         """Add rows, in memory."""
         self.tables.append(rows)
         self.rows += rows.num_rows
+        self.bytes += rows.nbytes
         self.held_rows += rows.num_rows
         self.held_bytes += rows.nbytes
 
@@ -77,6 +80,7 @@ class Part:
         self.tables += later.tables
         self.files += later.files
         self.rows += later.rows
+        self.bytes += later.bytes
         self.held_rows += later.held_rows
         self.held_bytes += later.held_bytes
         self.kind = _stronger(self.kind, later.kind)

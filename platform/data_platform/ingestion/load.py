@@ -29,7 +29,10 @@ from data_platform.redaction import safe_exception
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BYTES = 128 * 2**20
-"""Rows and bytes that are gathered before they are written and, at a position, committed."""
+"""Rows and bytes after which a load commits, at a position."""
+
+FILES = 4
+"""Files in which as much is written, each when its rows are there: the source is read on meanwhile."""
 
 HOPELESS_RECORDS = 500_000
 """Records after which a stretch without a position is judged, although its end may be far: a large file, a whole
@@ -220,7 +223,7 @@ class _Load:
             self.position = self.position or {}
             self.position.update(batch.position)
             self.forget += batch.forget
-        if (batch.position is None or self.full_refresh) and self._fills_memory():
+        if self._fills_a_file():
             for each in self.landings.values():
                 each.spill()
 
@@ -235,15 +238,22 @@ class _Load:
         if not open_tails:
             self._commit()
 
-    def _fills_memory(self) -> bool:
-        parts = [part for landing in self.landings.values() for part in (landing.ready, landing.tail)]
-        return sum(p.held_bytes for p in parts) >= CHUNK_BYTES or sum(p.held_rows for p in parts) >= CHUNK_ROWS
+    def _fills_a_file(self) -> bool:
+        """Whether the rows in memory are worth a file. Those of several tables would make many small ones; those of a
+        table that may be there already, as a digest will tell at its end, are written as late as can be."""
+        files = 1 if DIGEST in self.head.position or len(self.landings) > 1 else FILES
+        parts = self._parts()
+        rows, size = sum(part.held_rows for part in parts), sum(part.held_bytes for part in parts)
+        return rows >= CHUNK_ROWS / files or size >= CHUNK_BYTES / files
+
+    def _parts(self) -> list[Part]:
+        return [part for landing in self.landings.values() for part in (landing.ready, landing.tail)]
 
     def _is_worth_a_commit(self) -> bool:
         return (
             any(landing.ready.kind == "whole" for landing in self.landings.values())
             or sum(landing.ready.records for landing in self.landings.values()) >= CHUNK_ROWS
-            or self._fills_memory()
+            or sum(part.bytes for part in self._parts()) >= CHUNK_BYTES
             or len(self.position or ()) >= CHUNK_ENTRIES
             or time.monotonic() - self.committed_at >= CHUNK_SECONDS
         )

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from data_platform.lakehouse.connect import CATALOG
-from data_platform.lakehouse.sql import literal, quote
+from data_platform.lakehouse.sql import literal, quote, quote_all
 
 RAW, STAGED, QUARANTINE = "raw", "staged", "quarantine"
 """The layers that have a schema for each source: `raw_<source>` and so on."""
@@ -137,3 +137,10 @@ def key_bounds(connection: duckdb.DuckDBPyConnection, key: Sequence[str], rows: 
         if filled and low is not None
     ]
     return " AND ".join(bounds) or "true"
+
+
+def filtered(rows: str, columns: Sequence[str]) -> str:
+    """`rows` (what stands after FROM), all of them, for the small side of a join with a large table. DuckDB lets only a
+    filtered side drop rows of the other one while that is read (by a Bloom filter), which halves the cost of a key
+    anywhere in a large table; so it is filtered by what holds always, and which statistics do not tell."""
+    return f"(FROM {rows} WHERE hash({quote_all(columns)}) IS NOT NULL)"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from data_platform.lakehouse.sql import literal, nulls, quote, quote_all
-from data_platform.lakehouse.tables import ROW_ID, column_types, key_bounds
+from data_platform.lakehouse.tables import ROW_ID, column_types, filtered, key_bounds
 from data_platform.lakehouse.transaction import DataFile, TempRelation, copy_to, discard, new_path, temp_relation
 from data_platform.staging.batches import DELETE, TRUNCATE
 from data_platform.staging.plan import Plan
@@ -25,6 +25,9 @@ from data_platform.staging.restaging import Former, at_least_as_new, same_key
 
 NUMBER = "__number"
 """The number of a row in the file of audited rows."""
+
+ROWID = "__rowid"
+"""The number that DuckLake gave to a staged row (`rowid`). It stays when files are rewritten."""
 
 EXAMPLES = 3
 """Keys that are shown of those that are not unique."""
@@ -44,9 +47,9 @@ class Newest:
 
 @dataclass(frozen=True)
 class Merge:
-    """What a step changes in the staged table: the file to register, and which staged rows go: those of the
-    `outdated` keys (replaced or deleted), those before the truncate, and those made of raw rows that are staged `again`
-    (a condition)."""
+    """What a step changes in the staged table: the file to register, and which staged rows go: the `outdated` ones
+    (replaced or deleted, by key and ROWID), those before the truncate, and those made of raw rows that are staged
+    `again` (a condition)."""
 
     result: StagingResult
     file: DataFile | None = None
@@ -217,8 +220,8 @@ def _same_key(plan: Plan, incoming: str, losers: TempRelation, temporary: ExitSt
 
 @dataclass(frozen=True)
 class _Compared:
-    """New rows against staged rows of the same key: `outdated` are the staged keys that a new row replaces or deletes,
-    `newer` those whose staged row is newer than the new one. `replaced` and `deleted` count the staged rows of which
+    """New rows against staged rows of the same key: `outdated` are the staged rows that a new row replaces or deletes,
+    `newer` the keys whose staged row is newer than the new one. `replaced` and `deleted` count the staged rows of which
     the step's own rows made something, `former` those that were made of raw rows staged again."""
 
     outdated: TempRelation | None = None
@@ -239,7 +242,8 @@ class _Compared:
 def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitStack) -> _Compared:
     recipe, connection = plan.recipe, plan.lake.connection
     keys = quote_all(recipe.key)
-    columns = quote_all(dict.fromkeys([*recipe.key, *recipe.order]))
+    order = _undecided_order(plan)
+    columns = quote_all(dict.fromkeys([*recipe.key, *order]))
     deletes = f"{OPERATION} = {literal(DELETE)}" if recipe.removes else "false"
     arriving = temporary.enter_context(
         temp_relation(connection, f"SELECT {columns}, {deletes} AS __deletes, {NUMBER} < 0 AS __other FROM {winners}")
@@ -249,18 +253,21 @@ def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitS
     bounds = key_bounds(connection, recipe.key, arriving.sql)
     if truncated:
         bounds += f" AND {_after(plan, truncated)}"
-    staged = f"(SELECT {columns}, {plan.chosen.again or 'false'} AS __former FROM {recipe.staged.sql} WHERE {bounds})"
+    known = f"{columns}, {rowid(plan)} AS {ROWID}, {plan.chosen.again or 'false'} AS __former"
+    wins = f"s.__former OR {at_least_as_new(order, 'n', 's')}" if order else "true"
     matched = temporary.enter_context(
         temp_relation(
             connection,
-            f"SELECT n.*, s.__former, s.__former OR {at_least_as_new(plan, 'n', 's')} AS __wins "
-            f"FROM {staged} AS s JOIN {arriving.sql} AS n ON {same_key(plan, 's', 'n')}",
+            f"SELECT n.*, s.{ROWID}, s.__former, {wins} AS __wins "
+            f"FROM (SELECT {known} FROM {recipe.staged.sql} WHERE {bounds}) AS s "
+            f"JOIN {filtered(arriving.sql, recipe.key)} AS n ON {same_key(plan, 's', 'n')}",
         )
     )
     outdated, newer = (
         temporary.enter_context(
             temp_relation(
-                connection, f"SELECT {keys}, __deletes, __other, __former FROM {matched.sql} WHERE {condition}"
+                connection,
+                f"SELECT {keys}, {ROWID}, __deletes, __other, __former FROM {matched.sql} WHERE {condition}",
             )
         )
         for condition in ("__wins", "NOT __wins")
@@ -270,6 +277,22 @@ def _compare(plan: Plan, winners: str, truncated: Place | None, temporary: ExitS
         f"FROM {outdated.sql}"
     ).fetchone()
     return _Compared(outdated, newer, *(row or ()))
+
+
+def rowid(plan: Plan) -> str:
+    """What gives the ROWID of a staged row: null if a column of the contract has the name that DuckLake gives to it, or
+    if the rows are written anew and lose theirs."""
+    named = any(name.lower() == "rowid" for name in plan.stored)
+    return "NULL::BIGINT" if named or plan.widened else "rowid"
+
+
+def _undecided_order(plan: Plan) -> tuple[str, ...]:
+    """The columns that decide between a new row and a staged one. A row of a load that is read for the first time comes
+    after all that are staged: only its version may be older."""
+    recipe = plan.recipe
+    if recipe.removes or plan.chosen.again is not None:
+        return recipe.order
+    return () if recipe.version is None else (recipe.version,)
 
 
 def _write_kept(

@@ -7,6 +7,7 @@ else they are read from raw, the rows of just these keys. So the cost follows th
 keys that they leave, not the table.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
@@ -66,12 +67,10 @@ def find_former(plan: Plan, accepted: DataFile | None, spool: SpooledEntries, te
     return Former(former, stage_others(plan, spool, read, wanted, _spool_path(plan, temporary)), rows)
 
 
-def at_least_as_new(plan: Plan, new: str, old: str) -> str:
-    """A condition on two versions, by their aliases. Compared as rows, nulls last: an unknown version is the oldest."""
-    sides = (
-        ", ".join(f"{alias}.{quote(c)} IS NOT NULL, {alias}.{quote(c)}" for c in plan.recipe.order)
-        for alias in (new, old)
-    )
+def at_least_as_new(order: Sequence[str], new: str, old: str) -> str:
+    """A condition on two versions, by their aliases, and the columns that order them. Compared as rows, nulls last: an
+    unknown version is the oldest."""
+    sides = (", ".join(f"{alias}.{quote(c)} IS NOT NULL, {alias}.{quote(c)}" for c in order) for alias in (new, old))
     return "({}) >= ({})".format(*sides)
 
 
@@ -93,7 +92,7 @@ def _left(plan: Plan, former: TempRelation, accepted: DataFile | None) -> str:
     made = (
         f"SELECT {', '.join(f's.{quote(k)}' for k in plan.recipe.key)} FROM {former.sql} AS s "
         f"JOIN read_parquet({literal(accepted.path)}) AS n ON {same_key(plan, 'n', 's')} "
-        f"WHERE {at_least_as_new(plan, 'n', 's')}"
+        f"WHERE {at_least_as_new(plan.recipe.order, 'n', 's')}"
     )
     return f"FROM {former.sql} ANTI JOIN ({made}) USING ({quote_all(plan.recipe.key)})"
 

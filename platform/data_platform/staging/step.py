@@ -33,9 +33,10 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import quote_all
-from data_platform.lakehouse.tables import STAGED, ensure_table, key_bounds
+from data_platform.lakehouse.tables import STAGED, ensure_table, filtered, key_bounds
 from data_platform.lakehouse.transaction import (
     UNREADABLE,
+    ConcurrentStepError,
     DataFile,
     TempRelation,
     commit,
@@ -50,7 +51,7 @@ from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
 from data_platform.staging.history import Versions, land_versions, require_versions
 from data_platform.staging.mending import require_raw, rows_by_catalog, take_out_damaged
-from data_platform.staging.merge import Merge, before, merge
+from data_platform.staging.merge import ROWID, Merge, before, merge, rowid
 from data_platform.staging.passing import pass_over
 from data_platform.staging.plan import Plan, plan_step
 from data_platform.staging.recast import as_wanted
@@ -199,7 +200,9 @@ def _land(
 ) -> StagingResult:
     """Rows, position and verdict in one commit."""
     lake, recipe, chosen = plan.lake, plan.recipe, plan.chosen
-    gone = _gone(plan, merged)
+    keys = ""
+    if merged.outdated is not None:
+        keys = key_bounds(lake.connection, recipe.key, merged.outdated.sql)
     allow_names(lake, recipe.staged, plan.types)
 
     def work(connection: duckdb.DuckDBPyConnection, *, unread: bool = False) -> StagingResult:
@@ -222,8 +225,7 @@ def _land(
             connection.execute(f"DROP TABLE {recipe.staged.sql}")
             ensure_table(connection, recipe.staged, plan.widened)
             register(connection, recipe.staged, [widened] if widened is not None else [])
-        for condition in gone:
-            connection.execute(f"DELETE FROM {recipe.staged.sql} WHERE {condition}")
+        _delete_gone(connection, plan, merged, keys)
         ensure_table(connection, recipe.staged, plan.types)
         if merged.file is not None:
             register(connection, recipe.staged, [merged.file])
@@ -242,18 +244,28 @@ def _land(
         return commit(lake, partial(work, unread=True))
 
 
-def _gone(plan: Plan, merged: Merge) -> list[str]:
-    """Conditions on the staged rows that go before the new ones come."""
-    recipe, conditions = plan.recipe, []
+def _delete_gone(connection: duckdb.DuckDBPyConnection, plan: Plan, merged: Merge, bounds: str) -> None:
+    """Delete the staged rows that go before the new ones come, within the caller's transaction. Raises
+    ConcurrentStepError if the outdated ones are no longer there as they were compared."""
+    recipe, outdated = plan.recipe, merged.outdated
+    delete = f"DELETE FROM {recipe.staged.sql} WHERE"
     if merged.truncated is not None:
-        conditions.append(before(plan, merged.truncated))
-    if merged.outdated is not None:
-        keys = quote_all(recipe.key)
-        bounds = key_bounds(plan.lake.connection, recipe.key, merged.outdated.sql)
-        conditions.append(f"{bounds} AND ({keys}) IN (SELECT ({keys}) FROM {merged.outdated.sql})")
+        connection.execute(f"{delete} {before(plan, merged.truncated)}")
+    if outdated is not None:
+        if rowid(plan) == "rowid":
+            # Whatever the key is, no column has to be read again.
+            condition = f"rowid IN (SELECT {ROWID} FROM {filtered(outdated.sql, [ROWID])})"
+        else:
+            keys = quote_all(recipe.key)
+            condition = f"{bounds} AND ({keys}) IN (SELECT ({keys}) FROM {outdated.sql})"
+        found = connection.execute(f"{delete} {condition}").fetchone()
+        if found != (outdated.rows,):
+            raise ConcurrentStepError(
+                f"{recipe.name}: of {outdated.rows} staged rows that have a new version, {found[0] if found else 0} "
+                "are there now: another program changed the staged table meanwhile. Nothing was staged; run it again."
+            )
     if merged.again is not None:
-        conditions.append(merged.again)
-    return conditions
+        connection.execute(f"{delete} {merged.again}")
 
 
 def _land_refusal(plan: Plan, result: StagingResult, quarantine_file: DataFile | None, reason: str) -> None:

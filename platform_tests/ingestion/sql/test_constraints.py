@@ -11,7 +11,8 @@ import pytest
 from platform_tests.ingestion.sql.test_mysql import run as run_mysql
 from platform_tests.servers import mariadb_is_installed, running_mariadb
 
-from data_platform.ingestion.sql.constraints import Constraints, ForeignKey, promises
+from data_platform.ingestion.sql.constraint_types import Constraints, ForeignKey
+from data_platform.ingestion.sql.constraints import promises
 from data_platform.ingestion.sql.source import Relational
 
 STATUS = {"status": ("a", "b")}

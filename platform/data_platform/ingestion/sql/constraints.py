@@ -7,38 +7,16 @@ much quarantines good rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
+from data_platform.ingestion.sql.constraint_types import Constraints, ForeignKey, Number
 from data_platform.ingestion.sql.dialects import MysqlSession, PostgresqlSession, Session, SqliteSession
 from data_platform.ingestion.sql.dialects.mysql import text_literal
 from data_platform.lakehouse.sql import literal
-
-Number = int | float
-
-
-@dataclass(frozen=True)
-class ForeignKey:
-    """Columns whose values are those of columns of another table, which is named as `Session.tables` does."""
-
-    columns: tuple[str, ...]
-    table: str
-    to: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Constraints:
-    """What holds for the rows of one table. `unique` are the columns of each unique index over whole columns and all
-    rows, besides the primary key; `allowed` the values that a column may have, `bounds` what its numbers are not below
-    or above, under the names of a contract's rules (ge, gt, le, lt)."""
-
-    unique: tuple[tuple[str, ...], ...] = ()
-    foreign: tuple[ForeignKey, ...] = ()
-    allowed: Mapping[str, tuple[str | Number, ...]] = field(default_factory=dict)
-    bounds: Mapping[str, Mapping[str, Number]] = field(default_factory=dict)
 
 
 def constraints(session: Session, relation: str) -> Constraints:

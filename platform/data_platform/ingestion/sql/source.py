@@ -9,7 +9,8 @@ What landed already is delivered again and dropped on landing: see `Overlap`.
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -61,7 +62,7 @@ from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.options import Options, duration
 
 if TYPE_CHECKING:
-    from data_platform.ingestion.sql.constraints import Constraints
+    from data_platform.ingestion.sql.constraint_types import Constraints
 
 BATCH_BYTES = 64 * 2**20
 """Bytes in a batch, about: wide rows make it shorter than BATCH_ROWS."""
@@ -345,15 +346,19 @@ class TableReading:
         """All rows. Only the last batch has a position, which tells whether anything is different at all."""
         session, schema = self._session, schema_of(self._columns)
         hint = session.hint(self._relation)
-        digest = _Digest(schema)
         statement = f"select {selected(session, self._columns)} from {self._relation}"
         held = schema.empty_table()
-        for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
-            digest.add(rows)
-            if held.num_rows:
-                yield Batch(self._table, held, "whole", None)
-            held = rows
-        position = digest.position() | ({} if hint is None else {HINT: hint})
+        # The database is read on while the rows before are hashed.
+        with closing(_Digest(schema)) as digest, ThreadPoolExecutor(1, "digest") as thread:
+            added = thread.submit(digest.add, held)
+            for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
+                added.result()
+                added = thread.submit(digest.add, rows)
+                if held.num_rows:
+                    yield Batch(self._table, held, "whole", None)
+                held = rows
+            added.result()
+            position = digest.position() | ({} if hint is None else {HINT: hint})
         yield Batch(self._table, held, "whole", position)
 
     def _new(self, cursor: Cursor, after: str) -> Iterator[Batch]:
@@ -417,6 +422,8 @@ class _Digest:
         self._sum += int(total[0] or 0)
         self._rows += rows.num_rows
 
-    def position(self) -> dict[str, str]:
+    def close(self) -> None:
         self._connection.close()
+
+    def position(self) -> dict[str, str]:
         return {"rows": str(self._rows), DIGEST: f"{self._sum % 2**64:016x}"}

@@ -5,7 +5,8 @@ arrays as the JSON that the file holds, null as null; so nothing is lost that ty
 that occurs twice in an object the last value counts, as in nearly every JSON reader.
 
 Two parsers give the same rows. Lines like the first (flat, same fields in the same order: what one program writes) are
-taken apart by a regular expression of strict JSON, column by column; all others one by one by msgspec.
+taken apart by a regular expression of strict JSON, column by column, first those whose fields are of the types that the
+first line has, then those of any; all others one by one by msgspec.
 """
 
 from collections.abc import Iterator
@@ -46,11 +47,14 @@ def read(options: JsonLines, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -
     def parse(block: bytes, first: int) -> Parsed:
         left, rejects = good_lines(block, first, options.encoding)
         tables = []
+        tried = set()
         for _ in range(_SHAPES):
-            names = _names(left, max_columns)
-            if not names:
+            fields = _fields(left, max_columns)
+            if not fields:
                 break
-            rows, left = _of_shape(left, names)
+            names = tuple(fields)
+            rows, left = _of_shape(left, dict.fromkeys(names, _ANY) if names in tried else fields)
+            tried.add(names)
             if not rows.num_rows:
                 break
             tables.append(rows)
@@ -63,54 +67,71 @@ def read(options: JsonLines, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -
     return in_order(parse, utf8_blocks(stream, options.encoding))
 
 
-_SHAPES = 4  # kinds of objects (fields and their order) in a block that are worth a pattern
+_SHAPES = 6  # kinds of objects (fields, their order and types) in a block that are worth a pattern
 _WORTH = 100  # lines left that are worth another one
 _KEPT = 1000  # characters of an object that has too many fields
 _FORBIDDEN = frozenset({"", *OWN_COLUMNS})
 _SPACE = r"[ \t\r]*"
 _HEX = "[0-9a-fA-F]"
-_STRING = (
-    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F]HHH|[dD](?:[0-7]HH|[89abAB]HH\\u[dD][c-fC-F]HH))))*"'
+_CHARACTERS = (
+    r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F]HHH|[dD](?:[0-7]HH|[89abAB]HH\\u[dD][c-fC-F]HH))))*'
 ).replace("H", _HEX)
-_SCALAR = _STRING + r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null"
+_BARE_SCALAR = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false"
+_TEXT = rf'(?:"({_CHARACTERS})"|null)'  # a value that is text or null, captured without quotes
+_BARE = rf"(?:({_BARE_SCALAR})|null)"  # a number, true, false or null
+_ANY = rf'("{_CHARACTERS}"|{_BARE_SCALAR}|null)'  # any of these, captured as it is written
 _GROUPS = 15  # with one for the remainder what the regex engine captures in a single pass
 
 
-def _names(lines: pl.DataFrame, max_columns: int) -> list[str]:
-    """The fields of the first line, if there are lines enough for a pattern to be worth while."""
+def _fields(lines: pl.DataFrame, max_columns: int) -> dict[str, str]:
+    """The fields of the first line, and the pattern of what values they have in it, if there are lines enough for a
+    pattern to be worth while."""
     if lines.height < _WORTH:
-        return []
+        return {}
     objects, _, _ = _decoded(lines.head(1), max_columns)
-    return list(objects[0]) if objects else []
+    return {name: _pattern_of(bytes(value)[:1]) for name, value in objects[0].items()} if objects else {}
 
 
-def _of_shape(lines: pl.DataFrame, names: list[str]) -> tuple[pa.Table, pl.DataFrame]:
-    """Rows from the lines that are objects of scalars with just these fields in this order, and the other lines."""
-    fields: list[pl.Series] = []
+def _pattern_of(beginning: bytes) -> str:
+    if beginning == b'"':
+        return _TEXT
+    return _BARE if beginning in b"-0123456789tf" else _ANY
+
+
+def _of_shape(lines: pl.DataFrame, fields: dict[str, str]) -> tuple[pa.Table, pl.DataFrame]:
+    """Rows from the lines that are objects of just these fields in this order, with values of their patterns, and the
+    other lines."""
+    values: list[pl.Series] = []
     text = lines["text"]
-    for pattern in _patterns(names):
-        fields += text.str.extract_groups(pattern).struct.unnest().get_columns()
-        text = fields.pop()
-    matched = text.is_not_null()
-    raw = pl.DataFrame([field.alias(name) for name, field in zip(names, fields, strict=True)])
-    if matched.all():
-        return _table(raw, lines["_line"]), lines.clear()
-    return _table(raw.filter(matched), lines["_line"].filter(matched)), lines.filter(~matched)
+    for pattern in _patterns(fields):
+        values += text.str.extract_groups(pattern).struct.unnest().get_columns()
+        text = values.pop()
+    matched, others = text.is_not_null(), lines.clear()
+    if not matched.all():
+        lines, others = lines.filter(matched), lines.filter(~matched)
+        values = [column.filter(matched) for column in values]
+    texts = {
+        name: _strings(column) if pattern == _ANY else _unescaped(column) if pattern == _TEXT else column
+        for (name, pattern), column in zip(fields.items(), values, strict=True)
+    }
+    return _table(texts, lines["_line"]), others
 
 
 @cache
-def _pattern(names: tuple[str, ...], first: bool, last: bool) -> str:
-    fields = [
-        f"{pl.escape_regex(msgspec.json.encode(name).decode())}{_SPACE}:{_SPACE}({_SCALAR}){_SPACE}" for name in names
+def _pattern(fields: tuple[tuple[str, str], ...], first: bool, last: bool) -> str:
+    each = [
+        f"{pl.escape_regex(msgspec.json.encode(name).decode())}{_SPACE}:{_SPACE}{value}{_SPACE}"
+        for name, value in fields
     ]
     start = rf"\A{_SPACE}\{{{_SPACE}" if first else rf"\A,{_SPACE}"
-    return start + f",{_SPACE}".join(fields) + (rf"(\}}{_SPACE})\z" if last else r"(,.*)\z")
+    return start + f",{_SPACE}".join(each) + (rf"(\}}{_SPACE})\z" if last else r"(,.*)\z")
 
 
-def _patterns(names: list[str]) -> list[str]:
+def _patterns(fields: dict[str, str]) -> list[str]:
     """Patterns for objects of these fields, each for some fields, its last group what the next one is applied to."""
-    starts = range(0, len(names), _GROUPS)
-    return [_pattern(tuple(names[at : at + _GROUPS]), at == 0, at == starts[-1]) for at in starts]
+    starts = range(0, len(fields), _GROUPS)
+    given = tuple(fields.items())
+    return [_pattern(given[at : at + _GROUPS], at == 0, at == starts[-1]) for at in starts]
 
 
 def _one_by_one(lines: pl.DataFrame, max_columns: int) -> tuple[pa.Table, list[Reject]]:
@@ -125,7 +146,8 @@ def _one_by_one(lines: pl.DataFrame, max_columns: int) -> tuple[pa.Table, list[R
     raw = {
         name: [bytes(value).decode() if (value := fields.get(name)) else None for fields in objects] for name in names
     }
-    return _table(pl.DataFrame(raw, dict.fromkeys(names, pl.String)), pl.Series(numbers, dtype=pl.Int64)), rejects
+    texts = {name: _strings(pl.Series(values, dtype=pl.String)) for name, values in raw.items()}
+    return _table(texts, pl.Series(numbers, dtype=pl.Int64)), rejects
 
 
 def _decoded(lines: pl.DataFrame, max_columns: int) -> tuple[list[dict[str, msgspec.Raw]], list[int], list[Reject]]:
@@ -167,17 +189,24 @@ def _reason(error: msgspec.DecodeError | RecursionError) -> str:
     return f"not JSON: {error}"
 
 
-def _table(raw: pl.DataFrame, lines: pl.Series) -> pa.Table:
-    """Text columns from columns of raw JSON: strings without quotes and escapes, null for null, all else as it is."""
-    names = raw.columns
-    string = pl.all().str.strip_prefix('"').str.strip_suffix('"')  # nothing but a string begins or ends with a quote
-    text = raw.select(pl.when(pl.all() != "null").then(string).name.keep()) if names else raw
-    escaped = raw.select(pl.all().str.contains("\\", literal=True) & pl.all().str.starts_with('"')) if names else raw
+def _strings(raw: pl.Series) -> pl.Series:
+    """Raw JSON as text: strings without quotes and escapes, null for null, all else as it is written."""
+    text = raw.str.strip_prefix('"').str.strip_suffix('"')  # nothing but a string begins or ends with a quote
+    return _unescaped(text, raw.str.starts_with('"')).set((raw == "null").fill_null(False), None)
+
+
+def _unescaped(text: pl.Series, strings: pl.Series | None = None) -> pl.Series:
+    """Text without escapes, where it is that of JSON's `strings` (everywhere, if that is not given)."""
+    escaped = text.str.contains("\\", literal=True)
+    at = (escaped if strings is None else escaped & strings).arg_true()
+    if not len(at):
+        return text
     decode = msgspec.json.Decoder(str).decode
-    columns = {}
-    for name in names:
-        column = text[name]
-        if len(at := escaped[name].arg_true()):
-            column = column.scatter(at, [decode(value) for value in raw[name].gather(at)])
-        columns[name] = column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+    return text.scatter(at, [decode(f'"{value}"') for value in text.gather(at)])
+
+
+def _table(texts: dict[str, pl.Series], lines: pl.Series) -> pa.Table:
+    columns = {
+        name: text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string()) for name, text in texts.items()
+    }
     return pa.table(columns | {"_line": lines.to_arrow()})
