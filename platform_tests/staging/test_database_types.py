@@ -90,6 +90,11 @@ MARIADB: dict[str, Case] = {
         ["1970-01-01 00:00:01+00", "2038-01-19 03:14:07.999999+00"], []),
     "time(3)": (pl.Time, ["'00:00:00'", "'23:59:59.999'", "'24:00:00'", "'-01:00:00'", "'838:59:59.999'"],
         ["00:00:00", "23:59:59.999"], ["-01:00:00.000", "24:00:00.000", "838:59:59.999"]),
+    "date null": (pl.Date, ["'0000-00-00'", "'2024-00-10'", "'2024-02-29'"], ["2024-02-29"],
+        ["0000-00-00", "2024-00-10"]),
+    "datetime(6) null": (INSTANT, ["'0000-00-00'", "'2024-02-00 10:00:00'", "'2024-02-29 10:00:00.5'"],
+        ["2024-02-29 10:00:00.5+00"], ["0000-00-00 00:00:00.000000", "2024-02-00 10:00:00.000000"]),
+    "timestamp null": (INSTANT, ["0"], [], ["0000-00-00 00:00:00"]),
     "year": (int, ["1901", "2155", "0"], ["0", "1901", "2155"], []),
     "char(4)": (str, ["'ab'"], ["ab"], []),
     "varchar(9)": (str, ["''", "'a  '", "'\\\\'", "'☂'"], ["", "\\", "a  ", "☂"], []),
@@ -183,9 +188,7 @@ def test_mariadb(lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
     columns = ", ".join(f"{_name(place)} {declared}" for place, declared in enumerate(MARIADB))
     values = [f"insert into t (id, {name}) values ({number}, {value})" for number, name, value in _rows(MARIADB)]
-    zero = len(values) + 1
-    place = list(MARIADB).index("date")
-    values.append(f"insert ignore into t (id, {_name(place)}) values ({zero}, '0000-00-00')")
+    as_text = [_name(list(MARIADB).index(one)) for one in ("date null", "datetime(6) null", "timestamp null")]
     with running_mariadb() as url:
         run_mysql(
             f"{url}/mysql",
@@ -194,8 +197,8 @@ def test_mariadb(lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "set global time_zone = '+00:00'",
         )
         run_mysql(f"{url}/shop", "set time_zone = '+00:00'", f"create table t (id int primary key, {columns})", *values)
-        _staged(lake, Relational(f"{url}/shop", {"t": SqlTable(key=["id"], contract="x")}), MARIADB)
-    assert query(lake, f"SELECT {_name(place)} FROM staged_shop.t WHERE id = {zero}") == [(None,)]
+        options = SqlTable(key=["id"], contract="x", as_text=as_text)
+        _staged(lake, Relational(f"{url}/shop", {"t": options}), MARIADB)
 
 
 @ON_SQLITE

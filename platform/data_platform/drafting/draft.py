@@ -19,7 +19,7 @@ from data_platform.contracts.conform import converted
 from data_platform.drafting.keys import Candidate, Key, propose_key
 from data_platform.drafting.naming import class_name, column_names
 from data_platform.drafting.profile import Declared, TableProfile
-from data_platform.drafting.types import draft_type, dtype_of
+from data_platform.drafting.types import draft_type, dtype_of, type_in_spite_of_values
 from data_platform.errors import PlatformError
 
 LABELS = ("", "na", "n/a", "null", "none", "nan", "-")
@@ -114,6 +114,7 @@ def draft_table(profile: TableProfile, wish: Wish, taken: Collection[str] = ()) 
             whole=profile.whole,
             blanks=blanks,
             allowed=profile.constraints.allowed.get(raw, ()),
+            as_declared=raw in profile.place.get("as_text", ()),
         )
         for raw, name in names.items()
         if not pa.types.is_binary(schema.field(raw).type)
@@ -231,9 +232,11 @@ def draft_column(
     whole: bool,
     blanks: bool,
     allowed: Collection[object] = (),
+    as_declared: bool = False,
 ) -> Column:
     """Draft one column from its values, and what the source says of it. `whole`: no other values are to be expected;
-    `blanks`: an empty field is how the source writes null; `allowed` are values that the source lists as such."""
+    `blanks`: an empty field is how the source writes null; `allowed` are values that the source lists as such;
+    `as_declared`: the values that are not of the declared type are mistakes."""
     present = values.drop_nulls()
     labels: tuple[str, ...] = ()
     if values.dtype == pl.String:
@@ -245,7 +248,11 @@ def draft_column(
     addresses = int(texts.str.contains(f"^\\s*{EMAIL}\\s*$").sum())
     private = bool(PERSONAL.search(name)) or (addresses > 0 and addresses > len(texts) / 2)
     within = not private and bool(texts.str.contains(EMAIL).any())
-    drafted = draft_type(name, present, kind, declared, show=not (private or within))
+    drafted = (
+        type_in_spite_of_values(declared)
+        if as_declared
+        else draft_type(name, present, kind, declared, show=not (private or within))
+    )
     annotation = "str" if private else drafted.annotation
     if declared is not None:
         nullable = declared.nullable or bool(labels)
