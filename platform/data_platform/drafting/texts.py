@@ -7,8 +7,10 @@ import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -18,6 +20,20 @@ from data_platform.drafting.naming import UNITS, describe, in_words
 from data_platform.errors import PlatformError
 
 WIDTH = 120
+
+KEPT = ("description", "fresh_within")
+"""Options that a new draft leaves as they are: it knows nothing better."""
+
+MERGED = ("mask", "mask_within", "as_text")
+"""Options that a new draft adds columns to, and takes none from."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """An option as it stands in a file: its value, and its lines without their indentation."""
+
+    value: object
+    lines: Sequence[str]
 
 
 def write_folder(
@@ -216,16 +232,27 @@ def defs_text(
     return "\n".join(lines) + "\n"
 
 
-def table_text(module: str, draft: Draft, indent: str = "    ") -> str:
-    """One table of `defs.yaml`, its lines indented."""
+def table_text(module: str, draft: Draft, there: Mapping[str, Written] = MappingProxyType({})) -> str:
+    """One table of `defs.yaml`, its lines indented by four. Of the options that are `there`, those stay as they are
+    written which a draft does not make, or whose value it has no reason to change; `MERGED` ones only grow."""
+    indent = "    "
     lines = [f"{indent}{draft.name}:"]
-    for name, value in table_options(module, draft).items():
+    drafted = table_options(module, draft)
+    for name in dict.fromkeys([*there, *drafted]):
+        value = drafted.get(name)
+        if name in there:
+            before = there[name].value
+            if name in MERGED and isinstance(before, list):
+                value = [*before, *(one for one in value or () if one not in before)]
+            if name not in drafted or name in KEPT or value == before:
+                lines += [f"{indent}  {line}".rstrip() for line in there[name].lines]
+                continue
         lines.append(f"{indent}  {name}: {inline(value)}")
         if name == "key":
             lines[-1] += f"  # {draft.evidence.evidence}"
-    if not draft.key:
+    if not draft.key and "key" not in there:
         lines.insert(1, comment(f"No key ({draft.evidence.evidence}): every row is kept as it comes.", f"{indent}  "))
-    if draft.profile.fresh_within is None:
+    if draft.profile.fresh_within is None and "fresh_within" not in there:
         lines.append(f"{indent}  # fresh_within: 1d  # shows the table as late when nothing was staged for so long")
     return "\n".join(lines)
 
