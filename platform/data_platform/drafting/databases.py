@@ -28,7 +28,10 @@ def profile_database(request: Request, address: str) -> Profile:
     wanted = request.tables or database_tables(address)
     if not wanted:
         raise PlatformError("The database has no table that this account can read.")
-    names = distinct_names([slug(name.split(".")[-1]) for name in wanted], [slug(name) for name in wanted])
+    # A table that is called as it may be called here has its name before others that only come to the same.
+    first = sorted(wanted, key=lambda name: name != slug(name))
+    chosen = distinct_names([slug(name.split(".")[-1]) for name in first], [slug(name) for name in first])
+    names = [dict(zip(first, chosen, strict=True))[name] for name in wanted]
     tables, failures = [], {}
     for name, table in zip(names, wanted, strict=True):
         try:
