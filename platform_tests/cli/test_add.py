@@ -1,6 +1,7 @@
 """`dp add source`: from data that nobody described to a source that loads, stages and satisfies its contract."""
 
 import gzip
+import os
 import sqlite3
 from pathlib import Path
 
@@ -189,7 +190,7 @@ def test_the_password_of_a_server_is_kept_out_of_yaml_and_output(
     _, frames = run(package, "store")
     assert frames["stock"].schema["price"] == pl.Decimal(10, 2)
     assert frames["stock"].schema["counted_on"] == pl.Date()
-    monkeypatch.delenv("STORE_URL")
+    del os.environ["STORE_URL"]
 
 
 @pytest.fixture
