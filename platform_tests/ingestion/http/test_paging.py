@@ -156,6 +156,16 @@ def test_a_total_that_is_never_said_is_refused(api: Api) -> None:
         read(api, rows="data", pagination={"type": "page_number", "total": "pages"})
 
 
+@pytest.mark.parametrize("path", ["total", "meta.total"])
+def test_a_total_that_is_null_is_refused_with_the_way_out(api: Api, path: str) -> None:
+    said: dict[str, Any] = {"total": None} if path == "total" else {"meta": {"total": None}}
+    api.answer = lambda asked: Answer({"data": [{"id": 1}] if asked.query["offset"] == "0" else [], **said})
+    paged = {"type": "offset", "limit": 1}
+    with pytest.raises(PlatformError, match=f"`{path}` is null: leave `total` out where the API does not say it"):
+        read(api, rows="data", pagination={**paged, "total": path})
+    assert ids(read(api, rows="data", pagination=paged)) == ["1"]
+
+
 def test_a_number_of_pages_that_falls_is_refused(api: Api) -> None:
     numbered(api, [1], [2], [3], pages=[3, 2, 2])
     with pytest.raises(PlatformError, match="2 pages, where a page before it said 3: rows were deleted"):

@@ -87,7 +87,14 @@ class _Counted:
         total = _total(body, self._keys)
         if total is None:
             if self._keys is not None and self.total is None and body:
-                raise _unfit(response, f"there is no {self._keys[-1]!r} in the body, which {describe(body)}")
+                try:
+                    find(body, self._keys)
+                    said = f"`{'.'.join(self._keys)}` is null"
+                except KeyError as error:
+                    said = str(error.args[0])
+                raise _unfit(
+                    response, f"{said}: leave `total` out where the API does not say it, then an empty page is the end"
+                )
             return self.total
         where = redact(response.url)
         if self.total is not None and total < self.total:
