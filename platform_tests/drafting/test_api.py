@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from platform_tests.ingestion.http.server import Answer, Asked, running_api
 
-from data_platform.drafting.api import api_table
+from data_platform.drafting.api import api_table, split_url
 from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.profile import TableProfile
+from data_platform.errors import PlatformError
 from data_platform.ingestion.http.options import HttpOptions
 
 
@@ -91,3 +92,10 @@ def test_an_api_that_ignores_what_it_is_asked_is_not_taken_for_paged() -> None:
         table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
     assert "pagination" not in table.place
     assert "`total` is 65, but one answer holds 20 rows" in table.notes[0]
+
+
+@pytest.mark.parametrize("url", ["https://u:sec[ret@host/x", "https://u:s3cret@host:port/x", "ftp://u:s3cret@host/x"])
+def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(PlatformError, match="is no address of an API") as refused:
+        split_url(url)
+    assert "cret" not in str(refused.value)

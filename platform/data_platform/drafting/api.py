@@ -21,6 +21,7 @@ from data_platform.drafting.profile import (
     slug,
 )
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import redact_url
 
 if TYPE_CHECKING:
     from data_platform.ingestion.http.options import HttpOptions
@@ -100,10 +101,14 @@ def profile_paths(options: "HttpOptions", paths: Sequence[str], params: Mapping[
 
 def split_url(url: str) -> tuple[str, str, dict[str, str]]:
     """Where the API begins, the path of the table, and the parameters, of the URL of a first page."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of a port, or of brackets
+        there = False
+    if not there:
         raise PlatformError(
-            f"{url!r} is no address of an API: give the URL of its first page, with http:// or https://."
+            f"{redact_url(url)} is no address of an API: give the URL of its first page, with http:// or https://."
         )
     if parts.username or parts.password:
         raise PlatformError("The URL holds a password. Give a token by --token-env NAME, the variable that holds it.")
