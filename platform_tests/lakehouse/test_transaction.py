@@ -157,8 +157,10 @@ def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown(
 
 @pytest.mark.parametrize(
     "credentials",
-    ["reader:p@ss", "reader:pass/word", "reader:pass#word", "reader:pass?word", "reader:50%", "a@b:pass"]
-    + ["reader:pass[word]", "reader:pass]word", "reader:[pass@word", "reader:pass[word"],
+    [
+        *("reader:p@ss", "reader:pass/word", "reader:pass#word", "reader:pass?word", "reader:50%", "a@b:pass"),
+        *("reader:pass[word]", "reader:pass]word", "reader:[pass@word", "reader:pass[word"),
+    ],
 )
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
 def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_is_shown(

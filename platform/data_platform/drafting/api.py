@@ -45,18 +45,31 @@ NEXT = (
 AROUND = ("meta", "metadata", "paging", "pagination", "links", "_links", "page", "next")
 """Objects in which it may lie."""
 
-PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "next", "continuation")
+PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "next", "continuation", "page", "offset")
 """What APIs call the parameter for such a cursor."""
 
 SAMPLE_PAGES = 50
 """Pages that are read for a draft at most: a source is not to be worn out by it."""
 
-PAGE_SIZES = (10, 15, 20, 24, 25, 30, 40, 50, 60, 100, 200, 250, 500, 1000)
-"""As many rows as these may be a page of more."""
+FEWEST_ROWS = 10
+"""As many rows may be a page of more; of fewer, others are only looked for if the answer says that there are."""
 
 NUMBERS = ("page", "page_number", "pageNumber", "p")
 OFFSETS = (("offset", "limit"), ("skip", "limit"), ("start", "limit"), ("_start", "_limit"))
 """What APIs call the parameters for the number of a page, and for the row that it begins with and its length."""
+
+MORE = (
+    "has_more",
+    "hasMore",
+    "more",
+    "has_next",
+    "hasNext",
+    "has_next_page",
+    "hasNextPage",
+    "is_truncated",
+    "isTruncated",
+)
+"""What APIs call the flag that there is a next page."""
 
 TOTALS = ("total", "total_count", "totalCount", "count", "total_pages", "totalPages")
 
@@ -151,7 +164,7 @@ def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], tabl
         elif (following := next_page(body)) is not None:
             where, value = following
             dotted = ".".join(where) if not any("." in key for key in where) else list(where)
-            if value.startswith(("http://", "https://", "/")):
+            if value.startswith(("http://", "https://", "/", "?")):
                 place["pagination"] = {"type": "next_url", "path": dotted}
             else:
                 place["pagination"] = {
@@ -159,7 +172,7 @@ def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], tabl
                     "path": dotted,
                     "param": _parameter(ask, rows, keys, value, where),
                 }
-        elif (counted := _counted(body, len(rows))) or len(rows) in PAGE_SIZES:
+        elif (counted := _counted(body, len(rows))) or len(rows) >= FEWEST_ROWS:
             numbered = _numbered(ask, rows, keys, body)
             place |= {"pagination": numbered} if numbered else {}
             notes += [] if numbered else counted
@@ -305,4 +318,7 @@ def _counted(body: Any, rows: int) -> list[str]:
         if keys and keys[-1] in TOTALS and str(value).isdigit() and int(value) > max(rows, 1):
             where = f"`{'.'.join(keys)}` is {value}, but one answer holds {rows:,} rows"
             return [f"{where}: write `pagination` (page_number, offset) into defs.yaml, or only that page is loaded"]
+        if keys and keys[-1] in MORE and value is True:
+            where = f"`{'.'.join(keys)}` says that there is more than the {rows:,} rows of one answer"
+            return [f"{where}: write `pagination` into defs.yaml, or only that page is loaded"]
     return []
