@@ -260,6 +260,29 @@ def test_an_older_snapshot_that_comes_late_is_passed_over_if_names_order_them(
     assert desk.follow()[0].loads == ()
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("prices_9.csv", "prices_10.csv"),
+        ("2024-5-9.csv", "2024-5-10.csv"),
+        ("v2/p.csv", "v11/p.csv"),
+        ("p_1.9.csv", "p_1.10.csv"),
+        ("p_9.csv", "p_010.csv"),
+        ("p_a.csv", "p_b.csv"),
+    ],
+)
+def test_numbers_in_names_order_snapshots_as_numbers(lake: Lakehouse, tmp_path: Path, earlier: str, later: str) -> None:
+    desk = files(lake, tmp_path, deliveries="snapshot", order="name", path="**/*.csv")
+    write(tmp_path, earlier, "id,status\n1,old\n", 1)
+    desk.follow()
+    write(tmp_path, later, "id,status\n1,new\n", 2)
+    desk.follow()
+    assert desk.staged() == {1: "new"}
+    write(tmp_path, earlier, "id,status\n1,older\n", 9)
+    desk.follow()
+    assert desk.staged() == {1: "new"}
+
+
 def test_versions_are_not_ordered_by_text(lake: Lakehouse, tmp_path: Path) -> None:
     desk = files(lake, tmp_path, newest_by="revision")
     write(tmp_path, "a.csv", "id,status,revision\n1,open,9\n", 1)
