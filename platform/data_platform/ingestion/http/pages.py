@@ -106,6 +106,16 @@ class _Counted:
         self.total = total
         return total
 
+    def holds(self, response: requests.Response, count: int) -> None:
+        """Raise PlatformError if one answer holds more than all there is: its total is something else, and would end
+        the reading early."""
+        if self.total is not None and count > self.total:
+            raise PlatformError(
+                f"{redact(response.url)} holds {count:,} {self._what}, and says that there are {self.total:,} in all. "
+                "Look at `total` of `pagination`: if the API does not know it, leave it out, then an empty page is the "
+                "end."
+            )
+
 
 class _PageNumbers(dlt_pages.PageNumberPaginator):
     """Goes on past empty pages as far as `empty_pages` says, and up to the total where there is one."""
@@ -117,6 +127,7 @@ class _PageNumbers(dlt_pages.PageNumberPaginator):
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
         total = self._count.see(response)
+        self._count.holds(response, 1 if data else 0)
         self._empty = 0 if data else self._empty + 1
         self.current_value += 1
         if total is not None:
@@ -134,6 +145,7 @@ class _Offsets(dlt_pages.OffsetPaginator):
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
         total = self._count.see(response)
+        self._count.holds(response, len(data or ()))
         self.current_value += len(data or ())
         if not data and total is not None and self.current_value < total:
             raise PlatformError(
