@@ -10,12 +10,15 @@ from typing import Any
 import psycopg
 import pytest
 from platform_tests.ingestion.deliveries import write
+from platform_tests.ingestion.http.server import Answer, Asked, running_api
 from platform_tests.staging.steps import ON_SQLITE, figures_add_up
 
 from data_platform.contracts import Contract
 from data_platform.contracts.audit import ContractError
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.http.options import HttpOptions, HttpTable
+from data_platform.ingestion.http.source import HttpSource
 from data_platform.ingestion.load import LoadResult, load_table
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.ingestion.sql.source import Relational, SqlTable
@@ -288,6 +291,39 @@ def test_versions_are_not_ordered_by_text(lake: Lakehouse, tmp_path: Path) -> No
     write(tmp_path, "a.csv", "id,status,revision\n1,open,9\n", 1)
     with pytest.raises(ContractError, match=r"revision, which is text in raw_desk\.ticket.*`revision: int`"):
         desk.follow()
+
+
+@pytest.mark.parametrize(
+    ("cursor", "times"),
+    [
+        (None, [None] * 5),
+        ({"lag": "1h"}, ["2024-05-02T10:00:00Z"] * 5),
+        ({}, ["2024-05-02T10:00:00Z"] * 5),
+        ({"type": "text"}, ["2024-05-02"] * 5),
+        ({"lag": "1h"}, [f"2024-05-02T10:0{minute}:00Z" for minute in (5, 4, 3, 2, 1)]),
+        ({"lag": "1h"}, ["2024-05-02T10:00:00Z", None, None, "2024-05-02T10:00:00Z", None]),
+    ],
+)
+def test_a_row_of_an_api_ends_in_the_state_that_was_delivered_last(
+    lake: Lakehouse, cursor: dict[str, Any] | None, times: list[str | None]
+) -> None:
+    rows: list[dict[str, Any]] = []
+
+    def answer(asked: Asked) -> Answer:
+        since = asked.query.get("since", "")
+        return Answer([row for row in rows if row["at"] is None or row["at"] >= since])
+
+    given = {"key": ["id"], "contract": "x", "path": "tickets"}
+    given |= {} if cursor is None else {"cursor": {"column": "at", "param": "since", **cursor}}
+    table = HttpTable.model_validate(given)
+    with running_api(answer) as api:
+        source = HttpSource(HttpOptions.model_validate({"url": api.url, "max_retries": 0}), {"ticket": table})
+        desk = Followed(lake, source, table)
+        for status, at in zip(("open", "closed", "open", "closed", "open"), times, strict=True):
+            rows[:] = [{"id": 1, "status": status, "at": at}, {"id": 2, "status": "open", "at": times[0]}]
+            desk.follow()
+            assert desk.staged() == {1: status, 2: "open"}
+        assert desk.follow()[0].rows_landed == 0
 
 
 def test_a_key_that_is_not_unique_in_one_delivery_is_counted_with_examples(lake: Lakehouse, tmp_path: Path) -> None:
