@@ -313,7 +313,7 @@ def test_a_row_of_an_api_ends_in_the_state_that_was_delivered_last(
         since = asked.query.get("since", "")
         return Answer([row for row in rows if row["at"] is None or row["at"] >= since])
 
-    given = {"key": ["id"], "contract": "x", "path": "tickets"}
+    given: dict[str, Any] = {"key": ["id"], "contract": "x", "path": "tickets"}
     given |= {} if cursor is None else {"cursor": {"column": "at", "param": "since", **cursor}}
     table = HttpTable.model_validate(given)
     with running_api(answer) as api:
