@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 HIDDEN = "***"
 LEAST_CHARACTERS = 4
@@ -87,11 +87,12 @@ def register_url(url: str) -> None:
     """Take note of the password in a URL, before the host or among its parameters."""
     if "://" not in url:
         return
-    parts = urlsplit(url)
-    register_named(dict(parse_qsl(parts.query)))
-    if "@" in parts.netloc:
+    rest = url.partition("://")[2]
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    register_named(dict(parse_qsl(rest.partition("?")[2].partition("#")[0])))
+    if "@" in host:
         # Up to the last @ of all: a password that was not encoded may hold others, and slashes.
-        for user in (parts.netloc.rpartition("@")[0], url.partition("://")[2].rpartition("@")[0]):
+        for user in (host.rpartition("@")[0], rest.rpartition("@")[0]):
             password = user.partition(":")[2]
             register(password, unquote(password))
 
@@ -125,6 +126,14 @@ def first_line(error: BaseException) -> str:
     return next(iter(without_values(str(error)).splitlines()), type(error).__name__)
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; nothing if it fails to say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception of the user's own may raise anything
+        return ""
+
+
 def names_no_values(error: BaseException) -> bool:
     """Whether an exception is one of Python's own whose messages hold no values of rows. Of a class that a package
     derives from those nothing is known: `requests` derives its own from OSError, and puts addresses into them."""
@@ -137,7 +146,7 @@ def safe_exception(error: BaseException, *, private: bool = False) -> BaseExcept
     values of rows."""
     cause = error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
     safe_cause = None if cause is None else safe_exception(cause, private=private)
-    said = str(error)
+    said = text_of(error)
     text = WITHHELD if private and said and not names_no_values(error) else scrub(said)
     notes = [scrub(note) for note in getattr(error, "__notes__", ())]
     if text == said and safe_cause is cause and notes == list(getattr(error, "__notes__", ())):

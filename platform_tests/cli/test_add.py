@@ -1,6 +1,7 @@
 """`dp add source`: from data that nobody described to a source that loads, stages and satisfies its contract."""
 
 import gzip
+import os
 import sqlite3
 from pathlib import Path
 
@@ -142,6 +143,11 @@ def test_without_a_cursor_it_says_which_column_looks_like_one(dp: Dp, package: P
         (["shop", "--url", "{{{{ env.NO_SUCH_VARIABLE }}}}"], "NO_SUCH_VARIABLE"),
         (["shop", "--url", "oracle://x"], "What kind of source is at"),
         (["shop", "--folder", "no_such_folder"], "does not exist"),
+        (["reconciliation", "--url", "{shop}"], "cannot name a source"),
+        (["shop", "--url", "postgresql://reader:p@ss@w/rd%@127.0.0.1/db"], "postgresql://***@127.0.0.1/db has char"),
+        (["shop", "--url", "mysql://reader:ss@w[rd]@127.0.0.1/db"], "mysql://***@127.0.0.1/db has characters"),
+        (["shop", "--url", "https://reader:ss@w[rd@127.0.0.1/x"], "is no address of an API"),
+        (["shop", "--url", "postgresql://reader:ss@w@127.0.0.1:notaport/db"], "Percent-encode them"),
     ],
 )
 def test_what_cannot_be_drafted_is_said_and_nothing_is_written(
@@ -151,6 +157,7 @@ def test_what_cannot_be_drafted_is_said_and_nothing_is_written(
     done = dp("add", "source", *[argument.format(shop=shop) for argument in arguments])
     assert done.exit_code == 1
     assert words in " ".join(done.stderr.split())
+    assert "ss@w" not in done.output
     assert sorted(package.rglob("*.yaml")) == before
     assert not (package / "defs" / "shop").exists()
 
@@ -189,7 +196,7 @@ def test_the_password_of_a_server_is_kept_out_of_yaml_and_output(
     _, frames = run(package, "store")
     assert frames["stock"].schema["price"] == pl.Decimal(10, 2)
     assert frames["stock"].schema["counted_on"] == pl.Date()
-    monkeypatch.delenv("STORE_URL")
+    del os.environ["STORE_URL"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from platform_tests.ingestion.http.server import Answer, running_api
 from data_platform.cli.asking import understood
 from data_platform.components.platform import source_spec
 from data_platform.contracts.contract import contract_columns
+from data_platform.ingestion.sql.source import SqlTable
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
@@ -143,6 +144,52 @@ def test_a_table_that_is_there_is_drafted_again_only_when_told_to_and_the_change
     assert contracts.read_text().endswith("# a word of my own\n")
     same = dp("add", "table", "shop", "customers")
     assert (same.exit_code, same.stdout) == (0, "customers: a new draft is the same. Nothing was changed.\n")
+
+
+def test_options_that_were_set_by_hand_outlive_a_new_draft(dp: Dp, package: Path, source: Path, shop: Path) -> None:
+    file = source / "defs.yaml"
+    table = """\
+    customers:
+      # how we read them
+      key: [city, id]   # ours
+      refuse_above: 7%  # by hand
+      cursor:
+        column: id
+        lag: 5
+      contract: acme.defs.shop.contracts.Customer
+      mask: [city]
+      fresh_within: 2h
+      description: >-
+        Who buys,
+        and where.
+      reconcile: {every: weekly, compare: rows}
+"""
+    text = file.read_text()
+    file.write_text(f"{text[: text.index('    customers:')]}{table}# a word of my own\n")
+    with sqlite3.connect(shop) as connection:
+        connection.execute("alter table customers add column email text")
+        connection.execute("update customers set email = 'x@example.org', city = coalesce(city, 'Ulm')")
+    done = dp("add", "table", "shop", "customers", "--force")
+    assert done.exit_code == 0, done.output
+    after = file.read_text()
+    expected = table.replace("mask: [city]", "mask: [city, email]").replace("      # how we read them\n", "")
+    assert after.endswith(f"{expected}# a word of my own\n"), after
+    spec = source_spec(package, "shop").tables["customers"]
+    assert [column.private for column in contract_columns(spec.contract)] == [False, True, True]
+    same = dp("add", "table", "shop", "customers")
+    assert (same.exit_code, same.stdout) == (0, "customers: a new draft is the same. Nothing was changed.\n")
+    assert dp("add", "table", "shop", "customers", "--key", "id", "--force").exit_code == 0
+    assert source_spec(package, "shop").tables["customers"].table.key == ["id"]
+
+
+def test_of_a_table_of_some_columns_a_new_draft_takes_no_others(
+    dp: Dp, package: Path, source: Path, shop: Path
+) -> None:
+    file = source / "defs.yaml"
+    file.write_text(file.read_text().replace("      key: [id]", "      columns: [id]\n      key: [id]"))
+    assert dp("add", "table", "shop", "customers", "--force").exit_code == 0
+    (contract,) = [one.contract for one in source_spec(package, "shop").tables.values()]
+    assert [column.name for column in contract_columns(contract)] == ["id"]
 
 
 def test_a_person_who_says_no_changes_nothing(dp: Dp, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,21 +346,33 @@ def test_types_of_a_database_that_no_draft_can_hold_are_said(dp: Dp, package: Pa
             """
             create type mood as enum ('none', 'good');
             create table days (
-                id bigint primary key, opens time, at timestamptz, amount numeric, feels mood, took interval
+                id bigint primary key, opens time, at timestamptz, amount numeric, feels mood, took interval,
+                price numeric(8, 2), until timestamp
             );
+            comment on table days is 'When we are open.';
+            comment on column days.took is 'How long it took, {{ roughly }}.';
             insert into days values
-                (1745678901234567890, '08:30', '2026-01-05 08:00:00+00', 12345678901234567.123456789, 'none', '1 day'),
-                (1745678901234567891, '24:00', '2026-01-05 08:00:00+00', 0.5, 'good', '2 days'),
-                (1745678901234567892, '09:00', 'infinity', 1, null, null);
+                (1745678901234567890, '08:30', '2026-01-05 08:00:00+00', 12345678901234567.123456789, 'none', '1 day',
+                    1.50, null),
+                (1745678901234567891, '24:00', '2026-01-05 08:00:00+00', 0.5, 'good', '2 days', 2, null),
+                (1745678901234567892, '09:00', 'infinity', 1, null, null, null, null),
+                (1745678901234567893, '09:00', null, 1, null, null, 'NaN', '294270-01-01');
             """
         )
     done = dp("add", "source", "days", "--url", postgres_url)
     shown = " ".join(done.stdout.split())
     assert done.exit_code == 1
-    assert "2 rows would go to quarantine" in shown
+    assert "3 rows would go to quarantine" in shown
     assert "24:00:00" in shown
     columns = {column.name: column for column in contract_columns(source_spec(package, "days").tables["days"].contract)}
     assert columns["amount"].dtype == pl.Decimal(38, 9)
     assert columns["opens"].dtype == pl.Time()
     assert columns["feels"].rules == ("one of none, good",)
-    assert "# FAILED its trial: 2 rows would go to quarantine" in (package / "defs" / "days" / "defs.yaml").read_text()
+    assert columns["took"].description == "How long it took, { { roughly }}."
+    table = source_spec(package, "days").tables["days"]
+    assert (table.table.description, table.contract.__doc__) == ("When we are open.", "When we are open.")
+    assert isinstance(table.table, SqlTable)
+    assert sorted(table.table.as_text) == ["price", "until"]
+    assert (columns["price"].dtype, columns["until"].dtype) == (pl.Decimal(8, 2), pl.Datetime("us", "UTC"))
+    assert "price is read as text: a value that is no" in shown
+    assert "# FAILED its trial: 3 rows would go to quarantine" in (package / "defs" / "days" / "defs.yaml").read_text()

@@ -1,11 +1,14 @@
 """`dp status`."""
 
+import importlib
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from platform_tests.cli.conftest import GOOD, Dp
+from platform_tests.cli.test_add import run
 from platform_tests.lakehouse.ledger.release_1 import unpack_release_1
 
 from data_platform.cli.show import ago
@@ -57,6 +60,33 @@ def test_a_refused_table_stands_out_with_its_reason(dp: Dp, looking: Path) -> No
     assert "shop/refunds was refused" in shown
     assert "4 rows in quarantine" in shown
     assert "modelled.mart" in shown
+
+
+def test_rules_that_are_declared_and_not_applied_to_all_rows_are_named(dp: Dp, package: Path) -> None:
+    run(package, "acme_example")
+    assert "never held" not in dp("status").stdout
+    contracts = package / "defs" / "acme_example" / "contracts.py"
+    before = contracts.read_text()
+    contracts.write_text(before.replace("nullable=True, ge=0,", "nullable=True, ge=0, le=10_000,", 1))
+    assert contracts.read_text() != before
+    forget(package)
+    shown = " ".join(dp("status").stdout.split())
+    assert (
+        "acme_example/orders has rows that were never held against amount_usd at most 10000: dp run staged/acme_exam"
+        in shown
+    )
+    tables = json.loads(dp("status", "--json").stdout)["tables"]
+    assert [one["not_applied"] for one in tables] == [["amount_usd at most 10000"]]
+    contracts.write_text("no python")
+    forget(package)
+    assert "acme_example cannot be loaded: dp doctor" in dp("status").stdout
+
+
+def forget(package: Path) -> None:
+    """Have the modules of a platform read again."""
+    for module in [name for name in sys.modules if name.startswith(f"{package.name}.defs.")]:
+        del sys.modules[module]
+    importlib.invalidate_caches()
 
 
 def test_a_table_that_vanished_from_the_ledger_alone_is_still_counted(dp: Dp, changing: object) -> None:

@@ -45,6 +45,7 @@ def keys(package: Path) -> set[str]:
         ("modelled", {"pallets": False}, "'modelled' cannot be one"),
         ("raw", {"pallets": False}, "'raw' cannot be one"),
         ("platform", {"pallets": False}, "'platform' cannot be one"),
+        ("reconciliation", {"pallets": False}, "'reconciliation' cannot be one"),
         ("Staged", {"pallets": False}, "'Staged' cannot be one"),
         ("s" * 101, {"pallets": False}, "has no more than 100 letters"),
         ("more", {"x" * 101: False}, "must be up to 100 lower case letters"),

@@ -96,7 +96,7 @@ def test_a_lakehouse_that_does_not_answer_is_no_fault_of_the_source(
     assert verdicts(shop, "orders") == []
 
 
-@pytest.mark.parametrize("mended_by", ["a tick", "a run"])
+@pytest.mark.parametrize("mended_by", ["a tick", "a run", "a reconciliation"])
 def test_the_asset_that_stood_for_a_mistake_goes_when_the_source_loads_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, mended_by: str
 ) -> None:
@@ -104,7 +104,8 @@ def test_the_asset_that_stood_for_a_mistake_goes_when_the_source_loads_again(
 
     monkeypatch.delenv("DATA_PLATFORM_STRICT")
     file = shop.package / "defs" / "shop" / "defs.yaml"
-    good = file.read_text()
+    cursor = "cursor: {column: changed_at}\n"
+    good = file.read_text().replace(cursor, f"{cursor}      reconcile: daily\n")
     file.write_text(good.replace("key: [sku]", "ky: [sku]"))
     key = dg.AssetKey(["broken", "shop"])
     shop.definitions = platform_definitions(shop.package)
@@ -115,5 +116,6 @@ def test_the_asset_that_stood_for_a_mistake_goes_when_the_source_loads_again(
     if mended_by == "a tick":
         shop.tick("shop_sensor")
     else:
-        execute(shop.definitions, shop.instance, [dg.AssetKey(name.split("/")) for name in ORDERS])
+        names = ORDERS if mended_by == "a run" else ("reconciliation/shop/orders",)
+        execute(shop.definitions, shop.instance, [dg.AssetKey(name.split("/")) for name in names])
     assert key not in shop.instance.all_asset_keys()

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from platform_tests.ingestion.http.server import Answer, Asked, running_api
 
-from data_platform.drafting.api import api_table
+from data_platform.drafting.api import api_table, split_url
 from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.profile import TableProfile
+from data_platform.errors import PlatformError
 from data_platform.ingestion.http.options import HttpOptions
 
 
@@ -91,3 +92,52 @@ def test_an_api_that_ignores_what_it_is_asked_is_not_taken_for_paged() -> None:
         table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
     assert "pagination" not in table.place
     assert "`total` is 65, but one answer holds 20 rows" in table.notes[0]
+
+
+@pytest.mark.parametrize("said", [{"has_more": True}, {"meta": {"hasNextPage": True}}])
+def test_an_answer_that_says_that_there_is_more_is_not_taken_for_the_whole(said: dict[str, Any]) -> None:
+    with running_api(lambda asked: Answer({"rows": ROWS[:4], **said})) as api:
+        table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+    assert ("pagination" in table.place, table.whole) == (False, False)
+    assert "says that there is more than the 4 rows of one answer: write `pagination`" in table.notes[0]
+
+
+@pytest.mark.parametrize("size", [11, 33])
+def test_pages_of_any_size_are_looked_for(size: int) -> None:
+    def answer(asked: Asked) -> Answer:
+        page = int(asked.query.get("page", 1)) - 1
+        return Answer(ROWS[page * size : (page + 1) * size])
+
+    with running_api(answer) as api:
+        table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+    assert table.place["pagination"] == {"type": "page_number", "param": "page"}
+    assert (table.rows.num_rows, table.whole) == (65, True)
+
+
+@pytest.mark.parametrize(
+    ("following", "param", "pagination"),
+    [
+        ("?page={page}", "page", {"type": "next_url", "path": "next"}),
+        ("{page}", "page", {"type": "cursor", "path": "next", "param": "page"}),
+        (None, "page", {"type": "cursor", "path": "next", "param": "page"}),
+    ],
+)
+def test_a_next_page_is_followed_as_url_or_number(
+    following: str | None, param: str, pagination: dict[str, Any]
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        page = int(asked.query.get(param, 1))
+        named = page + 1 if following is None else following.format(page=page + 1)
+        return Answer({"rows": ROWS[(page - 1) * 20 : page * 20], "next": named if page < 4 else None})
+
+    with running_api(answer) as api:
+        table = api_table(HttpOptions.model_validate({"url": api.url}), "/things", {}, None)
+    assert table.place["pagination"] == pagination
+    assert (table.rows.num_rows, table.whole) == (65, True)
+
+
+@pytest.mark.parametrize("url", ["https://u:sec[ret@host/x", "https://u:s3cret@host:port/x", "ftp://u:s3cret@host/x"])
+def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(PlatformError, match="is no address of an API") as refused:
+        split_url(url)
+    assert "cret" not in str(refused.value)

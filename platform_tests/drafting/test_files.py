@@ -136,6 +136,11 @@ ROWS = [("1", "a"), ("2", "b, c"), ("3", "d")]
         (b'id,name\n1,a,\n2,"b, c",\n3,d,\n', {"trailing_delimiter": True}, ROWS),
         (b'id,name\r1,a\r2,"b, c"\r3,d\r', {"line_end": "cr"}, ROWS),
         (b'id;name\n1;a\n2;b, c\n3;d\n', {"delimiter": ";"}, ROWS),
+        (b'sep=;\nid;name\n1;a\n2;b, c\n3;d\n', {"delimiter": ";", "skip_rows": 1}, ROWS),
+        (b'Report of today\n\nid,name\n1,a\n2,"b, c"\n3,d\n', {"skip_rows": 2}, ROWS),
+        (b"id,name\n1,a\n2,'b, c'\n3,d\n", {"quote": "'"}, ROWS),
+        (b'id|size\n1|5" pipe\n2|"x\n', {"delimiter": "|", "quote": None}, [("1", '5" pipe'), ("2", '"x')]),
+        (b"id,name\n1,O'Brien\n2,'t Hooft\n", {}, [("1", "O'Brien"), ("2", "'t Hooft")]),
         (b'id,path\n1,"C:\\tmp\\"\n2,x\n', {}, [("1", "C:\\tmp\\"), ("2", "x")]),
     ],
 )  # fmt: skip

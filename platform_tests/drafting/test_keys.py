@@ -48,6 +48,9 @@ def key(
         ({"id": [None, *UNIQUE[1:]]}, "things", ()),
         ({"id": ["", *TEXTS[1:]]}, "things", ()),
         ({"id": [1] * ROWS}, "things", ()),
+        ({"id": [str(2**64 - n) for n in UNIQUE], "v": ["x"] * ROWS}, "things", ("id",)),
+        ({"list_id": [str(2**64 + n // 20) for n in UNIQUE], "track_id": [n % 20 for n in UNIQUE]}, "list_track",
+            ("list_id", "track_id")),
         ({"list_id": [n // 20 for n in UNIQUE], "track_id": [n % 20 for n in UNIQUE]}, "list_track",
             ("list_id", "track_id")),
         ({"order_id": [n // 2 for n in UNIQUE], "line": [n % 2 for n in UNIQUE], "product_id": [n % 2 for n in UNIQUE]},
@@ -92,6 +95,16 @@ def test_what_the_source_declares_comes_first(
     }
     found = key(columns, promised=promised, primary=primary)
     assert (found.columns, found.evidence) == (expected, evidence)
+
+
+@pytest.mark.parametrize("declared", [("size",), ("code", "size")])
+def test_a_float_is_no_key_though_the_source_declares_it(declared: tuple[str, ...]) -> None:
+    sizes = [n + 0.5 for n in UNIQUE]
+    assert key({"size": sizes, "code": UNIQUE}, primary=declared).columns == ("code",)
+    found = key({"size": sizes, "code": [1] * ROWS}, primary=declared)
+    assert found.columns == ()
+    assert found.evidence == "size, of the source's primary key, is a float, which is never surely the same twice"
+    assert key({"size": sizes, "code": UNIQUE}, primary=declared, given=declared).columns == declared
 
 
 def test_a_key_that_was_given_is_taken_and_said_not_to_be_unique() -> None:

@@ -156,7 +156,11 @@ def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown(
 
 
 @pytest.mark.parametrize(
-    "credentials", ["reader:p@ss", "reader:pass/word", "reader:pass#word", "reader:pass?word", "reader:50%", "a@b:pass"]
+    "credentials",
+    [
+        *("reader:p@ss", "reader:pass/word", "reader:pass#word", "reader:pass?word", "reader:50%", "a@b:pass"),
+        *("reader:pass[word]", "reader:pass]word", "reader:[pass@word", "reader:pass[word"),
+    ],
 )
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
 def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_is_shown(
@@ -168,6 +172,15 @@ def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_is_
     assert str(refused.value).count("127.0.0.1") == 1
     for part in ("p@ss", "ss@", "pass", "word", "50%@", "a@b"):
         assert part not in str(refused.value).replace("a password", "").replace("or password", "")
+
+
+@pytest.mark.parametrize("port", ["notaport", "99999", "-1"])
+def test_a_port_that_is_none_is_refused_without_the_password(port: str) -> None:
+    with pytest.raises(
+        PlatformError, match=f"127.0.0.1:{port}/shop has no host, or a port that is no number"
+    ) as refused:
+        require_encoded(f"postgresql://reader:s3cret@127.0.0.1:{port}/shop", "The address")
+    assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

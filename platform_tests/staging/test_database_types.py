@@ -1,28 +1,34 @@
-"""Every column type of PostgreSQL, MariaDB and SQLite with its extremes, from the database through load, audit, merge
+"""Every column type of PostgreSQL, MariaDB and SQLite with its extremes, and texts of CSV, through load, audit, merge
 and quarantine: a staged value is the one that the database's own client shows, any other is in quarantine by name."""
 
 import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import psycopg
 import pytest
+from platform_tests.ingestion.deliveries import write
 from platform_tests.ingestion.sql.test_mysql import run as run_mysql
 from platform_tests.servers import mariadb_is_installed, running_mariadb
 from platform_tests.staging.steps import ON_SQLITE, figures_add_up, query
 
-from data_platform.contracts import Contract, Field
+from data_platform.contracts import Contract, Field, Instant
+from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.load import load_table
+from data_platform.ingestion.source import Source, TableOptions
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.staging.recipe import Recipe
+from data_platform.staging.recipe import Recipe, StagingFunction
 from data_platform.staging.step import stage_table
 
 INSTANT = pl.Datetime("us", "UTC")
+
+TABLE = SqlTable(key=["id"], contract="x")
 
 Case = tuple[Any, list[str], list[str], list[str]]
 """The contract's type; values as the database takes them, and those of them that are staged, as DuckDB shows them;
@@ -69,6 +75,14 @@ POSTGRES: dict[str, Case] = {
     "inet": (str, ["::1", "10.0.0.1/8"], ["10.0.0.1/8", "::1/128"], []),
     "int8range": (str, ["empty", "[1,)"], ["[1,)", "empty"], []),
     "point": (str, ["(1,2)"], ["(1,2)"], []),
+    "int4": (bool, ["2", "-1", "0", "1"], ["false", "true"], ["-1", "2"]),
+    "int8": (float, ["9007199254740993", "9007199254740992"], ["9007199254740992.0"], ["9007199254740993"]),
+    "float8": (bool, ["0.5", "1"], ["true"], ["0.5"]),
+    "pg_catalog.float8": (pl.Decimal(18, 4), ["1e15", "19.99999", "2.5"], ["2.5000"],
+        ["1000000000000000.0", "19.99999"]),
+    "pg_catalog.date": (INSTANT, ["infinity", "10000-01-01", "0044-03-15 BC", "2013-01-02"],
+        ["2013-01-02 00:00:00+00"], ["-043-03-15", "10000-01-01", "infinity"]),
+    "pg_catalog.bytea": (str, ["\\xff", "\\x41"], ["A"], ["\\xff"]),
     "oid": (int, ["4294967295"], ["4294967295"], []),
 }  # fmt: skip
 
@@ -90,6 +104,11 @@ MARIADB: dict[str, Case] = {
         ["1970-01-01 00:00:01+00", "2038-01-19 03:14:07.999999+00"], []),
     "time(3)": (pl.Time, ["'00:00:00'", "'23:59:59.999'", "'24:00:00'", "'-01:00:00'", "'838:59:59.999'"],
         ["00:00:00", "23:59:59.999"], ["-01:00:00.000", "24:00:00.000", "838:59:59.999"]),
+    "date null": (pl.Date, ["'0000-00-00'", "'2024-00-10'", "'2024-02-29'"], ["2024-02-29"],
+        ["0000-00-00", "2024-00-10"]),
+    "datetime(6) null": (INSTANT, ["'0000-00-00'", "'2024-02-00 10:00:00'", "'2024-02-29 10:00:00.5'"],
+        ["2024-02-29 10:00:00.5+00"], ["0000-00-00 00:00:00.000000", "2024-02-00 10:00:00.000000"]),
+    "timestamp null": (INSTANT, ["0"], [], ["0000-00-00 00:00:00"]),
     "year": (int, ["1901", "2155", "0"], ["0", "1901", "2155"], []),
     "char(4)": (str, ["'ab'"], ["ab"], []),
     "varchar(9)": (str, ["''", "'a  '", "'\\\\'", "'☂'"], ["", "\\", "a  ", "☂"], []),
@@ -102,6 +121,19 @@ MARIADB: dict[str, Case] = {
     "uuid": (str, ["'123e4567-e89b-12d3-a456-426655440000'"], ["123e4567-e89b-12d3-a456-426655440000"], []),
     "inet6": (str, ["'::1'"], ["::1"], []),
     "point": (str, ["point(1, 2)"], ["POINT(1 2)"], []),
+}  # fmt: skip
+
+CSV: dict[str, Case] = {
+    "amount": (pl.Decimal(18, 2), ["19.999", "0.005", "1.10", "1e1"], ["1.10"], ["0.005", "19.999", "1e1"]),
+    "day": (pl.Date, ["24-01-05", "99-12-31", "-2013-01-02", "2013-01-02"], ["2013-01-02"],
+        ["-2013-01-02", "24-01-05", "99-12-31"]),
+    "ratio": (float, ["1e999", "Infinity", "inf", "-inf", "nan", "0.5"], ["0.5"],
+        ["-inf", "1e999", "Infinity", "inf", "nan"]),
+    "flag": (bool, ["2", "-1", "0.5", "yes"], ["true"], ["-1", "0.5", "2"]),
+    "seen": (pl.Date, ["2024-05-01T13:05:00", "2024-05-01"], ["2024-05-01"], ["2024-05-01T13:05:00"]),
+    "size": (float, ["9007199254740993", "9007199254740992"], ["9007199254740992.0"], ["9007199254740993"]),
+    "narrow": (pl.Float32, ["1e39", "0.5"], ["0.5"], ["1e39"]),
+    "opens": (pl.Time, ["24:00:00", "17:30"], ["17:30:00"], ["24:00:00"]),
 }  # fmt: skip
 
 SQLITE: dict[str, Case] = {
@@ -125,7 +157,13 @@ def _name(place: int) -> str:
     return f"c{place}"
 
 
-def _staged(lake: Lakehouse, source: Relational, cases: dict[str, Case]) -> None:
+def _staged(
+    lake: Lakehouse,
+    source: Source,
+    cases: dict[str, Case],
+    table: TableOptions = TABLE,
+    function: StagingFunction | None = None,
+) -> None:
     """Load and stage a table `t` of an `id` and a column for each case, and see where each value is."""
     kinds = [case[0] for case in cases.values()]
     body: dict[str, Any] = {_name(place): Field(nullable=True) for place in range(len(kinds))}
@@ -133,8 +171,8 @@ def _staged(lake: Lakehouse, source: Relational, cases: dict[str, Case]) -> None
     contract = type(
         "Any", (Contract,), {"__annotations__": annotations, "__module__": __name__, "__doc__": "Any.", **body}
     )
-    load_table(lake, "shop", source, "t", SqlTable(key=["id"], contract="x"), run_id="r")
-    recipe = Recipe("shop", "t", ("id",), contract, refuse_above=1.0)
+    load_table(lake, "shop", source, "t", table, run_id="r")
+    recipe = Recipe("shop", "t", ("id",), contract, function=function, refuse_above=1.0)
     result = stage_table(lake, recipe, run_id="r")
     columns = query(lake, "SELECT unnest(reasons, recursive := true) FROM quarantine_shop.t") if _bad(cases) else []
     for place, (declared, (_, _, good, bad)) in enumerate(cases.items()):
@@ -183,9 +221,7 @@ def test_mariadb(lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
     columns = ", ".join(f"{_name(place)} {declared}" for place, declared in enumerate(MARIADB))
     values = [f"insert into t (id, {name}) values ({number}, {value})" for number, name, value in _rows(MARIADB)]
-    zero = len(values) + 1
-    place = list(MARIADB).index("date")
-    values.append(f"insert ignore into t (id, {_name(place)}) values ({zero}, '0000-00-00')")
+    as_text = [_name(list(MARIADB).index(one)) for one in ("date null", "datetime(6) null", "timestamp null")]
     with running_mariadb() as url:
         run_mysql(
             f"{url}/mysql",
@@ -194,8 +230,54 @@ def test_mariadb(lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "set global time_zone = '+00:00'",
         )
         run_mysql(f"{url}/shop", "set time_zone = '+00:00'", f"create table t (id int primary key, {columns})", *values)
-        _staged(lake, Relational(f"{url}/shop", {"t": SqlTable(key=["id"], contract="x")}), MARIADB)
-    assert query(lake, f"SELECT {_name(place)} FROM staged_shop.t WHERE id = {zero}") == [(None,)]
+        options = SqlTable(key=["id"], contract="x", as_text=as_text)
+        _staged(lake, Relational(f"{url}/shop", {"t": options}), MARIADB)
+
+
+@ON_SQLITE
+def test_csv(lake: Lakehouse, tmp_path: Path) -> None:
+    lines = [",".join(["id", *map(_name, range(len(CSV)))])]
+    for number, name, value in _rows(CSV):
+        fields = [value if name == _name(place) else "" for place in range(len(CSV))]
+        lines.append(",".join([str(number), *fields]))
+    write(tmp_path / "landing", "t.csv", "\n".join(lines) + "\n", 1)
+    given = {"key": ["id"], "contract": "x", "path": "*.csv", "format": {"type": "csv"}}
+    table = FileTable.model_validate(given)
+    _staged(lake, Files(tmp_path / "landing", {"t": table}), CSV, table, null_for_empty)
+
+
+def null_for_empty(raw: pl.LazyFrame) -> pl.LazyFrame:
+    return raw.with_columns(pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)).name.keep())
+
+
+def test_what_no_library_can_write_is_in_the_record_of_a_row_that_breaks_a_rule(
+    lake: Lakehouse, postgres_url: str
+) -> None:
+    class Thing(Contract):
+        id: int
+        size: int = Field(le=5)
+        picture: bytes
+        ends: pl.Date
+        seen: Instant = Field(le=datetime(2100, 1, 1, tzinfo=UTC))
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("create table t (id int primary key, size int, picture bytea, ends date, seen timestamptz)")
+        connection.execute(
+            "insert into t select g, 1, '\\xdeadbeef', '2024-01-01', '2024-01-01Z' from generate_series(1, 100) g"
+        )
+        connection.execute("update t set size = 9 where id = 7")
+        connection.execute("update t set size = 9, ends = 'infinity', seen = '294246-01-01Z' where id = 8")
+        connection.execute("update t set seen = '2100-01-02Z' where id = 9")
+        connection.execute("update t set size = 9, ends = '0044-03-15 BC', seen = '-infinity' where id = 10")
+    table = SqlTable(key=["id"], contract="x")
+    load_table(lake, "shop", Relational(postgres_url, {"t": table}), "t", table, run_id="r")
+    result = stage_table(lake, Recipe("shop", "t", ("id",), Thing, refuse_above=0.1), run_id="r")
+    assert (result.rows_inserted, result.rows_quarantined) == (96, 4)
+    records = [json.loads(text) for (text,) in query(lake, "SELECT record FROM quarantine_shop.t")]
+    found = {record["id"]: record for record in records}
+    assert [found[number]["picture"] for number in (7, 8, 9, 10)] == ["\\xdeadbeef"] * 4
+    assert (found[8]["ends"], found[8]["seen"][:6]) == ("infinity", "294246")
+    assert found[10]["seen"] == "-infinity"
 
 
 @ON_SQLITE

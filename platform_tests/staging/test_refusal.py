@@ -1,6 +1,7 @@
 """What a newcomer's mistake is answered with, and what is kept of a step of which everything is bad."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,19 @@ def _read(value: str) -> float:
     return float(value.removeprefix("$"))  # what cannot be read raises
 
 
+class WordlessError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def wordless(raw: pl.LazyFrame) -> pl.LazyFrame:
+    raise WordlessError
+
+
+def leaving(raw: pl.LazyFrame) -> pl.LazyFrame:
+    sys.exit("enough")
+
+
 def eager(raw: pl.LazyFrame) -> Any:
     return raw.collect()
 
@@ -120,6 +134,8 @@ def eager(raw: pl.LazyFrame) -> Any:
         (dividing, ["dividing failed", "ZeroDivisionError: division by zero", "share = 1 / 0  # the mistake"]),
         (misspelt, ["ColumnNotFoundError", '"amonut"', "in an expression that it returned", "test_refusal.py"]),
         (by_row, ["ValueError: could not convert string to float: 'abc'", 'return float(value.removeprefix("$"))']),
+        (wordless, ["wordless failed", "WordlessError", "raise WordlessError"]),
+        (leaving, ["leaving failed", "SystemExit: enough", 'sys.exit("enough")']),
         (eager, ["the staging function eager returned DataFrame, not a LazyFrame"]),
     ],
 )

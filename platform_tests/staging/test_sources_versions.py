@@ -10,12 +10,15 @@ from typing import Any
 import psycopg
 import pytest
 from platform_tests.ingestion.deliveries import write
+from platform_tests.ingestion.http.server import Answer, Asked, running_api
 from platform_tests.staging.steps import ON_SQLITE, figures_add_up
 
 from data_platform.contracts import Contract
 from data_platform.contracts.audit import ContractError
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.http.options import HttpOptions, HttpTable
+from data_platform.ingestion.http.source import HttpSource
 from data_platform.ingestion.load import LoadResult, load_table
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.ingestion.sql.source import Relational, SqlTable
@@ -260,11 +263,67 @@ def test_an_older_snapshot_that_comes_late_is_passed_over_if_names_order_them(
     assert desk.follow()[0].loads == ()
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("prices_9.csv", "prices_10.csv"),
+        ("2024-5-9.csv", "2024-5-10.csv"),
+        ("v2/p.csv", "v11/p.csv"),
+        ("p_1.9.csv", "p_1.10.csv"),
+        ("p_9.csv", "p_010.csv"),
+        ("p_a.csv", "p_b.csv"),
+    ],
+)
+def test_numbers_in_names_order_snapshots_as_numbers(lake: Lakehouse, tmp_path: Path, earlier: str, later: str) -> None:
+    desk = files(lake, tmp_path, deliveries="snapshot", order="name", path="**/*.csv")
+    write(tmp_path, earlier, "id,status\n1,old\n", 1)
+    desk.follow()
+    write(tmp_path, later, "id,status\n1,new\n", 2)
+    desk.follow()
+    assert desk.staged() == {1: "new"}
+    write(tmp_path, earlier, "id,status\n1,older\n", 9)
+    desk.follow()
+    assert desk.staged() == {1: "new"}
+
+
 def test_versions_are_not_ordered_by_text(lake: Lakehouse, tmp_path: Path) -> None:
     desk = files(lake, tmp_path, newest_by="revision")
     write(tmp_path, "a.csv", "id,status,revision\n1,open,9\n", 1)
     with pytest.raises(ContractError, match=r"revision, which is text in raw_desk\.ticket.*`revision: int`"):
         desk.follow()
+
+
+@pytest.mark.parametrize(
+    ("cursor", "times"),
+    [
+        (None, [None] * 5),
+        ({"lag": "1h"}, ["2024-05-02T10:00:00Z"] * 5),
+        ({}, ["2024-05-02T10:00:00Z"] * 5),
+        ({"type": "text"}, ["2024-05-02"] * 5),
+        ({"lag": "1h"}, [f"2024-05-02T10:0{minute}:00Z" for minute in (5, 4, 3, 2, 1)]),
+        ({"lag": "1h"}, ["2024-05-02T10:00:00Z", None, None, "2024-05-02T10:00:00Z", None]),
+    ],
+)
+def test_a_row_of_an_api_ends_in_the_state_that_was_delivered_last(
+    lake: Lakehouse, cursor: dict[str, Any] | None, times: list[str | None]
+) -> None:
+    rows: list[dict[str, Any]] = []
+
+    def answer(asked: Asked) -> Answer:
+        since = asked.query.get("since", "")
+        return Answer([row for row in rows if row["at"] is None or row["at"] >= since])
+
+    given: dict[str, Any] = {"key": ["id"], "contract": "x", "path": "tickets"}
+    given |= {} if cursor is None else {"cursor": {"column": "at", "param": "since", **cursor}}
+    table = HttpTable.model_validate(given)
+    with running_api(answer) as api:
+        source = HttpSource(HttpOptions.model_validate({"url": api.url, "max_retries": 0}), {"ticket": table})
+        desk = Followed(lake, source, table)
+        for status, at in zip(("open", "closed", "open", "closed", "open"), times, strict=True):
+            rows[:] = [{"id": 1, "status": status, "at": at}, {"id": 2, "status": "open", "at": times[0]}]
+            desk.follow()
+            assert desk.staged() == {1: status, 2: "open"}
+        assert desk.follow()[0].rows_landed == 0
 
 
 def test_a_key_that_is_not_unique_in_one_delivery_is_counted_with_examples(lake: Lakehouse, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,9 +23,10 @@ from data_platform.errors import PlatformError
 if TYPE_CHECKING:
     from data_platform.components.source import SourceComponent
     from data_platform.components.spec import SourceSpec
-    from data_platform.drafting.draft import Draft, Target
+    from data_platform.drafting.draft import Draft, Target, Wish
     from data_platform.drafting.profile import Profile, TableProfile
     from data_platform.drafting.trial import Verdict
+    from data_platform.ingestion.source import TableOptions
 
 app = typer.Typer(help="Add to a platform.", no_args_is_help=True)
 
@@ -155,14 +157,18 @@ def add_table(
     cursor_param: ParamOption = None,
     owner: OwnerOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Draft a table that is there again; what was written by hand in it is lost.")
+        bool,
+        typer.Option(
+            "--force", help="Draft a table that is there again: its contract and staging function are written anew."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     platform: PlatformOption = None,
 ) -> None:
     """Draft further tables of a source that is there, or draft some again, and try them.
 
-    Of a table that is there, what a new draft would change is shown, and written with --force alone. The exit code is 1
+    Of a table that is there, what a new draft would change is shown, and written with --force alone. Options in
+    defs.yaml that a draft does not make (cursor, refuse_above, ...), and its key and masks stay. The exit code is 1
     if a table could not be drafted, or failed its trial.
     """
     from data_platform.cli.drafts import keep_secrets, report
@@ -182,7 +188,8 @@ def add_table(
     request = Request(source, "", tables, None, settings.landing, settings.spool)
     profile = renamed(component.profile_more(request), component)
     there = [one.name for one in profile.tables if one.name in spec.tables]
-    drafts, failures = draft_all(profile, type(component), chosen, spec_contracts(spec, set(there)))
+    options = {name: spec.tables[name].table for name in there}
+    drafts, failures = draft_all(profile, type(component), chosen, spec_contracts(spec, set(there)), options)
     drafts = [
         replace(draft, contract=spec.tables[draft.name].contract.__name__) if draft.name in there else draft
         for draft in drafts
@@ -202,7 +209,11 @@ def add_table(
                 f"by `dp add table {source} {' '.join(tables)} --force`, or change the files by hand."
             )
         if not yes and asking.is_terminal():
-            typer.confirm(f"Write this? What was changed by hand in {named} is lost.", abort=True, err=True)
+            typer.confirm(
+                f"Write this? What was changed by hand in contract and function of {named} is lost.",
+                abort=True,
+                err=True,
+            )
     write(made)
     try:
         verdicts = attempt(load(package, source), [draft.name for draft in drafts])
@@ -256,13 +267,18 @@ def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple
 
 
 def draft_all(
-    profile: "Profile", component: type["SourceComponent"], chosen: DraftOptions, contracts: Mapping[str, str]
+    profile: "Profile",
+    component: type["SourceComponent"],
+    chosen: DraftOptions,
+    contracts: Mapping[str, str],
+    there: Mapping[str, "TableOptions"] = MappingProxyType({}),
 ) -> tuple[list["Draft"], dict[str, str]]:
-    """The drafts of all tables that can be drafted, and why the others cannot. `contracts` are those that are there.
+    """The drafts of all tables that can be drafted, and why the others cannot. `contracts` are those that are there;
+    of the tables that are `there`, key, masks and the choice of columns stay unless another one is chosen.
 
     Raises PlatformError if there is none.
     """
-    from data_platform.drafting.draft import Wish, draft_table
+    from data_platform.drafting.draft import draft_table
 
     drafts: list[Draft] = []
     failures = dict(profile.failures)
@@ -270,13 +286,33 @@ def draft_all(
         taken = {*contracts, *(draft.contract for draft in drafts)}
         try:
             options = {} if chosen.cursor is None else {"cursor": component.cursor_options(chosen.cursor, chosen.param)}
-            draft = draft_table(one, Wish(chosen.key, chosen.cursor, chosen.owner), taken)
+            one = as_before(one, there[one.name]) if one.name in there else one
+            draft = draft_table(one, wish(one, chosen, there.get(one.name)), taken)
             drafts.append(replace(draft, profile=replace(one, place={**one.place, **options})))
         except PlatformError as error:
             failures[one.name] = str(error)
     if not drafts:
         raise PlatformError(" ".join(dict.fromkeys(failures.values())))
     return drafts, failures
+
+
+def as_before(profile: "TableProfile", options: "TableOptions") -> "TableProfile":
+    """A profile with the columns alone that `columns` of a table names."""
+    cursor = getattr(options, "cursor", None)
+    wanted = {*(getattr(options, "columns", None) or profile.rows.column_names), *([cursor.column] if cursor else [])}
+    return replace(profile, rows=profile.rows.select([name for name in profile.rows.column_names if name in wanted]))
+
+
+def wish(profile: "TableProfile", chosen: DraftOptions, options: "TableOptions | None") -> "Wish":
+    """What is wished of a table: what was chosen, and else what holds of it already, as far as its rows have that."""
+    from data_platform.drafting.draft import Wish
+    from data_platform.drafting.naming import column_names
+
+    if options is None:
+        return Wish(chosen.key, chosen.cursor, chosen.owner)
+    names = {name for pair in column_names(profile.rows.column_names).items() for name in pair}
+    key = options.key if set(options.key) <= names else []
+    return Wish(chosen.key or key, chosen.cursor, chosen.owner, options.mask, options.mask_within)
 
 
 def renamed(profile: "Profile", component: "SourceComponent") -> "Profile":

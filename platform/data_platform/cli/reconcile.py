@@ -1,14 +1,10 @@
 """`dp reconcile`: hold tables against their source now, and stage what was found to differ."""
 
-import json
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from data_platform.cli.run import as_record, progress_bar, selected_platform, summary_table
+from data_platform.cli.run import progress_bar, selected_platform, summary_console, tell
 from data_platform.errors import PlatformError
 
 
@@ -25,7 +21,7 @@ def reconcile(
     import dagster as dg
 
     from data_platform.cli.instance import dagster_storage, prepare_dagster_home
-    from data_platform.components.execution import errors, executable_keys, execute, in_runs
+    from data_platform.components.execution import executable_keys, execute, in_runs
     from data_platform.components.keys import RECONCILIATION, staged_key
     from data_platform.components.platform import platform_definitions
     from data_platform.components.workspace import code_location, platform_package
@@ -39,7 +35,7 @@ def reconcile(
     definitions, location = platform_definitions(package), code_location(package)
     there = [key for key in executable_keys(definitions) if key.path[0] == RECONCILIATION]
     keys = chosen(there, selection or [])
-    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
+    console = summary_console(as_json=as_json)
     outcomes = []
     with (
         dagster_storage(settings),
@@ -55,12 +51,7 @@ def reconcile(
             if staged:
                 outcomes += execute(definitions, instance, staged, location=location)
             bar.update(task, completed=len(group), doing="")
-    if as_json:
-        print(json.dumps([as_record(outcome) for outcome in outcomes], indent=2, default=str))
-    else:
-        console.print(summary_table(outcomes))
-        for error, names in errors(outcomes).items():
-            console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
+    tell(outcomes, console, as_json=as_json)
     if any(outcome.state == "failed" or outcome.check_passed is False for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -46,7 +46,6 @@ def run(
 
     from data_platform.cli.instance import dagster_storage, prepare_dagster_home
     from data_platform.components.execution import (
-        errors,
         executable_keys,
         execute,
         holders,
@@ -71,7 +70,7 @@ def run(
     definitions, location = platform_definitions(package), code_location(package)
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
-    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
+    console = summary_console(as_json=as_json)
     outcomes = []
     with (
         dagster_storage(settings),
@@ -106,12 +105,7 @@ def run(
                 done = [outcome for outcome in done if outcome.key not in left] + staged
             outcomes += done
             bar.update(task, completed=len(group), doing="")
-    if as_json:
-        print(json.dumps([as_record(outcome) for outcome in outcomes], indent=2, default=str))
-    else:
-        console.print(summary_table(outcomes))
-        for error, names in errors(outcomes).items():
-            console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
+    tell(outcomes, console, as_json=as_json)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -156,6 +150,23 @@ def progress_bar(console: Console) -> Progress:
     """One line for each run, with what it is doing."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), TextColumn("[dim]{task.fields[doing]}"), console=console)
+
+
+def summary_console(*, as_json: bool) -> Console:
+    """Where progress and summary go: beside the JSON, if that is what is asked for."""
+    return Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
+
+
+def tell(outcomes: list[Any], console: Console, *, as_json: bool) -> None:
+    """Print what became of each asset, and why some failed."""
+    from data_platform.components.execution import errors
+
+    if as_json:
+        print(json.dumps([as_record(outcome) for outcome in outcomes], indent=2, default=str))
+        return
+    console.print(summary_table(outcomes))
+    for error, names in errors(outcomes).items():
+        console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
 
 
 def as_record(outcome: Any) -> dict[str, Any]:

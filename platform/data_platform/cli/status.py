@@ -32,6 +32,8 @@ class TableStatus:
     quarantined: int = 0
     reason: str | None = None
     files_lost: int = 0
+    not_applied: list[str] = field(default_factory=list)
+    """Rules of the contract that some of the staged rows were never held against."""
 
     @property
     def name(self) -> str:
@@ -62,6 +64,8 @@ class Status:
     files_lost: int = 0
     tables: list[TableStatus] = field(default_factory=list)
     models: list[ModelStatus] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """Sources with staged rows that cannot be loaded, so that nobody knows their rules."""
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -134,7 +138,37 @@ def read_status(lake: "Lakehouse", found: Status) -> Status:
             models[name].files_lost += files
     found.tables = [tables[key] for key in sorted(tables)]
     found.models = [models[key] for key in sorted(models)]
+    if any(one.staged_rows for one in found.tables):
+        _compare_rules(lake, found)
     return found
+
+
+def _compare_rules(lake: "Lakehouse", found: Status) -> None:
+    """Note the rules that are declared and that some rows were never held against, of the sources of this project."""
+    from data_platform.components.component import folders
+    from data_platform.components.platform import source_spec
+    from data_platform.components.workspace import platform_names, platform_package
+    from data_platform.errors import PlatformError
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.tables import STAGED
+    from data_platform.staging.rules import newer_rules
+
+    staged = [one for one in found.tables if one.staged_rows]
+    try:
+        packages = [platform_package(name) for name in platform_names()]
+    except PlatformError:
+        return  # A lakehouse may be looked at from outside of any project: there is nothing to compare it with.
+    for package in packages:
+        for name in sorted({one.source for one in staged} & {folder.name for folder in folders(package)}):
+            try:
+                spec = source_spec(package, name)
+            except PlatformError:
+                found.broken.append(name)
+                continue
+            for one in staged:
+                if one.source == name and one.table in spec.tables:
+                    position = ledger.head(lake, STAGED, name, one.table).position
+                    one.not_applied = newer_rules(position, spec.tables[one.table].contract)
 
 
 def _bytes(lake: "Lakehouse") -> int:
@@ -218,7 +252,15 @@ def summary(found: Status) -> Iterator[str]:
         yield f"[yellow]{quarantined:,} rows in quarantine[/]: dp quarantine list"
     if found.files_lost:
         yield f"[red]{found.files_lost:,} files are lost or have another size[/]: dp doctor --deep"
+    for name in found.broken:
+        yield f"[red]{name} cannot be loaded[/]: dp doctor"
     for one in found.tables:
+        if one.not_applied:
+            rules = "; ".join(one.not_applied)
+            yield (
+                f"[yellow]{one.name} has rows that were never held against[/] {_escaped(rules)}: "
+                f"dp run staged/{one.name} --rebuild"
+            )
         if one.reason:
             yield f"[red]{one.name} was refused[/]: {_escaped(one.reason)}"
 

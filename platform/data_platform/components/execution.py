@@ -112,7 +112,7 @@ def execute(
     location that the UI serves: only then does it show in the UI's Overview and under its job."""
     outcomes = {key: Outcome(key) for key in keys}
     graph = definitions.resolve_asset_graph()
-    files = {graph.get(key).metadata.get("defs") for key in keys if key.path[0] in (RAW, STAGED)}
+    files = {graph.get(key).metadata.get("defs") for key in keys if key.path[0] in (RAW, STAGED, RECONCILIATION)}
     for file in files - {None}:
         forget_broken(instance, broken_asset(Path(str(getattr(file, "value", file))).parent))
     run_id = str(uuid.uuid4())

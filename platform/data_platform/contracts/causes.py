@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from data_platform.redaction import WITHHELD, names_no_values, scrub
+from data_platform.redaction import WITHHELD, names_no_values, scrub, text_of
 
 MESSAGE_CHARACTERS = 400
 
@@ -57,7 +57,7 @@ def message_of(error: BaseException, *, private: bool) -> str:
 def _shown_message(error: BaseException, *, private: bool) -> str:
     """What an exception says, without values of rows where they may be private. Those that Polars lists are left out in
     any case: there may be many."""
-    text, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    text, *more = [line.strip() for line in text_of(error).splitlines() if line.strip()] or [""]
     listed = ""
     harmless = names_no_values(error) or type(error) in WITHOUT_VALUES
     if isinstance(error, pl.exceptions.PolarsError) and not harmless:

@@ -27,13 +27,14 @@ def conform(name: str, dtype: pl.DataType, wanted: pl.DataType, *, infinite: boo
     """Column `name` of type `dtype` as `wanted`; null where a value does not fit without loss.
 
     Numbers as text may have blanks around them and an exponent (`1e3` is 1000), but decimals no exponent. A decimal may
-    have zeros behind its scale, and no other digit. A float takes every fraction, to its own precision, but whole
-    numbers only if it holds them exactly; never not-a-number, and infinity only if `infinite`. True and false are 1 and
-    0, or texts of TRUE and FALSE. A date is `YYYY-MM-DD`, or an instant at midnight; dates and instants are of the
-    years 1 to 9999. An instant as text is what `parse_instant` reads, with no more than microseconds. A time is
-    `HH:MM`, with seconds and their fraction to the microsecond if given. Bytes as text are UTF-8; lists and structs as
-    text are JSON. A list or a struct is null as a whole if a value in it does not fit; fields of a struct that `wanted`
-    does not name are left out. Types that say nothing of each other (a date as a number) give null.
+    have zeros behind its scale, and no other digit. A float takes every fraction, to its own precision, that is not so
+    small as to become zero, and whole numbers only if it holds them exactly; never not-a-number, and infinity only if
+    `infinite`. True and false are 1 and 0, or texts of TRUE and FALSE. A date is `YYYY-MM-DD`, or an instant at
+    midnight; dates and instants are of the years 1 to 9999. An instant as text is what `parse_instant` reads, with no
+    more than microseconds. A time is `HH:MM`, with seconds and their fraction to the microsecond if given. Bytes as
+    text are UTF-8; lists and structs as text are JSON. A list or a struct is null as a whole if a value in it does not
+    fit; fields of a struct that `wanted` does not name are left out. Types that say nothing of each other (a date as a
+    number) give null.
     """
     column = pl.col(name)
     if dtype == wanted and not (wanted.is_float() or wanted.is_temporal() or wanted.is_nested()):
@@ -126,13 +127,14 @@ def _float(values: pl.Series, wanted: pl.DataType) -> pl.Series:
     if dtype == pl.String:
         number = values.cast(pl.Float64, strict=False)
         number = _mended(values, number, lambda text: text.str.strip_chars().cast(pl.Float64, strict=False))
-        there = number.cast(wanted)
+        there = _no_vanished(number.cast(wanted), lambda: ~values.str.contains("^[^eE]*[1-9]"))
         if _within(number, whole - 1):
             return there
         long = values.str.strip_chars().cast(pl.Int128, strict=False)
         return _kept(_exact(there, number), long.is_null() | (number.cast(pl.Int128, strict=False) == long))
     there = values.cast(wanted, strict=False)
     if dtype.is_float():
+        there = _no_vanished(there, lambda: values == 0)
         return there if _within(values, whole) else _exact(there, values)
     if isinstance(dtype, pl.Decimal):
         digits = EXACT_DIGITS if wanted == pl.Float64 else 6
@@ -142,6 +144,12 @@ def _float(values: pl.Series, wanted: pl.DataType) -> pl.Series:
         return there
     # What is too great for the type becomes null on its way back.
     return _kept(there, there.cast(dtype, strict=False) == values)
+
+
+def _no_vanished(there: pl.Series, was_zero: Callable[[], pl.Series]) -> pl.Series:
+    """Floats, null where a number too small for the type became zero."""
+    zero = there == 0
+    return _kept(there, ~zero | was_zero()) if zero.any() else there
 
 
 def _exact(there: pl.Series, number: pl.Series) -> pl.Series:
@@ -200,7 +208,9 @@ def _integer(values: pl.Series, wanted: pl.DataType) -> pl.Series:
 def _integer_of_text(text: pl.Series, wanted: pl.DataType) -> pl.Series:
     text = text.str.strip_chars()
     number = text.cast(pl.Float64, strict=False)
-    exact = (number == number.floor()) & (number.abs() < 2**53)
+    # Behind so many digits a float does not tell a fraction from none.
+    few = text.str.extract("^[+-]?([0-9.]*)").str.len_bytes() <= EXACT_DIGITS + 1
+    exact = (number == number.floor()) & (number.abs() < 2**53) & (few | ~text.str.contains(r"\.[0-9]*[1-9]"))
     whole = _kept(number, exact).cast(wanted, strict=False)
     plain = text.cast(wanted, strict=False)
     return plain.zip_with(plain.is_not_null(), whole)
@@ -274,7 +284,7 @@ def _in_calendar(values: pl.Series) -> pl.Series:
 def _instant(values: pl.Series, wanted: pl.Datetime) -> pl.Series:
     dtype = values.dtype
     if dtype == pl.String:
-        instant = _instant_of_text(values)
+        instant = _in_calendar(_instant_of_text(values))  # an offset may lead out of it
     elif dtype == pl.Date:
         instant = _in_calendar(values).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     elif isinstance(dtype, pl.Datetime):

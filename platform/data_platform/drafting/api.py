@@ -21,6 +21,7 @@ from data_platform.drafting.profile import (
     slug,
 )
 from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import redact_url
 
 if TYPE_CHECKING:
     from data_platform.ingestion.http.options import HttpOptions
@@ -44,18 +45,31 @@ NEXT = (
 AROUND = ("meta", "metadata", "paging", "pagination", "links", "_links", "page", "next")
 """Objects in which it may lie."""
 
-PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "next", "continuation")
+PARAMETERS = ("cursor", "page_token", "pageToken", "after", "starting_after", "next", "continuation", "page", "offset")
 """What APIs call the parameter for such a cursor."""
 
 SAMPLE_PAGES = 50
 """Pages that are read for a draft at most: a source is not to be worn out by it."""
 
-PAGE_SIZES = (10, 15, 20, 24, 25, 30, 40, 50, 60, 100, 200, 250, 500, 1000)
-"""As many rows as these may be a page of more."""
+FEWEST_ROWS = 10
+"""As many rows may be a page of more; of fewer, others are only looked for if the answer says that there are."""
 
 NUMBERS = ("page", "page_number", "pageNumber", "p")
 OFFSETS = (("offset", "limit"), ("skip", "limit"), ("start", "limit"), ("_start", "_limit"))
 """What APIs call the parameters for the number of a page, and for the row that it begins with and its length."""
+
+MORE = (
+    "has_more",
+    "hasMore",
+    "more",
+    "has_next",
+    "hasNext",
+    "has_next_page",
+    "hasNextPage",
+    "is_truncated",
+    "isTruncated",
+)
+"""What APIs call the flag that there is a next page."""
 
 TOTALS = ("total", "total_count", "totalCount", "count", "total_pages", "totalPages")
 
@@ -100,10 +114,14 @@ def profile_paths(options: "HttpOptions", paths: Sequence[str], params: Mapping[
 
 def split_url(url: str) -> tuple[str, str, dict[str, str]]:
     """Where the API begins, the path of the table, and the parameters, of the URL of a first page."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of a port, or of brackets
+        there = False
+    if not there:
         raise PlatformError(
-            f"{url!r} is no address of an API: give the URL of its first page, with http:// or https://."
+            f"{redact_url(url)} is no address of an API: give the URL of its first page, with http:// or https://."
         )
     if parts.username or parts.password:
         raise PlatformError("The URL holds a password. Give a token by --token-env NAME, the variable that holds it.")
@@ -146,7 +164,7 @@ def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], tabl
         elif (following := next_page(body)) is not None:
             where, value = following
             dotted = ".".join(where) if not any("." in key for key in where) else list(where)
-            if value.startswith(("http://", "https://", "/")):
+            if value.startswith(("http://", "https://", "/", "?")):
                 place["pagination"] = {"type": "next_url", "path": dotted}
             else:
                 place["pagination"] = {
@@ -154,7 +172,7 @@ def api_table(options: "HttpOptions", path: str, params: Mapping[str, str], tabl
                     "path": dotted,
                     "param": _parameter(ask, rows, keys, value, where),
                 }
-        elif (counted := _counted(body, len(rows))) or len(rows) in PAGE_SIZES:
+        elif (counted := _counted(body, len(rows))) or len(rows) >= FEWEST_ROWS:
             numbered = _numbered(ask, rows, keys, body)
             place |= {"pagination": numbered} if numbered else {}
             notes += [] if numbered else counted
@@ -300,4 +318,7 @@ def _counted(body: Any, rows: int) -> list[str]:
         if keys and keys[-1] in TOTALS and str(value).isdigit() and int(value) > max(rows, 1):
             where = f"`{'.'.join(keys)}` is {value}, but one answer holds {rows:,} rows"
             return [f"{where}: write `pagination` (page_number, offset) into defs.yaml, or only that page is loaded"]
+        if keys and keys[-1] in MORE and value is True:
+            where = f"`{'.'.join(keys)}` says that there is more than the {rows:,} rows of one answer"
+            return [f"{where}: write `pagination` into defs.yaml, or only that page is loaded"]
     return []

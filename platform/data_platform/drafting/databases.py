@@ -15,6 +15,7 @@ from data_platform.drafting.profile import (
     slug,
 )
 from data_platform.errors import PlatformError
+from data_platform.ingestion.sql.dialects import NoPlaceError
 from data_platform.ingestion.sql.source import Relational, SqlTable
 
 
@@ -27,7 +28,10 @@ def profile_database(request: Request, address: str) -> Profile:
     wanted = request.tables or database_tables(address)
     if not wanted:
         raise PlatformError("The database has no table that this account can read.")
-    names = distinct_names([slug(name.split(".")[-1]) for name in wanted], [slug(name) for name in wanted])
+    # A table that is called as it may be called here has its name before others that only come to the same.
+    first = sorted(wanted, key=lambda name: name != slug(name))
+    chosen = distinct_names([slug(name.split(".")[-1]) for name in first], [slug(name) for name in first])
+    names = [dict(zip(first, chosen, strict=True))[name] for name in wanted]
     tables, failures = [], {}
     for name, table in zip(names, wanted, strict=True):
         try:
@@ -47,18 +51,31 @@ def database_tables(url: str) -> list[str]:
 
 def profile_table(url: str, name: str, table: str) -> TableProfile:
     """One table, to be called `name` here. Raises PlatformError if it is not there or cannot be read."""
-    source = Relational(url, {table: SqlTable.model_validate({**UNUSED, "table": table})})
+    as_text: list[str] = []
+    notes = []
+    while True:
+        options = SqlTable.model_validate({**UNUSED, "table": table, "as_text": as_text})
+        source = Relational(url, {table: options})
+        try:
+            rows, whole = first_rows(source, table)
+            break
+        except NoPlaceError as error:
+            if error.column in as_text:
+                raise
+            as_text.append(error.column)
+            notes.append(f"{error.column} is read as text: {error.what}")
     columns = source.describe(table)
-    rows, whole = first_rows(source, table)
     return TableProfile(
         name,
-        {"table": table} if name != table else {},
+        {**({"table": table} if name != table else {}), **({"as_text": as_text} if as_text else {})},
         rows,
         whole,
         {column: Declared(kind or "", nullable) for column, kind, nullable, _ in columns},
         [column for column, _, _, primary in columns if primary],
         origin=table,
+        notes=notes,
         constraints=source.constraints(table),
+        comments=source.comments(table),
         fresh_within=READ_WITHIN,
     )
 

@@ -19,7 +19,7 @@ from data_platform.contracts.conform import converted
 from data_platform.drafting.keys import Candidate, Key, propose_key
 from data_platform.drafting.naming import class_name, column_names
 from data_platform.drafting.profile import Declared, TableProfile
-from data_platform.drafting.types import draft_type, dtype_of
+from data_platform.drafting.types import draft_type, dtype_of, type_in_spite_of_values
 from data_platform.errors import PlatformError
 
 LABELS = ("", "na", "n/a", "null", "none", "nan", "-")
@@ -88,11 +88,13 @@ class Draft:
 @dataclass(frozen=True)
 class Wish:
     """What a person asked for of a table: the columns of its key and its cursor (the source's names, or the staged
-    ones), and who owns it."""
+    ones), who owns it, and the source's columns that are masked, or masked within, whatever they look like."""
 
     key: Sequence[str] = ()
     cursor: str | None = None
     owner: str = ""
+    mask: Collection[str] = ()
+    mask_within: Collection[str] = ()
 
 
 def draft_table(profile: TableProfile, wish: Wish, taken: Collection[str] = ()) -> Draft:
@@ -114,6 +116,8 @@ def draft_table(profile: TableProfile, wish: Wish, taken: Collection[str] = ()) 
             whole=profile.whole,
             blanks=blanks,
             allowed=profile.constraints.allowed.get(raw, ()),
+            as_declared=raw in profile.place.get("as_text", ()),
+            mask=True if raw in wish.mask else False if raw in wish.mask_within else None,
         )
         for raw, name in names.items()
         if not pa.types.is_binary(schema.field(raw).type)
@@ -231,9 +235,13 @@ def draft_column(
     whole: bool,
     blanks: bool,
     allowed: Collection[object] = (),
+    as_declared: bool = False,
+    mask: bool | None = None,
 ) -> Column:
     """Draft one column from its values, and what the source says of it. `whole`: no other values are to be expected;
-    `blanks`: an empty field is how the source writes null; `allowed` are values that the source lists as such."""
+    `blanks`: an empty field is how the source writes null; `allowed` are values that the source lists as such;
+    `as_declared`: the values that are not of the declared type are mistakes; `mask` says that it is masked as a whole
+    (or, if False, within), where that is not for the draft to say."""
     present = values.drop_nulls()
     labels: tuple[str, ...] = ()
     if values.dtype == pl.String:
@@ -243,9 +251,13 @@ def draft_column(
         present = present.filter(~forms.is_in(for_null))
     texts = present if present.dtype == pl.String else pl.Series([], dtype=pl.String)
     addresses = int(texts.str.contains(f"^\\s*{EMAIL}\\s*$").sum())
-    private = bool(PERSONAL.search(name)) or (addresses > 0 and addresses > len(texts) / 2)
-    within = not private and bool(texts.str.contains(EMAIL).any())
-    drafted = draft_type(name, present, kind, declared, show=not (private or within))
+    private = bool(PERSONAL.search(name)) or (addresses > 0 and addresses > len(texts) / 2) if mask is None else mask
+    within = not private and (mask is False or bool(texts.str.contains(EMAIL).any()))
+    drafted = (
+        type_in_spite_of_values(declared)
+        if as_declared
+        else draft_type(name, present, kind, declared, show=not (private or within))
+    )
     annotation = "str" if private else drafted.annotation
     if declared is not None:
         nullable = declared.nullable or bool(labels)

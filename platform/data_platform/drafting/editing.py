@@ -13,12 +13,14 @@ import yaml
 from data_platform.drafting.draft import Draft
 from data_platform.drafting.texts import (
     WIDTH,
+    Written,
     class_text,
     comment,
     contract_names,
     contracts_text,
     function_text,
     import_lines,
+    inline,
     staging_names,
     staging_text,
     table_text,
@@ -45,14 +47,16 @@ class Change:
 
 def changes(folder: Path, module: str, drafts: Sequence[Draft]) -> list[Change]:
     """What it takes to put drafts into the folder of a source, whose package is `module`: a table that it has is
-    replaced. Raises PlatformError if a file cannot be understood."""
+    drafted again, but for options that a draft does not make (a cursor, a tolerance, a column that is masked besides).
+    Raises PlatformError if a file cannot be understood."""
     source = folder.name
     texts = {name: _read(folder / name) for name in (DEFS, CONTRACTS, STAGING)}
     defs, contracts, staging = (texts[name] for name in (DEFS, CONTRACTS, STAGING))
     if defs is None:
         raise PlatformError(f"There is no {folder / DEFS}.")
     for draft in drafts:
-        defs = with_table(folder / DEFS, defs, draft.name, table_text(module, draft))
+        block = table_text(module, draft, written_options(folder / DEFS, defs, draft.name))
+        defs = with_table(folder / DEFS, defs, draft.name, block)
         if contracts is None:
             contracts = contracts_text(source, [draft])
         else:
@@ -148,6 +152,32 @@ def table_nodes(path: Path, text: str) -> list[tuple[yaml.Node, yaml.Node]]:
     if not isinstance(node, yaml.MappingNode) or node.flow_style or not node.value:
         raise PlatformError(f"{path} has no `tables:` under `attributes:` with a table on lines of its own.")
     return list(node.value)
+
+
+def written_options(path: Path, text: str, table: str) -> dict[str, Written]:
+    """The options of a table as they stand in a `defs.yaml`; none if the table is not there."""
+    node = next((value for key, value in table_nodes(path, text) if key.value == table), None)
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    lines = text.splitlines()
+    found = {}
+    for key, value in node.value:
+        first, last = key.start_mark, value.end_mark
+        # A block ends where the next thing begins: without the blank and comment lines before that.
+        end = last.line + 1 if last.column > first.column else last.line
+        own = lines[first.line : max(end, first.line + 1)]
+        while len(own) > 1 and (not own[-1].strip() or own[-1].lstrip().startswith("#")):
+            own.pop()
+        found[str(key.value)] = Written(
+            yaml.safe_load(yaml.serialize(value)), [line[min(first.column, _indentation(line)) :] for line in own]
+        )
+    if node.flow_style:
+        return {name: Written(one.value, [f"{name}: {inline(one.value)}"]) for name, one in found.items()}
+    return found
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _lines_of(lines: Sequence[str], tables: Sequence[tuple[yaml.Node, yaml.Node]], place: int) -> tuple[int, int]:

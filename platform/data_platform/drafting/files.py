@@ -229,9 +229,13 @@ def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:
 
 def _delimited(path: Path, text: str, more: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The format of delimited text: its delimiter and whatever option it takes to read most of it."""
-    lines = [line for line in text.splitlines() if line.strip()][:200]
+    every = text.splitlines()
+    if skipped := _before_header(every):
+        more = {**more, "skip_rows": skipped}
+        notes.append(f"what stands above the header is passed over: `skip_rows: {skipped}`")
+    lines = [line for line in every[skipped:] if line.strip()][:200]
     first = Counter(lines[0])
-    delimiter = max(",;\t|", key=lambda sign: (_regular(lines, sign), first[sign]))
+    delimiter = max(DELIMITERS, key=lambda sign: (_regular(lines, sign), first[sign]))
     named = re.search(r"\.(csv|tsv)\b", path.name)
     one_column = named and max(line.count(" ") for line in lines) <= 2
     if not one_column and not _regular(lines, delimiter):
@@ -251,23 +255,47 @@ def _delimited(path: Path, text: str, more: dict[str, Any], notes: list[str]) ->
             "twice. Write the source's defs.yaml by hand, with `format: {type: csv, header: false, columns: [...]}`."
         )
     tries = [{}, *({name: value} for name, value in _OPTIONS.items()), {"escape": "\\", "skip_blank": True}]
+    tries += [{"quote": None}, {"quote": "'"}]
     found = [({**one, **({"trailing_delimiter": True} if trailing else {})}) for one in tries]
     content = "\n".join(lines) + "\n"
-    rejected = [_rejected(content, {**form, **one, "encoding": "utf-8", "line_end": "lf"}) for one in found]
+    tried = {**form, "encoding": "utf-8", "line_end": "lf", "skip_rows": 0}
+    rejected = [_rejected(content, {**tried, **one}) for one in found]
     best = min(range(len(found)), key=lambda place: (rejected[place], place))
     if best == 0 and rejected[1] == rejected[0] and re.search(r"\"[^\"\n]*\\[\"" + re.escape(delimiter) + "]", content):
         best = 1  # nothing but the escape itself shows in a field that is quoted
     options = found[best]
-    notes += [_WHY[name] for name in options]
+    notes += [_WHY[name] if value is not None else _NO_QUOTES for name, value in options.items()]
     return {**form, **options}, notes
 
 
+DELIMITERS = ",;\t|"
+MOST_TITLES = 10
+"""Lines that may stand above the header of a table."""
+
 _OPTIONS: dict[str, Any] = {"escape": "\\", "skip_blank": True, "trailing_delimiter": True}
+_NO_QUOTES = "quotes mean nothing in it, they belong to the values: `quote: null`"
 _WHY = {
+    "quote": "fields stand within single quotes: `quote`",
     "escape": "a backslash takes the meaning from the character after it: `escape`",
     "skip_blank": "spaces before fields are dropped: `skip_blank`",
     "trailing_delimiter": "lines end in a delimiter, which begins no further field: `trailing_delimiter`",
 }
+
+
+def _before_header(lines: Sequence[str]) -> int:
+    """How many lines come before the header: the `sep=;` of a spreadsheet, or a title of several words above a table.
+    A title has none of the delimiter that all lines after it share."""
+    if re.fullmatch(r"sep=.", lines[0].strip()):
+        return 1
+    filled = [line for line in lines[:200] if line.strip()]
+    if " " not in lines[0].strip() or any(_regular(filled, sign) for sign in DELIMITERS):
+        return 0
+    for skipped in range(1, min(len(lines) - 1, MOST_TITLES + 1)):
+        rest = [line for line in lines[skipped:200] if line.strip()]
+        shared = [sign for sign in DELIMITERS if all(sign in line for line in rest) and _regular(rest, sign)]
+        if lines[skipped].strip() and len(rest) > 1 and shared:
+            return 0 if any(sign in line for sign in shared for line in lines[:skipped]) else skipped
+    return 0
 
 
 def _regular(lines: Sequence[str], delimiter: str) -> bool:

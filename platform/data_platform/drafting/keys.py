@@ -23,7 +23,11 @@ KEY_COLUMNS, MOST_CANDIDATES = 3, 12
 """Columns in a key that is proposed, and columns tried for it, at most."""
 
 KEY_TYPES = ("int", "str", "pl.Date")
-"""Types whose values identify things. A float is never the same twice, two things happen in one instant."""
+"""Types whose values identify things, and whole numbers of more digits. A float is never the same twice, two things
+happen in one instant."""
+
+WHOLE = re.compile(r"Annotated\[pl\.Decimal, \d+, 0\]")
+FLOATS = ("float", "pl.Float32")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Candidate:
     annotation: str
     nullable: bool
     private: bool
+
+    @property
+    def identifies(self) -> bool:
+        """Whether values of its type identify things."""
+        return self.annotation in KEY_TYPES or WHOLE.fullmatch(self.annotation) is not None
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,17 @@ def propose_key(
     if given:
         chosen = [name if name in names else raw[name] for name in given]
         return Key(_staged(names, chosen), f"given; {_uniqueness(rows, chosen, profile)}")
-    if profile.key:
+    floats = [one.name for one in columns if one.raw in profile.key and one.annotation in FLOATS]
+    if profile.key and not floats:
         return Key(_staged(names, profile.key), "primary key of the source")
     index = _unique_index(profile, columns)
     if index is not None:
         return Key(_staged(names, index), "unique index of the source")
-    return _by_values(profile, rows, columns)
+    found = _by_values(profile, rows, columns)
+    if floats and not found.columns:
+        said = f"{', '.join(floats)}, of the source's primary key, is a float, which is never surely the same twice"
+        return Key((), said, found.others)
+    return found
 
 
 def _staged(names: Mapping[str, str], raw: Sequence[str]) -> tuple[str, ...]:
@@ -77,7 +91,7 @@ def _staged(names: Mapping[str, str], raw: Sequence[str]) -> tuple[str, ...]:
 
 def _unique_index(profile: TableProfile, columns: Sequence[Candidate]) -> tuple[str, ...] | None:
     """The columns of the shortest unique index that may be a key; of several those that are called like one."""
-    usable = {one.raw for one in columns if one.annotation in KEY_TYPES and not one.nullable and not one.private}
+    usable = {one.raw for one in columns if one.identifies and not one.nullable and not one.private}
     possible = [index for index in profile.constraints.unique if set(index) <= usable]
     return min(
         possible,
@@ -91,7 +105,7 @@ def _by_values(profile: TableProfile, rows: pl.DataFrame, columns: Sequence[Cand
     possible = [
         one
         for one in columns
-        if one.annotation in KEY_TYPES
+        if one.identifies
         and not one.private
         and rows[one.raw].null_count() == 0
         and not (one.annotation == "str" and (rows[one.raw].cast(pl.String) == "").any())

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_platform.ingestion.source import Source
+from data_platform.ingestion.sql.comments import Comments
 from data_platform.ingestion.sql.constraint_types import Constraints
 
 SAMPLE_ROWS = 20_000
@@ -25,6 +26,7 @@ NAME_CHARACTERS = 80
 """Characters in a drafted name at most."""
 
 NO_CONSTRAINTS = Constraints()
+NO_COMMENTS = Comments()
 UNUSED: dict[str, Any] = {"key": ["unknown"], "contract": "unknown.unknown.Unknown"}
 """Required options of a table that do not matter for reading its first rows."""
 
@@ -42,9 +44,9 @@ class TableProfile:
     """One table of a system: its name here, what `defs.yaml` says of where it is, its first rows.
 
     `whole` tells whether these are all rows there are. `origin` is what the source calls the table, `key` its primary
-    key there; they, `declared` and `constraints` are empty where the source says nothing. `notes` are sentences for a
-    person to read. `fresh_within` is how long nothing may be staged before that is a sign that something is wrong, if
-    it can be told.
+    key there; they, `declared`, `constraints` and `comments` are empty where the source says nothing. `notes` are
+    sentences for a person to read. `fresh_within` is how long nothing may be staged before that is a sign that
+    something is wrong, if it can be told.
     """
 
     name: str
@@ -56,6 +58,7 @@ class TableProfile:
     notes: Sequence[str] = ()
     origin: str = ""
     constraints: Constraints = NO_CONSTRAINTS
+    comments: Comments = NO_COMMENTS
     fresh_within: timedelta | None = None
 
 

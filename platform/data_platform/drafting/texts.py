@@ -3,10 +3,14 @@ a draft claims is decided in `draft`; how one is added to files that are there i
 """
 
 import json
+import re
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -16,6 +20,20 @@ from data_platform.drafting.naming import UNITS, describe, in_words
 from data_platform.errors import PlatformError
 
 WIDTH = 120
+
+KEPT = ("description", "fresh_within")
+"""Options that a new draft leaves as they are: it knows nothing better."""
+
+MERGED = ("mask", "mask_within", "as_text")
+"""Options that a new draft adds columns to, and takes none from."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """An option as it stands in a file: its value, and its lines without their indentation."""
+
+    value: object
+    lines: Sequence[str]
 
 
 def write_folder(
@@ -87,7 +105,7 @@ def import_lines(needed: Mapping[str, set[str]]) -> list[str]:
 
 def class_text(source: str, draft: Draft) -> str:
     """The contract of one draft."""
-    lines = [f"class {draft.contract}(Contract):", f'    """One row of {draft.name}."""', ""]
+    lines = [f"class {draft.contract}(Contract):", *_docstring(one_row(draft)), ""]
     config = [f'        metadata = {{"owner": {_quoted(draft.owner)}}}'] if draft.owner else []
     config += [f"        unique = [{', '.join(map(_quoted, draft.together))}]"] if draft.together else []
     if config:
@@ -111,13 +129,40 @@ def _field_text(source: str, draft: Draft, column: Column) -> str:
     unit = UNITS.get(column.name.split("_")[-1]) if "_" in column.name else None
     if unit and column.annotation not in ("str", "bool", "pl.Date", "Instant"):
         rules["unit"] = f'"{unit}"'
-    meaning = f"Keyed hash of the {in_words(column.name)}." if column.private else describe(column.name)
+    said = one_line(draft.profile.comments.columns.get(column.raw, ""))
+    meaning = said or describe(column.name)
+    if column.private:
+        meaning = f"Keyed hash of the {in_words(column.name)}.{' ' if said else ''}{said}"
     rules["description"] = _quoted(meaning)
     line = f"    {column.name}: {column.annotation} = Field({', '.join(f'{k}={v}' for k, v in rules.items())})"
     if len(line) > WIDTH:
+        if len(rules["description"]) > WIDTH - len("        description=,"):
+            parts = textwrap.wrap(meaning, WIDTH - 20, break_on_hyphens=False, break_long_words=False)
+            parts = [f"{part} " for part in parts[:-1]] + parts[-1:]
+            rules["description"] = "(\n" + "".join(f"            {_quoted(part)}\n" for part in parts) + "        )"
         body = "".join(f"        {k}={v},\n" for k, v in rules.items())
         line = f"    {column.name}: {column.annotation} = Field(\n{body}    )"
     return line
+
+
+def one_row(draft: Draft) -> str:
+    """What one row of a table is: as the source says of the table, or else by its name."""
+    return one_line(draft.profile.comments.table) or f"One row of {draft.name}."
+
+
+def one_line(said: str) -> str:
+    """A comment of a database on one line, without what would mean something in YAML or a template."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in said)
+    return re.sub(r"\{(?=[{%#])", "{ ", " ".join(plain.split()))
+
+
+def _docstring(text: str) -> list[str]:
+    """A docstring of any text, indented by four."""
+    if "\\" in text or '"""' in text or text.endswith('"'):
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    first, *others = textwrap.wrap(text, WIDTH - 10, break_on_hyphens=False, break_long_words=False)
+    lines = [f'"""{first}', *others, '"""'] if others else [f'"""{first}"""']
+    return [f"    {line}" for line in lines]
 
 
 def _python(value: object) -> str:
@@ -187,16 +232,27 @@ def defs_text(
     return "\n".join(lines) + "\n"
 
 
-def table_text(module: str, draft: Draft, indent: str = "    ") -> str:
-    """One table of `defs.yaml`, its lines indented."""
+def table_text(module: str, draft: Draft, there: Mapping[str, Written] = MappingProxyType({})) -> str:
+    """One table of `defs.yaml`, its lines indented by four. Of the options that are `there`, those stay as they are
+    written which a draft does not make, or whose value it has no reason to change; `MERGED` ones only grow."""
+    indent = "    "
     lines = [f"{indent}{draft.name}:"]
-    for name, value in table_options(module, draft).items():
+    drafted = table_options(module, draft)
+    for name in dict.fromkeys([*there, *drafted]):
+        value = drafted.get(name)
+        if name in there:
+            before = there[name].value
+            if name in MERGED and isinstance(before, list):
+                value = [*before, *(one for one in value or () if one not in before)]
+            if name not in drafted or name in KEPT or value == before:
+                lines += [f"{indent}  {line}".rstrip() for line in there[name].lines]
+                continue
         lines.append(f"{indent}  {name}: {inline(value)}")
         if name == "key":
             lines[-1] += f"  # {draft.evidence.evidence}"
-    if not draft.key:
+    if not draft.key and "key" not in there:
         lines.insert(1, comment(f"No key ({draft.evidence.evidence}): every row is kept as it comes.", f"{indent}  "))
-    if draft.profile.fresh_within is None:
+    if draft.profile.fresh_within is None and "fresh_within" not in there:
         lines.append(f"{indent}  # fresh_within: 1d  # shows the table as late when nothing was staged for so long")
     return "\n".join(lines)
 
@@ -214,7 +270,7 @@ def table_options(module: str, draft: Draft) -> dict[str, Any]:
         **({"mask": masked} if masked else {}),
         **({"mask_within": within} if within else {}),
         **({"fresh_within": short(fresh)} if fresh else {}),
-        "description": f"Rows of {draft.name} as the source gives them.",
+        "description": one_line(draft.profile.comments.table) or f"Rows of {draft.name} as the source gives them.",
     }
 
 

@@ -228,6 +228,17 @@ def _shown(values: pl.Series, most: int = 3) -> str:
     return ", ".join(repr(value[:40]) for value in values.unique(maintain_order=True).head(most))
 
 
+def type_in_spite_of_values(declared: Declared | None) -> Drafted:
+    """The type that the source declares of a column which is read as text because it holds values that are none."""
+    kind = declared.kind.lower() if declared else ""
+    if kind == "date":
+        return Drafted("pl.Date")
+    if kind.startswith(("datetime", "timestamp")):
+        zoned = not kind.startswith("datetime") and "without time zone" not in kind
+        return Drafted("Instant", () if zoned else ("taken as UTC: it has no zone",))
+    return Drafted(_declared_type(declared))
+
+
 def _declared_type(declared: Declared | None, otherwise: str = "str") -> str:
     kind = declared.kind.lower() if declared else ""
     if "bool" in kind:

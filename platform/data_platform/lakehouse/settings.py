@@ -207,12 +207,20 @@ def _duration(environment: Mapping[str, str], variable: str, default: timedelta)
 
 def require_encoded(url: str, what: str) -> None:
     """Raise PlatformError if the user name or password in a database's URL (`what` names it) has characters that end
-    it too early, so that a part of the password would be taken for something that may be shown."""
+    it too early, so that a part of the password would be taken for something that may be shown, or if its port is
+    none."""
     if _has_raw_credentials(url):
         raise PlatformError(
             f"{what} cannot be read: {redact_url(url)} has characters in the user name or password that mean something "
-            "else in a URL. Percent-encode them: % as %25, @ as %40, : as %3A, / as %2F, ? as %3F, # as %23."
+            "else in a URL. Percent-encode them: % as %25, @ as %40, : as %3A, / as %2F, ? as %3F, # as %23, [ as "
+            "%5B, ] as %5D."
         )
+    try:
+        _ = urlsplit(url).port if _DATABASE.match(url) else None
+    except ValueError:
+        raise PlatformError(
+            f"{what} cannot be read: {redact_url(url)} has no host, or a port that is no number up to 65535."
+        ) from None
 
 
 _DATABASE = re.compile(r"(?P<scheme>(?:postgres(?:ql)?|mysql|mariadb)://)(?P<rest>.*)", re.DOTALL)
@@ -229,7 +237,7 @@ def _has_raw_credentials(url: str) -> bool:
         _, colon, port = before.rpartition(":")
         return "@" in path or bool(colon and port and not port.isdigit() and not port.endswith("]"))
     user = before.rpartition("@")[0]
-    return "@" in user or "@" in path or re.search("%(?![0-9A-Fa-f]{2})", user) is not None
+    return "@" in user or "@" in path or re.search(r"%(?![0-9A-Fa-f]{2})|[\[\]]", user) is not None
 
 
 def redact_url(url: str) -> str:
@@ -237,7 +245,11 @@ def redact_url(url: str) -> str:
     found = _DATABASE.match(url)
     if found is not None and _has_raw_credentials(url):
         return f"{found['scheme']}***@{found['rest'].rpartition('@')[2]}" if "@" in url else f"{found['scheme']}***"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that are no address of IPv6, be they of a password
+        scheme, _, rest = url.partition("://")
+        return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
     host = parts.netloc if parts.password is None else parts.netloc.replace(f":{parts.password}@", ":***@")
     options = "&".join(
         f"{name}=***" if "password" in name.lower() else option

@@ -30,7 +30,7 @@ def run_function(raw: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
         found = staged.collect()
     except PlatformError:
         raise
-    except Exception as error:  # noqa: BLE001 - it is the user's code: it may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code: it may raise anything
         raise ContractError(_failure(recipe, recipe.function, error, raw.columns)) from None
     _require_origins(raw, found, recipe, recipe.function)
     return found
@@ -65,7 +65,7 @@ def _wrong_type(recipe: Recipe, function: StagingFunction, given: object) -> Con
     )
 
 
-def _failure(recipe: Recipe, function: StagingFunction, error: Exception, columns: list[str]) -> str:
+def _failure(recipe: Recipe, function: StagingFunction, error: BaseException, columns: list[str]) -> str:
     return (
         f"{recipe.name}: the staging function {_name(function)} failed on the raw rows.\n"
         f"  {message_of(error, private=any(column.private for column in recipe.columns))}\n"

@@ -156,6 +156,32 @@ def test_a_total_that_is_never_said_is_refused(api: Api) -> None:
         read(api, rows="data", pagination={"type": "page_number", "total": "pages"})
 
 
+@pytest.mark.parametrize("path", ["total", "meta.total"])
+def test_a_total_that_is_null_is_refused_with_the_way_out(api: Api, path: str) -> None:
+    said: dict[str, Any] = {"total": None} if path == "total" else {"meta": {"total": None}}
+    api.answer = lambda asked: Answer({"data": [{"id": 1}] if asked.query["offset"] == "0" else [], **said})
+    paged = {"type": "offset", "limit": 1}
+    with pytest.raises(PlatformError, match=f"`{path}` is null: leave `total` out where the API does not say it"):
+        read(api, rows="data", pagination={**paged, "total": path})
+    assert ids(read(api, rows="data", pagination=paged)) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("pagination", "total", "held"),
+    [
+        ({"type": "offset", "limit": 2}, 0, "holds 2 rows, and says that there are 0 in all"),
+        ({"type": "offset", "limit": 2}, 1, "holds 2 rows, and says that there are 1 in all"),
+        ({"type": "page_number"}, 0, "holds 1 pages, and says that there are 0 in all"),
+    ],
+)
+def test_a_total_below_what_an_answer_holds_ends_nothing(
+    api: Api, pagination: dict[str, Any], total: int, held: str
+) -> None:
+    api.answer = lambda asked: Answer({"data": [{"id": len(api.asked)}, {"id": -len(api.asked)}], "total": total})
+    with pytest.raises(PlatformError, match=f"{held}.*leave it out"):
+        read(api, rows="data", pagination={**pagination, "total": "total"})
+
+
 def test_a_number_of_pages_that_falls_is_refused(api: Api) -> None:
     numbered(api, [1], [2], [3], pages=[3, 2, 2])
     with pytest.raises(PlatformError, match="2 pages, where a page before it said 3: rows were deleted"):

@@ -46,7 +46,9 @@ def test_a_text_literal_has_no_character_that_the_server_could_read_otherwise(te
 def test_the_statement_is_handed_to_the_server_and_its_result_cast_to_the_declared_types() -> None:
     schema = pa.schema([("i d", pa.int64()), ("d", pa.decimal128(10, 2)), ("at", pa.timestamp("us", "UTC"))])
     assert query("select `i d` from `t` where n = 'x'", schema) == (
-        'SELECT CAST("i d" AS BIGINT) AS "i d", CAST("d" AS DECIMAL(10, 2)) AS "d", CAST("at" AS TIMESTAMPTZ) AS "at" '
+        'SELECT CAST("i d" AS BIGINT) AS "i d", CAST("d" AS DECIMAL(10, 2)) AS "d", coalesce(TRY_CAST("at" AS '
+        'TIMESTAMPTZ), CASE WHEN "at" IS NOT NULL THEN CAST(error(\'no date: 6174 '
+        '74696d657374616d70747a <\' || "at" || \'>\') AS TIMESTAMPTZ) END) AS "at" '
         "FROM mysql_query('source', 'select `i d` from `t` where n = ''x''')"
     )
 
@@ -126,11 +128,30 @@ def test_each_type_arrives_without_loss(url: str) -> None:
 
 
 @real
-def test_a_zero_date_arrives_as_null_as_the_server_itself_treats_it(url: str) -> None:
-    run(url, "create table t (id int, da date, at datetime)")
-    run(url, "insert ignore into t values (1, '0000-00-00', '0000-00-00 00:00:00')")
-    (batch,) = read_all(Relational(url, {"t": table()}), "t")
-    assert batch.rows.to_pylist() == [{"id": 1, "da": None, "at": None}]
+@pytest.mark.parametrize(
+    ("column", "declared", "value", "shown"),
+    [
+        ("da", "date", "'0000-00-00'", "0000-00-00"),
+        ('d`a "x', "date", "'2024-00-10'", "2024-00-10"),
+        ("at", "datetime", "'0000-00-00 00:00:00'", "0000-00-00 00:00:00"),
+        ("at", "datetime(3)", "'2024-02-00 10:00:00'", "2024-02-00 10:00:00.000"),
+        ("ts", "timestamp null", "0", "0000-00-00 00:00:00"),
+    ],
+)
+def test_a_date_that_is_none_is_refused_by_name_or_read_as_text(
+    url: str, column: str, declared: str, value: str, shown: str
+) -> None:
+    name = backquote(column)
+    run(url, f"create table t (id int, {name} {declared})", f"insert into t values (1, null), (2, {value})")
+    with pytest.raises(PlatformError, match=r"which is no (date|timestamp)") as refused:
+        read_all(Relational(url, {"t": table()}), "t")
+    assert f"Column {column} holds {shown}" in str(refused.value)
+    assert f"`as_text: [{column}]`" in str(refused.value)
+    (batch,) = read_all(Relational(url, {"t": table(as_text=[column])}), "t")
+    assert batch.rows[column].to_pylist() == [None, shown]
+    with pytest.raises(PlatformError, match="holds a value, which is no") as withheld:
+        read_all(Relational(url, {"t": table(mask=["id"])}), "t")
+    assert shown not in str(withheld.value)
 
 
 @real

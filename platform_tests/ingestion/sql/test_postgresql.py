@@ -281,6 +281,8 @@ def test_a_numeric_that_is_not_a_number_is_refused_where_it_is_declared_a_decima
     )
     assert "price" in refusal(postgres_url)
     assert rows(read_all(source(postgres_url, t=table(columns=["loose"])), "t")) == [{"loose": "NaN"}]
+    as_text = read_all(source(postgres_url, t=table(as_text=["price"])), "t")
+    assert rows(as_text) == [{"id": 1, "price": "NaN", "loose": "NaN"}]
 
 
 @pytest.mark.parametrize("declared", ["timestamp", "timestamptz"])
@@ -291,6 +293,8 @@ def test_a_time_that_the_lakehouse_has_no_place_for_is_refused_by_name(postgres_
         "insert into t values (1, '294276-12-31 23:59:59.999999'), (2, 'infinity'), (3, '4713-01-01 BC')",
     )
     assert "Column ends holds a time after the year 294246" in refusal(postgres_url)
+    read = read_all(source(postgres_url, t=table(as_text=["ends"])), "t")
+    assert [row["ends"][:10] for row in rows(read)] == ["294276-12-", "infinity", "4713-01-01"]
     run(postgres_url, "delete from t where id = 1")
     assert read_all(source(postgres_url, t=table()), "t")[0].rows.num_rows == 2
 

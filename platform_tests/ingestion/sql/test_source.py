@@ -87,6 +87,11 @@ def test_a_lag_is_a_duration_or_a_number(lag: object, expected: object) -> None:
     assert cursor.lag == expected
 
 
+def test_a_cursor_cannot_be_read_as_text() -> None:
+    with pytest.raises(ValueError, match="`as_text` names at, the cursor"):
+        SqlTable.model_validate({"key": ["id"], "contract": "x", "cursor": {"column": "at"}, "as_text": ["at"]})
+
+
 def test_raw_sql_is_not_to_be_had_from_yaml() -> None:
     with pytest.raises(ValidationError, match="where"):
         table(where="1 = 1; drop table x")

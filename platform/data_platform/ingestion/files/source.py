@@ -8,6 +8,7 @@ same size and time), the last whether there is anything new in it. Entries of ea
 
 import codecs
 import logging
+import re
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,7 +73,8 @@ class FileTable(TableOptions):
     order: Literal["arrival", "name"] = Field(
         default="arrival",
         description="Of snapshots, which is the newest: the one that was modified last, or the one whose path sorts "
-        "last (`prices_2024-05-02.csv`), so that one which comes late with an earlier name is passed over.",
+        "last (`prices_2024-05-02.csv`; digits are compared as numbers, 10 comes after 9), so that one which comes "
+        "late with an earlier name is passed over.",
     )
     stable_for: float = Field(
         default=0,
@@ -187,8 +189,8 @@ class FolderReading:
     def __init__(self, root: Path, table: str, options: FileTable, after: Position, spool: Path | None) -> None:
         self._root, self._name, self._options, self._spool = root, table, options, spool
         self._after = after
-        self._loaded = _Loaded(after)
         self._orders = options.order == "name"
+        self._loaded = _Loaded(after, named=self._orders)
         self._kind: Kind = "whole" if options.deliveries == "snapshot" else "rows"
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
@@ -203,7 +205,7 @@ class FolderReading:
         gathered = _Gathered(self._name)
         found = _found(self._root, self._options)
         if self._orders:
-            found.sort(key=lambda delivery: delivery.path)
+            found.sort(key=lambda delivery: by_name(delivery.path))
         for delivery in found:
             if _is_known(self._after, delivery):
                 continue
@@ -276,7 +278,7 @@ class FolderReading:
             return ""
         if options.deliveries == "snapshot":
             newest = loaded.newest_path if self._orders else loaded.newest
-            if self._orders and newest is not None and path < newest:
+            if self._orders and newest is not None and by_name(path) < by_name(newest):
                 return f"{path} was passed over: by name it comes before {newest}, which is loaded."
             return "" if newest is not None and loaded.content_of(newest) == content else None
         same = None if options.key else loaded.path_of(content)
@@ -318,10 +320,18 @@ def _modified(entry: str) -> int:
     return int(entry.split(":", 2)[1])
 
 
+def by_name(path: str) -> tuple[list[str | int], str]:
+    """What orders paths by their names: digits as the numbers that they are, so that 10 comes after 9."""
+    parts = re.split("([0-9]+)", path)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path
+
+
 class _Loaded:
     """What a position tells of the contents that were loaded, kept up to date during a reading."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, *, named: bool) -> None:
+        """`named` says that the newest path by name is asked for."""
+        self._named = named
         self._content_of: dict[str, str] = {}
         self._path_of: dict[str, str] = {}
         self._newest: tuple[int, str] = (-1, "")
@@ -339,7 +349,8 @@ class _Loaded:
             self._content_of[path] = content
             self._path_of[content] = path
             self._newest = max(self._newest, (_modified(entry), path))
-            self.newest_path = path if self.newest_path is None else max(self.newest_path, path)
+            if self._named and (self.newest_path is None or by_name(self.newest_path) < by_name(path)):
+                self.newest_path = path
 
     def content_of(self, path: str) -> str | None:
         """The content that was loaded last under a path."""

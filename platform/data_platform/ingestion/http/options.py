@@ -319,8 +319,12 @@ class HttpOptions(_Secretive):
     @field_validator("url")
     @classmethod
     def _url_is_plain(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # of a port, or of brackets; it may quote a password
+            there = False
+        if not there:
             raise ValueError("the url begins with http:// or https:// and names a host")
         if parts.username or parts.password or parts.query:
             raise ValueError(

@@ -87,7 +87,14 @@ class _Counted:
         total = _total(body, self._keys)
         if total is None:
             if self._keys is not None and self.total is None and body:
-                raise _unfit(response, f"there is no {self._keys[-1]!r} in the body, which {describe(body)}")
+                try:
+                    find(body, self._keys)
+                    said = f"`{'.'.join(self._keys)}` is null"
+                except KeyError as error:
+                    said = str(error.args[0])
+                raise _unfit(
+                    response, f"{said}: leave `total` out where the API does not say it, then an empty page is the end"
+                )
             return self.total
         where = redact(response.url)
         if self.total is not None and total < self.total:
@@ -98,6 +105,16 @@ class _Counted:
             )
         self.total = total
         return total
+
+    def holds(self, response: requests.Response, count: int) -> None:
+        """Raise PlatformError if one answer holds more than all there is: its total is something else, and would end
+        the reading early."""
+        if self.total is not None and count > self.total:
+            raise PlatformError(
+                f"{redact(response.url)} holds {count:,} {self._what}, and says that there are {self.total:,} in all. "
+                "Look at `total` of `pagination`: if the API does not know it, leave it out, then an empty page is the "
+                "end."
+            )
 
 
 class _PageNumbers(dlt_pages.PageNumberPaginator):
@@ -110,6 +127,7 @@ class _PageNumbers(dlt_pages.PageNumberPaginator):
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
         total = self._count.see(response)
+        self._count.holds(response, 1 if data else 0)
         self._empty = 0 if data else self._empty + 1
         self.current_value += 1
         if total is not None:
@@ -127,6 +145,7 @@ class _Offsets(dlt_pages.OffsetPaginator):
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
         total = self._count.see(response)
+        self._count.holds(response, len(data or ()))
         self.current_value += len(data or ())
         if not data and total is not None and self.current_value < total:
             raise PlatformError(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ from data_platform.ingestion.source import (
     probe_each,
     the_only,
 )
+from data_platform.ingestion.sql.comments import Comments, comments
 from data_platform.ingestion.sql.comparison import Comparison
 from data_platform.ingestion.sql.cursor import last_position, less, parse
 from data_platform.ingestion.sql.dialects import (
@@ -129,6 +131,11 @@ class SqlTable(TableOptions):
         default=None, description="Its name in the source, `schema.table` if need be; default: the name it has here."
     )
     columns: list[str] | None = Field(default=None, min_length=1, description="The columns to read; default: all.")
+    as_text: list[str] = Field(
+        default=[],
+        description="Columns that are read as the text which the database shows of them, for values that have no place "
+        "in their type: `0000-00-00` of MySQL, `NaN` in a numeric of so many digits. Not the cursor.",
+    )
     cursor: Cursor | None = Field(default=None, description="Reads only what is new; without it, each load reads all.")
     reconcile: Annotated[Reconcile | None, BeforeValidator(_reconcile)] = Field(
         default=None,
@@ -137,7 +144,9 @@ class SqlTable(TableOptions):
     )
 
     @model_validator(mode="after")
-    def _can_be_reconciled(self) -> "SqlTable":
+    def _cursor_is_fit(self) -> "SqlTable":
+        if self.cursor is not None and self.cursor.column in self.as_text:
+            raise ValueError(f"`as_text` names {self.cursor.column}, the cursor, which has to keep its type")
         if self.reconcile is not None and not self.key:
             raise ValueError("`reconcile` compares a table with its source by its `key`, and there is none: name it")
         if self.reconcile is not None and self.cursor is None:
@@ -265,6 +274,12 @@ class Relational:
         with self._session() as session:
             return constraints(session, session.relation((options.table if options else None) or table))
 
+    def comments(self, table: str) -> Comments:
+        """What the database says of a table and its columns in words; named as for `describe`."""
+        options = self.options.get(table)
+        with self._session() as session:
+            return comments(session, session.relation((options.table if options else None) or table))
+
     def _options(self, table: str) -> SqlTable:
         if table not in self.options:
             raise PlatformError(
@@ -291,13 +306,19 @@ class Relational:
         options = self.options[table]
         relation = session.relation(options.table or table)
         columns = session.columns(relation, options.cursor.column if options.cursor else None)
+        there = [column.name for column in columns]
+        for name in [*(options.columns or ()), *options.as_text]:
+            if name not in there:
+                raise PlatformError(
+                    f"Table {table} has no column {name} in the source. " + known("column", name, there)
+                )
+        columns = [
+            replace(column, type=pa.string(), select=session.shown(column), kind=None)
+            if column.name in options.as_text
+            else column
+            for column in columns
+        ]
         if options.columns is not None:
-            there = [column.name for column in columns]
-            for name in options.columns:
-                if name not in there:
-                    raise PlatformError(
-                        f"Table {table} has no column {name} in the source. " + known("column", name, there)
-                    )
             wanted = {*options.columns, *([options.cursor.column] if options.cursor else [])}
             columns = [column for column in columns if column.name in wanted]
         checked_names(columns, relation)

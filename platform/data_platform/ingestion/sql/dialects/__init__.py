@@ -3,7 +3,7 @@ the rows belongs in `ingestion.sql.source`."""
 
 from data_platform.ingestion.sql.dialects.mysql import MysqlSession
 from data_platform.ingestion.sql.dialects.postgresql import PostgresqlSession
-from data_platform.ingestion.sql.dialects.session import Column, Session, Timeouts
+from data_platform.ingestion.sql.dialects.session import Column, NoPlaceError, Session, Timeouts
 from data_platform.ingestion.sql.dialects.sqlite import SqliteSession
 
-__all__ = ["Column", "MysqlSession", "PostgresqlSession", "Session", "SqliteSession", "Timeouts"]
+__all__ = ["Column", "MysqlSession", "NoPlaceError", "PostgresqlSession", "Session", "SqliteSession", "Timeouts"]

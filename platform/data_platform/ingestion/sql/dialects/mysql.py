@@ -2,9 +2,10 @@
 One connection, read-only; the session's time zone is UTC.
 
 Each column is cast by DuckDB, so that types come from the declaration and not from what the driver makes of a result.
-Zero dates (0000-00-00), which MySQL itself treats as null, arrive as null.
+Dates that are none (0000-00-00, 2024-00-10) are refused by name, unless the column is read as text.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,7 +16,14 @@ import duckdb
 import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, one_line
+from data_platform.ingestion.sql.dialects.session import (
+    Column,
+    Kind,
+    NoPlaceError,
+    ServerSession,
+    Timeouts,
+    one_line,
+)
 from data_platform.lakehouse.connect import database
 from data_platform.lakehouse.settings import redact_url, settings_from_environment
 from data_platform.lakehouse.sql import literal, quote
@@ -26,6 +34,8 @@ PORT = 3306
 DRIVER_ROWS = 65_536
 
 INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "year": 16}
+NO_DATE = re.compile(r"no date: ([0-9a-f]+) ([0-9a-f]+) <([^>]*)>")
+
 TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext")
 
 
@@ -135,6 +145,9 @@ class MysqlSession(ServerSession):
             return f"concat({trimmed}, '+00')" if kind.tz is not None else trimmed
         return f"lower(hex({value}))" if pa.types.is_binary(kind) else f"convert({value} using utf8mb4)"
 
+    def shown(self, column: Column) -> str:
+        return f"cast({self.quote(column.name)} as char)"
+
     def digest(self, texts: Sequence[str]) -> str | None:
         return f"cast(conv(left(md5({self.concat(texts)}), 15), 16, 10) as unsigned)"
 
@@ -184,6 +197,10 @@ class MysqlSession(ServerSession):
             reason = one_line(str(error))
         else:
             return
+        if (no_date := NO_DATE.search(reason)) is not None:
+            column, kind = (bytes.fromhex(no_date[part]).decode() for part in (1, 2))
+            shown = "a value" if self.withholds else no_date[3]
+            raise NoPlaceError(column, f"{shown}, which is no {kind}")
         where, said = f"MySQL at {redact_url(self.url)}", self.said(reason)
         if "Failed to connect" in reason or "Access denied for user" in reason or "Unknown database" in reason:
             raise PlatformError(
@@ -211,10 +228,19 @@ def text_literal(text: str) -> str:
 
 def query(statement: str, schema: pa.Schema) -> str:
     """The DuckDB statement that runs a MySQL statement and casts what comes to the types of `schema`."""
-    columns = ", ".join(
-        f"CAST({quote(field.name)} AS {_duckdb_type(field.type)}) AS {quote(field.name)}" for field in schema
-    )
+    columns = ", ".join(f"{_cast(field)} AS {quote(field.name)}" for field in schema)
     return f"SELECT {columns} FROM mysql_query('source', {literal(statement)})"
+
+
+def _cast(field: pa.Field) -> str:
+    """What comes, in the type of a field; of a date that is none an error that `NO_DATE` finds, with the name of the
+    column and of its type in hexadecimal digits."""
+    name, kind = quote(field.name), _duckdb_type(field.type)
+    if not pa.types.is_temporal(field.type):
+        return f"CAST({name} AS {kind})"
+    said = literal(f"no date: {field.name.encode().hex()} {kind.lower().encode().hex()} <")
+    failure = f"CAST(error({said} || {name} || '>') AS {kind})"
+    return f"coalesce(TRY_CAST({name} AS {kind}), CASE WHEN {name} IS NOT NULL THEN {failure} END)"
 
 
 def _duckdb_type(kind: pa.DataType) -> str:
@@ -257,11 +283,10 @@ def _reading(name: str, row: dict[str, Any]) -> tuple[pa.DataType, str, Kind | N
     if data in ("float", "double"):
         return (pa.float32() if data == "float" else pa.float64()), name, "float"
     if data == "date":
-        return pa.date32(), f"cast(nullif({name}, '0000-00-00') as char)", "date"
+        return pa.date32(), f"cast({name} as char)", "date"
     if data in ("datetime", "timestamp"):
         zone = "UTC" if data == "timestamp" else None
-        select = f"cast(nullif({name}, '0000-00-00 00:00:00') as char)"
-        return pa.timestamp("us", zone), select, "timestamptz" if zone else "timestamp"
+        return pa.timestamp("us", zone), f"cast({name} as char)", "timestamptz" if zone else "timestamp"
     if "binary" in data or "blob" in data:
         return pa.binary(), name, None
     if data in TEXTS:

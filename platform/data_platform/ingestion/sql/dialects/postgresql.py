@@ -18,7 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import Column, Kind, ServerSession, Timeouts, one_line, valid_text
+from data_platform.ingestion.sql.dialects.session import (
+    Column,
+    Kind,
+    NoPlaceError,
+    ServerSession,
+    Timeouts,
+    one_line,
+    valid_text,
+)
 from data_platform.lakehouse.catalog import PORT
 from data_platform.lakehouse.failures import BROKEN
 from data_platform.lakehouse.settings import redact_url
@@ -305,10 +313,7 @@ def _array(array: pa.Array, field: pa.Field) -> pa.Array:
         try:
             return array.cast(field.type)
         except pa.ArrowInvalid:
-            raise PlatformError(
-                f"Column {field.name} holds a value that {field.type} has no place for, NaN for one. "
-                "Leave the column out with `columns`, or cast it to text in a view of the source."
-            ) from None
+            raise NoPlaceError(field.name, f"a value that is no {field.type}, NaN for one") from None
     if pa.types.is_timestamp(field.type):
         numbers = _replaced(array.cast(pa.int64()), INFINITE)
         _require_earlier(field.name, numbers)
@@ -319,14 +324,11 @@ def _array(array: pa.Array, field: pa.Field) -> pa.Array:
 
 
 def _require_earlier(name: str, numbers: pa.Array) -> None:
-    """Raise PlatformError if a timestamp is of the last thirty years that PostgreSQL knows: the driver makes one before
+    """Raise NoPlaceError if a timestamp is of the last thirty years that PostgreSQL knows: the driver makes one before
     the first of it."""
     finite = pc.and_(pc.less(numbers, EARLIEST), pc.greater(numbers, min(INFINITE.values())))
     if pc.any(finite).as_py():
-        raise PlatformError(
-            f"Column {name} holds a time after the year 294246, which the lakehouse has no place for. Correct it, "
-            "leave the column out with `columns`, or cast it to text in a view of the source."
-        )
+        raise NoPlaceError(name, "a time after the year 294246")
 
 
 def _replaced(array: pa.Array, values: dict[int, int]) -> pa.Array:

@@ -47,6 +47,20 @@ class Column:
     kind: Kind | None
 
 
+class NoPlaceError(PlatformError):
+    """A column holds what the type that it arrives in has no place for; `what` says it, as `0000-00-00, which is no
+    date`."""
+
+    def __init__(self, column: str, what: str) -> None:
+        super().__init__(
+            f"Column {column} holds {what}: the lakehouse has no place for it. Have the column read as text by "
+            f"`as_text: [{column}]` in the options of the table, and load a table that is there once with --retype. "
+            "What the contract does not take is then in quarantine, unless the staging function says what it means. "
+            "A cursor cannot be read as text: correct the value in the source, or in a view of it."
+        )
+        self.column, self.what = column, what
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """How long a server is waited for: until it has answered a new connection; while it says nothing at all, each byte
@@ -111,6 +125,10 @@ class Session(ABC):
         """The SQL that yields a value as DuckDB writes what arrives of it; None if the two may write it differently.
         Of bytes it is their hexadecimal digits, of a floating-point number the bits of its double precision."""
         return None
+
+    def shown(self, column: Column) -> str:
+        """The SQL that yields a value as the text that the database shows of it."""
+        return f"cast({self.quote(column.name)} as text)"
 
     def digest(self, texts: Sequence[str]) -> str | None:  # noqa: ARG002 - for those that can
         """The SQL of a whole number from the first 60 bits of the MD5 of the UTF-8 bytes of SQL texts, joined. None if

@@ -1,0 +1,61 @@
+"""Profiles of databases: what their tables are called here, and columns whose values have no place in their type."""
+
+from pathlib import Path
+
+import polars as pl
+import psycopg
+import pytest
+from platform_tests.databases import with_mariadb
+from platform_tests.ingestion.sql.test_mysql import run as run_mysql
+from platform_tests.servers import running_mariadb
+
+from data_platform.drafting.databases import profile_database, profile_table
+from data_platform.drafting.draft import Wish, draft_table
+from data_platform.drafting.naming import class_name
+from data_platform.drafting.profile import Profile, Request
+from data_platform.drafting.types import dtype_of
+
+TABLES = ["ORDERS", "Order", "order items", "order_items", "orders", "orders_2", "_x", "x"]
+
+
+def profiled(url: str) -> Profile:
+    return profile_database(Request("shop", url, [], None, Path(), Path()), url)
+
+
+def test_tables_whose_names_come_to_the_same_are_told_apart_and_the_exact_name_comes_first(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SHOP_URL", raising=False)
+    with psycopg.connect(postgres_url) as server:
+        server.execute("create schema other")
+        for name in [*TABLES, 'other"."orders']:
+            server.execute(f'create table "{name}" (id int primary key, "of {name[:3]}" int)'.encode())
+    found = {one.origin: one.name for one in profiled(postgres_url).tables}
+    exact = {name: name for name in ("orders", "order_items", "orders_2", "x")}
+    assert {name: called for name, called in found.items() if name in exact} == exact
+    assert len(set(found.values())) == len(TABLES) + 1
+    contracts: list[str] = []
+    for name in found.values():
+        contracts.append(class_name(name, contracts))
+    assert len(set(contracts)) == len(contracts)
+
+
+@with_mariadb
+def test_dates_that_are_none_are_drafted_as_dates_that_are_read_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
+    with running_mariadb() as server:
+        run_mysql(f"{server}/mysql", "create database old character set utf8mb4")
+        run_mysql(
+            f"{server}/old",
+            "create table t (id int primary key, day date, at datetime, seen timestamp null, n int)",
+            "insert into t values (1, '0000-00-00', '2024-00-10', 0, 1), (2, '2024-01-02', null, null, 2)",
+        )
+        profile = profile_table(f"{server}/old", "t", "t")
+    assert profile.place == {"as_text": ["day", "at", "seen"]}
+    assert profile.notes[0] == "day is read as text: 0000-00-00, which is no date"
+    draft = draft_table(profile, Wish())
+    instant = pl.Datetime("us", "UTC")
+    assert [dtype_of(one.annotation) for one in draft.columns] == [pl.Int64(), pl.Date(), instant, instant, pl.Int64()]
+    assert [one.notes for one in draft.columns[2:4]] == [("taken as UTC: it has no zone",), ()]
