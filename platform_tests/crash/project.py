@@ -181,7 +181,10 @@ class Writer:
     """Somebody who writes to the sources: bookings that are added, customers that change, files that arrive."""
 
     def __init__(self, project: Project) -> None:
-        self.project, self.transactions = project, 0
+        self.project = project
+        with closing(sqlite3.connect(project.database)) as connection:
+            # Versions go on where the last writer left off: they never fall.
+            (self.transactions,) = connection.execute("select coalesce(max(version), 0) from customers").fetchone()
         self._random = random.Random("writer")
         self._over = threading.Event()
 
