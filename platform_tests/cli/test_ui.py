@@ -39,6 +39,7 @@ except KeyboardInterrupt:
     sys.exit(0)
 sys.exit(3)
 """
+MANAGER = "class ProxyServerManager:\n    _process_monitoring_thread = None\n"
 SERVICE = """
 import sys
 def command(settings):
@@ -60,6 +61,7 @@ class Ui:
         (folder / "dagster" / "_cli").mkdir()
         (folder / "dagster" / "_cli" / "__init__.py").touch()
         (folder / "dagster" / "_cli" / "dev.py").write_text("from subprocess import Popen as open_ipc_subprocess")
+        (folder / "dagster" / "_cli" / "proxy_server_manager.py").write_text(MANAGER)
         (folder / "fake_service.py").write_text(SERVICE)
         (folder / "fake-1.dist-info").mkdir()
         (folder / "fake-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: fake\nVersion: 1\n")
