@@ -23,6 +23,7 @@ FLOORS = [
     "modelling",
     "observability",
     "drafting",
+    "instance",
     "components",
     "cli",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from platform_tests.drawing import FLOORS, MACHINERY, PLATFORM, README, ROOT, imports, modules, package_of, with_drawing
 
-DAGSTER_FROM = FLOORS.index("components")
+DAGSTER_FROM = FLOORS.index("instance")
 
 
 def test_the_standard_library_s_platform_is_not_shadowed() -> None:

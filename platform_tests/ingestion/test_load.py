@@ -23,6 +23,7 @@ from platform_tests.tables import TABLE, MemoryReading, MemorySource, batch_of, 
 
 from data_platform.contracts.quarantine import summary
 from data_platform.errors import PlatformError
+from data_platform.ingestion import landing as landing_module
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion import rejects as rejects_module
 from data_platform.ingestion.load import LoadRefusedError, load_table
@@ -30,7 +31,7 @@ from data_platform.ingestion.source import Batch, Budget, Overlap, Position
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import column_types, raw_table
-from data_platform.lakehouse.transaction import CommitError, ConcurrentStepError, commit
+from data_platform.lakehouse.transaction import CommitError, ConcurrentStepError, commit, write_file
 
 
 def test_a_load_lands_rows_position_and_figures_together(lake: Lakehouse) -> None:
@@ -103,6 +104,64 @@ def test_when_the_source_fails_midway_what_reached_a_position_lands_and_the_rest
     assert rows(lake) == ["1"]
     assert position(lake) == {"cursor": "1"}
     assert data_files(settings) == known_files(lake)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("failing", range(1, 5))
+@pytest.mark.parametrize("lasts", [1, 99])
+def test_rows_that_could_not_be_written_are_never_said_to_have_landed(
+    lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: int, lasts: int
+) -> None:
+    monkeypatch.setattr(load_module, "CHUNK_ROWS", 8)
+    written, write = 0, write_file
+
+    def full(*arguments: Any) -> Any:
+        nonlocal written
+        written += 1
+        if failing <= written < failing + lasts:
+            raise PlatformError("the disk is full")
+        return write(*arguments)
+
+    monkeypatch.setattr(landing_module, "write_file", full)
+    batches = [batch_of(numbered(2 * n, 2 * n + 1), None if n % 3 == 2 else {"cursor": str(n)}) for n in range(6)]
+    with pytest.raises(PlatformError, match="the disk is full"):
+        load(lake, MemorySource([*batches, batch_of(numbered(99), {"cursor": "6"})]))
+    upto = int(position(lake).get("cursor", "-1"))
+    assert [row for (row,) in landed(lake)] == sorted(str(row) for row in range(2 * (upto + 1)))
+    assert sum(rows(lake, "rows_landed", "platform.loads")) == 2 * (upto + 1)
+    assert data_files(settings) == known_files(lake)
+
+
+def landed(lake: Lakehouse) -> list[tuple[str]]:
+    raw = raw_table("shop", "orders")
+    if not column_types(lake.connection, raw):
+        return []
+    return lake.connection.execute(f"SELECT order_id FROM {raw.sql} ORDER BY ALL").fetchall()
+
+
+@ON_SQLITE
+def test_records_that_could_not_be_written_to_quarantine_are_never_said_to_be_there(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [rejects((f"file {n}", 1, "x", "no row")) for n in range(3)]
+    # What is ready is written when the third batch comes.
+    monkeypatch.setattr(landing_module, "SPILL_BYTES", bad[0].nbytes + 1)
+    failed: list[str] = []
+    write = rejects_module.Rejects._written
+
+    def full(self: rejects_module.Rejects, records: list[pa.Table]) -> Any:
+        if not failed:
+            failed.append("once")
+            raise PlatformError("the disk is full")
+        return write(self, records)
+
+    monkeypatch.setattr(rejects_module.Rejects, "_written", full)
+    batches = [batch_of(numbered(*range(n * 100, n * 100 + 100)), {"cursor": str(n)}, bad[n]) for n in range(3)]
+    with pytest.raises(PlatformError, match="the disk is full"):
+        load(lake, MemorySource(batches))
+    assert (failed, position(lake)) == (["once"], {"cursor": "1"})
+    assert rows(lake, "file", "quarantine_shop.orders") == ["file 0", "file 1"]
+    assert rows(lake, "rows_quarantined", "platform.loads") == [2]
 
 
 @ON_SQLITE

@@ -3,7 +3,7 @@ table, and written to files that nobody sees yet. What is committed, and when, i
 work.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,10 +97,20 @@ class Part:
         for spilled in self.files:
             discard(lake, spilled.file.path)
 
-    def take_tables(self) -> list[pa.Table]:
-        """Hand out the rows in memory."""
-        tables, self.tables, self.held_rows, self.held_bytes = self.tables, [], 0, 0
-        return tables
+    def alike(self) -> list[list[pa.Table]]:
+        """The rows in memory, those of the same columns together."""
+        groups: dict[pa.Schema, list[pa.Table]] = {}
+        for table in self.tables:
+            groups.setdefault(table.schema, []).append(table)
+        return list(groups.values())
+
+    def move(self, group: Sequence[pa.Table], spilled: Spilled | None) -> None:
+        """Take note that rows in memory are in a file now; without one, that none of them is to land."""
+        self.files += [spilled] if spilled is not None else []
+        moved = {id(table) for table in group}
+        self.tables = [table for table in self.tables if id(table) not in moved]
+        self.held_rows = sum(table.num_rows for table in self.tables)
+        self.held_bytes = sum(table.nbytes for table in self.tables)
 
 
 class TableLanding:
@@ -245,14 +255,11 @@ class TableLanding:
             self.ready.rows += rows
 
     def spill(self) -> None:
-        """Write the rows in memory to unseen files, one for each set of columns."""
+        """Write the rows in memory to unseen files, one for each set of columns. What cannot be written stays in
+        memory: it is not to be missing from what a later commit says has landed."""
         for part in (self.ready, self.tail):
-            alike: dict[pa.Schema, list[pa.Table]] = {}
-            for table in part.take_tables():
-                alike.setdefault(table.schema, []).append(table)
-            for group in alike.values():
-                spilled = self._write(pa.concat_tables(group), part.kind)
-                part.files += [spilled] if spilled is not None else []
+            for group in part.alike():
+                part.move(group, self._write(pa.concat_tables(group), part.kind))
 
     def _write(self, rows: pa.Table, kind: Kind) -> Spilled | None:
         settled = self.columns.settled

@@ -80,9 +80,9 @@ class Rejects:
                 self._sampled[kind] += later._sampled[kind]
 
     def spill(self) -> None:
-        """Write what is held to an unseen file of the quarantine table."""
-        held, self._held, self.held_bytes = self._held, [], 0
-        self.files += self._written(held)
+        """Write what is held to an unseen file of the quarantine table. What cannot be written stays in memory."""
+        self.files += self._written(self._held)
+        self._held, self.held_bytes = [], 0
 
     def sample(self, load_id: int) -> list[DataFile]:
         """Write some SAMPLE records of each reason to an unseen file of the quarantine table, as those of a load."""
