@@ -244,7 +244,7 @@ class Killer:
             for kind in _mixed(UI_KINDS, count, self.instants):
                 victim = self._run_process(ui)
                 time.sleep(self.instants.uniform(0, 8))
-                part = PARTS.get(kind)
+                part, ends = PARTS.get(kind), kind not in (*PARTS, "SIGKILL of the run")
                 if kind == "SIGKILL of the run" and not Path(f"/proc/{victim}").exists():
                     victim = self._run_process(ui)
                 before, jobs = self.runs(), self._jobs_under_way()
@@ -261,7 +261,7 @@ class Killer:
                 else:
                     os.killpg(ui.process.pid, signal.SIGINT)
                 ended = 0.0
-                if part is None:
+                if ends:
                     ui.process.wait(PATIENCE)
                     ended = time.time() - killed
                 if Path(f"/proc/{victim}").exists():

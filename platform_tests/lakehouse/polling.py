@@ -43,6 +43,8 @@ RIGHT = (KEYS, KEYS * (KEYS - 1) // 2, KEYS, 0)
 NAME = "polled.items"
 ITEMS = f"{CATALOG}.{NAME}"
 FEW, MANY = 5, 400
+BUILD_SECONDS = 30
+"""Longer than a build of models takes here."""
 """Keys in a commit: so few stay in DuckLake's catalog, so many become a file."""
 
 
@@ -85,13 +87,18 @@ def write(lake: Lakehouse, until: Callable[[], bool]) -> dict[str, Any]:
     return {"commits": seconds}
 
 
-def keep_up(lake: Lakehouse, until: Callable[[], bool]) -> dict[str, Any]:
+def keep_up(lake: Lakehouse, until: Callable[[], bool], keep_snapshots: timedelta = timedelta(0)) -> dict[str, Any]:
     """Run maintenance over and over, which keeps no snapshot but the last: how often, and what it did."""
     runs = merged = expired = 0
     while not until():
-        done = maintain(lake, keep_snapshots=timedelta(0))
+        done = maintain(lake, keep_snapshots=keep_snapshots)
         runs, merged, expired = runs + 1, merged + done.files_merged, expired + done.snapshots_expired
     return {"runs": runs, "merged": merged, "expired": expired}
+
+
+def keep_up_beside_builds(lake: Lakehouse, until: Callable[[], bool]) -> dict[str, Any]:
+    """The same, but snapshots are kept for as long as a build of models may take: it reads one all along."""
+    return keep_up(lake, until, timedelta(seconds=BUILD_SECONDS))
 
 
 def poll(read: Callable[[Settings], Iterator[Any]]) -> Callable[[Lakehouse, Callable[[], bool]], dict[str, Any]]:
@@ -188,7 +195,12 @@ READERS: dict[str, Callable[[Settings], Iterator[Any]]] = {
     "stream": by_a_stream,
     "another DuckDB": by_another_duckdb,
 }
-TASKS = {"write": write, "maintain": keep_up, **{way: poll(reader) for way, reader in READERS.items()}}
+TASKS: dict[str, Callable[[Lakehouse, Callable[[], bool]], dict[str, Any]]] = {
+    "write": write,
+    "maintain": keep_up,
+    "maintain beside builds": keep_up_beside_builds,
+    **{way: poll(reader) for way, reader in READERS.items()},
+}
 
 
 def start(settings: Settings, task: str, folder: Path) -> "subprocess.Popen[bytes]":

@@ -259,7 +259,7 @@ def test_a_load_beside_a_slow_build_commits_at_once(each: SmallProject, tmp_path
 def test_models_see_every_row_once_while_rows_and_files_are_replaced(each: SmallProject, tmp_path: Path) -> None:
     polling.create(each.settings)
     each.write({"polled": f"select {polling.FIGURES} from {polling.ITEMS}"})
-    running = {task: polling.start(each.settings, task, tmp_path) for task in ("write", "maintain")}
+    running = {task: polling.start(each.settings, task, tmp_path) for task in ("write", "maintain beside builds")}
     polling.wait_for(lambda: all(polling.begun(tmp_path, task).exists() for task in running))
     until, seen = time.monotonic() + POLLING_SECONDS, set()
     while time.monotonic() < until:
@@ -270,7 +270,7 @@ def test_models_see_every_row_once_while_rows_and_files_are_replaced(each: Small
     outcomes = {task: polling.outcome(process) for task, process in running.items()}
     assert seen == {polling.RIGHT}
     assert outcomes["write"]["commits"]
-    assert outcomes["maintain"]["runs"] > 0
+    assert outcomes["maintain beside builds"]["runs"] > 0
 
 
 @pytest.mark.crash
