@@ -191,6 +191,10 @@ def database(
 )  # the first load finds no row, and no type
 @example(kind="decimal", steps=[("revert", 0, 0), ("revert", 0, 0), ("open", 0, 0)])
 @example(
+    kind="decimal",
+    steps=[("insert", 1, 0), ("load", 0, 0), ("null", 1, 1), ("null", 2, 1), ("load", 2, 1), ("update", 1, 2)],
+)  # for a while no row has a cursor
+@example(
     kind="timestamp",
     steps=[("insert", 0, 1), ("load", 0, 0), ("delete", 0, 0), ("reconcile", 0, 0), ("insert", 0, 1), ("load", 0, 0)],
 )  # a row comes back as it was

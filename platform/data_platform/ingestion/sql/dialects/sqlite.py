@@ -225,6 +225,7 @@ def _kind(held: set[str], declared: str) -> Kind | None:
         return "float"
     if held:
         return None
-    if "INT" in declared:
+    # Of what is numeric, whole numbers: a column of them becomes wider when there are others.
+    if any(word in declared for word in ("INT", "NUM", "DEC")):
         return "integer"
     return "float" if any(word in declared for word in ("REAL", "FLOA", "DOUB")) else "text"
