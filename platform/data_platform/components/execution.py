@@ -129,6 +129,8 @@ def execute(
 
     ops = op_names(definitions)
     job = _job_of(definitions, keys).as_ephemeral_job({}, {})
+    # Held before it is there, and until its end is recorded: whatever comes between, the run is found dead.
+    release = hold(instance.root_directory, run_id)
     run = instance.create_run_for_job(
         job,
         run_id=run_id,
@@ -142,16 +144,13 @@ def execute(
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job.name) if location else None,
     )
     instance.add_event_listener(run_id, on_event)
-    release = hold(instance.root_directory, run_id)
     failed_run, interrupted = "", False
-    try:
-        with watching(instance):
-            for event in execute_run_iterator(InMemoryJob(job), run, instance):
-                interrupted = interrupted or _is_interruption(event)
-                if event.event_type == dg.DagsterEventType.RUN_FAILURE:
-                    failed_run = reason_of_run(event)
-    finally:
-        release()
+    with watching(instance):
+        for event in execute_run_iterator(InMemoryJob(job), run, instance):
+            interrupted = interrupted or _is_interruption(event)
+            if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+                failed_run = reason_of_run(event)
+    release()
     if interrupted:
         raise KeyboardInterrupt
     _explain(outcomes, definitions, failed_run)
