@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 from platform_tests.databases import Database, values, with_mariadb
 from platform_tests.servers import running_mariadb
-from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.drift import LoadRefusedError
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.reconcile import Reconciliation, reconcile_table
 from data_platform.ingestion.source import Position
-from data_platform.ingestion.sql.comparison import Comparison, joined
+from data_platform.ingestion.sql.comparison import Comparison
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
@@ -463,47 +462,3 @@ def test_a_load_that_lands_meanwhile_is_no_difference_in_a_report(lake: Lakehous
 def test_nothing_is_compared_before_the_first_load(lake: Lakehouse, database: Database) -> None:
     with copied(lake, database, CREATE) as one:
         assert one.reconcile().differences == 0
-
-
-@pytest.mark.parametrize(
-    ("given", "cron"),
-    [
-        ("daily", "0 1 * * *"),
-        ("1d", "0 1 * * *"),
-        ("24h", "0 1 * * *"),
-        ("weekly", "0 1 * * 0"),
-        ("7d", "0 1 * * 0"),
-        ("hourly", "0 * * * *"),
-        ("6h", "0 */6 * * *"),
-        ("30 22 * * 6", "30 22 * * 6"),
-        ({"every": "4h", "compare": "rows"}, "0 */4 * * *"),
-        ({"apply": False}, "0 1 * * *"),
-    ],
-)
-def test_when_it_is_done_is_an_interval_or_a_cron_expression(given: Any, cron: str) -> None:
-    table = SqlTable.model_validate({"contract": "x", "key": ["id"], "cursor": {"column": "at"}, "reconcile": given})
-    assert table.reconcile is not None
-    assert table.reconcile.every == cron
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"reconcile": "5m"}, "'5m' is no interval here: write hourly, daily"),
-        ({"reconcile": "often"}, "'often' is no interval here"),
-        ({"reconcile": "daily", "key": []}, "by its `key`, and there is none"),
-        ({"reconcile": "daily", "cursor": None}, "nothing is left to compare"),
-    ],
-)
-def test_a_reconciliation_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        SqlTable.model_validate({"contract": "x", "key": ["id"], "cursor": {"column": "at"}, **options})
-
-
-def test_ranges_are_joined_where_they_lie_closest() -> None:
-    assert joined([]) == []
-    assert joined([5]) == [(5, 5)]
-    assert joined([1, 2, 3, 9]) == [(1, 3), (9, 9)]
-    many = joined(range(0, 10_000, 10))
-    assert len(many) <= 200
-    assert {n for first, last in many for n in range(first, last + 1)} >= set(range(0, 10_000, 10))

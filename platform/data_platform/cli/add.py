@@ -1,8 +1,8 @@
 """`dp add source` and `dp add table`: ask for what was not said, have tables profiled and drafted (`drafting`), write
 them, and try them: each is loaded, staged and audited as it will be. What is reported of it is in `drafts`.
 
-A folder that exists is never written to by `dp add source`; `dp add table` adds to one, and replaces a table only when
-it is told to.
+A folder that exists is never written to by `dp add source`; `dp add table` adds to one, and replaces a table only with
+`--force`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Asking a person: for what a command needs and was not told. Where standard input is no terminal nobody is asked, and
+"""Asking a person: for what a command needs and was not given. Where standard input is no terminal nobody is asked, and
 the message says which option would have answered.
 """
 

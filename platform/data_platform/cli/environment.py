@@ -1,6 +1,6 @@
 """The variables that every `dp` command adds to the environment, for a machine without another way to set them: those
 of `.env` in the project's folder, which people write and Dagster reads as well, and those of the file `environment` in
-the platform's home, where commands keep what they were told. What the environment says already wins, then `.env`.
+the platform's home, where commands keep what they were given. What the environment says already wins, then `.env`.
 Both files are for their owner alone.
 """
 

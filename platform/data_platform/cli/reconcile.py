@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from data_platform.cli.run import progress_bar, selected_platform, summary_console, tell
+from data_platform.cli.run import print_outcomes, progress_bar, selected_platform, summary_console
 from data_platform.errors import PlatformError
 
 
@@ -51,7 +51,7 @@ def reconcile(
             if staged:
                 outcomes += execute(definitions, instance, staged, location=location)
             bar.update(task, completed=len(group), doing="")
-    tell(outcomes, console, as_json=as_json)
+    print_outcomes(outcomes, console, as_json=as_json)
     if any(outcome.state == "failed" or outcome.check_passed is False for outcome in outcomes):
         raise typer.Exit(1)
 

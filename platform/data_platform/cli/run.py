@@ -105,7 +105,7 @@ def run(
                 done = [outcome for outcome in done if outcome.key not in left] + staged
             outcomes += done
             bar.update(task, completed=len(group), doing="")
-    tell(outcomes, console, as_json=as_json)
+    print_outcomes(outcomes, console, as_json=as_json)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -157,7 +157,7 @@ def summary_console(*, as_json: bool) -> Console:
     return Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
 
 
-def tell(outcomes: list[Any], console: Console, *, as_json: bool) -> None:
+def print_outcomes(outcomes: list[Any], console: Console, *, as_json: bool) -> None:
     """Print what became of each asset, and why some failed."""
     from data_platform.components.execution import errors
 

@@ -92,8 +92,8 @@ def ended(server: "subprocess.Popen[bytes]") -> int | None:
 
 
 def keep_small(log: Path) -> None:
-    """Put a log aside that has become large, and begin it anew: a source that is dead is told of every few seconds. Who
-    writes to it appends."""
+    """Put a log aside that has become large, and begin it anew: a dead source is reported every few seconds. Who writes
+    to it appends."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         shutil.copyfile(log, log.with_suffix(".log.1"))
         os.truncate(log, 0)

@@ -28,7 +28,7 @@ STEPS = 5
 
 TIMEOUT_SECONDS = 10
 ATTEMPTS = 4
-"""How often a message is sent that is not taken: Dagster does not come back to a run that it has told of."""
+"""How often a message is sent that is not taken: Dagster does not come back to a run that it has reported."""
 
 
 class AlertsOptions(Options):
@@ -72,7 +72,7 @@ def run_alerts(name: str, options: AlertsOptions, where: Path) -> dg.SensorDefin
 
 
 def run_message(context: dg.RunFailureSensorContext, ui: str) -> str:
-    """What is told of a failed run: what failed and why, and where to look."""
+    """What a message says of a failed run: what failed and why, and where to look."""
     run = context.dagster_run
     events = context.get_step_failure_events()
     lines = [f"{run.job_name} failed."]
@@ -92,7 +92,7 @@ def _name(event: dg.DagsterEvent) -> str:
 
 def source_alerts(name: str, options: AlertsOptions, where: Path) -> dg.SensorDefinition:
     """The sensor that sends a message when a source has not answered for longer than its tables allow, and one when it
-    answers again. Its cursor holds the sources that it has told of."""
+    answers again. Its cursor holds the sources that it has reported."""
 
     @dg.sensor(
         name=name,

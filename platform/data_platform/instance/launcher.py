@@ -112,7 +112,7 @@ def _start(process: dict[str, Any]) -> None:
 
 def execute(home: str, run_id: str, arguments: str, begun: Connection) -> None:
     """Execute a run in this process, which is its alone. `home` is Dagster's, `arguments` are those of its own command
-    that executes a run, serialized; `begun` is told as soon as the run is held."""
+    that executes a run, serialized; `begun` is sent True as soon as the run is held."""
     from dagster._cli.api import execute_run_command
 
     hold(home, run_id)
