@@ -12,8 +12,8 @@ from typing import Literal
 import polars as pl
 import pyarrow as pa
 
-from data_platform.ingestion.changes import require_change_columns, require_one_kind_of_rows
 from data_platform.ingestion.drift import ONLY_NULLS, Columns, LoadRefusedError
+from data_platform.ingestion.kinds import require_change_columns, require_one_kind_of_rows
 from data_platform.ingestion.masking import Mask, mask_of
 from data_platform.ingestion.rejects import SPILL_BYTES, Rejects
 from data_platform.ingestion.repetition import Repetitions

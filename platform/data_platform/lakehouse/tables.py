@@ -26,11 +26,15 @@ ROW_ID = ("_load_id", "_row")
 CHANGE_COLUMNS = {"_operation": "VARCHAR", "_order": "BIGINT"}
 """What raw rows from a log of changes carry besides: insert, update, delete or truncate, and the order in the log."""
 
+CHANGE_DETAILS = {"_committed_at": "TIMESTAMP WITH TIME ZONE", "_unchanged": "VARCHAR[]"}
+"""What changes of a log carry besides where their source tells it: when its transaction committed, and the columns that
+an update left as they were and the log does not repeat (their value here is null). Null where there is none."""
+
 TOMBSTONE_COLUMNS = {"_deleted_load_id": "BIGINT", "_deleted_row": "BIGINT"}
 """What a tombstone carries besides: the raw row, by ROW_ID, that the source no longer has. Of every other raw row they
 are null; a raw table that never had a tombstone does not have them. The other columns are those of that row."""
 
-PLATFORM_COLUMNS = frozenset({*LOAD_COLUMNS, *CHANGE_COLUMNS, *TOMBSTONE_COLUMNS})
+PLATFORM_COLUMNS = frozenset({*LOAD_COLUMNS, *CHANGE_COLUMNS, *CHANGE_DETAILS, *TOMBSTONE_COLUMNS})
 """The names of all columns that the platform gives to raw rows itself."""
 
 
