@@ -1,5 +1,5 @@
-"""What everything read from YAML shares: a strict base model, durations and shares. The options of one kind of source
-belong beside the code that uses them.
+"""What everything read from YAML shares: a strict base model, durations, sizes and shares. The options of one kind of
+source belong beside the code that uses them.
 """
 
 import re
@@ -40,11 +40,30 @@ def duration_text(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def size(value: object) -> int:
+    """Read `500 MB` or `10 GiB` (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB) as bytes; a number is bytes already.
+    Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?|)b?\s*", str(value), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{str(value)!r} is no size: write 500 MB, 10 GB or 2 GiB")
+    return int(float(found.group(1)) * _BYTES[found.group(2).lower()])
+
+
 DURATION = r"^(\s*[0-9]+\s*[dhms])+\s*$"
+SIZE = r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT][iI]?)?[bB]?\s*$"
 PERCENTAGE = r"^\s*[0-9.]+\s*%\s*$"
-"""What durations and shares look like in the JSON Schema, which also tells them from other texts."""
+"""What durations, sizes and shares look like in the JSON Schema, which also tells them from other texts."""
 
 DurationText = Annotated[str, WithJsonSchema({"type": "string", "pattern": DURATION})]
+SizeText = Annotated[
+    int | str,
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE}]}),
+]
 ShareText = Annotated[
     float | str,
     WithJsonSchema(
@@ -53,6 +72,7 @@ ShareText = Annotated[
 ]
 
 Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type=DurationText)]
+Size = Annotated[int, BeforeValidator(size, json_schema_input_type=SizeText), Field(ge=0)]
 Share = Annotated[float, BeforeValidator(percentage, json_schema_input_type=ShareText), Field(ge=0, le=1)]
 
 
