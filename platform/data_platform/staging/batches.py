@@ -15,9 +15,10 @@ from data_platform.contracts.contract import Column
 from data_platform.contracts.texts import as_json, as_text, in_calendar
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import LOAD_COLUMNS, ROW_ID, TOMBSTONE_COLUMNS, Table, column_types, staged_table
+from data_platform.lakehouse.tables import LOAD_COLUMNS, ROW_ID, TOMBSTONE_COLUMNS, column_types, staged_table
 from data_platform.staging.function import run_function
 from data_platform.staging.recipe import OPERATION, Recipe
+from data_platform.staging.unchanged import with_unchanged_values
 
 BATCH_ROWS = 250_000
 
@@ -32,13 +33,16 @@ UPSERT = "upsert"
 
 
 def raw_batches(
-    lake: Lakehouse, raw: Table, condition: str, parameters: Sequence[object] = ()
+    lake: Lakehouse, recipe: Recipe, condition: str, parameters: Sequence[object] = ()
 ) -> Iterator[pl.DataFrame]:
-    """Raw rows that meet a condition, in frames of bounded size. Times of day are text in a frame that has MIDNIGHT."""
+    """Raw rows that meet a condition, in frames of bounded size, with the values that a log of changes did not repeat.
+    Times of day are text in a frame that has MIDNIGHT."""
+    raw, private = recipe.raw, any(column.private for column in recipe.columns)
     reader = lake.duplicate().connection.execute(f"SELECT * FROM {raw.sql} WHERE {condition}", list(parameters))
     for batch in reader.to_arrow_reader(BATCH_ROWS):
         if batch.num_rows:
-            yield pl.DataFrame(pl.from_arrow(_with_midnight(batch)))
+            frame = pl.DataFrame(pl.from_arrow(_with_midnight(batch)))
+            yield with_unchanged_values(lake, raw, recipe.key, frame, private=private) if recipe.changes else frame
 
 
 def _with_midnight(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -77,7 +77,7 @@ def stage_others(plan: Plan, spool: SpooledEntries, condition: str, wanted: str,
     known = lookup(plan.lake.duplicate())
 
     def good() -> Iterator[pa.RecordBatch]:
-        for raw in _one_ahead(raw_batches(plan.lake, plan.recipe.raw, condition)):
+        for raw in _one_ahead(raw_batches(plan.lake, plan.recipe, condition)):
             staged, removals = _stage(plan, raw, known)
             parts = [*staged, *removals]
             _spool_bad(plan, spool, raw, parts)
@@ -100,7 +100,7 @@ def keys_of_others(plan: Plan, wanted: str, path: str) -> DataFile | None:
     schema = pa.schema([plan.schema.field(name) for name in columns])
 
     def keys() -> Iterator[pa.RecordBatch]:
-        for raw in _one_ahead(raw_batches(plan.lake, recipe.raw, others, chosen.parameters)):
+        for raw in _one_ahead(raw_batches(plan.lake, recipe, others, chosen.parameters)):
             staged = run_function(with_operation(raw, recipe), recipe)
             found = audit_keys(staged, recipe.contract, recipe.carried, recipe.key, recipe.version)
             yield from found.good.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
@@ -124,7 +124,7 @@ class _Pass:
         """Stage and audit all raw rows; yield the good ones as long as they may be wanted."""
         plan = self.plan
         known = lookup(plan.lake.duplicate())
-        for raw in _one_ahead(raw_batches(plan.lake, plan.recipe.raw, plan.chosen.condition, plan.chosen.parameters)):
+        for raw in _one_ahead(raw_batches(plan.lake, plan.recipe, plan.chosen.condition, plan.chosen.parameters)):
             staged, removals = _stage(plan, raw, known)
             self._count(raw, staged, removals)
             certain = self._certainly_refused()
@@ -268,4 +268,4 @@ def _later_removals(plan: Plan, first: int | None) -> Iterator[pl.DataFrame]:
         removes = f"_deleted_load_id >= {chosen.load_from}"
     last = max(plan.staged_to, chosen.load_to)
     condition = f"{removes} AND _load_id BETWEEN {chosen.since} AND {last} AND NOT ({chosen.condition})"
-    return raw_batches(plan.lake, plan.recipe.raw, condition, chosen.parameters)
+    return raw_batches(plan.lake, plan.recipe, condition, chosen.parameters)
