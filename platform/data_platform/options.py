@@ -54,6 +54,16 @@ def size(value: object) -> int:
     return int(float(found.group(1)) * _BYTES[found.group(2).lower()])
 
 
+def size_text(value: int) -> str:
+    """Bytes as a person reads them: `512 B`, `12.3 MB`, `4 GB`."""
+    amount, unit = float(value), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.1f}".removesuffix(".0") + f" {unit}"
+
+
 DURATION = r"^(\s*[0-9]+\s*[dhms])+\s*$"
 SIZE = r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT][iI]?)?[bB]?\s*$"
 PERCENTAGE = r"^\s*[0-9.]+\s*%\s*$"

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from data_platform.cli import (
     add,
+    changes,
     connection,
     docs,
     doctor,
@@ -164,6 +165,7 @@ app.command()(query.read)
 app.command()(snapshots.snapshots)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(mask.app, name="mask")
+app.add_typer(changes.app, name="changes")
 app.add_typer(add.app, name="add")
 app.command("test")(connection.connect)
 app.command()(remove.remove)

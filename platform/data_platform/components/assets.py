@@ -32,9 +32,11 @@ from data_platform.components.reachability import ANSWERS, allowed, in_words
 from data_platform.components.reconciliation import reconciliation_definitions
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import source_sensor
+from data_platform.components.source_log import source_log_result, source_log_spec
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import contract_columns, description_of, name_of, owner_of
 from data_platform.errors import PlatformError
+from data_platform.ingestion.changes.held import change_source
 from data_platform.ingestion.load import LoadResult, load_tables
 from data_platform.ingestion.vanished import Vanished, vanished
 from data_platform.lakehouse import ledger
@@ -136,7 +138,7 @@ def raw_assets(spec: SourceSpec, reading: str, tables: Sequence[str]) -> dg.Asse
             )
             for table in chosen
         ],
-        check_specs=[check for table in chosen for check in _raw_checks(spec, table)],
+        check_specs=[*(check for table in chosen for check in _raw_checks(spec, table)), *source_log_spec(spec)],
         pool=spec.pool,
         retry_policy=RETRIES,
         can_subset=True,
@@ -220,6 +222,9 @@ def load_events(
                 events = [
                     event for name in selected for event in raw_results(lake, spec, spec.tables[name], results[name])
                 ]
+            if spec.retained_above is not None and next(iter(spec.tables)) in selected:
+                position = results[selected[0]].position
+                events.append(source_log_result(spec, change_source(source, spec.name).held(position)))
     except Exception as error:  # noqa: BLE001 - a source of another package may raise anything
         keys = [raw_key(spec.name, name) for name in selected]
         yield from failed_step(context, error, keys, private=spec.private)

@@ -20,6 +20,9 @@ MODELS_JOB = "build_models"
 REACHABLE = "reachable"
 """The name of the check of each raw table that its source answers."""
 
+SOURCE_LOG = "source_log"
+"""The name of the check that a source which is read by its log of changes keeps little of it for us."""
+
 KEEP_REPLACED = "keep_replaced_seconds"
 """The metadata of a raw table that says how long it keeps a full refresh which was replaced."""
 

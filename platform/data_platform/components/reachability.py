@@ -46,7 +46,7 @@ def note_unreachable(
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
     for key, table in keys.items():
         fine = key not in latest or latest[key].status == AssetCheckExecutionRecordStatus.SUCCEEDED
-        before = None if fine else _evaluation(instance, key)
+        before = None if fine else last_evaluation(instance, key)
         if table in failures:
             found = _unreachable(key, failures[table], before, allowed(spec.tables[table]), now)
         elif before is not None and not before.passed:
@@ -81,7 +81,7 @@ def _unreachable(
     )
 
 
-def _evaluation(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+def last_evaluation(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
     """The last verdict of a check; None if there is none."""
     for record in instance.event_log_storage.get_asset_check_execution_history(key, LOOKED_AT):
         event = record.event.dagster_event if record.event is not None else None

@@ -20,8 +20,10 @@ from data_platform.components.keys import raw_key, staged_key
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.reachability import note_unreachable
+from data_platform.components.source_log import note_source_log
 from data_platform.components.spec import SourceSpec
 from data_platform.errors import PlatformError
+from data_platform.ingestion.changes.held import change_source
 from data_platform.ingestion.source import Probe
 from data_platform.instance.liveness import end_dead_runs, running
 from data_platform.lakehouse import ledger
@@ -89,7 +91,11 @@ def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
             raise failure(error, private=spec.private) from None
         try:
             with spec.open() as source:
-                probes = source.probe(list(spec.tables), {table: state.position for table, state in states.items()})
+                positions = {table: state.position for table, state in states.items()}
+                probes = source.probe(list(spec.tables), positions)
+                if spec.retained_above is not None:
+                    position = positions[next(iter(spec.tables))]
+                    note_source_log(context.instance, spec, change_source(source, spec.name).held(position))
         except Exception as error:  # noqa: BLE001 - a source of another package may raise anything
             failed = failure(error, private=spec.private)
             note_unreachable(context.instance, spec, dict.fromkeys(spec.tables, str(failed.description)), now)

@@ -74,12 +74,18 @@ class SourceComponent(PlatformComponent):
             settings=environment.settings,
             platform=folder.parents[1].name,
             readings=self.readings(),
+            retained_above=self.retained_above(),
         )
 
     def readings(self) -> Mapping[str, Sequence[str]]:
         """The tables that share a reading (a log of changes over all of them), by the reading's name. None do, unless a
         kind of source says otherwise: each table is then read by itself."""
         return {}
+
+    def retained_above(self) -> int | None:
+        """Bytes of its log of changes that the source may keep for us before a check warns; None, unless a kind of
+        source is read by a log: it then opens a `ChangeSource`."""
+        return None
 
     @abstractmethod
     def kind(self) -> str:

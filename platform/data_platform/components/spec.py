@@ -94,6 +94,9 @@ class SourceSpec:
     readings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Tables that share a reading, and with it a position and an operation, by the reading's name; every other table
     has a reading of its own name."""
+    retained_above: int | None = None
+    """Bytes of its log of changes that the source may keep for us before a check warns; None if it is not read by a
+    log."""
 
     def __post_init__(self) -> None:
         if self.name.lower() in RESERVED or len(self.name) > LONGEST:

@@ -1,13 +1,16 @@
 """The component `SqlSource`: tables of a relational database. How they are read is in `ingestion.sql`."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import VARIABLE, resolve
+from data_platform.errors import PlatformError
+from data_platform.ingestion.changes.options import Changes
 from data_platform.ingestion.source import Source
 from data_platform.ingestion.sql.dialects import Timeouts
 from data_platform.ingestion.sql.source import Relational, SqlTable
@@ -18,6 +21,14 @@ if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
 
 SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://")
+
+
+CHANGES = "changes"
+"""The reading over all tables of a source that is read by its log, under whose name its position is kept."""
+
+
+def _changes(value: object) -> object:
+    return {} if value is True else None if value is False else value
 
 
 class SqlSourceOptions(SourceOptions):
@@ -34,7 +45,24 @@ class SqlSourceOptions(SourceOptions):
     statement_timeout: Duration = Field(
         default=Timeouts.statement, description="Longest that one statement may run, all of its rows included."
     )
+    changes: Annotated[Changes | None, BeforeValidator(_changes)] = Field(
+        default=None,
+        description="Read the log of changes instead of the tables (PostgreSQL, MariaDB, MySQL): `true`, or options "
+        "such as {slot: ..., publication: ...}. Each insert, update and delete lands; all tables are read together, "
+        "after a first copy.",
+    )
     tables: dict[str, SqlTable] = Field(min_length=1, description="The tables, by the names that they have here.")
+
+    @model_validator(mode="after")
+    def _read_in_one_way(self) -> "SqlSourceOptions":
+        for name, table in self.tables.items() if self.changes is not None else ():
+            given = [option for option in ("cursor", "reconcile", "newest_by") if getattr(table, option) is not None]
+            if given:
+                raise ValueError(
+                    f"the table {name} has `{given[0]}`, and the source is read by its log of changes, which says what "
+                    "is new, what is gone and in which order. Take it out, or read the table from another source folder"
+                )
+        return self
 
 
 class SqlSource(SourceComponent):
@@ -47,11 +75,19 @@ class SqlSource(SourceComponent):
         url = self.options.url
         return url.split(":")[0] if "://" in url and not VARIABLE.search(url) else "sql"
 
-    def source(self, where: Path, settings: Settings) -> Source:  # noqa: ARG002 - of some kinds
+    def source(self, where: Path, settings: Settings) -> Source:
         url = resolve(self.options.url, f"{where}: url")
         options = self.options
         timeouts = Timeouts(options.connect_timeout, options.idle_timeout, options.statement_timeout)
-        return Relational(url, options.tables, timeouts)
+        if options.changes is None:
+            return Relational(url, options.tables, timeouts)
+        return _by_its_log(url, options, timeouts, _label(where, settings))
+
+    def readings(self) -> Mapping[str, Sequence[str]]:
+        return {} if self.options.changes is None else {CHANGES: list(self.options.tables)}
+
+    def retained_above(self) -> int | None:
+        return None if self.options.changes is None else self.options.changes.retained_above
 
     @classmethod
     def recognises(cls, address: str) -> bool:
@@ -72,3 +108,28 @@ class SqlSource(SourceComponent):
 
     def address(self) -> str:
         return self.options.url
+
+
+def _by_its_log(url: str, options: SqlSourceOptions, timeouts: Timeouts, label: str) -> Source:
+    """The source whose log of changes is read. Raises PlatformError for a database that has none."""
+    assert options.changes is not None  # noqa: S101 - the caller's condition
+    scheme = url.split("://")[0] if "://" in url else "sqlite"
+    if scheme in ("postgresql", "postgres"):
+        from data_platform.ingestion.changes.postgresql.source import PostgresqlChanges  # its driver is for this alone
+
+        return PostgresqlChanges(url, options.tables, options.changes, label, timeouts)
+    if scheme == "mysql":
+        from data_platform.ingestion.changes.mysql.source import MysqlChanges
+
+        return MysqlChanges(url, options.tables, options.changes, label, timeouts)
+    raise PlatformError(
+        f"`changes: true` reads the log of PostgreSQL, MariaDB and MySQL, and a database {scheme}:// has none. Take it "
+        "out, and give the tables a `cursor`, or neither: they are then read as a whole."
+    )
+
+
+def _label(where: Path, settings: Settings) -> str:
+    """What names that the platform makes at the source are made of: the source's own, and what tells two lakehouses
+    apart that read the same database."""
+    digest = hashlib.sha256(str(settings.catalog).encode()).hexdigest()[:8]
+    return f"{where.parent.name[:40].lower()}_{digest}"

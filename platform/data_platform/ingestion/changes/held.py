@@ -4,8 +4,9 @@ reading. How each database does it is in its own folder.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Position, Source
 
 
@@ -26,6 +27,7 @@ class Held:
     is_ours: bool = True
 
 
+@runtime_checkable
 class ChangeSource(Source, Protocol):
     """A source that is read by its log of changes: all of its tables in one reading, with one position."""
 
@@ -38,3 +40,18 @@ class ChangeSource(Source, Protocol):
         """Remove what the platform made at the source, and nothing else; what it was. Raises PlatformError if the
         source does not answer, or if a reading is under way."""
         ...
+
+
+def change_source(source: Source, name: str) -> ChangeSource:
+    """The source called `name`, if it is read by its log of changes. Raises PlatformError if it is not."""
+    if not isinstance(source, ChangeSource):
+        raise has_no_log(name)
+    return source
+
+
+def has_no_log(name: str) -> PlatformError:
+    """What to raise if somebody asks for the log of a source that is read in another way."""
+    return PlatformError(
+        f"{name} is not read by its log of changes, so nothing is kept for it at the source. A SqlSource is, with "
+        "`changes: true` in its defs.yaml."
+    )
