@@ -356,3 +356,16 @@ def test_a_delete_is_not_lost_though_the_snapshots_since_the_step_began_expired(
 
     stage(lake, replace(ITEMS, function=slow))
     assert items(lake) == [(2, 2), (3, 3)]
+
+
+@ON_SQLITE
+def test_a_version_holds_since_its_transaction_was_committed_if_the_log_says_when(lake: Lakehouse) -> None:
+    at = [None, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)]
+    rows = changes(insert(1, 10, 1), update(1, 11, 2), delete(1, 3))
+    load(lake, rows.append_column("_committed_at", pa.array(at, pa.timestamp("us", "UTC"))))
+    stage(lake, replace(ITEMS, history=True))
+    loaded_at = query(lake, "SELECT DISTINCT _loaded_at FROM raw_shop.orders")[0][0]
+    assert query(lake, "SELECT value, valid_from, valid_to FROM staged_shop.orders_history ORDER BY value") == [
+        (10, min(loaded_at, at[1]), at[1]),
+        (11, at[1], at[2]),
+    ]

@@ -14,10 +14,20 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import TOMBSTONE_COLUMNS, column_types, duckdb_types
 from data_platform.staging.choice import Input
 from data_platform.staging.recast import losses
-from data_platform.staging.recipe import ADDED, APPLIED, OPERATION, ORDER, VERSION, Recipe, audited_schema, resolved
+from data_platform.staging.recipe import (
+    ADDED,
+    APPLIED,
+    COMMITTED_AT,
+    OPERATION,
+    ORDER,
+    VERSION,
+    Recipe,
+    audited_schema,
+    resolved,
+)
 from data_platform.staging.rules import kept
 
-NOT_STAGED = frozenset({OPERATION, APPLIED, "_loaded_at", *TOMBSTONE_COLUMNS})
+NOT_STAGED = frozenset({OPERATION, APPLIED, "_loaded_at", COMMITTED_AT, *TOMBSTONE_COLUMNS})
 """What audited rows carry as far as the merge, and staged rows do not have."""
 
 

@@ -17,6 +17,7 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.tables import (
     CHANGE_COLUMNS,
+    CHANGE_DETAILS,
     ROW_ID,
     TOMBSTONE_COLUMNS,
     Table,
@@ -31,6 +32,7 @@ VERSION = "_version"
 may not be text. Absent where the contract has it, or where order of delivery decides."""
 
 OPERATION, ORDER = CHANGE_COLUMNS
+COMMITTED_AT, _ = CHANGE_DETAILS
 
 APPLIED = "_applied"
 """Marks deletes and truncates that an earlier step applied: they are read again to decide, not to be counted."""
@@ -50,12 +52,14 @@ StagingFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 class Recipe:
     """How one table is staged: what `defs.yaml` says of it, resolved. Without a `key` rows are only added.
 
-    `changes` says that the raw rows are changes from a log, with an operation and an order: that is known from the raw
-    table (`resolved`). `tombstones` says that some of them say of an earlier one that the source no longer has it: that
-    is known of the rows that a step reads. `history` keeps every version of each row in a table of its own.
+    `changes` says that the raw rows are changes from a log, with an operation and an order, and `dated` that they say
+    when they were committed: that is known from the raw table (`resolved`). `tombstones` says that some of them say of
+    an earlier one that the source no longer has it: that is known of the rows that a step reads. `history` keeps every
+    version of each row in a table of its own.
 
     Of the versions of a row the one that was delivered last is the newest, unless `newest_by` names a column that says
-    otherwise. `clock` is the column that says since when a version holds where `newest_by` does not: the cursor.
+    otherwise. `clock` is the column that says since when a version holds where `newest_by` does not: the cursor. Of
+    changes it is when they were committed.
 
     Raises ContractError for a history without a key.
     """
@@ -70,6 +74,7 @@ class Recipe:
     refuse_above: float = 0.05
     history: bool = False
     changes: bool = False
+    dated: bool = False
     tombstones: bool = False
 
     def __post_init__(self) -> None:
@@ -141,7 +146,8 @@ class Recipe:
         version = (VERSION,) if self.version == VERSION else ()
         changes = (OPERATION, ORDER) if self.changes else ()
         tombstones = (OPERATION, *TOMBSTONE_COLUMNS) if self.tombstones else ()
-        return (*ROW_ID, *version, *changes, *tombstones, *(("_loaded_at",) if self.history else ()))
+        clocks = ("_loaded_at", *((COMMITTED_AT,) if self.dated else ())) if self.history else ()
+        return (*ROW_ID, *version, *changes, *tombstones, *clocks)
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,8 @@ def resolved(lake: Lakehouse, recipe: Recipe, first_load: int) -> Recipe:
             f"SELECT 1 FROM {recipe.raw.sql} WHERE _deleted_load_id IS NOT NULL AND _load_id >= ? LIMIT 1", [first_load]
         ).fetchall()
     )
-    return replace(recipe, changes=set(CHANGE_COLUMNS) <= columns, tombstones=tombstones)
+    changes = set(CHANGE_COLUMNS) <= columns
+    return replace(recipe, changes=changes, dated=changes and COMMITTED_AT in columns, tombstones=tombstones)
 
 
 def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
@@ -190,6 +197,7 @@ def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
         "_load_id": pl.Int64,
         "_row": pl.Int64,
         "_loaded_at": pl.Datetime("us", "UTC"),
+        COMMITTED_AT: pl.Datetime("us", "UTC"),
         OPERATION: pl.String,
         ORDER: pl.Int64,
         **dict.fromkeys(TOMBSTONE_COLUMNS, pl.Int64),

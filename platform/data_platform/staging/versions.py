@@ -34,7 +34,7 @@ from data_platform.staging.history import (
 from data_platform.staging.merge import NUMBER, Merge, numbered
 from data_platform.staging.plan import Plan
 from data_platform.staging.recast import retyped
-from data_platform.staging.recipe import APPLIED, OPERATION, VALID_FROM, Recipe
+from data_platform.staging.recipe import APPLIED, COMMITTED_AT, OPERATION, VALID_FROM, Recipe
 from data_platform.staging.restaging import same_key
 
 
@@ -305,7 +305,8 @@ def _valid_from(recipe: Recipe) -> str:
     instants = {column.name for column in recipe.columns if isinstance(column.dtype, pl.Datetime)}
     clock = recipe.newest_by or recipe.clock
     if clock not in instants:
-        return "_loaded_at"
+        # The rows of a first copy were committed nobody knows when.
+        return f"coalesce({COMMITTED_AT}, _loaded_at)" if recipe.dated else "_loaded_at"
     since = f"coalesce({quote(clock)}, _loaded_at)"
     # A tombstone has the values of the row that is gone: nothing but its load says since when.
     return f"CASE {OPERATION} WHEN {literal(DELETE)} THEN _loaded_at ELSE {since} END" if recipe.tombstones else since
