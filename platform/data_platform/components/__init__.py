@@ -7,6 +7,7 @@ What is named here is what platforms and other packages may rely on: `platform_d
 """
 
 from data_platform.components.alerts import Alerts
+from data_platform.components.dlt import DltSource
 from data_platform.components.file import FileSource
 from data_platform.components.models import DbtModels
 from data_platform.components.platform import platform_definitions
@@ -23,6 +24,7 @@ __all__ = [
     "Batch",
     "DbtModels",
     "Declared",
+    "DltSource",
     "FileSource",
     "Overlap",
     "PlatformError",
