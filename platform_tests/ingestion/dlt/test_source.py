@@ -81,7 +81,7 @@ def test_values_land_as_dlt_writes_them(lake: Lakehouse) -> None:
     load(lake, "currencies")
     assert rows(lake, VALUES) == [
         ("EUR", None, None, None, "Euro"),
-        ("USD", "1.50", "2026-01-02T00:00:00Z", '["a",{"b":1}]', None),
+        ("USD", "1.50", "2026-01-02T00:00:00+00:00", '["a",{"b":1}]', None),
     ]
 
 
@@ -141,7 +141,7 @@ def test_a_failure_says_what_was_raised_and_where_and_no_secret(
         (partial(resources.shop, token="t"), "invoices", "has no resource invoices. It has: orders, currencies"),
         (partial(resources.shop, token="t"), "odd", "gave an item that is no object but int"),
         (resources.shop, "orders", "Missing 1 field.*token"),
-        (partial(resources.shop, tokn="t"), "orders", "TypeError.*tokn"),
+        (partial(resources.shop, tokn="t"), "orders", "TypeError.*tokn"),  # type: ignore[call-arg]
     ],
 )
 def test_mistakes_are_named(lake: Lakehouse, make: Any, name: str, expected: str) -> None:
