@@ -71,6 +71,7 @@ class TableSpec:
             clock=self.cursor,
             refuse_above=self.table.refuse_above,
             history=self.table.history,
+            soft_delete=self.table.soft_delete,
         )
 
 
@@ -153,6 +154,11 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
         raise PlatformError(
             f"{where}, table {name}: the key names {', '.join(unknown)}, which the contract {table.contract} does not "
             f"have. It has: {', '.join(columns)}."
+        )
+    if table.soft_delete is not None and not table.key:
+        raise PlatformError(
+            f"{where}, table {name}: `soft_delete` takes deleted rows out of the staged table by their `key`, and "
+            "there is none: name it."
         )
     if table.history and not table.key:
         raise PlatformError(

@@ -230,6 +230,11 @@ class TableOptions(Options):
         description="Column that orders the versions of a row; of numbers or times, not text. Default: the version "
         "that was delivered last is the newest.",
     )
+    soft_delete: str | None = Field(
+        default=None,
+        description="Column by which the source marks a row as deleted (true, a time, anything but false, 0, no and "
+        "null), such as _fivetran_deleted: the row leaves the staged table. It needs a `key`.",
+    )
     history: bool = Field(
         default=False,
         description="Keep every version of each row, in <table>_versions and, with its validity, <table>_history.",

@@ -14,7 +14,7 @@ from data_platform.contracts.audit import REASONS, Audited, ContractError, Known
 from data_platform.contracts.contract import Column
 from data_platform.contracts.texts import as_json, as_text, in_calendar
 from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.sql import quote
+from data_platform.lakehouse.sql import literal, quote
 from data_platform.lakehouse.tables import LOAD_COLUMNS, ROW_ID, TOMBSTONE_COLUMNS, column_types, staged_table
 from data_platform.staging.function import run_function
 from data_platform.staging.recipe import OPERATION, Recipe
@@ -27,6 +27,10 @@ MIDNIGHT = 86_400_000_000
 
 VERSIONS, DELETE, TRUNCATE = ("insert", "update"), "delete", "truncate"
 """The operations of a log of changes."""
+
+NOT_DELETED = ("", "false", "f", "no", "n", "0", "0.0")
+"""What a column that marks deleted rows holds of others, as text in lower case; null as well. Anything else, such as a
+time, marks a row as deleted."""
 
 UPSERT = "upsert"
 """The operation of a version of which the source did not say whether it is new."""
@@ -84,12 +88,12 @@ def stage_changes(
     return staged, removals
 
 
-def stage_with_tombstones(
+def stage_with_deletes(
     raw: pl.DataFrame, recipe: Recipe, known: Known | None
 ) -> tuple[Sequence[Audited], Sequence[Audited]]:
-    """The versions of rows in a frame, as `stage_batch` gives them, and the tombstones among them as rows of which only
-    the key is known. A row that the staging function leaves out, or whose key does not take the contract's type, was
-    never staged: neither is its tombstone."""
+    """The versions of rows in a frame, as `stage_batch` gives them, and the deletes among them (tombstones, and rows
+    that are marked as deleted) as rows of which only the key is known. A row that the staging function leaves out, or
+    whose key does not take the contract's type, was never staged: neither is its delete."""
     rows = with_operation(raw, recipe)
     versions, deletes = (rows.filter(pl.col(OPERATION) == operation) for operation in (UPSERT, DELETE))
     staged = [stage_batch(versions, recipe, known)] if len(versions) else []
@@ -100,11 +104,23 @@ def stage_with_tombstones(
 
 
 def with_operation(raw: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
-    """A frame with what its rows do, if there may be tombstones among them; of a log of changes they say it."""
-    if not recipe.tombstones:
+    """A frame with what its rows do, if some of them may say that one is gone; of a log of changes they say it."""
+    if not recipe.marks_deletes:
         return raw
-    gone = pl.col("_deleted_load_id").is_not_null()
+    gone = pl.col("_deleted_load_id").is_not_null() if recipe.tombstones else pl.lit(value=False)
+    if recipe.marked is not None and recipe.soft_delete is not None:
+        mark = pl.col(recipe.soft_delete)
+        gone = gone | (mark.is_not_null() & ~mark.cast(pl.String).str.to_lowercase().is_in(NOT_DELETED))
     return raw.with_columns(pl.when(gone).then(pl.lit(DELETE)).otherwise(pl.lit(UPSERT)).alias(OPERATION))
+
+
+def is_marked(column: str, kind: str) -> str:
+    """A condition on raw rows: whether their `column`, of a DuckDB type, marks them as deleted. Files that hold no such
+    row are not opened."""
+    if kind == "BOOLEAN":
+        return f"{quote(column)} = true"
+    others = ", ".join(map(literal, NOT_DELETED))
+    return f"({quote(column)} IS NOT NULL AND lower({quote(column)}::VARCHAR) NOT IN ({others}))"
 
 
 def _require_operations(raw: pl.DataFrame, recipe: Recipe) -> None:

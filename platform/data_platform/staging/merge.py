@@ -181,7 +181,7 @@ def _same_key(plan: Plan, incoming: str, losers: TempRelation, temporary: ExitSt
     recipe, connection = plan.recipe, plan.lake.connection
     if recipe.changes or not recipe.key:
         return SameKey()
-    if recipe.tombstones:
+    if recipe.marks_deletes:
         incoming = f"(FROM {incoming} WHERE {OPERATION} <> {literal(DELETE)})"
     keys = quote_all(recipe.key)
     version = [recipe.version] if recipe.version is not None else []

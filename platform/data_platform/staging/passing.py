@@ -24,12 +24,13 @@ from data_platform.lakehouse.transaction import DataFile, write_file
 from data_platform.staging.batches import (
     DELETE,
     TRUNCATE,
+    is_marked,
     lookup,
     quarantine_entries,
     raw_batches,
     stage_batch,
     stage_changes,
-    stage_with_tombstones,
+    stage_with_deletes,
     with_operation,
 )
 from data_platform.staging.function import run_function
@@ -207,8 +208,8 @@ def _stage(plan: Plan, raw: pl.DataFrame, known: Known) -> tuple[Sequence[Audite
     """The staged rows of a frame, and those that take others away."""
     if plan.recipe.changes:
         return stage_changes(raw, plan.recipe, known)
-    if plan.recipe.tombstones:
-        return stage_with_tombstones(raw, plan.recipe, known)
+    if plan.recipe.marks_deletes:
+        return stage_with_deletes(raw, plan.recipe, known)
     return [stage_batch(raw, plan.recipe, known)], []
 
 
@@ -259,13 +260,19 @@ def _arrow(plan: Plan, parts: Sequence[Audited], *, applied: bool = False) -> It
 def _later_removals(plan: Plan, first: int | None) -> Iterator[pl.DataFrame]:
     """The deletes, truncates and tombstones that this step does not read, but which come after some of its rows (of a
     log of changes: after the order `first`): what is read late, or again, must not bring back a row that is gone. Of a
-    log that is read in order there are none, and no file is opened to find out: each holds what came before."""
-    chosen = plan.chosen
-    if first is None and plan.recipe.changes:
+    log that is read in order there are none, and no file is opened to find out: each holds what came before. Rows that
+    are marked as deleted come after others as they were delivered, or anywhere if a column orders the versions."""
+    chosen, recipe = plan.chosen, plan.recipe
+    if first is None and recipe.changes:
         return iter(())
     removes = f"{OPERATION} IN ({literal(DELETE)}, {literal(TRUNCATE)}) AND {ORDER} >= {first}"
-    if plan.recipe.tombstones:
-        removes = f"_deleted_load_id >= {chosen.load_from}"
+    if recipe.marks_deletes:
+        conditions = [f"_deleted_load_id >= {chosen.load_from}"] if recipe.tombstones else []
+        if recipe.marked is not None and recipe.soft_delete is not None:
+            marked = is_marked(recipe.soft_delete, recipe.marked)
+            later = "" if recipe.version is not None else f" AND _load_id >= {chosen.load_from}"
+            conditions.append(f"({marked}{later})")
+        removes = f"({' OR '.join(conditions)})"
     last = max(plan.staged_to, chosen.load_to)
     condition = f"{removes} AND _load_id BETWEEN {chosen.since} AND {last} AND NOT ({chosen.condition})"
     return raw_batches(plan.lake, plan.recipe, condition, chosen.parameters)

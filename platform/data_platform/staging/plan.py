@@ -2,6 +2,7 @@
 that it reads, the columns that it makes. What is done with them is in `passing`, `merge`, `closing` and `step`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,6 +27,9 @@ from data_platform.staging.recipe import (
     resolved,
 )
 from data_platform.staging.rules import kept
+
+SOFT_DELETE = "soft_delete"
+"""The entry of a staged table's position that says by which column rows are marked as deleted."""
 
 NOT_STAGED = frozenset({OPERATION, APPLIED, "_loaded_at", COMMITTED_AT, *TOMBSTONE_COLUMNS})
 """What audited rows carry as far as the merge, and staged rows do not have."""
@@ -64,14 +68,15 @@ class Plan:
         versions ordered, and the rules that all of them were held against."""
         return {
             "load_id": str(max(self.staged_to, self.chosen.load_to)),
-            **_identity(self.recipe),
+            **_identity(self.recipe, self.head.position),
             **kept(self.head.position, self.recipe.contract, stays=self.stays),
         }
 
     @property
     def identified_otherwise(self) -> bool:
         """Whether the last step identified rows, or ordered their versions, by something else, or did not keep it."""
-        return any(self.head.position.get(what) != now for what, now in _identity(self.recipe).items())
+        before = self.head.position
+        return any(before.get(what) != now for what, now in _identity(self.recipe, before).items())
 
     @property
     def left(self) -> dict[str, str]:
@@ -111,26 +116,28 @@ def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input,
     return plan
 
 
-def _identity(recipe: Recipe) -> dict[str, str]:
+def _identity(recipe: Recipe, before: Mapping[str, str]) -> dict[str, str]:
     """What decides which rows are one row, and which version of it is shown, as text. The order of the key's columns
-    does not, nor does `newest_by` without a key; a log of changes has an order of its own."""
+    does not, nor does `newest_by` without a key; a log of changes has an order of its own. What marks deleted rows is
+    named where it is, or was `before`."""
     newest_by = ORDER if recipe.changes else recipe.newest_by
-    return {"key": ", ".join(sorted(recipe.key)), "newest_by": (newest_by if recipe.key else None) or ""}
+    marks = {SOFT_DELETE: recipe.soft_delete or ""} if recipe.soft_delete or before.get(SOFT_DELETE) else {}
+    return {"key": ", ".join(sorted(recipe.key)), "newest_by": (newest_by if recipe.key else None) or "", **marks}
 
 
 def _require_same_key(plan: Plan) -> None:
     """Rows that are one row by another key were staged as several, and the versions that gave way to a newer one are
     not there any more. Of a table staged by a release that kept no key, the present one is taken for its own."""
-    recipe, staged_with = plan.recipe, plan.head.position
+    recipe, staged_with = plan.recipe, {SOFT_DELETE: "", **plan.head.position}
     changed = [
         f"`{what}` was {staged_with[what] or 'not given'}, now it is {now or 'not given'}"
-        for what, now in _identity(recipe).items()
+        for what, now in _identity(recipe, staged_with).items()
         if staged_with.get(what, now) != now
     ]
     if changed:
         raise ContractError(
-            f"{recipe.staged} was staged with another key or order of versions than defs.yaml now says: "
-            f"{'; '.join(changed)}. Nothing was staged. Stage it again from raw: "
+            f"{recipe.staged} was staged with another key, order of versions or mark of deleted rows than defs.yaml "
+            f"now says: {'; '.join(changed)}. Nothing was staged. Stage it again from raw: "
             f"`dp run staged/{recipe.name} --rebuild`."
         )
 

@@ -54,14 +54,15 @@ class Recipe:
 
     `changes` says that the raw rows are changes from a log, with an operation and an order, and `dated` that they say
     when they were committed: that is known from the raw table (`resolved`). `tombstones` says that some of them say of
-    an earlier one that the source no longer has it: that is known of the rows that a step reads. `history` keeps every
-    version of each row in a table of its own.
+    an earlier one that the source no longer has it: that is known of the rows that a step reads. `soft_delete` is the
+    raw column that marks rows as deleted in the source, and `marked` its type if the raw table has it, and its
+    rows are no changes. `history` keeps every version of each row in a table of its own.
 
     Of the versions of a row the one that was delivered last is the newest, unless `newest_by` names a column that says
     otherwise. `clock` is the column that says since when a version holds where `newest_by` does not: the cursor. Of
     changes it is when they were committed.
 
-    Raises ContractError for a history without a key.
+    Raises ContractError for a history, or a mark of deleted rows, without a key.
     """
 
     source: str
@@ -76,11 +77,18 @@ class Recipe:
     changes: bool = False
     dated: bool = False
     tombstones: bool = False
+    soft_delete: str | None = None
+    marked: str | None = None
 
     def __post_init__(self) -> None:
         if self.history and not self.key:
             raise ContractError(
                 f"{self.name}: `history` keeps the versions of each row, so it needs a `key` to tell rows apart."
+            )
+        if self.soft_delete is not None and not self.key:
+            raise ContractError(
+                f"{self.name}: `soft_delete` takes deleted rows out of the staged table by their `key`, and there is "
+                "none: name it."
             )
 
     @property
@@ -118,7 +126,12 @@ class Recipe:
     @property
     def removes(self) -> bool:
         """Whether raw rows may take others away, which OPERATION says."""
-        return self.changes or self.tombstones
+        return self.changes or self.marks_deletes
+
+    @property
+    def marks_deletes(self) -> bool:
+        """Whether some of the plain rows may say that one is gone: tombstones, or rows that are marked as deleted."""
+        return self.tombstones or self.marked is not None
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -145,9 +158,10 @@ class Recipe:
         """The columns that pass through the staging function beside the contract's."""
         version = (VERSION,) if self.version == VERSION else ()
         changes = (OPERATION, ORDER) if self.changes else ()
-        tombstones = (OPERATION, *TOMBSTONE_COLUMNS) if self.tombstones else ()
+        marks = (OPERATION,) if self.marks_deletes else ()
+        tombstones = TOMBSTONE_COLUMNS if self.tombstones else ()
         clocks = ("_loaded_at", *((COMMITTED_AT,) if self.dated else ())) if self.history else ()
-        return (*ROW_ID, *version, *changes, *tombstones, *clocks)
+        return (*ROW_ID, *version, *changes, *marks, *tombstones, *clocks)
 
 
 @dataclass(frozen=True)
@@ -178,16 +192,22 @@ class StagingResult:
 
 
 def resolved(lake: Lakehouse, recipe: Recipe, first_load: int) -> Recipe:
-    """The recipe as the raw table has it: whether its rows are changes, and whether some of `first_load` and later are
-    tombstones."""
-    columns = set(column_types(lake.connection, recipe.raw))
-    tombstones = set(TOMBSTONE_COLUMNS) <= columns and bool(
+    """The recipe as the raw table has it: whether its rows are changes, whether some of `first_load` and later are
+    tombstones, and whether there is a column that marks deleted rows."""
+    columns = column_types(lake.connection, recipe.raw)
+    tombstones = TOMBSTONE_COLUMNS.keys() <= columns.keys() and bool(
         lake.connection.execute(
             f"SELECT 1 FROM {recipe.raw.sql} WHERE _deleted_load_id IS NOT NULL AND _load_id >= ? LIMIT 1", [first_load]
         ).fetchall()
     )
-    changes = set(CHANGE_COLUMNS) <= columns
-    return replace(recipe, changes=changes, dated=changes and COMMITTED_AT in columns, tombstones=tombstones)
+    changes = CHANGE_COLUMNS.keys() <= columns.keys()
+    return replace(
+        recipe,
+        changes=changes,
+        dated=changes and COMMITTED_AT in columns,
+        tombstones=tombstones,
+        marked=columns.get(recipe.soft_delete) if recipe.soft_delete is not None and not changes else None,
+    )
 
 
 def audited_schema(lake: Lakehouse, recipe: Recipe) -> pa.Schema:
