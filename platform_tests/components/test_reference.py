@@ -44,6 +44,7 @@ def test_every_component_of_the_public_api_is_in_it() -> None:
         "DltSource",
         "SqlSource",
         "RestSource",
+        "SingerSource",
         "FileSource",
         "DbtModels",
     }

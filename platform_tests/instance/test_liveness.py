@@ -1,7 +1,10 @@
 """Runs whose process was killed: what is noticed of them, what becomes of their slots, and what is left alone."""
 
+import fcntl
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,3 +152,36 @@ def test_a_run_that_was_launched_and_whose_process_never_began_is_ended(instance
     kept.rename(file)
     assert end_dead_runs(instance) == [run_id]
     assert status(instance, run_id) == "FAILURE"
+
+
+def test_what_was_left_by_a_process_killed_before_its_file_had_its_name_is_removed(
+    instance: dg.DagsterInstance,
+) -> None:
+    folder = Path(instance.root_directory) / FOLDER
+    folder.mkdir()
+    left, held = folder / ".left", folder / ".held"
+    left.touch()
+    descriptor = os.open(held, os.O_CREAT | os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert end_dead_runs(instance) == []
+    assert (left.exists(), held.exists()) == (False, True)
+    os.close(descriptor)
+
+
+def test_runs_are_held_while_others_remove_what_was_left(instance: dg.DagsterInstance) -> None:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            end_dead_runs(instance)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(300):
+            release = hold(instance.root_directory, "run")
+            assert running(instance) == {"run"}
+            release()
+    finally:
+        over.set()
+        looking.join()

@@ -12,6 +12,7 @@ from data_platform.components.file import FileSource
 from data_platform.components.models import DbtModels
 from data_platform.components.platform import platform_definitions
 from data_platform.components.rest import RestSource
+from data_platform.components.singer import SingerSource
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.sql import SqlSource
 from data_platform.drafting.profile import Declared, Profile, Request, TableProfile
@@ -35,6 +36,7 @@ __all__ = [
     "Request",
     "RestSource",
     "Settings",
+    "SingerSource",
     "Source",
     "SourceComponent",
     "SourceOptions",

@@ -42,8 +42,7 @@ def hold(home: str, run_id: str, *, begun: bool = True) -> Callable[[], None]:
     folder = _folder(home)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file, partial = folder / run_id, folder / f".{run_id}"
-    descriptor = os.open(partial, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    descriptor = _locked(partial)
     if begun:
         os.write(descriptor, str(os.getpid()).encode())
     # The file appears under its name once it is locked: nobody meets it free.
@@ -56,6 +55,17 @@ def hold(home: str, run_id: str, *, begun: bool = True) -> Callable[[], None]:
         os.close(descriptor)
 
     return release
+
+
+def _locked(partial: Path) -> int:
+    """Make a file and lock it. What a process that was killed here left free is removed by others: if they took this
+    one for such, it is made again."""
+    while True:
+        descriptor = os.open(partial, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if partial.exists() and partial.samefile(f"/dev/fd/{descriptor}"):
+            return descriptor
+        os.close(descriptor)
 
 
 def running(instance: dg.DagsterInstance) -> set[str]:
@@ -76,6 +86,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """End the runs whose process is gone, and free the slots of those that have ended; the ids of those that were
     ended here."""
     ended, alive = [], set()
+    _remove_partial(instance)
     for file in _files(instance):
         with _seized(file) as free:
             if not free:
@@ -167,6 +178,14 @@ def _files(instance: dg.DagsterInstance) -> list[Path]:
     return sorted(file for file in _folder(instance.root_directory).glob("*") if not file.name.startswith("."))
 
 
+def _remove_partial(instance: dg.DagsterInstance) -> None:
+    """Remove what processes left that were killed before their file had its name."""
+    for file in _folder(instance.root_directory).glob(".*"):
+        with _seized(file) as free:
+            if free:
+                file.unlink(missing_ok=True)
+
+
 def _is_free(file: Path) -> bool:
     with _seized(file) as free:
         return free
@@ -188,6 +207,7 @@ def _seized(file: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        yield True
+        # It may have been renamed, or removed and made anew, before the lock was ours.
+        yield file.exists() and file.samefile(f"/dev/fd/{descriptor}")
     finally:
         os.close(descriptor)

@@ -1,0 +1,238 @@
+"""A tap as a process: its environment, its files, what it prints, and its end. What it prints is understood in
+`messages`, what becomes of it is in `source`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import filelock
+
+from data_platform.errors import PlatformError, TransientError, shortened
+from data_platform.ingestion.singer.options import SingerTap
+from data_platform.redaction import scrub
+
+SAID_LINES = 15
+"""The last lines of what a tap says to its standard error that a failure shows."""
+
+END_SECONDS = 10
+"""How long a tap that is told to end may take before it is killed."""
+
+DISCOVER_SECONDS = 600
+
+LONGEST_LINE = 64 * 2**20
+"""Bytes that one message may have."""
+
+
+class Tap:
+    """A tap that is ready to be run; `folder` holds the files that it is given, for as long as it is used."""
+
+    def __init__(self, options: SingerTap, program: str, folder: Path, *, private: bool) -> None:
+        self.options, self.program, self.folder, self.private = options, program, folder, private
+        self.config = _file(folder, "config.json", options.config)
+
+    def discover(self) -> dict[str, Any]:
+        """The catalog of the tap. Raises PlatformError if it cannot say it."""
+        command = [self.program, "--config", self.config, "--discover"]
+        try:
+            done = subprocess.run(command, capture_output=True, cwd=self.folder, timeout=DISCOVER_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise TransientError(f"{self.name} --discover took longer than {DISCOVER_SECONDS} s.") from None
+        except OSError as error:
+            raise self._not_started(error) from None
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").splitlines()[-SAID_LINES:]
+            raise PlatformError(
+                f"{self.name} --discover ended with {done.returncode}.{self._said(said)} If the tap has no --discover, "
+                "write `discover: false`."
+            )
+        try:
+            catalog = json.loads(done.stdout)
+        except ValueError as error:
+            raise PlatformError(f"{self.name} --discover printed what is no catalog: {error}.") from None
+        if not isinstance(catalog, dict):
+            raise PlatformError(f"{self.name} --discover printed what is no catalog.")
+        return catalog
+
+    @property
+    def name(self) -> str:
+        return Path(self.program).name
+
+    @contextmanager
+    def running(self, catalog: Mapping[str, Any] | None, state: str | None) -> Iterator[Iterator[bytes]]:
+        """Run the tap and give the lines that it prints. After the last line it has ended well: if it did not, or was
+        silent for too long, the next line raises TransientError. At the end of the block it is ended."""
+        command = [self.program, "--config", self.config]
+        if catalog is not None:
+            file = _file(self.folder, "catalog.json", catalog)
+            # Older taps know their catalog as properties.
+            command += ["--catalog", file] if "--properties" not in self._help() else ["--properties", file]
+        if state is not None:
+            path = self.folder / "state.json"
+            path.write_text(state, encoding="utf-8")
+            command += ["--state", str(path)]
+        try:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, start_new_session=True
+            )
+        except OSError as error:
+            raise self._not_started(error) from None
+        watch = _Watch(process, self.options)
+        try:
+            yield self._lines(process, watch)
+        finally:
+            watch.close()
+            _end(process)
+
+    def _lines(self, process: "subprocess.Popen[bytes]", watch: "_Watch") -> Iterator[bytes]:
+        assert process.stdout is not None  # noqa: S101 - it was asked for
+        while line := process.stdout.readline(LONGEST_LINE):
+            watch.heard()
+            if len(line) == LONGEST_LINE:
+                raise PlatformError(f"{self.name} printed a message of more than {LONGEST_LINE // 2**20} MiB.")
+            if line.strip():
+                yield line
+        code = process.wait()
+        if watch.struck:
+            raise TransientError(f"{self.name} {watch.struck}, and was ended.{self._said(watch.said)}")
+        if code:
+            raise TransientError(f"{self.name} ended with {code}.{self._said(watch.said)}")
+
+    def _said(self, lines: "deque[str] | list[str]") -> str:
+        if self.private:
+            return " What it said is not shown, as it may hold values of masked columns; run it by hand to see it."
+        text = "\n".join(f"  {shortened(scrub(line), 500)}" for line in lines if line.strip())
+        return f" The last that it said:\n{text}\n" if text else ""
+
+    def _help(self) -> str:
+        try:
+            done = subprocess.run([self.program, "--help"], capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        text = done.stdout.decode(errors="replace")
+        return "" if "--catalog" in text else text
+
+    def _not_started(self, error: OSError) -> PlatformError:
+        return PlatformError(f"The tap {self.program} cannot be started: {error.strerror}.")
+
+
+class _Watch:
+    """What a tap says to its standard error, and a watch on how long it prints nothing."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", options: SingerTap) -> None:
+        self.process, self.options = process, options
+        self.said: deque[str] = deque(maxlen=SAID_LINES)
+        self.struck = ""
+        self.began = self.last = time.monotonic()
+        self._over = threading.Event()
+        assert process.stderr is not None  # noqa: S101 - it was asked for
+        self._listener = threading.Thread(target=self._listen, args=(process.stderr,), name="tap errors", daemon=True)
+        self._listener.start()
+        threading.Thread(target=self._look, name="tap watch", daemon=True).start()
+
+    def heard(self) -> None:
+        self.last = time.monotonic()
+
+    def close(self) -> None:
+        self._over.set()
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self.said.append(line.decode(errors="replace").rstrip())
+
+    def _look(self) -> None:
+        idle, longest = self.options.idle_timeout, self.options.load_timeout
+        while not self._over.wait(min(1.0, idle.total_seconds() / 4)):
+            now = time.monotonic()
+            if now - self.last > idle.total_seconds():
+                self.struck = f"printed nothing for {idle.total_seconds():g} s (`idle_timeout`)"
+            elif now - self.began > longest.total_seconds():
+                self.struck = f"took longer than {longest.total_seconds():g} s (`load_timeout`)"
+            if self.struck:
+                _end(self.process)
+                return
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a tap and whatever it started."""
+    if process.poll() is None:
+        _signal(process, 15)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            _signal(process, 9)
+            process.wait()
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+@contextmanager
+def prepared(options: SingerTap, home: Path, spool: Path, *, private: bool) -> Iterator[Tap]:
+    """The tap with its environment and a folder for its files, which hold secrets: nobody else may read them, and they
+    are gone afterwards. Raises PlatformError if there is no such program."""
+    program = installed(options.install, options.tap, home) if options.install else shutil.which(options.tap)
+    if program is None:
+        raise PlatformError(
+            f"There is no program {options.tap}. Install the tap into an environment of its own, and give its path; or "
+            "say what to install: `install: meltanolabs-tap-postgres==0.8.3`."
+        )
+    folder = Path(tempfile.mkdtemp(prefix="tap-", dir=spool))
+    try:
+        yield Tap(options, program, folder, private=private)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def installed(requirement: str, tap: str, home: Path) -> str:
+    """The program of a tap in a virtual environment of its own, which is made when it is not there. Taps pin the
+    versions of what they need, so no two share one, nor the platform's. Raises PlatformError if pip fails, or has
+    installed no such program."""
+    digest = hashlib.sha256(f"{requirement} {sys.version_info[:2]}".encode()).hexdigest()[:8]
+    name = f"{re.split(r'[^A-Za-z0-9-]', requirement)[0]}-{digest}"
+    place = home / "taps" / name
+    program = place / "bin" / tap
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with filelock.FileLock(place.with_suffix(".lock")):
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            _run([sys.executable, "-m", "venv", str(place)], requirement)
+            # A requirement is what the user wrote: never an option of pip.
+            _run([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--", requirement], requirement)
+            (place / "complete").touch()
+    if not program.exists():
+        there = sorted(path.name for path in (place / "bin").glob("*tap*"))
+        raise PlatformError(
+            f"{requirement} installs no program {tap}. It installs: {', '.join(there) or 'no tap'}. Correct `tap:`."
+        )
+    return str(program)
+
+
+def _run(command: list[str], requirement: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise PlatformError(f"{requirement} cannot be installed: {shortened(scrub(said), 1000)}")
+
+
+def _file(folder: Path, name: str, content: Mapping[str, Any]) -> str:
+    path = folder / name
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return str(path)
