@@ -9,11 +9,17 @@ from platform_tests.databases import with_mariadb
 from platform_tests.ingestion.sql.test_mysql import run as run_mysql
 from platform_tests.servers import running_mariadb
 
+from data_platform.contracts import Contract
 from data_platform.drafting.databases import profile_database, profile_table
 from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.naming import class_name
-from data_platform.drafting.profile import Profile, Request
+from data_platform.drafting.profile import UNUSED, Profile, Request
 from data_platform.drafting.types import dtype_of
+from data_platform.ingestion.load import load_table
+from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.staging.recipe import Recipe
+from data_platform.staging.step import stage_table
 
 TABLES = ["ORDERS", "Order", "order items", "order_items", "orders", "orders_2", "_x", "x"]
 
@@ -59,3 +65,43 @@ def test_dates_that_are_none_are_drafted_as_dates_that_are_read_as_text(
     instant = pl.Datetime("us", "UTC")
     assert [dtype_of(one.annotation) for one in draft.columns] == [pl.Int64(), pl.Date(), instant, instant, pl.Int64()]
     assert [one.notes for one in draft.columns[2:4]] == [("taken as UTC: it has no zone",), ()]
+
+
+@pytest.mark.parametrize(
+    ("synced", "deleted", "kind"),
+    [
+        ("_fivetran_synced", "_fivetran_deleted", "boolean"),
+        ("_sdc_batched_at", "_sdc_deleted_at", "timestamptz"),
+        ("_airbyte_extracted_at", "_ab_cdc_deleted_at", "text"),
+    ],
+)
+def test_tables_that_another_tool_landed_are_read_by_what_it_says_of_their_rows(
+    postgres_url: str, lake: Lakehouse, synced: str, deleted: str, kind: str
+) -> None:
+    mark = {"boolean": "true", "timestamptz": "now()", "text": "'2026-01-02T00:00:00Z'"}[kind]
+    with psycopg.connect(postgres_url) as server:
+        server.execute(
+            f"create table bill (id int primary key, amount int, {synced} timestamptz, {deleted} {kind})".encode()
+        )
+        server.execute("insert into bill values (1, 10, now(), null), (2, 20, now(), null)")
+        server.execute("create table no_key as select * from bill")
+    profile = profile_table(postgres_url, "bill", "bill")
+    assert profile.place == {"cursor": {"column": synced}, "soft_delete": deleted}
+    assert profile_table(postgres_url, "no_key", "no_key").place == {"cursor": {"column": synced}}
+
+    class Bill(Contract):
+        id: int
+        amount: int
+
+    table = SqlTable.model_validate({**UNUSED, **profile.place, "key": ["id"]})
+    recipe = Recipe("shop", "bill", ("id",), Bill, soft_delete=deleted)
+
+    def staged() -> list[tuple[int, int]]:
+        load_table(lake, "shop", Relational(postgres_url, {"bill": table}), "bill", table, run_id="run")
+        stage_table(lake, recipe, run_id="run")
+        return lake.connection.execute("SELECT id, amount FROM staged_shop.bill ORDER BY 1").fetchall()
+
+    assert staged() == [(1, 10), (2, 20)]
+    with psycopg.connect(postgres_url) as server:
+        server.execute(f"update bill set {deleted} = {mark}, {synced} = now() where id = 1".encode())
+    assert staged() == [(2, 20)]

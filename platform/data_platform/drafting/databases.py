@@ -18,6 +18,14 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.sql.dialects import NoPlaceError
 from data_platform.ingestion.sql.source import Relational, SqlTable
 
+LANDED = {
+    "_fivetran_synced": ("Fivetran", "_fivetran_deleted"),
+    "_sdc_batched_at": ("Stitch or a Singer target", "_sdc_deleted_at"),
+    "_airbyte_extracted_at": ("Airbyte", "_ab_cdc_deleted_at"),
+}
+"""The columns by which tools that land tables in a database say when they wrote a row, with the tool, and the column by
+which it marks rows as deleted."""
+
 
 def profile_database(request: Request, address: str) -> Profile:
     """Profile the wanted tables of the database at `address`, which is `request.address` with its variables resolved;
@@ -65,9 +73,11 @@ def profile_table(url: str, name: str, table: str) -> TableProfile:
             as_text.append(error.column)
             notes.append(f"{error.column} is read as text: {error.what}")
     columns = source.describe(table)
+    landed, more = _landed([column for column, *_ in columns], has_key=any(primary for *_, primary in columns))
+    notes += more
     return TableProfile(
         name,
-        {**({"table": table} if name != table else {}), **({"as_text": as_text} if as_text else {})},
+        {**({"table": table} if name != table else {}), **({"as_text": as_text} if as_text else {}), **landed},
         rows,
         whole,
         {column: Declared(kind or "", nullable) for column, kind, nullable, _ in columns},
@@ -78,6 +88,22 @@ def profile_table(url: str, name: str, table: str) -> TableProfile:
         comments=source.comments(table),
         fresh_within=READ_WITHIN,
     )
+
+
+def _landed(columns: list[str], *, has_key: bool) -> tuple[dict[str, object], list[str]]:
+    """The options of a table that another tool landed, and what to know of them."""
+    for synced, (tool, deleted) in LANDED.items():
+        if synced not in columns:
+            continue
+        options: dict[str, object] = {"cursor": {"column": synced}}
+        notes = [f"{tool} landed it: {synced} says what is new"]
+        if deleted in columns and has_key:
+            options["soft_delete"] = deleted
+            notes.append(f"rows with {deleted} leave the staged table")
+        elif deleted in columns:
+            notes.append(f"{deleted} marks deleted rows: give the table a `key`, and `soft_delete: {deleted}`")
+        return options, notes
+    return {}, []
 
 
 def database_address(name: str, given: str, address: str) -> tuple[str, dict[str, str]]:
