@@ -280,3 +280,30 @@ def test_the_record_of_a_run_about_many_tables_is_read_once_in_a_tick(
     assert isinstance(again, dg.SkipReason)
     assert str(again.skip_message).count("1 run for the same changes did not take them in") == len(tables)
     assert len(read) == 1
+
+
+def write_hours(shop: Shop, now: datetime, begin: timedelta, end: timedelta) -> None:
+    """Let the shop be read from one time to another, as they lie from now."""
+    file = shop.package / "defs" / "shop" / "defs.yaml"
+    hours = f"{now + begin:%H:%M}-{now + end:%H:%M}"
+    file.write_text(file.read_text().replace("  every: 5s", f"  every: 5s\n  hours: {hours}\n  budget: {{rows: 1}}"))
+
+
+def test_outside_of_its_hours_a_source_is_not_even_looked_at_and_says_when_it_is(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    write_hours(shop, now, timedelta(hours=2), timedelta(hours=4))
+    monkeypatch.delenv("SHOP_URL")
+    said = shop.tick("shop_sensor")
+    assert said.startswith("Outside of `hours` (")
+    assert f"it is read from {now + timedelta(hours=2):%Y-%m-%d %H:%M} UTC on" in said
+
+
+def test_what_a_sensor_asked_for_ends_with_the_hours_and_what_a_person_asked_for_does_not(shop: Shop) -> None:
+    write_hours(shop, datetime.now(UTC), timedelta(hours=-1), timedelta(hours=1))
+    ended = shop.follow(shop.tick("shop_sensor"))
+    assert ended.success
+    (orders,) = (event for event in ended.asset_materializations_for_node("raw__shop__orders"))
+    assert "ended at its `budget` or `hours`" in str(orders.metadata["notes"].value)
+    assert shop.query("SELECT count(*) FROM raw_shop.orders") == [(3,)]

@@ -7,7 +7,7 @@ Rows quarantined within tolerance are no failure: the check passes and shows the
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -31,7 +31,7 @@ from data_platform.components.metadata import (
 from data_platform.components.reachability import ANSWERS, allowed, in_words
 from data_platform.components.reconciliation import reconciliation_definitions
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import source_sensor
+from data_platform.components.sensors import SOURCE_TAG, source_sensor
 from data_platform.components.source_log import source_log_result, source_log_spec
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.contracts.contract import contract_columns, description_of, name_of, owner_of
@@ -210,6 +210,7 @@ def load_events(
                         run_id=context.run.run_id,
                         full_refresh=config.full_refresh,
                         retype=config.retype,
+                        budget=spec.budget.within(_left(context, spec)),
                         progress=progress,
                     )
                 )
@@ -229,6 +230,13 @@ def load_events(
         keys = [raw_key(spec.name, name) for name in selected]
         yield from failed_step(context, error, keys, private=spec.private)
     yield from events
+
+
+def _left(context: dg.AssetExecutionContext, spec: SourceSpec) -> timedelta | None:
+    """How long a load may go on that a sensor asked for; None for one that a person asked for, or without `hours`."""
+    if spec.hours is None or context.run.tags.get(SOURCE_TAG) != spec.name:
+        return None
+    return spec.hours.left(datetime.now(UTC))
 
 
 def raw_results(lake: Lakehouse, spec: SourceSpec, table: TableSpec, result: LoadResult) -> list[Event]:

@@ -84,6 +84,9 @@ def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
     def tick(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         now = datetime.now(UTC)
         forget_broken(context.instance, broken)
+        if spec.hours is not None and not spec.hours.left(now):
+            begin = spec.hours.next_begin(now)
+            return dg.SkipReason(f"Outside of `hours` ({spec.hours}): it is read from {begin:%Y-%m-%d %H:%M} UTC on.")
         # A tick that fails shows the reason; other sources have sensors of their own.
         try:
             states = read_states(spec)

@@ -18,9 +18,10 @@ from pydantic import Field
 
 from data_platform.components.assets import source_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent
+from data_platform.components.hours import Hours
 from data_platform.components.spec import SourceSpec, table_spec
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Source, TableOptions
+from data_platform.ingestion.source import BudgetOptions, Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 from data_platform.options import Duration, Options
 
@@ -38,6 +39,15 @@ class SourceOptions(Options):
     description: str = Field(default="", description="What this system is; shown beside its assets.")
     pool: str | None = Field(default=None, description="Pool that limits how many loads read it at once.")
     every: Duration = Field(default=timedelta(seconds=30), description="How often the sensor probes it: 30s, 15m.")
+    budget: BudgetOptions = Field(
+        default=BudgetOptions(),
+        description="The most that one load of a table may read, so that a source is not held up for long: {rows: "
+        "1000000, time: 10m}. The rest comes with the next. It ends no full refresh.",
+    )
+    hours: Hours | None = Field(
+        default=None,
+        description="When sensors may have it read: 22:00-06:00, or 22:00-06:00 Europe/Zurich (default: UTC).",
+    )
     refresh: Duration = Field(
         default=timedelta(hours=1),
         description="How often to load what a probe cannot tell anything about: an API without one, a table "
@@ -75,6 +85,8 @@ class SourceComponent(PlatformComponent):
             platform=folder.parents[1].name,
             readings=self.readings(),
             retained_above=self.retained_above(),
+            budget=options.budget,
+            hours=options.hours,
         )
 
     def readings(self) -> Mapping[str, Sequence[str]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
+from data_platform.components.hours import OpenHours
 from data_platform.contracts.contract import (
     Contract,
     contract_columns,
@@ -22,7 +23,7 @@ from data_platform.contracts.contract import (
     require_stageable,
 )
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Source, TableOptions
+from data_platform.ingestion.source import BudgetOptions, Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED
 from data_platform.redaction import register_named, register_url
@@ -98,6 +99,10 @@ class SourceSpec:
     retained_above: int | None = None
     """Bytes of its log of changes that the source may keep for us before a check warns; None if it is not read by a
     log."""
+    budget: BudgetOptions = field(default_factory=BudgetOptions)
+    """The most that one load may read."""
+    hours: OpenHours | None = None
+    """When sensors may have it read; None: at any time."""
 
     def __post_init__(self) -> None:
         if self.name.lower() in RESERVED or len(self.name) > LONGEST:

@@ -47,6 +47,8 @@ NOTES = 20
 
 UNLIMITED = Budget()
 
+BUDGET_SPENT = "The load ended at its `budget` or `hours`: if there is more, the next one goes on from there."
+
 FAULT_OF_SOURCE = "This is a mistake in the code of the source, not in the data: report it to whoever maintains it."
 
 
@@ -187,6 +189,7 @@ class _Load:
                 if self.full_refresh:
                     continue
                 if budget.is_spent(self.rows_read, self.bytes_read, time.monotonic() - started):
+                    self._note(BUDGET_SPENT)
                     break
                 if self._is_worth_a_commit():
                     self._commit()
@@ -201,6 +204,9 @@ class _Load:
             self._refuse([refusal])
         if failure is not None:
             raise failure
+
+    def _note(self, note: str) -> None:
+        self.results = {name: replace(one, notes=(*one.notes, note)) for name, one in self.results.items()}
 
     def _take(self, batch: Batch) -> None:
         landing = self.landings.get(batch.table)

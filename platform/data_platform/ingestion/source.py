@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from data_platform.errors import PlatformError, shortened
-from data_platform.options import Duration, Options, Share
+from data_platform.options import Duration, Options, Share, Size
 
 Position = Mapping[str, str]
 
@@ -212,6 +212,19 @@ def the_only(tables: Sequence[str]) -> str:
 def differences(position: Position, after: Position) -> dict[str, str]:
     """The entries of `position` that `after` does not have, or has with another value."""
     return {entry: value for entry, value in position.items() if after.get(entry) != value}
+
+
+class BudgetOptions(Options):
+    """How much one load may read; the next one goes on from there."""
+
+    rows: int | None = Field(default=None, ge=1, description="Rows.")
+    bytes: Size | None = Field(default=None, description="Bytes in memory: 500 MB, 2 GB.")
+    time: Duration | None = Field(default=None, description="Time: 10m.")
+
+    def within(self, time: timedelta | None) -> Budget:
+        """The budget, of no more than `time` if that is given."""
+        times = [one for one in (self.time, time) if one is not None]
+        return Budget(self.rows, self.bytes, min(times, default=None))
 
 
 class TableOptions(Options):
