@@ -51,11 +51,13 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Copied:
-    """What is copied of a table. `oid` is the table's, `file` where its rows lay (TRUNCATE gives it another), `order`
-    that of all rows copied; `until` is the position in the log after which every transaction is newer than the copy.
-    Once the log was read beyond it, the stretches are forgotten: `is_past`."""
+    """What is copied of a table. `oid` is the table's, `member` that of its membership in the publication, `file` where
+    its rows lay (TRUNCATE gives it another), `order` that of all rows copied; `until` is the position in the log after
+    which every transaction is newer than the copy. Once the log was read beyond it, the stretches are forgotten:
+    `is_past`."""
 
     oid: int
+    member: int = 0
     file: str = ""
     order: int = 0
     until: int = 0
@@ -66,19 +68,20 @@ class Copied:
     def parse(cls, text: str) -> "Copied":
         found = json.loads(text)
         if "copied" not in found:
-            return cls(found["oid"], is_past=True)
+            return cls(found["oid"], found["member"], is_past=True)
         stretches = tuple(
             Stretch(None if upto is None else tuple(upto), Snapshot.parse(snapshot))
             for upto, snapshot in found["copied"]
         )
-        return cls(found["oid"], found["file"], found["order"], from_lsn(found["until"]), stretches)
+        until = from_lsn(found["until"])
+        return cls(found["oid"], found["member"], found["file"], found["order"], until, stretches)
 
     def __str__(self) -> str:
         if self.is_past:
-            return json.dumps({"oid": self.oid})
+            return json.dumps({"oid": self.oid, "member": self.member})
         copied = [[one.upto, str(one.snapshot)] for one in self.stretches]
-        state = {"oid": self.oid, "file": self.file, "order": self.order, "until": to_lsn(self.until)}
-        return json.dumps({**state, "copied": copied})
+        state = {"oid": self.oid, "member": self.member, "file": self.file, "order": self.order}
+        return json.dumps({**state, "until": to_lsn(self.until), "copied": copied})
 
     @property
     def is_complete(self) -> bool:
@@ -101,7 +104,7 @@ class Copied:
         """The same, after the log was read up to a position."""
         if self.is_past or not self.is_complete or lsn < self.until:
             return self
-        return Copied(self.oid, is_past=True)
+        return Copied(self.oid, self.member, is_past=True)
 
     def sees(self, xid: int) -> bool | None:
         """Whether the changes of a transaction are in what is copied, or will be: of all rows, of none, or (None) of

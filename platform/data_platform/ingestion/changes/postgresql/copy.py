@@ -71,7 +71,7 @@ def copy(
         file = str(session.scalar(FILES.format(f"{literal(table.relation)}::regclass"), pa.string()))
         if state.stretches and state.file != file:
             # It was truncated, or rewritten, since: what was copied of it is not what the rest belongs to.
-            state, anew = Copied(table.oid), {*anew, table.name}
+            state, anew = Copied(table.oid, state.member), {*anew, table.name}
         found = [
             column
             for column in columns_to_read(session, table.name, table.relation, table.options)

@@ -36,12 +36,6 @@ BYTES = 16 * 2**20
 SECONDS = 1.0
 """Changes, bytes and time after which a batch ends with a transaction."""
 
-WAIT_SECONDS = 0.2
-"""How long is waited for messages before the time is looked at."""
-
-QUIET_SECONDS = 1.0
-"""How long nothing comes before the server is asked to write the end of its log out."""
-
 PER_CHANGE = 2
 """Numbers of `_order` that a change has: that of a key is two rows."""
 
@@ -89,16 +83,10 @@ class Log:
 
     def upto(self, target: int) -> Iterator[Batch]:
         """What comes until the log was read to `target`, and to the end of a transaction. Can be called again."""
-        flushed = quiet = time.monotonic()
+        flushed = time.monotonic()
         while self.lsn < target:
-            messages, self._left = self._left or self._connection.messages(WAIT_SECONDS), []
+            messages, self._left = self._left or self._connection.messages(self._quiet), []
             moment = time.monotonic()
-            if messages:
-                quiet = moment
-            elif not self._in_transaction and moment - quiet >= QUIET_SECONDS:
-                # What a transaction under way has written is written out when somebody commits.
-                self._server.row("select pg_current_xact_id()::text as id")
-                quiet = moment
             at = 0
             while at < len(messages):
                 at = self._gather(messages, at)
@@ -115,6 +103,11 @@ class Log:
             if self._rows >= MOST_ROWS or self._bytes >= MOST_BYTES:
                 yield from self._flush(is_end=not self._in_transaction)
         yield from self._flush(is_end=True)
+
+    def _quiet(self) -> None:
+        """Have the server write out what a transaction under way has written: it does so when anybody commits."""
+        if not self._in_transaction:
+            self._server.row("select pg_current_xact_id()::text as id")
 
     def _gather(self, messages: Sequence[bytes], at: int) -> int:
         """Take messages from the one of number `at`, up to the end of a transaction, a sign of life, or a table that

@@ -5,7 +5,7 @@ driver raises becomes a PlatformError, and no wait is longer than `timeouts` say
 import select
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from struct import pack
@@ -39,6 +39,10 @@ LOG_SETTINGS = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "6",
 }
+
+WAIT_SECONDS = 0.2
+QUIET_SECONDS = 1.0
+"""How long is waited for messages before the time is looked at, and before somebody is told that nothing comes."""
 
 IN_USE_SECONDS = 10.0
 """How long a slot that somebody else reads is waited for."""
@@ -198,35 +202,28 @@ class LogConnection(_Connection):
                 )
             time.sleep(0.2)
 
-    def refused(self, error: psycopg.Error) -> PlatformError:
-        text = str(error)
-        if "publication" in text and isinstance(error, psycopg.errors.UndefinedObject):
-            return PlatformError(
-                f"PostgreSQL cannot read its log: {self.said(error)}. The publication was not there when the log was "
-                "written that comes now: it was dropped, or made anew. Make it, if it is gone, and read the tables "
-                "anew with --full-refresh."
-            )
-        return super().refused(error)
-
-    def messages(self, seconds: float) -> list[bytes]:
-        """What has come; if nothing has, what comes within so many seconds, and none if nothing does. Raises
+    def messages(self, quiet: Callable[[], None]) -> list[bytes]:
+        """What has come, or what comes next; `quiet` is called every QUIET_SECONDS in which nothing does. Raises
         PlatformError if the server ends the log, or says nothing for longer than it may."""
-        found = self._take()
-        if found:
-            return found
         with self.reporting():
-            if time.monotonic() - self._asked >= self._ask_every:
-                # A server with nothing to send is silent. An answer shows that it is there.
-                self._asked = time.monotonic()
-                self._status(asks=True)
-            select.select([self._libpq.socket], [], [], seconds)
-            with self._lock:
-                self._libpq.consume_input()
-        return self._take()
+            called = time.monotonic()
+            while not (found := self._take()):
+                now = time.monotonic()
+                if now - self._asked >= self._ask_every:
+                    # A server with nothing to send is silent. An answer shows that it is there.
+                    self._asked = now
+                    self._status(asks=True)
+                if now - called >= QUIET_SECONDS:
+                    called = now
+                    quiet()
+                select.select([self._libpq.socket], [], [], WAIT_SECONDS)
+                with self._lock:
+                    self._libpq.consume_input()
+        return found
 
     def _take(self) -> list[bytes]:
         found: list[bytes] = []
-        with self.reporting(), self._lock:
+        with self._lock:
             taken = 0
             while len(found) < MESSAGES_AT_ONCE and taken < BYTES_AT_ONCE:
                 size, data = self._libpq.get_copy_data(1)
@@ -246,12 +243,12 @@ class LogConnection(_Connection):
         """Tell the server that all before `position` is committed here: it need not keep it. Of a connection that has
         broken nothing is said here: whoever reads is told, and the next reading confirms as it begins."""
         self._confirmed = max(self._confirmed, position)
-        with suppress(psycopg.OperationalError), self.watchdog.waiting():
+        with suppress(psycopg.OperationalError):
             self._status()
 
     def answer(self) -> None:
         """Answer a server that asks whether somebody is there."""
-        with self.reporting():
+        with suppress(psycopg.OperationalError):
             self._status()
 
     def _status(self, *, asks: bool = False) -> None:

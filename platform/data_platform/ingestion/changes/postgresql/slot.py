@@ -172,6 +172,28 @@ def require_rights(server: Server, place: Place) -> None:
         )
 
 
+MEMBERS = """
+select c.oid, p.oid as publication, coalesce(r.oid, 0) as member
+from unnest(%s::oid[]) as c(oid) cross join pg_publication p
+    left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid
+where p.pubname = %s
+"""
+
+
+def publication_of(server: Server, place: Place) -> str | None:
+    """The number of the publication; None if there is none. One that is made anew has another."""
+    rows = server.rows("select oid::text as oid from pg_publication where pubname = %s", [place.publication])
+    return str(rows[0]["oid"]) if rows else None
+
+
+def members(server: Server, place: Place, tables: Sequence[LoggedTable]) -> dict[str, int]:
+    """For each table the number of its membership in the publication: another once it was taken out and named again.
+    0 where the publication is of all tables, or of a schema."""
+    rows = server.rows(MEMBERS, [[table.oid for table in tables], place.publication])
+    numbers = {int(row["oid"]): int(row["member"]) for row in rows}
+    return {table.name: numbers[table.oid] for table in tables}
+
+
 def ensure_publication(server: Server, place: Place, tables: Sequence[LoggedTable], version: int) -> None:
     """Make the publication of the tables, or bring ours to them. Raises PlatformError if one that a person made lacks
     a table or an operation."""
@@ -336,7 +358,7 @@ def _under_way(server: Server) -> str:
     return f"the session {rows[0]['pid']} of {rows[0]['name']} has had a transaction under way for {rows[0]['since']}"
 
 
-def require_position(server: Server, place: Place, lsn: int, system_id: str | None) -> Slot:
+def require_position(server: Server, place: Place, lsn: int, system_id: str | None, publication: str | None) -> Slot:
     """The slot, if the log can be read on from a stored position. Raises PlatformError, and says why, if not."""
 
     def lost(what: str) -> PlatformError:
@@ -364,6 +386,10 @@ def require_position(server: Server, place: Place, lsn: int, system_id: str | No
             f"the replication slot {place.slot} was moved on to {to_lsn(slot.confirmed)} by somebody else, or this "
             "lakehouse was restored from an older backup"
         )
+    # Of a publication that is gone the server says nothing, and sends nothing.
+    if (there := publication_of(server, place)) != publication:
+        state = "was made anew" if there else "is gone"
+        raise lost(f"the publication {place.publication} {state}, and what changed meanwhile was not published")
     return slot
 
 

@@ -2,10 +2,10 @@
 belongs in `copy`, the log in `log`, what is made at the server in `slot`.
 
 A position has the entries `lsn` (up to where the log was read, at the end of a transaction), `order` (the last that was
-given), `system` (the server that it is of), and one for each table: what was copied of it. The slot is made before the
-first copy, and is advanced only when what was read is committed. What the copy has already seen is passed over in the
-log (see `copied`), so that a table can be copied at any time: in pieces, after a full refresh was asked for, or when it
-is named later than the others.
+given), `system` and `publication` (what it is of), and one for each table: what was copied of it. The slot is made
+before the first copy, and is advanced only when what was read is committed. What the copy has already seen is passed
+over in the log (see `copied`), so that a table can be copied at any time: in pieces, after a full refresh was asked
+for, or when it is named later than the others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from data_platform.ingestion.changes.postgresql.tables import LoggedTable, logge
 from data_platform.ingestion.source import Batch, Overlap, Position, Probe
 from data_platform.ingestion.sql.dialects.postgresql import PostgresqlSession
 from data_platform.ingestion.sql.dialects.session import Timeouts, known
-from data_platform.ingestion.sql.source import TIMEOUTS, SqlTable
+from data_platform.ingestion.sql.source import TIMEOUTS, SqlTable, columns_to_read
 
 PEEKED_BYTES = 64 * 2**20
 """Bytes of log that a probe looks into at most. If there is more, a reading is due in any case: it moves the slot."""
@@ -67,7 +67,7 @@ class PostgresqlChanges:
     def _look(self, server: Server, position: Position) -> str | None:
         """Where the first change after the position is, about; None if there is none, or it cannot be told."""
         lsn = from_lsn(position["lsn"])
-        slot = slots.require_position(server, self.place, lsn, position.get("system"))
+        slot = slots.require_position(server, self.place, lsn, position.get("system"), position.get("publication"))
         end = slots.now(server)
         if slot.active or end <= lsn:
             return None
@@ -96,11 +96,13 @@ class PostgresqlChanges:
             version = slots.require_ready(server)
             with PostgresqlSession(self.url, self.timeouts, withholds=self._withholds) as session:
                 found = logged_tables(server, session, options)
+                for table in found:
+                    columns_to_read(session, table.name, table.relation, table.options)
             slots.require_rights(server, self.place)
             is_new = False
             if "lsn" in after:
                 lsn, order = from_lsn(after["lsn"]), int(after["order"])
-                slots.require_position(server, self.place, lsn, after.get("system"))
+                slots.require_position(server, self.place, lsn, after.get("system"), after.get("publication"))
                 slots.ensure_publication(server, self.place, found, version)
             else:
                 slots.ensure_publication(server, self.place, found, version)
@@ -170,12 +172,13 @@ class ChangesReading:
         self._log: Log | None = None
         self._copied: dict[str, Copied] = {}
         self._anew: set[str] = set()
+        members = slots.members(server, source.place, tables)
         for table in tables:
-            entry = after.get(ENTRY + table.name)
+            entry, member = after.get(ENTRY + table.name), members[table.name]
             copied = Copied.parse(entry) if entry is not None else None
-            # One of another number is another table, whatever its name.
-            if copied is None or copied.oid != table.oid:
-                copied = Copied(table.oid)
+            # One of another number is another table, or was unpublished for a while.
+            if copied is None or (copied.oid, copied.member) != (table.oid, member):
+                copied = Copied(table.oid, member)
                 self._anew |= {table.name} if "lsn" in after else set()
             self._copied[table.name] = copied
 
@@ -237,11 +240,15 @@ class ChangesReading:
                 return
         columns = {table.name: self._published(table) for table in tables}
         order, self._order = self._order, self._order + 2
-        base = {"lsn": to_lsn(self._lsn), "order": str(self._order), "system": slots.system(self._server)}
+        base = {"lsn": to_lsn(self._lsn), "order": str(self._order)}
         if "lsn" not in self._after:
             # None of those that the copy does not reach is to be taken for one that was named later.
             entries = {ENTRY + table.name: str(self._copied[table.name]) for table in tables}
-            yield Batch(tables[0].name, pa.table({}), "changes", {**base, **entries})
+            server = {
+                "system": slots.system(self._server),
+                "publication": slots.publication_of(self._server, self._source.place) or "",
+            }
+            yield Batch(tables[0].name, pa.table({}), "changes", {**base, **server, **entries})
         with self._source.open_copy() as session:
             yield from copy(session, tables, self._copied, columns, order, base, anew=self._anew)
 
