@@ -175,7 +175,7 @@ def follow_changes(lake: Lakehouse, url: str) -> dict[str, Any]:
     from data_platform.ingestion.changes.postgresql import copy, log
 
     load_module.CHUNK_ROWS = 60
-    copy.BATCH_ROWS, log.ROWS, log.MOST_ROWS = 40, 30, 20
+    copy.BATCH_ROWS, log.ROWS, log.MOST_ROWS = 40, 30, 20  # type: ignore[attr-defined]
     while True:
         follow_log(lake, source(url, TABLES))
 

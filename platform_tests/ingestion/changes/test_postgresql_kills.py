@@ -1,5 +1,5 @@
-"""A reader of PostgreSQL's log that is killed at random instants, with writers at the source all along: nothing is lost,
-nothing comes twice, no transaction is seen by half, and the source is told of nothing that is not committed."""
+"""A reader of PostgreSQL's log that is killed at random instants, with writers at the source all along: nothing is
+lost, nothing comes twice, no transaction is seen by half, and the source is told of nothing that is not committed."""
 
 import random
 import time

@@ -21,7 +21,7 @@ SETUP = (
     "create type pair as (a int, b text)",
     "create domain cents as numeric(12,2) check (value >= 0)",
     "create domain tags as text[]",
-    "create domain box as pair",
+    "create domain boxed as pair",
     "create extension if not exists citext",
 )
 
@@ -57,7 +57,6 @@ VALUES: dict[str, list[str | None]] = {
     "uuid": [],
     "json": ['{"a":\n 1, "a": 2}', "null"],
     "jsonb": ['"text"', "[1, 2.50]"],
-    "xml": ["<a b='c'>d</a>"],
     "integer[]": ["{}", "{{1,2},{3,4}}", "[0:1]={1,2}"],
     "text[]": ['{"a\\"b","NULL",NULL,"c,d",""}', "{}"],
     "timestamptz[]": ["{2013-01-01 10:00+02,infinity}"],
@@ -66,7 +65,7 @@ VALUES: dict[str, list[str | None]] = {
     "pair": ['(,"a ""b"", c")', "(1,)"],
     "pair[]": ['{"(1,x)","(,)"}'],
     "tags": ['{a,"b c"}'],
-    "box": ["(2,y)"],
+    "boxed": ["(2,y)"],
     "mood": ["sad"],
     "cents": ["0"],
     "citext": ["MiXed"],
@@ -166,11 +165,7 @@ DDL: list[tuple[str, dict[str, Any]]] = [
     ("alter table t alter column v2 type int using 5", {"id": 6, "v2": 6}),
     ("alter table t add column w text", {"id": 7, "v2": 7, "w": "another type"}),
     ("alter table t add column g int generated always as (id * 2) stored", {"id": 8, "v2": 8, "w": "n", "g": 16}),
-    (
-        "alter table t add column virtual int generated always as (id * 3) virtual",
-        {"id": 9, "v2": 9, "w": "n", "g": 18},
-    ),
-    ("alter table t alter column id type bigint", {"id": 2**40, "v2": 9, "w": "n", "g": None}),
+    ("alter table t add column x int generated always as (id * 3) virtual", {"id": 9, "v2": 9, "w": "n", "g": 18}),
 ]
 
 

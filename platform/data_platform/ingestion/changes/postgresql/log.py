@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.postgresql import pgoutput
 from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
 from data_platform.ingestion.changes.postgresql.copy import CHANGES
@@ -227,7 +228,7 @@ class Log:
         self._pieces = {name: copied for name, copied in self.copied.items() if not copied.is_past}
 
     def _batch(self, one: _Gathered) -> Batch:
-        rows = pgoutput.rows_of(one.messages, one.columns, one.table.row_key)
+        rows = pgoutput.rows_of(one.messages, one.columns, _identity(one))
         orders = pl.Series(one.orders, dtype=pl.Int64)
         transactions = pl.Series(self._firsts, dtype=pl.Int64).search_sorted(orders, side="left") - 1
         transactions = transactions.to_arrow().take(rows.places)
@@ -291,4 +292,19 @@ class Log:
 
     def _key_columns(self, one: _Gathered) -> list[LogColumn]:
         by_name = {column.name: (column.name, column.type, column.modifier) for column in one.columns}
+        if gone := [name for name in one.table.key if name not in by_name]:
+            raise PlatformError(
+                f"Table {one.table.name}: its primary key was altered ({gone[0]} is new) while it was copied in "
+                "pieces. Copy all tables anew with --full-refresh."
+            )
         return log_columns(self._server, [by_name[name] for name in one.table.key], [])
+
+
+def _identity(one: _Gathered) -> list[str]:
+    """The columns whose change makes another row: of a table that logs whole old rows those of its keys, of others
+    those that the log gives of an old row."""
+    identity = [column.name for column in one.columns if column.is_key]
+    if len(identity) < len(one.columns):
+        return identity
+    there = {column.name for column in one.columns}
+    return [name for name in one.table.row_key if name in there]

@@ -131,6 +131,8 @@ class Server(_Connection):
             milliseconds = str(timeouts.statement // timedelta(milliseconds=1))
             for name, value in {**SETTINGS, "statement_timeout": milliseconds}.items():
                 self.rows("select set_config(%s, %s, false)", [name, value])
+            # It has nothing to say while a table is copied.
+            self.rows("select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'")
         except BaseException:
             self.close()
             raise
@@ -176,7 +178,8 @@ class LogConnection(_Connection):
         self._ask_every = min(10.0, timeouts.idle.total_seconds() / 3)
         self._libpq = self.connection.pgconn
         name = publication.replace('"', '""').replace("'", "''")
-        command = f"START_REPLICATION SLOT {slot} LOGICAL {start} (proto_version '1', publication_names '\"{name}\"')"
+        options = f"(proto_version '1', publication_names '\"{name}\"')"
+        command = f'START_REPLICATION SLOT "{slot}" LOGICAL {start} {options}'
         try:
             self._start(command, slot)
             self.confirm(confirmed)

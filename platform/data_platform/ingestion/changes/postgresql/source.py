@@ -97,7 +97,8 @@ class PostgresqlChanges:
             with PostgresqlSession(self.url, self.timeouts, withholds=self._withholds) as session:
                 found = logged_tables(server, session, options)
                 for table in found:
-                    columns_to_read(session, table.name, table.relation, table.options)
+                    if ENTRY + table.name not in after:
+                        columns_to_read(session, table.name, table.relation, table.options)
             slots.require_rights(server, self.place)
             is_new = False
             if "lsn" in after:
@@ -225,23 +226,26 @@ class ChangesReading:
         self._lsn, self._order = self._log.lsn, self._log.order
 
     def _copy(self, tables: Sequence[LoggedTable]) -> Iterator[Batch]:
-        if not self._is_new and any(not self._copied[table.name].stretches for table in tables):
+        is_first = "lsn" not in self._after
+        if self._anew or (is_first and not self._is_new):
             # Of what was under way when a table was published, the log may have a part: the copy has to see all of it.
             waits = slots.wait_for_transactions(self._server)
+            if waits is not None and is_first:
+                raise TransientError(
+                    f"The tables were not copied: {waits}, begun before their changes were published. End it, or run "
+                    "this again later. Nothing was read."
+                )
             if waits is not None:
-                if "lsn" not in self._after:
-                    raise TransientError(
-                        f"The tables were not copied: {waits}, begun before their changes were published. End it, or "
-                        "run this again later. Nothing was read."
-                    )
                 note = f"Not copied yet: {waits}, begun before the table's changes were published. Tried again later."
-                for table in tables:
-                    yield Batch(table.name, pa.table({}), "changes", None, notes=[note])
-                return
+                for name in self._anew:
+                    yield Batch(name, pa.table({}), "changes", None, notes=[note])
+                tables = [table for table in tables if table.name not in self._anew]
+                if not tables:
+                    return
         columns = {table.name: self._published(table) for table in tables}
         order, self._order = self._order, self._order + 2
         base = {"lsn": to_lsn(self._lsn), "order": str(self._order)}
-        if "lsn" not in self._after:
+        if is_first:
             # None of those that the copy does not reach is to be taken for one that was named later.
             entries = {ENTRY + table.name: str(self._copied[table.name]) for table in tables}
             server = {
