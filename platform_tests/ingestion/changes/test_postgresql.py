@@ -21,6 +21,7 @@ from platform_tests.servers import (
 )
 
 from data_platform.errors import PlatformError, TransientError
+from data_platform.ingestion.changes.held import ChangeSource
 from data_platform.ingestion.changes.postgresql import log as log_module
 from data_platform.ingestion.changes.postgresql import slot as slot_module
 from data_platform.ingestion.changes.postgresql.copied import Copied, Snapshot
@@ -187,7 +188,8 @@ def test_what_a_person_made_is_used_and_never_dropped(url: str) -> None:
 
 def test_what_is_held_says_how_far_it_is_behind_and_is_dropped_where_it_is_ours(follower: Follower, url: str) -> None:
     run(url, "insert into t select i, repeat('x', 1000) from generate_series(10, 500) i")
-    slot, publication = follower.source.held(follower.position)
+    changes: ChangeSource = follower.source
+    slot, publication = changes.held(follower.position)
     assert (slot.kind, slot.name, slot.state) == ("replication slot", "data_platform_shop", "reserved, not in use")
     assert slot.behind is not None
     assert slot.behind > 400_000
@@ -363,12 +365,31 @@ def test_an_unchanged_large_value_is_named_and_taken_from_the_old_row_where_the_
         ("insert", 3, 10000, None, None),
         ("update", 3, 0, ["v"], 1),
         ("delete", 3, 0, None, None),
-        ("insert", 4, 0, ["v"], 1),
+        ("insert", 4, 0, ["v"], 1),  # it is no longer there under that key
         ("update", 4, 10000, None, 2),
         ("delete", 4, 10000, None, 2),
         ("insert", 5, 10000, None, 2),
         ("delete", 5, 10000, None, 2),
     ]
+
+
+def test_a_large_value_of_a_row_with_a_new_key_is_taken_from_the_table(follower: Follower, url: str) -> None:
+    run(
+        url,
+        "alter table t add b bytea",
+        "alter table t alter v set storage external",
+        "alter table t alter b set storage external",
+        "insert into t values (3, repeat('☂', 5000), decode(repeat('00ff', 5000), 'hex')), (4, 'small', null)",
+        "update t set id = id + 10 where id in (3, 4)",
+        "update t set id = 23 where id = 13",
+        "update t set b = 'new' where id = 23",
+    )
+    rows = {(row["_operation"], row["id"]): row for row in follower.rows()}
+    assert rows["insert", 13]["_unchanged"] == ["v", "b"]
+    moved = rows["insert", 23]
+    assert (moved["v"], moved["b"], moved["_unchanged"]) == ("☂" * 5000, b"new", None)
+    assert (rows["insert", 14]["v"], rows["insert", 14]["_unchanged"]) == ("small", None)
+    assert (rows["update", 23]["v"], rows["update", 23]["_unchanged"]) == (None, ["v"])
 
 
 def test_several_tables_are_one_transaction_up_to_a_position(follower: Follower, url: str) -> None:

@@ -17,7 +17,6 @@ from data_platform.contracts import Contract
 from data_platform.ingestion.changes.postgresql import copy as copy_module
 from data_platform.ingestion.changes.postgresql import log as log_module
 from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
-from data_platform.ingestion.changes.postgresql.source import PostgresqlChanges
 from data_platform.ingestion.source import Budget
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.staging.recipe import Recipe
@@ -243,7 +242,3 @@ def test_a_table_that_is_named_later_is_copied_while_the_others_go_on(lake: Lake
         assert operations == (2,)
     finally:
         all_of_them.drop()
-
-
-def test_the_source_is_a_change_source() -> None:
-    assert {"probe", "reading", "held", "drop"} <= set(dir(PostgresqlChanges))

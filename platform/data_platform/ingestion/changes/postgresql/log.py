@@ -22,6 +22,7 @@ from data_platform.ingestion.changes.postgresql.pgoutput import BODY, Begin, Rel
 from data_platform.ingestion.changes.postgresql.server import LogConnection, Server
 from data_platform.ingestion.changes.postgresql.slot import to_lsn
 from data_platform.ingestion.changes.postgresql.tables import LoggedTable
+from data_platform.ingestion.changes.postgresql.unchanged import filled
 from data_platform.ingestion.changes.postgresql.values import LogColumn, arrow, log_columns
 from data_platform.ingestion.source import Batch
 from data_platform.ingestion.sql.dialects.session import valid_text
@@ -228,7 +229,10 @@ class Log:
         self._pieces = {name: copied for name, copied in self.copied.items() if not copied.is_past}
 
     def _batch(self, one: _Gathered) -> Batch:
-        rows = pgoutput.rows_of(one.messages, one.columns, _identity(one))
+        identity = _identity(one)
+        rows = pgoutput.rows_of(one.messages, one.columns, identity)
+        if pc.any(pc.is_valid(rows.unchanged)).as_py():
+            rows = filled(self._server, one.table.relation, self._typed(one, identity), rows)
         orders = pl.Series(one.orders, dtype=pl.Int64)
         transactions = pl.Series(self._firsts, dtype=pl.Int64).search_sorted(orders, side="left") - 1
         transactions = transactions.to_arrow().take(rows.places)
@@ -265,7 +269,7 @@ class Log:
             for number, (xid, operation) in enumerate(zip(xids, operations, strict=True))
             if seen[xid] is None and operation != "truncate"
         ]
-        declared = {column.name: column.column.declared for column in self._key_columns(one)}
+        declared = {column.name: column.column.declared for column in self._typed(one, one.table.key)}
         names = list(declared)
         ends = [stretch.upto for stretch in copied.stretches if stretch.upto is not None]
         key = ", ".join(f"k{number}::{kind}" for number, kind in enumerate(declared.values()))
@@ -290,14 +294,14 @@ class Log:
                 kept[number] = not copied.sees_at(0, xids[number])
         return pa.array(kept, pa.bool_())
 
-    def _key_columns(self, one: _Gathered) -> list[LogColumn]:
+    def _typed(self, one: _Gathered, names: Sequence[str]) -> list[LogColumn]:
         by_name = {column.name: (column.name, column.type, column.modifier) for column in one.columns}
-        if gone := [name for name in one.table.key if name not in by_name]:
+        if gone := [name for name in names if name not in by_name]:
             raise PlatformError(
                 f"Table {one.table.name}: its primary key was altered ({gone[0]} is new) while it was copied in "
                 "pieces. Copy all tables anew with --full-refresh."
             )
-        return log_columns(self._server, [by_name[name] for name in one.table.key], [])
+        return log_columns(self._server, [by_name[name] for name in names], [])
 
 
 def _identity(one: _Gathered) -> list[str]:

@@ -129,10 +129,11 @@ class Server(_Connection):
         super().__init__(url, timeouts, withholds=withholds)
         try:
             milliseconds = str(timeouts.statement // timedelta(milliseconds=1))
-            for name, value in {**SETTINGS, "statement_timeout": milliseconds}.items():
-                self.rows("select set_config(%s, %s, false)", [name, value])
-            # It has nothing to say while a table is copied.
-            self.rows("select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'")
+            settings = {**SETTINGS, "statement_timeout": milliseconds}
+            calls = ", ".join("set_config(%s, %s, false)" for _ in settings)
+            # It has nothing to say while a table is copied, which no server may take for idleness.
+            idle = "select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'"
+            self.rows(f"select concat({calls}), ({idle})", [part for pair in settings.items() for part in pair])
         except BaseException:
             self.close()
             raise
