@@ -168,9 +168,9 @@ def follow(lake: Lakehouse, folder: str) -> dict[str, Any]:
 
 def follow_changes(lake: Lakehouse, url: str) -> dict[str, Any]:
     """Read the log of a PostgreSQL until somebody ends this process, copying first and committing in small pieces."""
-    from platform_tests.ingestion.changes.following import follow as follow_log
-    from platform_tests.ingestion.changes.following import source
-    from platform_tests.ingestion.changes.test_postgresql_histories import TABLES
+    from platform_tests.ingestion.changes.postgresql.following import follow as follow_log
+    from platform_tests.ingestion.changes.postgresql.following import source
+    from platform_tests.ingestion.changes.postgresql.test_histories import TABLES
 
     from data_platform.ingestion.changes.postgresql import copy, log
 

@@ -14,8 +14,8 @@ from platform_tests.benchmarks.scale import Scale
 from platform_tests.servers import fresh_database, running_postgres
 
 from data_platform.ingestion.changes.options import Changes
+from data_platform.ingestion.changes.postgresql.place import to_lsn
 from data_platform.ingestion.changes.postgresql.server import LogConnection
-from data_platform.ingestion.changes.postgresql.slot import to_lsn
 from data_platform.ingestion.changes.postgresql.source import PostgresqlChanges
 from data_platform.ingestion.load import load_tables
 from data_platform.ingestion.sql.source import TIMEOUTS, SqlTable

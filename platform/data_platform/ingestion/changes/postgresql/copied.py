@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from data_platform.ingestion.changes.postgresql.slot import from_lsn, to_lsn
+from data_platform.ingestion.changes.postgresql.place import from_lsn, to_lsn
 
 ENTRY = "table "
 """What the entries of a position begin with that say of a table what was copied of it."""

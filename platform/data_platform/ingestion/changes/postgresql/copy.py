@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied, Snapshot
-from data_platform.ingestion.changes.postgresql.slot import from_lsn
+from data_platform.ingestion.changes.postgresql.place import from_lsn
 from data_platform.ingestion.changes.postgresql.tables import LoggedTable
 from data_platform.ingestion.source import BATCH_ROWS, Batch, Position
 from data_platform.ingestion.sql.dialects.postgresql import PostgresqlSession

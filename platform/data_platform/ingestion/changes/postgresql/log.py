@@ -19,8 +19,8 @@ from data_platform.ingestion.changes.postgresql import pgoutput
 from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
 from data_platform.ingestion.changes.postgresql.copy import CHANGES
 from data_platform.ingestion.changes.postgresql.pgoutput import BODY, Begin, Relation, RelationColumn, Rows
+from data_platform.ingestion.changes.postgresql.place import to_lsn
 from data_platform.ingestion.changes.postgresql.server import LogConnection, Server
-from data_platform.ingestion.changes.postgresql.slot import to_lsn
 from data_platform.ingestion.changes.postgresql.tables import LoggedTable
 from data_platform.ingestion.changes.postgresql.unchanged import filled
 from data_platform.ingestion.changes.postgresql.values import LogColumn, arrow, log_columns

@@ -1,9 +1,8 @@
-"""The slot and the publication at the server: made, looked at, found to be lost, removed. What is read through them
-belongs in `log`.
+"""The slot at the server: made, looked at, found to be lost, and removed with the publication. What is read through
+them belongs in `log`.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,33 +10,18 @@ import psycopg
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.changes.held import Held
-from data_platform.ingestion.changes.options import Changes
+from data_platform.ingestion.changes.postgresql.place import Place, from_lsn, to_lsn
+from data_platform.ingestion.changes.postgresql.publication import publication_of, publications
 from data_platform.ingestion.changes.postgresql.server import Server
-from data_platform.ingestion.changes.postgresql.tables import LoggedTable
-from data_platform.ingestion.sql.dialects.session import known
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import quote
 
 OLDEST = 130_000
 """The first release that this is written for: 13, which publishes partitions under the name of their table."""
 
-GENERATED_FROM = 180_000
-"""The first release whose log can give generated columns."""
 
 WAIT = timedelta(seconds=30)
 """How long transactions that were under way when something was made are waited for."""
-
-OPERATIONS = ("insert", "update", "delete", "truncate")
-
-
-def to_lsn(number: int) -> str:
-    """A position of the log as PostgreSQL writes it."""
-    return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
-
-
-def from_lsn(text: str) -> int:
-    high, _, low = text.partition("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 @dataclass(frozen=True)
@@ -50,32 +34,6 @@ class Slot:
     state: str
     active: bool
     lost: str | None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the log is read: the names of slot and publication, and which of them are ours to make and remove."""
-
-    slot: str
-    publication: str
-    slot_is_ours: bool
-    publication_is_ours: bool
-    label: str
-
-    @property
-    def again(self) -> str:
-        """What to do when the log cannot be read on."""
-        return (
-            f"Read the tables anew: dp run {self.label} --full-refresh. That copies each table as it is now and goes "
-            "on with the changes from there; what changed in between is not in the raw tables one by one."
-        )
-
-
-def place_of(changes: Changes, label: str) -> Place:
-    ours = f"data_platform_{label.lower()}"
-    return Place(
-        changes.slot or ours, changes.publication or ours, changes.slot is None, changes.publication is None, label
-    )
 
 
 SLOT = """
@@ -170,128 +128,6 @@ def require_rights(server: Server, place: Place) -> None:
             "max_replication_slots allows. Nothing was made. Drop one that nobody reads (pg_replication_slots shows "
             "them; such a slot fills the server's disk), or raise max_replication_slots and restart the server."
         )
-
-
-MEMBERS = """
-select c.oid, p.oid as publication, coalesce(r.oid, 0) as member
-from unnest(%s::oid[]) as c(oid) cross join pg_publication p
-    left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid
-where p.pubname = %s
-"""
-
-
-def publication_of(server: Server, place: Place) -> str | None:
-    """The number of the publication; None if there is none. One that is made anew has another."""
-    rows = server.rows("select oid::text as oid from pg_publication where pubname = %s", [place.publication])
-    return str(rows[0]["oid"]) if rows else None
-
-
-def members(server: Server, place: Place, tables: Sequence[LoggedTable]) -> dict[str, int]:
-    """For each table the number of its membership in the publication: another once it was taken out and named again.
-    0 where the publication is of all tables, or of a schema."""
-    rows = server.rows(MEMBERS, [[table.oid for table in tables], place.publication])
-    numbers = {int(row["oid"]): int(row["member"]) for row in rows}
-    return {table.name: numbers[table.oid] for table in tables}
-
-
-def ensure_publication(server: Server, place: Place, tables: Sequence[LoggedTable], version: int) -> None:
-    """Make the publication of the tables, or bring ours to them. Raises PlatformError if one that a person made lacks
-    a table or an operation."""
-    found = server.rows(
-        "select puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot from pg_publication "
-        "where pubname = %s",
-        [place.publication],
-    )
-    name = quote(place.publication)
-    if not found:
-        if not place.publication_is_ours:
-            raise PlatformError(
-                f"There is no publication {place.publication} in the database, which `changes: publication:` names. "
-                + known("publication", place.publication, _publications(server))
-                + " Leave it out to have one made."
-            )
-        generated = ", publish_generated_columns = stored" if version >= GENERATED_FROM else ""
-        _make(
-            server,
-            place,
-            f"create publication {name} for table {', '.join(table.relation for table in tables)} "
-            f"with (publish = '{', '.join(OPERATIONS)}', publish_via_partition_root = true{generated})",
-        )
-        return
-    published = {
-        int(row["oid"])
-        for row in server.rows(
-            "select c.oid from pg_publication_tables t join pg_namespace n on n.nspname = t.schemaname "
-            "join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename where t.pubname = %s",
-            [place.publication],
-        )
-    }
-    lacking = [table for table in tables if table.oid not in published]
-    if not place.publication_is_ours:
-        _require_published(place, found[0], lacking)
-        return
-    if lacking:
-        _make(server, place, f"alter publication {name} add table {', '.join(table.relation for table in lacking)}")
-    others = published - {table.oid for table in tables}
-    if others:
-        rows = server.rows("select oid::regclass::text as name from unnest(%s::oid[]) as oid", [list(others)])
-        _make(server, place, f"alter publication {name} drop table {', '.join(row['name'] for row in rows)}")
-
-
-def generated_columns(server: Server, place: Place, version: int) -> bool:
-    """Whether the log gives generated columns that are stored."""
-    if version < GENERATED_FROM:
-        return False
-    row = server.row("select pubgencols::text as kind from pg_publication where pubname = %s", [place.publication])
-    return bool(row["kind"] == "s")
-
-
-def published_columns(server: Server, place: Place, table: LoggedTable) -> list[str]:
-    """The columns of a table that the publication gives."""
-    row = server.row(
-        "select t.attnames::text[] as columns from pg_publication_tables t join pg_namespace n "
-        "on n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename "
-        "where t.pubname = %s and c.oid = %s",
-        [place.publication, table.oid],
-    )
-    return list(row["columns"])
-
-
-def _publications(server: Server) -> list[str]:
-    return [row["name"] for row in server.rows("select pubname::text as name from pg_publication order by 1")]
-
-
-def _require_published(place: Place, row: dict[str, bool], lacking: Sequence[LoggedTable]) -> None:
-    operations = [name for name in OPERATIONS if not row[f"pub{name}"]]
-    name = quote(place.publication)
-    if lacking:
-        raise PlatformError(
-            f"The publication {place.publication} has no table {', '.join(table.name for table in lacking)}. Its owner "
-            f"can add it: ALTER PUBLICATION {name} ADD TABLE {', '.join(table.relation for table in lacking)}."
-        )
-    if operations:
-        raise PlatformError(
-            f"The publication {place.publication} leaves out {', '.join(operations)}: rows would be wrong without "
-            f"notice. Its owner can mend it: ALTER PUBLICATION {name} SET (publish = '{', '.join(OPERATIONS)}')."
-        )
-    if not row["pubviaroot"]:
-        raise PlatformError(
-            f"The publication {place.publication} gives the changes of partitions under their own names. Its owner can "
-            f"mend it: ALTER PUBLICATION {name} SET (publish_via_partition_root = true)."
-        )
-
-
-def _make(server: Server, place: Place, statement: str) -> None:
-    try:
-        server.rows_or_error(statement)
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise PlatformError(
-            f"The account may not make the publication {place.publication} ({str(error).splitlines()[0]}): that takes "
-            "CREATE on the database and the ownership of each table. Have their owner run it, and name the "
-            f"publication under `changes: publication:`: {statement};"
-        ) from None
-    except psycopg.Error as error:
-        raise server.refused(error) from None
 
 
 def ensure_slot(server: Server, place: Place) -> Slot:
@@ -410,7 +246,7 @@ def held(server: Server, place: Place, after: int | None) -> list[Held]:
                 place.slot_is_ours,
             )
         )
-    if place.publication in _publications(server):
+    if place.publication in publications(server):
         rows = server.rows(
             "select count(*) as tables from pg_publication_tables where pubname = %s", [place.publication]
         )

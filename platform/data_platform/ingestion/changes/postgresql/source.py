@@ -17,12 +17,13 @@ import pyarrow as pa
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.changes.held import Held
 from data_platform.ingestion.changes.options import Changes
+from data_platform.ingestion.changes.postgresql import publication as publications
 from data_platform.ingestion.changes.postgresql import slot as slots
 from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
 from data_platform.ingestion.changes.postgresql.copy import copy
 from data_platform.ingestion.changes.postgresql.log import Log
+from data_platform.ingestion.changes.postgresql.place import from_lsn, place_of, to_lsn
 from data_platform.ingestion.changes.postgresql.server import LogConnection, Server
-from data_platform.ingestion.changes.postgresql.slot import from_lsn, to_lsn
 from data_platform.ingestion.changes.postgresql.tables import LoggedTable, logged_tables
 from data_platform.ingestion.source import Batch, Overlap, Position, Probe
 from data_platform.ingestion.sql.dialects.postgresql import PostgresqlSession
@@ -48,7 +49,7 @@ class PostgresqlChanges:
         timeouts: Timeouts = TIMEOUTS,
     ) -> None:
         self.url, self.options, self.timeouts = url, dict(tables), timeouts
-        self.place = slots.place_of(changes, label)
+        self.place = place_of(changes, label)
         self._withholds = any(table.masks for table in tables.values())
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
@@ -104,9 +105,9 @@ class PostgresqlChanges:
             if "lsn" in after:
                 lsn, order = from_lsn(after["lsn"]), int(after["order"])
                 slots.require_position(server, self.place, lsn, after.get("system"), after.get("publication"))
-                slots.ensure_publication(server, self.place, found, version)
+                publications.ensure_publication(server, self.place, found, version)
             else:
-                slots.ensure_publication(server, self.place, found, version)
+                publications.ensure_publication(server, self.place, found, version)
                 before = slots.find_slot(server, self.place)
                 slot = slots.ensure_slot(server, self.place)
                 is_new = before is None or before.lost is not None
@@ -173,7 +174,7 @@ class ChangesReading:
         self._log: Log | None = None
         self._copied: dict[str, Copied] = {}
         self._anew: set[str] = set()
-        members = slots.members(server, source.place, tables)
+        members = publications.members(server, source.place, tables)
         for table in tables:
             entry, member = after.get(ENTRY + table.name), members[table.name]
             copied = Copied.parse(entry) if entry is not None else None
@@ -250,7 +251,7 @@ class ChangesReading:
             entries = {ENTRY + table.name: str(self._copied[table.name]) for table in tables}
             server = {
                 "system": slots.system(self._server),
-                "publication": slots.publication_of(self._server, self._source.place) or "",
+                "publication": publications.publication_of(self._server, self._source.place) or "",
             }
             yield Batch(tables[0].name, pa.table({}), "changes", {**base, **server, **entries})
         with self._source.open_copy() as session:
@@ -258,7 +259,7 @@ class ChangesReading:
 
     def _published(self, table: LoggedTable) -> list[str]:
         """The columns that the log gives of a table."""
-        names = slots.published_columns(self._server, self._source.place, table)
-        generated = slots.generated_columns(self._server, self._source.place, self._version)
+        names = publications.published_columns(self._server, self._source.place, table)
+        generated = publications.generated_columns(self._server, self._source.place, self._version)
         left_out = {*table.unlogged, *(() if generated else table.stored)}
         return [name for name in names if name not in left_out]

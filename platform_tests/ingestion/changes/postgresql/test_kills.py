@@ -6,8 +6,8 @@ import time
 
 import pytest
 from platform_tests import workers
-from platform_tests.ingestion.changes.following import follow, position, query, run, source
-from platform_tests.ingestion.changes.test_postgresql_histories import (
+from platform_tests.ingestion.changes.postgresql.following import follow, position, query, run, source
+from platform_tests.ingestion.changes.postgresql.test_histories import (
     SETUP,
     TABLES,
     check_equal,
@@ -18,7 +18,7 @@ from platform_tests.ingestion.changes.test_postgresql_histories import (
 from platform_tests.ingestion.landing import ON_SQLITE
 from platform_tests.servers import Postgres, fresh_database
 
-from data_platform.ingestion.changes.postgresql.slot import from_lsn
+from data_platform.ingestion.changes.postgresql.place import from_lsn
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings

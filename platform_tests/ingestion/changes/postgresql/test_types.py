@@ -1,13 +1,12 @@
 """Every type of PostgreSQL, and DDL in the middle of the log: a row is the same whether it is read from the table or
 from the log."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 import pytest
-from platform_tests.ingestion.changes.following import Follower, follow, present, run, source, table
+from platform_tests.ingestion.changes.postgresql.following import Follower, follow, present, run, source, table
 from platform_tests.ingestion.landing import ON_SQLITE
 from platform_tests.ingestion.reading import read_all
 from platform_tests.ingestion.sql.test_postgresql import EVERY_TYPE
@@ -90,15 +89,6 @@ VALUES: dict[str, list[str | None]] = {
 }
 
 COLUMNS = {f"c{number}": declared for number, declared in enumerate(VALUES)}
-
-
-@pytest.fixture
-def url(postgres_url: str) -> Iterator[str]:
-    yield postgres_url
-    run(
-        postgres_url,
-        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()",
-    )
 
 
 def whole(batches: list[Batch], name: str = "t") -> pa.Table:

@@ -16,6 +16,9 @@ from data_platform.lakehouse.connect import Lakehouse
 
 READING = "changes"
 
+KEYED = "create table t (id int primary key, v text)"
+"""A table with a primary key."""
+
 
 def table(*key: str, **options: Any) -> SqlTable:
     return SqlTable(key=list(key), contract="x", **options)

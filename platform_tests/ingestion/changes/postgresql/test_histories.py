@@ -10,7 +10,16 @@ from typing import Any
 
 import psycopg
 import pytest
-from platform_tests.ingestion.changes.following import follow, landed, position, present, query, run, source, table
+from platform_tests.ingestion.changes.postgresql.following import (
+    follow,
+    landed,
+    position,
+    present,
+    query,
+    run,
+    source,
+    table,
+)
 from platform_tests.ingestion.landing import ON_SQLITE
 
 from data_platform.contracts import Contract
