@@ -2,6 +2,7 @@
 lost is in `test_refusals`, random histories are in `test_histories`."""
 
 import datetime as dt
+import time
 
 import psycopg
 import pytest
@@ -59,6 +60,18 @@ def test_transactions_come_in_the_order_of_their_commits_whatever_they_wrote_fir
     rows = follower.rows()
     assert [(row["id"], row["v"]) for row in rows] == [(10, "early, committed last"), (11, "newest")]
     assert rows[0]["_order"] < rows[1]["_order"]
+
+
+def test_a_transaction_under_way_holds_up_nothing(follower: Follower, url: str) -> None:
+    with psycopg.connect(url) as slow:
+        for size in (100, 9_000, 70_000):
+            slow.execute("insert into t select max(id) + 1, repeat(md5(random()::text), %s) from t", [size])
+            started = time.monotonic()
+            run(url, f"insert into t values ({-size}, 'quick')")
+            assert follower.changes() == [("insert", -size, "quick")]
+            assert time.monotonic() - started < 8
+        slow.commit()
+    assert len(follower.changes()) == 3
 
 
 def test_what_was_not_acknowledged_is_kept_by_the_source_and_not_delivered_again(follower: Follower, url: str) -> None:

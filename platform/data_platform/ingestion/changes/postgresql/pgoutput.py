@@ -31,6 +31,8 @@ _FIRST = BODY + 5
 """Where an insert, update or delete says which tuple comes first: N a new one, K an old key, O a whole old row."""
 _TUPLE = BODY + 8
 """Where the first column of that tuple begins."""
+_BETWEEN = 3
+"""Bytes between an old tuple and the first column of the new one."""
 
 _TEXT, _UNCHANGED, _NEW, _OLD = (ord(letter) for letter in "tuNO")
 
@@ -134,80 +136,85 @@ def rows_of(messages: Sequence[bytes], columns: Sequence[RelationColumn], key: S
     octets = pl.Series(pa.Array.from_buffers(pa.uint8(), data.size, [None, data]))
     starts = pl.Series([0, *accumulate(lengths[:-1].to_list())], dtype=pl.Int64)
     ends = starts + lengths
+    places = pl.int_range(len(messages), eager=True, dtype=pl.Int64)
     kind, first = octets.gather(starts + BODY), octets.gather(starts + _FIRST)
     is_new = (kind == INSERT) | (kind == UPDATE)
     has_old = (kind == DELETE) | ((kind == UPDATE) & (first != _NEW))
-    old = _Tuples(data, octets, starts.filter(has_old) + _TUPLE, len(columns))
+    has_both = has_old & is_new
+    old = _Tuples(data, octets, (starts + _TUPLE).filter(has_old), columns)
     at = starts + _TUPLE
-    two = has_old & is_new
-    if two.any():
-        at = at.scatter(two.arg_true(), old.ends.filter(two.filter(has_old)) + 3)
-    new = _Tuples(data, octets, at.filter(is_new), len(columns))
-    if not (
-        (new.ends == ends.filter(is_new)).all()
-        and (old.ends.filter(~is_new.filter(has_old)) == ends.filter(has_old & ~is_new)).all()
-    ):
+    if has_both.any():
+        at = at.scatter(has_both.arg_true(), old.ends.filter(has_both.filter(has_old)) + _BETWEEN)
+    new = _Tuples(data, octets, at.filter(is_new), columns)
+    ends_of_deletes = old.ends.filter(~is_new.filter(has_old))
+    if not (new.ends.equals(ends.filter(is_new)) and ends_of_deletes.equals(ends.filter(kind == DELETE))):
         raise PlatformError("A change in the log of PostgreSQL does not have the columns that the log said before.")
-    places = pl.int_range(len(messages), eager=True, dtype=pl.Int64)
-    texts = {column.name: new.texts(number) for number, column in enumerate(columns)}
-    unchanged = {c.name: new.unchanged(number) for number, c in enumerate(columns)}
-    replaced = pa.nulls(0, pa.bool_())
+    texts, unchanged = new.texts(), new.unchanged()
+    is_insert = (kind.filter(is_new) == INSERT).to_arrow()
+    parts = []
     if len(old.ends):
-        before = {column.name: old.texts(number) for number, column in enumerate(columns)}
-        # For each new row the number of its old one.
-        number_of_old = (
-            pl.select(pl.when(has_old).then(has_old.cast(pl.Int64).cum_sum() - 1).alias("number"))
-            .to_series()
-            .filter(is_new)
-            .to_arrow()
-        )
-        is_whole = pl.select(pl.when(two).then(first == _OLD).otherwise(False)).to_series().filter(is_new).to_arrow()
-        earlier = {name: one.take(number_of_old) for name, one in before.items()}
-        for name in texts:
-            filled = pc.and_(unchanged[name], is_whole)
-            texts[name] = pc.if_else(filled, earlier[name], texts[name])
-            unchanged[name] = pc.and_not(unchanged[name], is_whole)
-        replaced = pc.is_valid(number_of_old)
-        differs = pa.repeat(pa.scalar(False), len(replaced))
-        for name in key:
-            other = pc.fill_null(pc.not_equal(earlier[name], texts[name]), True)
-            differs = pc.or_(differs, pc.and_not(other, unchanged[name]))
-        replaced = pc.and_(replaced, differs)
-        goes = (~is_new).filter(has_old) | _spread(pl.Series(replaced), is_new, has_old)
-        gone = goes.to_arrow()
+        before = old.texts()
+        numbers = pl.select(pl.when(has_old).then(has_old.cast(pl.Int64).cum_sum() - 1)).to_series().filter(is_new)
+        is_whole = (has_both & (first == _OLD)).filter(is_new)
+        replaced = _compare(texts, unchanged, before, key, numbers.to_arrow(), is_whole.to_arrow())
+        is_insert = pc.or_(is_insert, replaced)
+        goes = ~is_new | pl.repeat(False, len(kind), eager=True).scatter(is_new.arg_true(), pl.Series(replaced))
+        gone = goes.filter(has_old).to_arrow()
         removed = {name: one.filter(gone) for name, one in before.items()}
-        removed_places = places.filter(has_old).filter(goes)
-    inserted = (kind.filter(is_new) == INSERT).to_arrow()
-    if len(replaced):
-        inserted = pc.or_(inserted, replaced)
-    operations = [pc.if_else(inserted, "insert", "update")]
-    parts = [places.filter(is_new)]
-    seconds = [pa.repeat(pa.scalar(True), len(inserted))]
-    all_texts = {name: [one] for name, one in texts.items()}
-    lists = [_names(unchanged, len(inserted))]
-    if len(old.ends):
-        _extend(operations, parts, seconds, lists, "delete", removed_places)
-        for name, values in removed.items():
-            all_texts[name].append(values)
-    if (kind == TRUNCATE).any():
-        emptied = places.filter(kind == TRUNCATE)
-        _extend(operations, parts, seconds, lists, "truncate", emptied)
-        for each in all_texts.values():
-            each.append(pa.nulls(len(emptied), pa.binary()))
-    rows = Rows(
-        pa.concat_arrays(operations),
-        pa.concat_arrays([part.to_arrow() for part in parts]),
-        pa.concat_arrays(seconds),
-        {name: pa.concat_arrays(each) for name, each in all_texts.items()},
-        pa.concat_arrays(lists),
+        parts.append(_only("delete", places.filter(has_old & goes), removed))
+    names = _names(unchanged, len(is_insert))
+    operations = pc.if_else(is_insert, "insert", "update")
+    parts.append(
+        Rows(operations, places.filter(is_new).to_arrow(), pa.repeat(pa.scalar(True), len(is_insert)), texts, names)
     )
+    if (emptied := places.filter(kind == TRUNCATE)).len():
+        parts.append(_only("truncate", emptied, {name: pa.nulls(len(emptied), pa.binary()) for name in texts}))
+    return _in_order(parts)
+
+
+def _compare(
+    texts: dict[str, pa.Array],
+    unchanged: dict[str, pa.Array],
+    before: dict[str, pa.Array],
+    key: Sequence[str],
+    numbers: pa.Array,
+    is_whole: pa.Array,
+) -> pa.Array:
+    """Which new rows have another key than their old ones. `numbers` are those of their old rows in `before`, null
+    where there is none; what a new row does not repeat and a whole old row has is filled in."""
+    for name in texts:
+        filled = pc.and_(unchanged[name], is_whole)
+        if pc.any(filled).as_py():
+            texts[name] = pc.if_else(filled, before[name].take(numbers), texts[name])
+            unchanged[name] = pc.and_not(unchanged[name], is_whole)
+    differs = pa.repeat(pa.scalar(False), len(numbers))
+    for name in key:
+        other = pc.fill_null(pc.not_equal(before[name].take(numbers), texts[name]), True)
+        differs = pc.or_(differs, pc.and_not(other, unchanged[name]))
+    return pc.and_(pc.is_valid(numbers), differs)
+
+
+def _only(operation: str, places: pl.Series, texts: dict[str, pa.Array]) -> Rows:
+    """Rows of one operation, which comes before any other of its message."""
+    count = len(places)
+    flags = pa.repeat(pa.scalar(False), count)
+    names = pa.nulls(count, pa.list_(pa.string()))
+    return Rows(pa.repeat(pa.scalar(operation), count), places.to_arrow(), flags, texts, names)
+
+
+def _in_order(parts: Sequence[Rows]) -> Rows:
+    """Rows in the order of their messages, the first of a message before the second."""
     if len(parts) == 1:
-        return rows
-    # The delete of a changed key comes before its insert.
-    order = pc.sort_indices(
-        pa.table({"place": rows.places, "second": rows.is_second.cast(pa.int8())}),
-        [("place", "ascending"), ("second", "ascending")],
+        return parts[0]
+    rows = Rows(
+        pa.concat_arrays([part.operations for part in parts]),
+        pa.concat_arrays([part.places for part in parts]),
+        pa.concat_arrays([part.is_second for part in parts]),
+        {name: pa.concat_arrays([part.texts[name] for part in parts]) for name in parts[0].texts},
+        pa.concat_arrays([part.unchanged for part in parts]),
     )
+    keys = pa.table({"place": rows.places, "second": rows.is_second.cast(pa.int8())})
+    order = pc.sort_indices(keys, [("place", "ascending"), ("second", "ascending")])
     return Rows(
         rows.operations.take(order),
         rows.places.take(order),
@@ -215,26 +222,6 @@ def rows_of(messages: Sequence[bytes], columns: Sequence[RelationColumn], key: S
         {name: each.take(order) for name, each in rows.texts.items()},
         rows.unchanged.take(order),
     )
-
-
-def _extend(
-    operations: list[pa.Array],
-    parts: list[pl.Series],
-    seconds: list[pa.Array],
-    lists: list[pa.Array],
-    operation: str,
-    places: pl.Series,
-) -> None:
-    operations.append(pa.repeat(pa.scalar(operation), len(places)))
-    parts.append(places)
-    seconds.append(pa.repeat(pa.scalar(False), len(places)))
-    lists.append(pa.nulls(len(places), pa.list_(pa.string())))
-
-
-def _spread(flags: pl.Series, given: pl.Series, wanted: pl.Series) -> pl.Series:
-    """Flags of the rows in `given` as flags of those in `wanted`; false where a row is only in the latter."""
-    whole = pl.repeat(False, len(given), eager=True).scatter(given.arg_true(), flags)
-    return whole.filter(wanted)
 
 
 def _names(unchanged: dict[str, pa.Array], count: int) -> pa.Array:
@@ -248,11 +235,13 @@ def _names(unchanged: dict[str, pa.Array], count: int) -> pa.Array:
 
 
 class _Tuples:
-    """Tuples of as many columns each, which begin `at` these places of the data: where each column lies in each."""
+    """Tuples of the same columns, which begin `at` these places of the data: where each column lies in each. `ends` are
+    the places after their last ones."""
 
-    def __init__(self, data: pa.Buffer, octets: pl.Series, at: pl.Series, columns: int) -> None:
-        self._data, self._kinds, self._starts, self._ends = data, [], [], []
-        for _ in range(columns):
+    def __init__(self, data: pa.Buffer, octets: pl.Series, at: pl.Series, columns: Sequence[RelationColumn]) -> None:
+        self._data = data
+        self._columns: dict[str, tuple[pl.Series, pl.Series, pl.Series]] = {}
+        for column in columns:
             kind = octets.gather(at)
             begins = at + 1
             if (kind == _TEXT).all():
@@ -267,9 +256,7 @@ class _Tuples:
                     chosen = has_text.arg_true()
                     begins = begins.scatter(chosen, where + 4)
                     end = end.scatter(chosen, where + 4 + self._length(octets, where))
-            self._kinds.append(kind)
-            self._starts.append(begins)
-            self._ends.append(end)
+            self._columns[column.name] = (kind, begins, end)
             at = end
         self.ends = at
 
@@ -278,9 +265,15 @@ class _Tuples:
         one, two, three, four = (octets.gather(at + byte).cast(pl.Int64) for byte in range(4))
         return one * 2**24 + two * 2**16 + three * 2**8 + four
 
-    def texts(self, column: int) -> pa.Array:
-        """The values of a column as bytes; null where there is none."""
-        starts, ends, kinds = self._starts[column], self._ends[column], self._kinds[column]
+    def texts(self) -> dict[str, pa.Array]:
+        """The values of each column as bytes; null where there is none."""
+        return {name: self._texts(*places) for name, places in self._columns.items()}
+
+    def unchanged(self) -> dict[str, pa.Array]:
+        """Where each column is as it was before, and not repeated."""
+        return {name: (kinds == _UNCHANGED).to_arrow() for name, (kinds, _, _) in self._columns.items()}
+
+    def _texts(self, kinds: pl.Series, starts: pl.Series, ends: pl.Series) -> pa.Array:
         count = len(starts)
         if not count:
             return pa.nulls(0, pa.binary())
@@ -292,7 +285,3 @@ class _Tuples:
         if not (kinds == _TEXT).all():
             wanted = pl.select(pl.when(kinds == _TEXT).then(wanted)).to_series()
         return array.take(wanted.to_arrow())
-
-    def unchanged(self, column: int) -> pa.Array:
-        """Where a column is as it was before, and not repeated."""
-        return (self._kinds[column] == _UNCHANGED).to_arrow()
