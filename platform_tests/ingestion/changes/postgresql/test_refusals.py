@@ -8,6 +8,8 @@ from platform_tests.ingestion.changes.postgresql.following import KEYED, Followe
 from platform_tests.servers import (
     Postgres,
     fresh_database,
+    kill_postgres,
+    restart_postgres,
     start_postgres,
     stop_postgres,
 )
@@ -99,6 +101,19 @@ def test_a_server_that_is_not_set_up_for_it_is_refused_with_the_setting(settings
             raise PlatformError(refusal(source(server.url, {"t": table("id")})))
         if "senders" not in says:
             assert made(server.url) == []
+    finally:
+        stop_postgres(server)
+
+
+def test_a_standby_is_refused() -> None:
+    server = start_postgres()
+    assert server.folder is not None
+    try:
+        run(server.url, KEYED, "checkpoint")
+        kill_postgres(server)
+        (server.folder / "data" / "standby.signal").touch()
+        restart_postgres(server)
+        assert "is a standby" in refusal(source(server.url, {"t": table("id")}))
     finally:
         stop_postgres(server)
 
