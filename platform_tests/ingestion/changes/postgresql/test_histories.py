@@ -51,7 +51,7 @@ alter table left_side replica identity full;
 create table right_side (n bigint);
 alter table right_side replica identity full;
 insert into keyed select i, nextval('versions'), repeat('x', i) from generate_series(1, 300) i;
-insert into two select chr(97 + i % 26), i, nextval('versions') from generate_series(1, 300) i;
+insert into two select '%s''' || chr(97 + i % 26), i, nextval('versions') from generate_series(1, 300) i;
 insert into whole select i, nextval('versions') from generate_series(1, 100) i;
 insert into left_side select -i from generate_series(1, 50) i;
 insert into right_side select -i from generate_series(1, 50) i;
@@ -92,14 +92,14 @@ class Writer:
                 new = chance.randrange(1, 400)
                 execute("update keyed set id = %s, version = nextval('versions') where id = %s", [new, one])
             case 6:
-                letter = chr(97 + chance.randrange(26))
+                letter = "%s'" + chr(97 + chance.randrange(26))
                 execute(
                     "insert into two values (%s, %s, nextval('versions')) on conflict (a, b) do update set version = "
                     "excluded.version",
                     [letter, one],
                 )
             case 7:
-                letter = chr(97 + chance.randrange(26))
+                letter = "%s'" + chr(97 + chance.randrange(26))
                 execute("update two set a = %s, version = nextval('versions') where b = %s", [letter, one])
             case 8:
                 execute("update whole set id = id + 1000, version = nextval('versions') where id = %s", [one])

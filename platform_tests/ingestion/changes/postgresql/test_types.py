@@ -147,6 +147,30 @@ def test_a_value_without_a_place_in_its_type_lands_as_text_and_the_log_is_read_o
     assert follower.changes() == [("insert", 1, value)]
 
 
+def test_any_name_can_be_read(url: str) -> None:
+    name, no = '"50 %"."it\'s %s"', '"he said ""no"""'
+    run(
+        url,
+        'create schema "50 %"',
+        'create type "50 %"."%s" as (a int)',
+        f'create table {name} ("a %s" text primary key, {no} int[], c "50 %"."%s", t text)',
+        f"alter table {name} alter t set storage external",
+    )
+    follower = Follower(source(url, {"t": table("a %s", table="50 %.it's %s")}))
+    follower.read()
+    run(
+        url,
+        f"insert into {name} values ('100 %', '{{1}}', '(2)', repeat('%s', 5000))",
+        f"update {name} set \"a %s\" = '%s'",
+    )
+    own = ("[1]", '{"a":2}', "%s" * 5000)
+    assert follower.changes() == [
+        ("insert", "100 %", *own),
+        ("delete", "100 %", None, None, None),
+        ("insert", "%s", *own),
+    ]
+
+
 DDL: list[tuple[str, dict[str, Any]]] = [
     ("alter table t add column w int default 7", {"id": 2, "v": "x", "w": 8}),
     ("alter table t alter column w type bigint", {"id": 3, "v": "x", "w": 2**40}),

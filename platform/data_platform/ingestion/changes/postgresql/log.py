@@ -20,13 +20,12 @@ from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
 from data_platform.ingestion.changes.postgresql.copy import CHANGES
 from data_platform.ingestion.changes.postgresql.pgoutput import BODY, Begin, Relation, RelationColumn, Rows
 from data_platform.ingestion.changes.postgresql.place import to_lsn
-from data_platform.ingestion.changes.postgresql.server import LogConnection, Server
+from data_platform.ingestion.changes.postgresql.server import LogConnection, Server, verbatim
 from data_platform.ingestion.changes.postgresql.tables import LoggedTable
 from data_platform.ingestion.changes.postgresql.unchanged import filled
 from data_platform.ingestion.changes.postgresql.values import LogColumn, arrow, log_columns
 from data_platform.ingestion.source import Batch
 from data_platform.ingestion.sql.dialects.session import valid_text
-from data_platform.lakehouse.sql import literal
 from data_platform.lakehouse.tables import PLATFORM_COLUMNS
 
 MOST_ROWS = 250_000
@@ -272,12 +271,12 @@ class Log:
         declared = {column.name: column.column.declared for column in self._typed(one, one.table.key)}
         names = list(declared)
         ends = [stretch.upto for stretch in copied.stretches if stretch.upto is not None]
-        key = ", ".join(f"k{number}::{kind}" for number, kind in enumerate(declared.values()))
-        cases = " ".join(
-            f"when ({key}) <= ({', '.join(f'{literal(t)}::{k}' for t, k in zip(end, declared.values(), strict=True))})"
-            f" then {place}"
-            for place, end in enumerate(ends)
+        types = [verbatim(kind) for kind in declared.values()]
+        key, end = (
+            ", ".join(f"{name}::{kind}" for name, kind in zip(each, types, strict=True))
+            for each in ([f"k{number}" for number in range(len(names))], ["%s"] * len(names))
         )
+        cases = " ".join(f"when ({key}) <= ({end}) then {place}" for place in range(len(ends)))
         columns = ", ".join(f"k{number}" for number in range(len(names)))
         arrays = ", ".join("%s::text[]" for _ in names)
         statement = (
@@ -286,7 +285,10 @@ class Log:
         )
         kept = [True] * len(xids)
         numbers = pa.array(asked, pa.int64())
-        values = [valid_text(rows.texts[name].take(numbers)).to_pylist() for name in names]
+        values = [
+            *(text for each in ends for text in each),
+            *(valid_text(rows.texts[name].take(numbers)).to_pylist() for name in names),
+        ]
         for number, row in zip(asked, self._server.rows(statement, values) if asked else [], strict=True):
             kept[number] = not copied.sees_at(row["place"], xids[number])
         for number, operation in enumerate(operations):

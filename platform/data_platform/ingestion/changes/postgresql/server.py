@@ -51,6 +51,11 @@ DRAINED_SECONDS = 5.0
 """How long the end of the log's copy is waited for. If it does not come, the connection is closed all the same."""
 
 
+def verbatim(sql: str) -> str:
+    """SQL that may have a percent sign in it, for a statement with values."""
+    return sql.replace("%", "%%")
+
+
 class _Connection:
     """A connection of psycopg that is watched. Use it in a `with` statement."""
 
@@ -69,8 +74,9 @@ class _Connection:
             given = {"replication": "database", "options": f"{options} {settings}".strip()}
         try:
             with self.watchdog.connecting(connect):
+                # Prepared statements are nothing for a pooler in between.
                 self.connection = psycopg.connect(
-                    libpq_options(url, connect), autocommit=True, row_factory=dict_row, **given
+                    libpq_options(url, connect), autocommit=True, row_factory=dict_row, prepare_threshold=None, **given
                 )
         except psycopg.Error as error:
             self.watchdog.close()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.ingestion.changes.postgresql.pgoutput import Rows
-from data_platform.ingestion.changes.postgresql.server import Server
+from data_platform.ingestion.changes.postgresql.server import Server, verbatim
 from data_platform.ingestion.changes.postgresql.values import LogColumn
 from data_platform.ingestion.sql.dialects.session import valid_text
 from data_platform.lakehouse.sql import quote
@@ -31,13 +31,14 @@ def filled(server: Server, relation: str, key: Sequence[LogColumn], rows: Rows) 
     values = [valid_text(rows.texts[column.name].take(numbers)).to_pylist() for column in key]
     places = range(len(key))
     # concat writes a value as the log does; a cast would not for every type.
-    texts = ", ".join(f"case when t.{quote(n)} is not null then concat(t.{quote(n)}) end" for n in wanted)
+    columns_wanted = [f"t.{verbatim(quote(name))}" for name in wanted]
+    texts = ", ".join(f"case when {column} is not null then concat({column}) end" for column in columns_wanted)
     statement = (
         f"select t.tableoid is not null as is_there, array[{texts}]::text[] as texts "
         f"from unnest({', '.join('%s::text[]' for _ in key)}) "
-        f"with ordinality as u({', '.join(f'k{place}' for place in places)}, n) left join {relation} t on "
+        f"with ordinality as u({', '.join(f'k{place}' for place in places)}, n) left join {verbatim(relation)} t on "
         + " and ".join(
-            f"t.{quote(column.name)} = u.k{place}::{column.column.declared}"
+            f"t.{verbatim(quote(column.name))} = u.k{place}::{verbatim(column.column.declared)}"
             for place, column in zip(places, key, strict=True)
         )
         + " order by n"

@@ -11,7 +11,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_platform.ingestion.changes.postgresql.server import Server
+from data_platform.ingestion.changes.postgresql.server import Server, verbatim
 from data_platform.ingestion.sql.dialects.postgresql import column_of
 from data_platform.ingestion.sql.dialects.session import Column, valid_text
 from data_platform.lakehouse.sql import quote
@@ -178,9 +178,9 @@ def _asked(server: Server, column: LogColumn, text: pa.Array) -> pa.Array:
     more, as it may have been altered since."""
     distinct = text.dictionary_encode()
     values = distinct.dictionary.to_pylist()
-    name = quote(column.name)
+    name, kind = verbatim(quote(column.name)), verbatim(column.column.declared)
     statement = (
-        f"select {column.ask} as value from (select t::{column.column.declared} as {name}, n "
+        f"select {verbatim(column.ask or name)} as value from (select t::{kind} as {name}, n "
         "from unnest(%s::text[]) with ordinality as u(t, n)) as v order by n"
     )
     found: list[str | None] = []
