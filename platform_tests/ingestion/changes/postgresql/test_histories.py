@@ -1,6 +1,7 @@
 """Random histories of PostgreSQL, with writers that never rest: in the end raw comes to what the source holds, each
 version of a row is there once, and no transaction is seen by half."""
 
+import os
 import random
 import threading
 import time
@@ -188,8 +189,9 @@ def check_equal(lake: Lakehouse, url: str) -> None:
         assert found == query(url, f"select n from {name} order by n")
 
 
+@pytest.mark.histories
 @ON_SQLITE
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", range(2 * int(os.environ.get("HISTORIES", "1"))))
 def test_what_was_copied_in_pieces_among_writers_comes_to_what_the_source_holds(
     lake: Lakehouse, postgres_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -75,7 +75,7 @@ messages = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(messages, min_size=1, max_size=40))
 def test_many_messages_become_the_rows_that_each_is(given_messages: list[Message]) -> None:
     found = rows_of([message.encoded() for message in given_messages], COLUMNS, ["id"])
