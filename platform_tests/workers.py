@@ -166,6 +166,20 @@ def follow(lake: Lakehouse, folder: str) -> dict[str, Any]:
     return {}
 
 
+def follow_changes(lake: Lakehouse, url: str) -> dict[str, Any]:
+    """Read the log of a PostgreSQL until somebody ends this process, copying first and committing in small pieces."""
+    from platform_tests.ingestion.changes.postgresql.following import follow as follow_log
+    from platform_tests.ingestion.changes.postgresql.following import source
+    from platform_tests.ingestion.changes.postgresql.test_histories import TABLES
+
+    from data_platform.ingestion.changes.postgresql import copy, log
+
+    load_module.CHUNK_ROWS = 60
+    copy.BATCH_ROWS, log.ROWS, log.MOST_ROWS = 40, 30, 20  # type: ignore[attr-defined]
+    while True:
+        follow_log(lake, source(url, TABLES))
+
+
 def publish_query(lake: Lakehouse, model: str, query: str, built_from: Mapping[str, int], *, run_id: str) -> int:
     """Publish what a query gives at the current snapshot, whose number it takes in the place of `{}`; the snapshot."""
     ledger.ensure_ledger(lake)
@@ -270,6 +284,7 @@ def main(arguments: Sequence[str]) -> None:
         "read": read,
         "fill": fill,
         "follow": follow,
+        "follow_changes": follow_changes,
     }
     task = tasks[arguments[0]]
     with open_lakehouse(settings_from_environment()) as lake:

@@ -305,24 +305,28 @@ class Relational:
         """The relation's quoted name and the columns to read, in the order of the source."""
         options = self.options[table]
         relation = session.relation(options.table or table)
-        columns = session.columns(relation, options.cursor.column if options.cursor else None)
-        there = [column.name for column in columns]
-        for name in [*(options.columns or ()), *options.as_text]:
-            if name not in there:
-                raise PlatformError(
-                    f"Table {table} has no column {name} in the source. " + known("column", name, there)
-                )
-        columns = [
-            replace(column, type=pa.string(), select=session.shown(column), kind=None)
-            if column.name in options.as_text
-            else column
-            for column in columns
-        ]
-        if options.columns is not None:
-            wanted = {*options.columns, *([options.cursor.column] if options.cursor else [])}
-            columns = [column for column in columns if column.name in wanted]
-        checked_names(columns, relation)
-        return relation, columns
+        return relation, columns_to_read(session, table, relation, options)
+
+
+def columns_to_read(session: Session, table: str, relation: str, options: SqlTable) -> list[Column]:
+    """The columns of a relation that the options of a table ask for, in the order of the source. Raises PlatformError
+    for one that is not there, or that has no place in the lakehouse."""
+    columns = session.columns(relation, options.cursor.column if options.cursor else None)
+    there = [column.name for column in columns]
+    for name in [*(options.columns or ()), *options.as_text]:
+        if name not in there:
+            raise PlatformError(f"Table {table} has no column {name} in the source. " + known("column", name, there))
+    columns = [
+        replace(column, type=pa.string(), select=session.shown(column), kind=None)
+        if column.name in options.as_text
+        else column
+        for column in columns
+    ]
+    if options.columns is not None:
+        wanted = {*options.columns, *([options.cursor.column] if options.cursor else [])}
+        columns = [column for column in columns if column.name in wanted]
+    checked_names(columns, relation)
+    return columns
 
 
 class TableReading:

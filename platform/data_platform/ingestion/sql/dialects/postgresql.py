@@ -128,7 +128,7 @@ class PostgresqlSession(ServerSession):
                 self._connection = adbc_driver_postgresql.dbapi.connect(libpq_options(url, connect))
         except adbc_driver_manager.Error as error:
             self.watchdog.close()
-            raise self.overdue() or self._unreachable(str(error)) from None
+            raise self.overdue() or unreachable(url, limits, str(error)) from None
         try:
             settings = {**SETTINGS, "statement_timeout": str(timeouts.statement // timedelta(milliseconds=1))}
             self._run("set transaction isolation level repeatable read read only")
@@ -160,7 +160,7 @@ class PostgresqlSession(ServerSession):
         text, flag = pa.string(), pa.bool_()
         shape = {"name": text, "declared": text, "nullable": flag, "primary_key": flag, "base": text, "class": text}
         schema = pa.schema([*shape.items(), ("is_array", flag), ("modifier", pa.int32())])
-        return [_column(row) for row in self._rows(COLUMNS.format(relation=literal(relation)), schema)]
+        return [column_of(row) for row in self._rows(COLUMNS.format(relation=literal(relation)), schema)]
 
     def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         self.watchdog.begin()
@@ -231,43 +231,51 @@ class PostgresqlSession(ServerSession):
         except (OSError, pa.ArrowException) as error:
             raise self._refused(str(error), None) from None
 
-    def _unreachable(self, reason: str) -> PlatformError:
-        parts = urlsplit(self.url)
-        where = f"{parts.hostname or 'the local socket'}:{parts.port or PORT}"
-        reason = one_line(reason).removeprefix("IO: [libpq] Failed to connect: ")
-        if "timeout expired" in reason:
-            return TransientError(
-                f"PostgreSQL at {where} ({redact_url(self.url)}) did not answer within "
-                f"{self.timeouts.connect.total_seconds():g} s, the limit `connect_timeout`. Check that "
-                "the server runs, that host and port are right, and that no firewall is between; if it is only slow, "
-                "raise `connect_timeout` of the source in its defs.yaml."
-            )
-        if "password" in reason or "authentication" in reason:
-            advice = "Check the user and the password in the URL, and the server's pg_hba.conf."
-        elif "does not exist" in reason:
-            advice = "Check the name of the database and of the user in the URL."
-        else:
-            advice = "Check that the server runs, that host and port are right, and that no firewall is between."
-        return PlatformError(f"Cannot connect to PostgreSQL at {where} ({redact_url(self.url)}): {reason}. {advice}")
-
     def _refused(self, reason: str, state: str | None) -> PlatformError:
-        said = self.said(reason, state)
-        where = f"PostgreSQL at {redact_url(self.url)}"
-        if state == "42501" or "permission denied" in reason:
-            return PlatformError(
-                f"{where} forbids it: {said}. Grant the account SELECT on the table, and USAGE on its schema."
-            )
-        if state == "57014" or "statement timeout" in reason:
-            return PlatformError(f"{where} gave up: {said}. Raise `statement_timeout`, or index the cursor column.")
-        if any(sign in reason.lower() for sign in BROKEN):
-            return TransientError(
-                f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
-            )
-        where_else = " Look into the server's log for it." if self.withholds else ""
-        return PlatformError(f"{where} could not answer: {said}.{where_else}")
+        return refused(self.url, self.said(reason, state), reason, state, withholds=self.withholds)
 
 
-def _column(row: dict[str, Any]) -> Column:
+def unreachable(url: str, timeouts: Timeouts, reason: str) -> PlatformError:
+    """What to raise for a server that took no connection; `reason` is what the driver says of it."""
+    parts = urlsplit(url)
+    where = f"{parts.hostname or 'the local socket'}:{parts.port or PORT}"
+    reason = one_line(reason).removeprefix("IO: [libpq] Failed to connect: ")
+    if "timeout expired" in reason:
+        return TransientError(
+            f"PostgreSQL at {where} ({redact_url(url)}) did not answer within "
+            f"{timeouts.connect.total_seconds():g} s, the limit `connect_timeout`. Check that "
+            "the server runs, that host and port are right, and that no firewall is between; if it is only slow, "
+            "raise `connect_timeout` of the source in its defs.yaml."
+        )
+    if "password" in reason or "authentication" in reason:
+        advice = "Check the user and the password in the URL, and the server's pg_hba.conf."
+    elif "does not exist" in reason:
+        advice = "Check the name of the database and of the user in the URL."
+    else:
+        advice = "Check that the server runs, that host and port are right, and that no firewall is between."
+    return PlatformError(f"Cannot connect to PostgreSQL at {where} ({redact_url(url)}): {reason}. {advice}")
+
+
+def refused(url: str, said: str, reason: str, state: str | None, *, withholds: bool) -> PlatformError:
+    """What to raise for a statement that failed: `reason` is what the server says of it, `said` as much of it as may
+    be shown, `state` the SQLSTATE."""
+    where = f"PostgreSQL at {redact_url(url)}"
+    if state == "42501" or "permission denied" in reason:
+        return PlatformError(
+            f"{where} forbids it: {said}. Grant the account SELECT on the table, and USAGE on its schema."
+        )
+    if state == "57014" or "statement timeout" in reason:
+        return PlatformError(f"{where} gave up: {said}. Raise `statement_timeout`, or index the cursor column.")
+    if any(sign in reason.lower() for sign in BROKEN):
+        return TransientError(
+            f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
+        )
+    where_else = " Look into the server's log for it." if withholds else ""
+    return PlatformError(f"{where} could not answer: {said}.{where_else}")
+
+
+def column_of(row: dict[str, Any]) -> Column:
+    """A column as a row of COLUMNS describes it."""
     name, base = quote(row["name"]), row["base"]
     kind: Kind | None
     if row["class"] == "b" and base in PLAIN:

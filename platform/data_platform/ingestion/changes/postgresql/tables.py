@@ -1,0 +1,123 @@
+"""The tables whose changes are read: what the server says of each, and which cannot be read by its log. What is made at
+the server is in `slot`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.changes.postgresql.server import Server
+from data_platform.ingestion.sql.dialects import Session
+from data_platform.ingestion.sql.source import SqlTable
+from data_platform.lakehouse.sql import literal
+
+FOUND = """
+select c.oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
+    c.relpersistence::text as persistence, c.relreplident::text as identity,
+    array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
+        where i.indrelid = c.oid and i.indisprimary) as primary_key,
+    array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
+        where i.indrelid = c.oid and case c.relreplident when 'i' then i.indisreplident
+            when 'd' then i.indisprimary and i.indimmediate else false end) as identity_columns,
+    array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attgenerated = 's'
+        and not a.attisdropped) as stored,
+    array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attgenerated = 'v'
+        and not a.attisdropped) as virtual,
+    array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
+        as columns
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {}::regclass
+"""
+
+IDENTITY = {
+    "d": "has no primary key, and its REPLICA IDENTITY is DEFAULT",
+    "n": "has REPLICA IDENTITY NOTHING",
+    "i": "has a REPLICA IDENTITY of an index that is gone",
+}
+
+KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence"}
+
+
+@dataclass(frozen=True)
+class LoggedTable:
+    """A table at the server, under the name that it has here. `relation` is its quoted name there, `key` its primary
+    key in the order of the index's columns, `row_key` the columns whose change makes another row of a row. `unlogged`
+    are columns that are never in the log (computed when they are read), `stored` those that are if it is asked for."""
+
+    name: str
+    relation: str
+    oid: int
+    key: tuple[str, ...]
+    row_key: tuple[str, ...]
+    stored: tuple[str, ...]
+    unlogged: tuple[str, ...]
+    options: SqlTable
+
+
+def logged_tables(server: Server, session: Session, tables: Mapping[str, SqlTable]) -> list[LoggedTable]:
+    """What the server says of tables. Raises PlatformError for one whose changes cannot be read: before anything is
+    made, since of a published table that says nothing of its rows' identity, the server refuses UPDATE and DELETE."""
+    return [_logged(server, session, name, options) for name, options in tables.items()]
+
+
+def _logged(server: Server, session: Session, name: str, options: SqlTable) -> LoggedTable:
+    relation = session.relation(options.table or name)
+    row = server.row(FOUND.format(literal(relation)))
+    shown = f"Table {name} ({row['schema']}.{row['name']})"
+    if row["kind"] not in ("r", "p"):
+        raise PlatformError(
+            f"{shown} is {KINDS.get(row['kind'], 'no table')}, of which the log says nothing. Nothing was made at the "
+            "source. Read the tables that it is made of, or read it without `changes`, in a source of its own."
+        )
+    if row["persistence"] != "p":
+        raise PlatformError(
+            f"{shown} is {'unlogged' if row['persistence'] == 'u' else 'temporary'}: its changes are in no log. "
+            "Nothing was made at the source. Read it without `changes`, in a source of its own."
+        )
+    _require_identity(shown, row, options)
+    there = row["columns"]
+    if any(column in there for column in options.key):
+        row_key = [column for column in options.key if column in there]
+    else:
+        row_key = []
+    primary = _in_index_order(server, relation) if row["primary_key"] else ()
+    return LoggedTable(
+        name,
+        relation,
+        int(row["oid"]),
+        primary,
+        tuple(dict.fromkeys([*primary, *row_key])),
+        tuple(row["stored"]),
+        tuple(row["virtual"]),
+        options,
+    )
+
+
+def _in_index_order(server: Server, relation: str) -> tuple[str, ...]:
+    rows = server.rows(
+        "select a.attname::text as name from pg_index i cross join unnest(i.indkey::int2[]) with ordinality as "
+        "k(number, place) join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number "
+        f"where i.indrelid = {literal(relation)}::regclass and i.indisprimary and k.place <= i.indnkeyatts "
+        "order by k.place"
+    )
+    return tuple(row["name"] for row in rows)
+
+
+def _require_identity(shown: str, row: Mapping[str, Any], options: SqlTable) -> None:
+    if row["identity"] == "f":
+        return
+    if not row["identity_columns"]:
+        raise PlatformError(
+            f"{shown} {IDENTITY[row['identity']]}: once its changes were published, the server would refuse every "
+            "UPDATE and DELETE of it, the application's own included. Nothing was made at the source. Give it a "
+            f"primary key, or: ALTER TABLE {row['schema']}.{row['name']} REPLICA IDENTITY FULL (its log then repeats "
+            "the whole old row)."
+        )
+    unknown = [name for name in options.key if name in row["columns"] and name not in row["identity_columns"]]
+    if unknown:
+        raise PlatformError(
+            f"{shown}: its `key` has the column {', '.join(unknown)}, which the log does not give of a deleted row "
+            f"(it gives {', '.join(row['identity_columns'])}): deletes could not be followed. Nothing was made at the "
+            "source. Take those columns for the `key`, or: "
+            f"ALTER TABLE {row['schema']}.{row['name']} REPLICA IDENTITY FULL."
+        )
