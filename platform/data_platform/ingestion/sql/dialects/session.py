@@ -174,13 +174,14 @@ class Session(ABC):
         )
 
 
-class ServerSession(Session):
-    """A session with a server on the network. Whatever waits for it stands in a `waited_for` block, so that none waits
-    longer than `timeouts` say."""
+class Waiting:
+    """What is connected to a server on the network. Whatever waits for it stands in a `waited_for` block, so that none
+    waits longer than `timeouts` say."""
 
-    def __init__(self, url: str, timeouts: Timeouts, port: int, *, reconnects: bool, withholds: bool = False) -> None:
-        super().__init__(url, withholds=withholds)
-        self.timeouts = timeouts
+    product: str
+
+    def __init__(self, url: str, timeouts: Timeouts, port: int, *, reconnects: bool) -> None:
+        self.url, self.timeouts = url, timeouts
         self.watchdog = Watchdog(
             server_of(url, port),
             timeouts.idle.total_seconds(),
@@ -223,6 +224,14 @@ class ServerSession(Session):
                     f"cursor, or raise `statement_timeout` {option}."
                 )
         return None
+
+
+class ServerSession(Session, Waiting):
+    """A session with a server on the network."""
+
+    def __init__(self, url: str, timeouts: Timeouts, port: int, *, reconnects: bool, withholds: bool = False) -> None:
+        Session.__init__(self, url, withholds=withholds)
+        Waiting.__init__(self, url, timeouts, port, reconnects=reconnects)
 
 
 def _seconds(limit: timedelta) -> str:
