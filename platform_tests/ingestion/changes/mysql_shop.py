@@ -81,7 +81,8 @@ def changes(url: str, tables: Mapping[str, SqlTable], **limits: Any) -> MysqlCha
 
 
 def read(source: MysqlChanges, position: dict[str, str], batches: int | None = None) -> list[Batch]:
-    """The batches of a reading, all or the first ones; `position` moves with them, as a load would move it."""
+    """The batches of a reading that a load would land, all or those up to the last position among the first ones;
+    `position` moves with them."""
     found: list[Batch] = []
     with source.reading(list(source.options), dict(position)) as reading:
         iterator = iter(reading)
@@ -90,6 +91,9 @@ def read(source: MysqlChanges, position: dict[str, str], batches: int | None = N
             if batches is not None and len(found) == batches:
                 break
         iterator.close()  # type: ignore[attr-defined]
+    if batches is not None:
+        while found and found[-1].position is None:
+            found.pop()
     moved: Position = {}
     forget: list[str] = []
     for batch in found:

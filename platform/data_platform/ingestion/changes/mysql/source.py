@@ -353,16 +353,13 @@ class ChangesReading:
             except ServerError as error:
                 if error.code != LOG_FATAL:
                     raise
-                raise lost(
-                    connection, f"the log cannot be read from {start} on: {error.said}", self._source.label
-                ) from None
-            if self._progress.created in ("", str(log.created)):
-                return log, events if first is None else chain([first], events)
-            began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(log.created))
-            reason = (
-                f"the log was read up to {start}, and the {start.file} that is there was begun at {began}, another one: "
-                "this is another server, or one that was restored or reset"
-            )
+                reason = f"the log cannot be read from {start} on ({error.said})"
+            else:
+                if self._progress.created in ("", str(log.created)):
+                    return log, events if first is None else chain([first], events)
+                began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(log.created))
+                reason = f"the log was read up to {start}, and the {start.file} that is there was begun at {began}"
+            reason += ": this is another server, or one that was restored or reset"
         if not self._can_go_by_gtid():
             raise lost(connection, reason, self._source.label)
         connection.close()
@@ -381,9 +378,11 @@ class ChangesReading:
         return log, _until_closed(by_gtid, [] if first is None else [first], events)
 
     def _can_go_by_gtid(self) -> bool:
-        """Whether the reading may go on by GTID on another server: places of that one say nothing of what was copied
-        of this one."""
+        """Whether the reading may go on by GTID: on another server, of which places say nothing of what was copied of
+        the one before. The same one gives a GTID twice, if it was restored from a backup."""
         if not (self._connection.is_mariadb and self._after.get(GTID)):
+            return False
+        if self._after.get(SERVER) == self._server.identity:
             return False
         return all(copy.passed for copy in self._progress.copies.values())
 
