@@ -17,12 +17,14 @@ from data_platform.ingestion.sql.source import SqlTable
 
 
 class Shop:
-    """The database `shop` of a server, empty at first. Each statement is committed by itself, unless it says BEGIN."""
+    """The database `shop` of a server, empty or `again` as it is. Each statement is committed by itself, unless it says
+    BEGIN."""
 
-    def __init__(self, server: str, charset: str = "utf8mb4") -> None:
+    def __init__(self, server: str, *, again: bool = False) -> None:
         self.server, self.url = server, f"{server}/shop"
         self.connection = connect(server)
-        self.run("drop database if exists shop", f"create database shop character set {charset}", "use shop")
+        if not again:
+            self.run("drop database if exists shop", "create database shop character set utf8mb4", "use shop")
 
     def run(self, *statements: str) -> None:
         """Run statements, one after the other."""
@@ -58,9 +60,9 @@ def connect(url: str) -> Any:
 
 
 @contextmanager
-def shop(server: str) -> Iterator[Shop]:
-    """The shop, for as long as the block lasts; the server's settings are put back."""
-    shop = Shop(server)
+def shop(server: str, *, again: bool = False) -> Iterator[Shop]:
+    """The shop, empty, or `again` as it is, for as long as the block lasts; the server's settings are put back."""
+    shop = Shop(server, again=again)
     names = ("binlog_format", "binlog_row_image", "binlog_row_metadata", "log_bin_compress", "sql_mode")
     before = {name: shop.value(f"select @@global.{name}") for name in names}
     try:
@@ -69,7 +71,8 @@ def shop(server: str) -> Iterator[Shop]:
         with suppress(pymysql.Error), closing(connect(server)) as connection, connection.cursor() as cursor:
             for name, value in before.items():
                 cursor.execute(f"set global {name} = %s", (value,))
-        shop.connection.close()
+        with suppress(pymysql.Error):  # a test may have closed it
+            shop.connection.close()
 
 
 def table(*key: str, **options: Any) -> SqlTable:
@@ -78,6 +81,11 @@ def table(*key: str, **options: Any) -> SqlTable:
 
 def changes(url: str, tables: Mapping[str, SqlTable], **limits: Any) -> MysqlChanges:
     return MysqlChanges(url, tables, Changes(), "shop", Timeouts(**limits))
+
+
+def nowhere() -> dict[str, str]:
+    """The position of a source that was not read yet."""
+    return {}
 
 
 def read(source: MysqlChanges, position: dict[str, str], batches: int | None = None) -> list[Batch]:

@@ -1,5 +1,5 @@
-"""Changes of a real MariaDB: what cannot be read is refused, what is lost is said, and what the log has arrives once, in
-its order, whole transactions at a time."""
+"""Changes of a real MariaDB: what cannot be read is refused, what is lost is said, and what the log has arrives once,
+in its order, whole transactions at a time."""
 
 import json
 import random
@@ -14,6 +14,7 @@ from platform_tests.ingestion.changes.mysql_shop import (
     Shop,
     applied,
     changes,
+    nowhere,
     of,
     operations,
     read,
@@ -83,21 +84,19 @@ def test_an_account_without_the_rights_is_told_which_it_needs(at: Shop) -> None:
     with pytest.raises(PlatformError, match=rights):
         read(changes(url, {"t": table()}), {})
     at.run("grant binlog monitor on *.* to 'reader'@'%'")
-    position: dict[str, str] = {}
+    read(changes(url, {"t": table()}), position := nowhere())
+    at.run("insert into t values (2)")
     with pytest.raises(PlatformError, match=rights):
-        at.run("insert into t values (1)")
-        read(changes(url, {"t": table()}), position)
-        at.run("insert into t values (2)")
         read(changes(url, {"t": table()}), position)
     at.run("grant replication slave on *.* to 'reader'@'%'")
     read(changes(url, {"t": table()}), position)
 
 
 def test_a_wrong_password_and_a_missing_database_are_reported(at: Shop) -> None:
-    with pytest.raises(PlatformError, match="Cannot connect to MySQL at .*password") as caught:
+    with pytest.raises(PlatformError, match=r"Cannot connect to MySQL at .*password") as caught:
         read(changes(at.url.replace("root@", "root:s3cret@"), {"t": table()}), {})
     assert "s3cret" not in str(caught.value)
-    with pytest.raises(PlatformError, match="Cannot connect to MySQL at .*nowhere"):
+    with pytest.raises(PlatformError, match=r"Cannot connect to MySQL at .*nowhere"):
         read(changes(f"{at.server}/nowhere", {"t": table()}), {})
     with pytest.raises(PlatformError, match="names no database"):
         read(changes(at.server, {"t": table()}), {})
@@ -135,7 +134,7 @@ def test_a_session_that_writes_otherwise_than_the_server_is_found_in_the_log(
     at: Shop, before: str, statement: str, message: str
 ) -> None:
     at.run("create table t (id int primary key, v int)", "create table u (id int)", "insert into t values (7, 7)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run(before, "insert into u values (1)")
     read(changes(at.url, {"t": table()}), position)  # not one of ours
     at.run(statement)
@@ -145,7 +144,7 @@ def test_a_session_that_writes_otherwise_than_the_server_is_found_in_the_log(
 
 def test_transactions_prepared_by_xa_are_refused_when_they_have_rows_of_the_tables(at: Shop) -> None:
     at.run("create table t (id int primary key)", "create table u (id int primary key)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run("xa start 'a'", "insert into u values (1)", "xa end 'a'", "xa prepare 'a'", "xa commit 'a'")
     at.run("insert into t values (1)")
     assert operations(read(changes(at.url, {"t": table()}), position), "id") == [("insert", 1)]
@@ -159,7 +158,7 @@ def test_transactions_prepared_by_xa_are_refused_when_they_have_rows_of_the_tabl
 
 def test_a_log_that_was_purged_is_an_error_that_says_what_to_do(at: Shop) -> None:
     at.run("create table t (id int primary key)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run("insert into t values (1)", "flush binary logs")
     purge(at)
     with pytest.raises(PlatformError, match=r"what came between was purged.* dp run shop --full-refresh"):
@@ -177,7 +176,7 @@ def purge(at: Shop) -> None:
 
 def test_the_position_moves_past_what_is_of_no_table_so_that_old_files_may_go(at: Shop) -> None:
     at.run("create table t (id int primary key)", "create table other (id int)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run("insert into other values (1)", "flush binary logs")
     assert not of(read(changes(at.url, {"t": table()}), position))
     purge(at)
@@ -191,21 +190,21 @@ def test_another_server_or_a_restored_one_is_not_taken_for_the_one_that_was_read
     monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
     with own_mariadb() as server, shop(server.url) as at:
         at.run("create table t (id int primary key)", "flush binary logs", "insert into t values (1)")
-        read(changes(at.url, {"t": table()}), position := {})
+        read(changes(at.url, {"t": table()}), position := nowhere())
         at.run("insert into t values (2)")
         read(changes(at.url, {"t": table()}), position)
         beyond = {**position, "place": "999999"}
         with pytest.raises(PlatformError, match=r"has [\d,]+ bytes: this is another server, or one that was restored"):
             read(changes(at.url, {"t": table()}), beyond)
         at.run("insert into t values (3)")
-        with pytest.raises(PlatformError, match="that is there was begun at .*this is another server"):
+        with pytest.raises(PlatformError, match=r"that is there was begun at .*this is another server"):
             read(changes(at.url, {"t": table()}), {**position, "created": "1"})
         at.run("reset master")
-        with pytest.raises(PlatformError, match="ends with .*this is another server"):
+        with pytest.raises(PlatformError, match=r"ends with .*this is another server"):
             read(changes(at.url, {"t": table()}), position)
         # The file is there again, as long as it was, and has other events.
         at.run("flush binary logs", *(f"insert into t values ({number})" for number in range(10, 40)))
-        with pytest.raises(PlatformError, match="this is another server, or one that was restored"):
+        with pytest.raises(PlatformError, match=r"this is another server, or one that was restored"):
             read(changes(at.url, {"t": table()}), position)
         read(changes(at.url, {"t": table()}), {})
 
@@ -214,13 +213,13 @@ def test_a_server_that_was_restarted_is_read_on(home: Path, monkeypatch: pytest.
     monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
     with own_mariadb() as server, shop(server.url) as at:
         at.run("create table t (id int primary key)", "insert into t values (1)")
-        read(changes(at.url, {"t": table()}), position := {})
+        read(changes(at.url, {"t": table()}), position := nowhere())
         at.run("insert into t values (2)")
         server.kill()
         with pytest.raises(PlatformError, match="Cannot connect"):
             read(changes(at.url, {"t": table()}), position)
         server.restart()
-        with shop_again(server.url) as again:
+        with shop(server.url, again=True) as again:
             again.run("insert into shop.t values (3)")
             found = operations(read(changes(at.url, {"t": table()}), position), "id")
         assert found == [("insert", 2), ("insert", 3)]
@@ -230,7 +229,7 @@ def test_a_replica_that_takes_over_is_read_on_by_its_gtid(home: Path, monkeypatc
     monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
     options = ["--gtid-strict-mode=ON", "--log-slave-updates"]
     with own_mariadb(options) as first, own_mariadb([*options, "--server-id=2"]) as second, shop(first.url) as at:
-        replica = ShopAgain(second.url)
+        replica = Shop(second.url, again=True)
         port = first.url.rpartition(":")[2]
         replica.run(
             "reset master",
@@ -239,7 +238,7 @@ def test_a_replica_that_takes_over_is_read_on_by_its_gtid(home: Path, monkeypatc
             "master_use_gtid=slave_pos",
         )
         at.run("create table t (id int primary key)", "insert into t values (1)")
-        read(changes(at.url, {"t": table()}), position := {})
+        read(changes(at.url, {"t": table()}), position := nowhere())
         at.run("insert into t values (2)")
         read(changes(at.url, {"t": table()}), position)
         replica.run("start slave")
@@ -253,27 +252,8 @@ def test_a_replica_that_takes_over_is_read_on_by_its_gtid(home: Path, monkeypatc
         replica.run("insert into shop.t values (6)")
         assert operations(read(moved, position), "id") == [("insert", 6)]
         # The one before knows nothing of what the other wrote.
-        with pytest.raises(PlatformError, match="from GTID 0-2-.* on it cannot be read either"):
+        with pytest.raises(PlatformError, match=r"from GTID 0-2-.* on it cannot be read either"):
             read(changes(at.url, {"t": table()}), position)
-
-
-def shop_again(server: str) -> "ShopAgain":
-    return ShopAgain(server)
-
-
-class ShopAgain(Shop):
-    """The shop as it is."""
-
-    def __init__(self, server: str) -> None:
-        from platform_tests.ingestion.changes.mysql_shop import connect
-
-        self.server, self.url, self.connection = server, f"{server}/shop", connect(server)
-
-    def __enter__(self) -> "ShopAgain":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
 
 
 # What the log has
@@ -282,14 +262,15 @@ class ShopAgain(Shop):
 def test_changes_come_once_in_their_order(at: Shop) -> None:
     at.run("create table t (id int primary key, v varchar(20))", "insert into t values (1, 'a'), (2, 'b')")
     source = changes(at.url, {"t": table()})
-    assert operations(read(source, position := {}), "id", "v") == [("insert", 1, "a"), ("insert", 2, "b")]
-    assert read(source, position) == []
+    position = nowhere()
+    assert operations(read(source, position), "id", "v") == [("insert", 1, "a"), ("insert", 2, "b")]
+    assert not read(source, position)
     at.run("update t set v = 'c' where id = 1", "delete from t where id = 2", "insert into t values (3, null)")
     at.run("begin", "insert into t values (4, 'rolled back')", "rollback")
     batches = read(source, position)
     assert operations(batches, "id", "v") == [("update", 1, "c"), ("delete", 2, "b"), ("insert", 3, None)]
     assert [row["_order"] for row in of(batches)] == [3, 4, 5]
-    assert read(source, position) == []
+    assert not read(source, position)
 
 
 def test_a_row_that_gets_another_key_is_a_delete_and_an_insert(at: Shop) -> None:
@@ -297,7 +278,7 @@ def test_a_row_that_gets_another_key_is_a_delete_and_an_insert(at: Shop) -> None
         "create table t (id varchar(9) primary key, code int, v int)", "insert into t values ('a', 1, 1), ('b', 2, 2)"
     )
     tables = {"t": table("id", "code")}
-    read(changes(at.url, tables), position := {})
+    read(changes(at.url, tables), position := nowhere())
     at.run("update t set id = 'A' where id = 'a'", "update t set code = 9 where id = 'b'", "update t set v = 3")
     assert operations(read(changes(at.url, tables), position), "id", "code", "v") == [
         ("delete", "a", 1, 1),
@@ -312,7 +293,8 @@ def test_a_row_that_gets_another_key_is_a_delete_and_an_insert(at: Shop) -> None
 def test_of_a_table_without_a_key_each_change_is_the_end_of_a_row_and_a_new_one(at: Shop) -> None:
     at.run("create table t (v int)", "insert into t values (1), (1)")
     tables = {"t": table("none")}
-    assert operations(read(changes(at.url, tables), position := {}), "v") == [("insert", 1), ("insert", 1)]
+    position = nowhere()
+    assert operations(read(changes(at.url, tables), position), "v") == [("insert", 1), ("insert", 1)]
     at.run("update t set v = 2 limit 1", "delete from t limit 1")
     found = operations(read(changes(at.url, tables), position), "v")
     assert found == [("delete", 1), ("insert", 2), ("delete", 2)]
@@ -320,7 +302,7 @@ def test_of_a_table_without_a_key_each_change_is_the_end_of_a_row_and_a_new_one(
 
 def test_columns_that_come_go_and_change_in_mid_stream_have_the_names_and_types_of_their_time(at: Shop) -> None:
     at.run("create table t (id int primary key, a int, b varchar(5))", "insert into t values (1, 1, 'x')")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run(
         "begin", "insert into t values (2, 2, 'y')", "commit",
         "alter table t add column n decimal(9,2) default 5 after id", "insert into t values (3, 1.5, 3, 'z')",
@@ -358,31 +340,25 @@ def test_columns_that_come_go_and_change_in_mid_stream_have_the_names_and_types_
 )
 def test_a_statement_that_empties_a_table_empties_it(at: Shop, statement: str) -> None:
     at.run("create table t (id int primary key)", "create table other (id int)", "insert into t values (1)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run(
         "insert into t values (2)", "truncate table other", statement, "create database if not exists shop", "use shop"
     )
     at.run("create table if not exists t (id int primary key)", "insert into t values (3)")
     batches = read(changes(at.url, {"t": table()}), position)
     assert operations(batches, "id") == [("truncate", None), ("insert", 2), ("insert", 3)]
-    assert list(applied([*batches, *[]], "t", "id")) == [(3,)]
+    assert list(applied(batches, "t", "id")) == [(3,)]
     assert sorted(row["_order"] for row in of(batches)) == [2, 3, 4]
 
 
 def test_a_table_that_is_gone_holds_up_no_other(at: Shop) -> None:
     at.run("create table t (id int primary key)", "create table u (id int primary key)", "insert into t values (1)")
     tables = {"t": table(), "u": table()}
-    read(changes(at.url, tables), position := {})
+    read(changes(at.url, tables), position := nowhere())
     at.run("insert into t values (2)", "drop table t", "insert into u values (1)")
     batches = read(changes(at.url, tables), position)
-    assert applied([Batch("t", rows_of_one(1), "changes", None), *batches], "t", "id") == {}
+    assert operations(batches, "id") == [("truncate", None), ("insert", 2)]
     assert operations(batches, "id", name="u") == [("insert", 1)]
-
-
-def rows_of_one(id_: int) -> "object":
-    import pyarrow as pa
-
-    return pa.table({"_operation": ["insert"], "_order": [0], "id": [id_]})
 
 
 @pytest.mark.parametrize(
@@ -398,7 +374,7 @@ def test_what_changes_rows_without_the_log_is_noted(at: Shop, statement: str, wh
     at.run("create table t_new (id int primary key, v int)")
     parts = "partition by range (id) (partition p0 values less than (10), partition p1 values less than maxvalue)"
     at.run(f"create table t (id int primary key, v int) {parts}", "insert into t values (1, 1), (11, 1)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run(
         *(["drop table t"] if statement.startswith("alter table t_new") else []),
         statement,
@@ -416,7 +392,7 @@ def test_rows_that_foreign_keys_delete_are_not_in_the_log_and_that_is_noted(at: 
     at.run("create table t (id int primary key, p int, foreign key (p) references p (id) on delete cascade)")
     at.run("insert into t values (1, 1)")
     tables = {"p": table(), "t": table()}
-    read(changes(at.url, tables), position := {})
+    read(changes(at.url, tables), position := nowhere())
     at.run("delete from p")
     batches = read(changes(at.url, tables), position)
     assert operations(batches, "id", name="p") == [("delete", 1)]
@@ -428,7 +404,7 @@ def test_rows_that_foreign_keys_delete_are_not_in_the_log_and_that_is_noted(at: 
 
 def test_events_that_mariadb_compressed_are_read(at: Shop) -> None:
     at.run("create table t (id int primary key, v text)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run("set global log_bin_compress = 1", "insert into t values (1, repeat('long', 1000)), (2, 'x')")
     at.run("update t set v = repeat('other', 1000)", f"delete from t where v <> '{'y' * 500}'")
     at.run(f"create table u (id int) comment '{'c' * 900}'")
@@ -438,14 +414,14 @@ def test_events_that_mariadb_compressed_are_read(at: Shop) -> None:
 
 def test_rows_of_a_table_that_became_one_without_transactions_are_read(at: Shop) -> None:
     at.run("create table t (id int primary key)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run("alter table t engine = MyISAM", "insert into t values (1), (2)", "insert into t values (3)")
     assert operations(read(changes(at.url, {"t": table()}), position), "id") == [("insert", n) for n in (1, 2, 3)]
 
 
 def test_a_table_that_is_made_of_a_query_has_its_rows_in_the_log(at: Shop) -> None:
     at.run("create table t (id int primary key)", "insert into t values (1)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run("create or replace table t (primary key (id)) select 7 as id union select 8", "insert into t values (9)")
     assert sorted(applied(read(changes(at.url, {"t": table()}), position), "t", "id")) == [(7,), (8,), (9,)]
 
@@ -456,7 +432,7 @@ def test_a_large_transaction_comes_in_batches_without_a_position_until_its_end(
     monkeypatch.setattr(source, "FLUSH_ROWS", 500)
     at.run("create table t (id int primary key, v varchar(100))", "create table u (id int primary key)")
     tables = {"t": table(), "u": table()}
-    read(changes(at.url, tables), position := {})
+    read(changes(at.url, tables), position := nowhere())
     at.run(
         "begin", "insert into t select seq, repeat('x', 50) from seq_1_to_20000", "insert into u values (1)", "commit"
     )
@@ -468,12 +444,11 @@ def test_a_large_transaction_comes_in_batches_without_a_position_until_its_end(
 
 
 def test_a_value_larger_than_a_packet_is_read(at: Shop) -> None:
-    if at.value("select @@global.max_allowed_packet") < 40 * 2**20:
-        at.run(f"set global max_allowed_packet = {64 * 2**20}")
-        at.connection.close()
-        at.__init__(at.server)  # type: ignore[misc]
+    at.run(f"set global max_allowed_packet = {64 * 2**20}")
+    at.connection.close()
+    at = Shop(at.server)
     at.run("create table t (id int primary key, b longblob)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run(f"insert into t values (1, repeat('x', {20 * 2**20}))", "insert into t values (2, 'y')")
     assert [len(row["b"]) for row in of(read(changes(at.url, {"t": table()}), position))] == [20 * 2**20, 1]
     assert [len(row["b"]) for row in of(read(changes(at.url, {"t": table()}), {}))] == [20 * 2**20, 1]
@@ -491,7 +466,7 @@ def test_the_copy_and_the_log_leave_no_gap_and_no_overlap_while_others_write(
     at.run("create table t (id int primary key auto_increment, v int)", "create table u (id int primary key, v int)")
     tables = {"t": table(), "u": table()}
     batches: list[Batch] = []
-    position: dict[str, str] = {}
+    position = nowhere()
     writes = (
         "begin",
         "insert into t(v) values ({n})",
@@ -519,8 +494,8 @@ def require_equal(at: Shop, batches: list[Batch], *tables: str) -> None:
 
 KEYS = {
     "numbers": ("id int", "seq", "seq"),
-    "text that is compared without case": ("id varchar(20) collate utf8mb4_general_ci", "concat(char(96 + seq % 26 + 1), seq)", ""),
-    "accents": ("id varchar(20) character set latin1 collate latin1_german1_ci", "concat(elt(1 + seq % 6, 'a', 'Ä', 'z', 'é', 'E', 'ß'), seq)", ""),
+    "text without case": ("id varchar(20) collate utf8mb4_general_ci", "concat(char(97 + seq % 26), seq)", ""),
+    "accents": ("id varchar(9) collate latin1_german1_ci", "concat(elt(1 + seq % 4, 'a', 'Ä', 'z', 'é'), seq)", ""),
     "bytes": ("id binary(16)", "unhex(md5(seq))", ""),
     "dates": ("id date", "date_add('2020-01-01', interval seq day)", ""),
     "times": ("id datetime(6)", "date_add('2020-01-01', interval seq microsecond)", ""),
@@ -542,7 +517,7 @@ def test_a_copy_that_was_killed_goes_on_and_is_exact(at: Shop, monkeypatch: pyte
     tables = {"t": table("id", "n")}
     chance = random.Random(kind)
     batches: list[Batch] = []
-    position: dict[str, str] = {}
+    position = nowhere()
     stretches = 0
     for round_ in range(1, 7):
         # Killed after some batches: what has a position stays.
@@ -570,9 +545,9 @@ def test_a_table_that_is_emptied_while_its_copy_is_interrupted_is_refused(
 ) -> None:
     monkeypatch.setattr(copy, "COPY_ROWS", 2)
     at.run("create table t (id int primary key)", "insert into t values (1), (2), (3), (4), (5)")
-    read(changes(at.url, {"t": table()}), position := {}, batches=1)
+    read(changes(at.url, {"t": table()}), position := nowhere(), batches=1)
     at.run("truncate table t", "insert into t values (9)")
-    with pytest.raises(PlatformError, match="t was emptied while its first copy was interrupted.*--full-refresh"):
+    with pytest.raises(PlatformError, match=r"t was emptied while its first copy was interrupted.*--full-refresh"):
         read(changes(at.url, {"t": table()}), position)
 
 
@@ -581,14 +556,14 @@ def test_a_table_whose_key_is_masked_is_copied_without_its_keys_in_the_position(
 ) -> None:
     monkeypatch.setattr(copy, "COPY_ROWS", 1)
     at.run("create table t (id varchar(20) primary key)", "insert into t values ('secret'), ('private')")
-    batches = read(changes(at.url, {"t": table(mask=["id"])}), position := {})
+    batches = read(changes(at.url, {"t": table(mask=["id"])}), {})
     assert len(of(batches)) == 2
     assert not any(word in str([batch.position for batch in batches]) for word in ("secret", "private"))
 
 
 def test_a_table_that_comes_later_is_copied_and_the_others_go_on(at: Shop) -> None:
     at.run("create table t (id int primary key)", "create table u (id int primary key)", "insert into u values (1)")
-    first = read(changes(at.url, {"t": table()}), position := {})
+    first = read(changes(at.url, {"t": table()}), position := nowhere())
     at.run("insert into t values (1)", "insert into u values (2)")
     tables = {"t": table(), "u": table()}
     second = read(changes(at.url, tables), position)
@@ -605,7 +580,7 @@ def test_a_table_that_comes_later_is_copied_and_the_others_go_on(at: Shop) -> No
 
 def test_an_empty_table_lands_with_its_columns(at: Shop) -> None:
     at.run("create table t (id int primary key, v decimal(9,2))")
-    batches = read(changes(at.url, {"t": table()}), position := {})
+    batches = read(changes(at.url, {"t": table()}), position := nowhere())
     assert batches[-1].position is not None or batches
     assert [batch.rows.column_names for batch in batches if batch.rows.num_columns] == [
         ["_operation", "_order", "_committed_at", "id", "v"]
@@ -629,7 +604,9 @@ def test_a_random_history_makes_of_the_tables_what_the_source_has(
         at.run(f"create table {name} (id int primary key, v varchar(20), total int)")
     at.run("create table sums (id int primary key, total int)", "insert into sums values (1, 0)")
     tables["sums"] = table()
-    total, batches, position = 0, [], {}
+    total = 0
+    batches: list[Batch] = []
+    position = nowhere()
     for _ in range(120):
         at.run("begin")
         for _ in range(chance.choice([1, 1, 2, 5])):
@@ -638,7 +615,7 @@ def test_a_random_history_makes_of_the_tables_what_the_source_has(
             statement = chance.choice(
                 [
                     f"replace into {name} values ({id_}, 'v{total}', {total})",
-                    f"insert into {name} values ({id_}, null, {total}) on duplicate key update v = 'd', total = {total}",
+                    f"insert into {name} values ({id_}, null, {total}) on duplicate key update total = {total}",
                     f"update {name} set total = {total}, v = concat(v, 'é') where id between {id_} and {id_ + 5}",
                     f"update ignore {name} set id = id + 40 where id = {id_}",
                     f"delete from {name} where id > {id_} limit 2",
@@ -651,8 +628,7 @@ def test_a_random_history_makes_of_the_tables_what_the_source_has(
         if chance.random() < 0.05:
             at.run("flush binary logs")
         if chance.random() < 0.2:
-            whole = read(changes(at.url, tables), position)
-            batches += whole
+            batches += read(changes(at.url, tables), position)
             require_whole(batches)
     batches += read(changes(at.url, tables), position)
     for name in names:
@@ -663,17 +639,19 @@ def test_a_random_history_makes_of_the_tables_what_the_source_has(
 
 
 def require_whole(batches: list[Batch]) -> None:
-    """Up to each position, the sum that each transaction raises is not less than any number that it wrote."""
+    """At each position, the sum that each transaction writes last is the highest number that it wrote anywhere."""
     highest = total = 0
+    is_copied = False
     for batch in batches:
         for row in batch.rows.to_pylist():
-            if row["_operation"] in ("insert", "update"):
-                if batch.table == "sums":
-                    total = max(total, row["total"])
-                else:
-                    highest = max(highest, row["total"] or 0)
-        if batch.position is not None and batch.position.get("copied a") != "[]" and "file" in batch.position:
-            assert highest <= total or not total, (highest, total)
+            if batch.table == "sums":
+                total = max(total, row["total"])
+            elif row["_operation"] in ("insert", "update"):
+                highest = max(highest, row["total"])
+        # Until each table was copied, there is one that is not there yet.
+        is_copied |= batch.position is not None and "copied sums" in batch.position
+        if is_copied and batch.position is not None:
+            assert highest <= total, batch.position
 
 
 # Looking
@@ -682,7 +660,7 @@ def require_whole(batches: list[Batch]) -> None:
 def test_a_probe_tells_what_a_load_would_find_and_fires_for_no_other_table(at: Shop) -> None:
     at.run("create table t (id int primary key)", "create table u (id int primary key)", "create table other (id int)")
     source_ = changes(at.url, {"t": table(), "u": table()})
-    position: dict[str, str] = {}
+    position = nowhere()
 
     def fired() -> list[str]:
         found = source_.probe(["t", "u"], dict.fromkeys(["t", "u"], position))
@@ -709,7 +687,7 @@ def test_a_probe_of_much_that_is_of_no_table_has_a_load_move_the_position(
     monkeypatch.setattr(source, "LOOK_BYTES", 1000)
     at.run("create table t (id int primary key)", "create table other (v varchar(500))")
     source_ = changes(at.url, {"t": table()})
-    read(source_, position := {})
+    read(source_, position := nowhere())
     at.run(*["insert into other values (repeat('x', 400))"] * 4)
     assert source_.probe(["t"], {"t": position})["t"].changes
     read(source_, position)
@@ -720,7 +698,7 @@ def test_a_probe_while_a_load_reads_disturbs_it_not(at: Shop, monkeypatch: pytes
     monkeypatch.setattr(source, "FLUSH_ROWS", 10)
     at.run("create table t (id int primary key, v text)")
     source_ = changes(at.url, {"t": table()})
-    read(source_, position := {})
+    read(source_, position := nowhere())
     at.run(*(f"insert into t select seq, repeat('x', 3000) from seq_{n}_to_{n + 99}" for n in range(0, 4000, 100)))
     with source_.reading(["t"], position) as reading:
         batches = iter(reading)
@@ -735,7 +713,7 @@ def test_what_is_held_is_the_log_which_the_server_keeps_anyway(at: Shop) -> None
     source_ = changes(at.url, {"t": table()})
     (before,) = source_.held({})
     assert (before.kind, before.behind, before.retained, before.is_ours) == ("binary log", None, None, False)
-    read(source_, position := {})
+    read(source_, position := nowhere())
     assert source_.held(position)[0].behind == 0
     at.run("insert into t values (1)", "flush binary logs", "insert into t values (2)")
     (held,) = source_.held(position)
@@ -747,7 +725,7 @@ def test_what_is_held_is_the_log_which_the_server_keeps_anyway(at: Shop) -> None
 
 def test_orders_rise_over_files_and_readings(at: Shop) -> None:
     at.run("create table t (id int primary key)", "insert into t select seq from seq_1_to_5")
-    batches = read(changes(at.url, {"t": table()}), position := {})
+    batches = read(changes(at.url, {"t": table()}), position := nowhere())
     for number in range(6, 12):
         at.run(f"insert into t values ({number})", "flush binary logs")
         batches += read(changes(at.url, {"t": table()}), position)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from platform_tests.databases import with_mariadb
-from platform_tests.ingestion.changes.mysql_shop import Shop, changes, of, read, rows_of, shop, table
+from platform_tests.ingestion.changes.mysql_shop import Shop, changes, nowhere, of, read, rows_of, shop, table
 from platform_tests.ingestion.reading import read_all
 from platform_tests.servers import running_mariadb
 
@@ -188,7 +188,7 @@ def test_a_row_is_the_same_by_table_by_copy_and_by_log(at: Shop, types: dict[str
     at.run("set sql_mode = ''", "set names utf8mb4")
     written(at, types)
     tables = {"t": table()}
-    by_copy = read(changes(at.url, tables), position := {})
+    by_copy = read(changes(at.url, tables), position := nowhere())
     expected = pa.concat_tables(batch.rows for batch in read_all(Relational(at.url, tables)))
     compare(rows_of(by_copy), expected, types)
     at.run("delete from t")
@@ -230,7 +230,7 @@ def test_a_column_read_as_text_is_what_the_server_shows_of_it_either_way(at: Sho
     at.run("set sql_mode = ''")
     written(at, types)
     tables = {"t": table(as_text=[f"c{number}" for number in range(len(types))])}
-    by_copy = read(changes(at.url, tables), position := {})
+    by_copy = read(changes(at.url, tables), position := nowhere())
     expected = pa.concat_tables(batch.rows for batch in read_all(Relational(at.url, tables)))
     compare(rows_of(by_copy), expected, types)
     at.run("delete from t")
@@ -248,7 +248,7 @@ def test_a_date_that_is_none_is_refused_by_name_and_value(at: Shop, kind: str, v
     with pytest.raises(PlatformError, match=rf"Column d holds {value}, which is no .*`as_text: \[d\]`"):
         read(changes(at.url, {"t": table()}), {})
     at.run("delete from t")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     at.run(f"insert into t values (2, '{value}')")
     with pytest.raises(PlatformError, match=rf"Column d holds {value}, which is no .*`as_text: \[d\]`"):
         read(changes(at.url, {"t": table()}), position)
@@ -261,14 +261,14 @@ def test_a_date_that_is_none_is_refused_by_name_and_value(at: Shop, kind: str, v
 def test_only_the_columns_that_are_named_are_read(at: Shop) -> None:
     at.run("create table t (id int primary key, a int, secret int)", "insert into t values (1, 2, 3)")
     source = changes(at.url, {"t": table(columns=["id", "a"])})
-    assert rows_of(read(source, position := {})).to_pylist() == [{"id": 1, "a": 2}]
+    assert rows_of(read(source, position := nowhere())).to_pylist() == [{"id": 1, "a": 2}]
     at.run("insert into t values (2, 3, 4)")
     assert rows_of(read(source, position)).to_pylist() == [{"id": 2, "a": 3}]
 
 
 def test_the_time_of_a_change_is_that_of_its_commit(at: Shop) -> None:
     at.run("create table t (id int primary key)")
-    read(changes(at.url, {"t": table()}), position := {})
+    read(changes(at.url, {"t": table()}), position := nowhere())
     before = at.value("select now()").replace(tzinfo=dt.UTC)
     at.run("insert into t values (1)")
     (row,) = of(read(changes(at.url, {"t": table()}), position))

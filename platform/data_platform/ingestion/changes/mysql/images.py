@@ -251,8 +251,9 @@ def layout_of(body: bytes) -> Layout:
     unread = [f"{one['name']} (type {one['type']})" for one in columns if one["type"] not in _READABLE]
     if unread:
         raise PlatformError(
-            f"{schema}.{table} has columns whose values in the binary log cannot be read: {', '.join(unread)}. Times of "
-            f"the format before 2013 are rewritten by ALTER TABLE {table} FORCE; compressed columns are read by table."
+            f"{schema}.{table} has columns whose values in the binary log cannot be read: {', '.join(unread)}. Times "
+            f"of the format before 2013 are rewritten by ALTER TABLE {table} FORCE; compressed columns are read by "
+            "table."
         )
     return Layout(schema, table, [LogColumn(**one) for one in columns], primary_key)
 

@@ -111,9 +111,9 @@ class Pending:
         for part in self.read.table.key:
             if part.name not in names:
                 raise PlatformError(
-                    f"Table {self.read.table.name}: its primary key became another while its first copy was interrupted "
-                    f"(the log has no {part.name}), so it is unknown which changes the copy has. Read the tables anew "
-                    "with --full-refresh."
+                    f"Table {self.read.table.name}: its primary key became another while its first copy was "
+                    f"interrupted (the log has no {part.name}), so it is unknown which changes the copy has. Read the "
+                    "tables anew with --full-refresh."
                 )
             number = names[part.name]
             column = self.read.layout.columns[number]

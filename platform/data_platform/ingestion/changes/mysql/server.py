@@ -56,8 +56,9 @@ def examined(connection: Connection) -> Server:
         )
     if "binlog_row_metadata" not in settings:
         raise PlatformError(
-            f"{where} cannot be read by its changes: it does not know binlog_row_metadata, so the log does not name the "
-            "columns. MariaDB has it from 10.5 on, MySQL from 8.0.1 on. Read the tables by a cursor. Nothing was read."
+            f"{where} cannot be read by its changes: it does not know binlog_row_metadata, so the log does not "
+            "name the columns. MariaDB has it from 10.5 on, MySQL from 8.0.1 on. Read the tables by a cursor. Nothing "
+            "was read."
         )
     if settings["binlog_row_metadata"] != "FULL":
         raise refused(
@@ -94,9 +95,10 @@ def end_of_log(connection: Connection) -> Place:
 def lost(connection: Connection, what: str, label: str) -> PlatformError:
     """What to raise when the log no longer has what comes after a place."""
     return PlatformError(
-        f"{connection.where}: {what}. What changed since then cannot be read, so nothing was: what landed before stays. "
-        f"Read the tables anew, which replaces their raw rows: dp run {label} --full-refresh. To keep it from happening "
-        "again, have the server keep its log for longer than the source may rest (binlog_expire_logs_seconds)."
+        f"{connection.where}: {what}. What changed since then cannot be read, so nothing was: what landed before "
+        f"stays. Read the tables anew, which replaces their raw rows: dp run {label} --full-refresh. To keep it from "
+        "happening again, have the server keep its log for longer than the source may rest: "
+        "binlog_expire_logs_seconds."
     )
 
 

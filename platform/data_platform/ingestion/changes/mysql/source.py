@@ -57,7 +57,7 @@ FLUSH_ROWS, FLUSH_BYTES, FLUSH_SECONDS = 50_000, 16 * 2**20, 1.0
 only rows and bytes."""
 
 LOOK_BYTES = 4 * 2**20
-"""How much of the log a probe reads to see whether anything in it is of the tables: beyond, a load moves the position."""
+"""How much of the log a probe reads to see whether any of it is of the tables. Beyond, a load moves the position."""
 
 LAYOUTS = 1_000
 """Descriptions of tables in the log that are kept at once: each statement repeats that of its table."""
@@ -259,9 +259,9 @@ class ChangesReading:
         for name, table in self._tables.items():
             if table.cascades:
                 note = (
-                    f"rows of {name} that foreign keys delete or change are not in the binary log, so they stay as they "
-                    f"were here: {'; '.join(table.cascades)}. Read it anew now and then (--full-refresh), or have the "
-                    "application delete them."
+                    f"rows of {name} that foreign keys delete or change are not in the binary log, so they stay as "
+                    f"they were here: {'; '.join(table.cascades)}. Read it anew now and then (--full-refresh), or have "
+                    "the application delete them."
                 )
                 yield Batch(name, NOTHING, "changes", None, notes=[note])
         yield from self._copy()
@@ -439,8 +439,8 @@ class ChangesReading:
         rows = rows_event(event) if event.kind != Kind.PARTIAL_UPDATE else None
         if rows is None or not rows.complete or rows.columns != len(read.layout.columns):
             raise PlatformError(
-                f"{self._connection.where}: before {log.place} of its log a row of {name} has not all of its columns: a "
-                "session wrote with another binlog_row_image than FULL, or with parts of JSON values "
+                f"{self._connection.where}: before {log.place} of its log a row of {name} has not all of its columns: "
+                "a session wrote with another binlog_row_image than FULL, or with parts of JSON values "
                 "(binlog_row_value_options). Set them so for all sessions, and read the tables anew: "
                 f"dp run {self._source.label} --full-refresh."
             )
