@@ -29,6 +29,7 @@ from platform_tests.servers import running_mariadb
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion.changes.mysql import source as source_module
+from data_platform.ingestion.changes.mysql.connection import Connection
 from data_platform.ingestion.load import LoadResult, load_tables
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
@@ -251,13 +252,13 @@ def test_an_event_that_comes_damaged_is_found_by_its_checksum(at: Shop, monkeypa
         pytest.skip("the server writes no checksums")
     read(slow(at.url), position := nowhere())
     at.run("insert into t values (1, 1)")
-    packets = source_module.Connection._packets
+    packets = Connection._packets
 
     def damaged(self: Any) -> Iterator[bytes]:
         for packet in packets(self):
             yield packet[:40] + bytes([packet[40] ^ 1]) + packet[41:] if len(packet) > 41 else packet
 
-    monkeypatch.setattr(source_module.Connection, "_packets", damaged)
+    monkeypatch.setattr(Connection, "_packets", damaged)
     with pytest.raises(TransientError, match="came damaged: its checksum is wrong"):
         read(slow(at.url), position)
 

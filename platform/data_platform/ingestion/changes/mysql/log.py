@@ -133,6 +133,10 @@ class Log:
         """Where the event after the last one begins."""
         return Place(self.file, self._at)
 
+    def begin_again(self) -> None:
+        """Have the time limit of a statement count from now: reading a log has no end of its own."""
+        self._connection.watchdog.begin()
+
     def events(self) -> Iterator[Event]:
         """The events, those that only the transport needs left out; a change of the file is among them."""
         unpack, crc32 = HEADER.unpack_from, zlib.crc32

@@ -529,6 +529,7 @@ class ChangesReading:
             yield from self._batch(name, pending)
         if log is None:
             return
+        log.begin_again()
         progress = self._progress
         progress.place, progress.created = log.place, str(log.created)
         yield self._reached(next(iter(self._tables)), NOTHING, *self._passed(log.place))
