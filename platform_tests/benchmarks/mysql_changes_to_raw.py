@@ -1,6 +1,6 @@
-"""Changes of MariaDB to raw: inserts in its binary log, of 8 columns, by our load (the ledger's commit included), beside
-a bare consumer of mysql-replication that makes Arrow of its rows; and the first copy of the same table. How they are
-timed is `measure`'s work.
+"""Changes of MariaDB to raw: inserts in its binary log, of 8 columns, by our load (the ledger's commit included),
+beside a bare consumer of mysql-replication that makes Arrow of its rows; and the first copy of the same table. How they
+are timed is `measure`'s work.
 """
 
 import json
@@ -115,7 +115,7 @@ def ours(folder: str, url: str, start: str) -> Callable[[], int]:
     return timed
 
 
-def library(folder: str, url: str, start: str) -> Callable[[], int]:  # noqa: ARG001 - nothing is written
+def library(folder: str, url: str, start: str) -> Callable[[], int]:
     """mysql-replication as it is: a dictionary for each row, and tables of them."""
     import pymysqlreplication.binlogstream
     from pymysqlreplication import BinLogStreamReader
@@ -139,15 +139,15 @@ def library(folder: str, url: str, start: str) -> Callable[[], int]:  # noqa: AR
             enable_logging=False,
         )
         rows: list[dict[str, Any]] = []
-        count = 0
+        count: int = 0
         for event in stream:
             if isinstance(event, WriteRowsEvent):
                 rows += [row["values"] for row in event.rows]
             elif len(rows) >= CHUNK:
                 count += pa.Table.from_pylist(rows).num_rows
                 rows = []
-        count += pa.Table.from_pylist(rows).num_rows
+        count += pa.Table.from_pylist(rows).num_rows if rows else 0
         stream.close()
-        return count
+        return int(count)
 
     return timed

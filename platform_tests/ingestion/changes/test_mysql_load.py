@@ -4,6 +4,7 @@ each change lands once, whole transactions at a time."""
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,7 @@ def test_private_columns_are_masked_in_every_change(lake: Lakehouse, at: Shop) -
     at.run(
         "create table people (id int primary key, email varchar(50))", "insert into people values (1, 'a@secret.com')"
     )
+    lake = replace(lake, settings=replace(lake.settings, mask_secret="0123456789abcdef" * 2))
     tables = {"people": table(mask=["email"])}
     for _ in range(2):
         load_tables(lake, "shop", changes(at.url, tables), READING, tables, run_id="run-1")
