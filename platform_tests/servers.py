@@ -141,12 +141,33 @@ def _mariadbd() -> str | None:
     return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-@contextmanager
-def running_mariadb() -> Iterator[str]:
-    """The URL, without a database, of the root of a MariaDB with a row-based binary log (1 s); `MYSQL_URL` if given."""
-    if given := os.environ.get("MYSQL_URL"):
-        yield given.rstrip("/")
-        return
+@dataclass
+class Mariadb:
+    """A running MariaDB of ours. `url` is that of its root, without a database."""
+
+    url: str
+    folder: Path
+    command: Sequence[str]
+    process: "subprocess.Popen[bytes]"
+
+    def stop(self) -> None:
+        """Stop the server as an administrator would."""
+        self.process.terminate()
+        self.process.wait()
+
+    def kill(self) -> None:
+        """Stop the server as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        """Start it again, at the same address."""
+        self.process = _start_mariadb(self.command, urlsplit(self.url).port or 0, self.folder)
+
+
+def start_mariadb(settings: Sequence[str] = ()) -> Mariadb:
+    """Start a MariaDB with a row-based binary log (1 s), as the user `nobody` when we are root. `settings` are further
+    arguments of the server."""
     program = _mariadbd()
     if program is None:
         raise RuntimeError("there is no MariaDB on this machine: apt-get install mariadb-server")
@@ -160,17 +181,40 @@ def running_mariadb() -> Iterator[str]:
     if done.returncode != 0:
         raise RuntimeError(f"mariadb-install-db failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
     port = free_port()
+    # A power cut is not what the tests are about: nothing waits for the disk.
     binlog = ["--log-bin", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--server-id=1"]
+    binlog += ["--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0"]
     address = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket", f"--pid-file={folder}/pid"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen([program, *places, *user, *address, *binlog], stdout=log, stderr=log)
+    command = [program, *places, *user, *address, *binlog, *settings]
+    return Mariadb(f"mysql://root@127.0.0.1:{port}", folder, command, _start_mariadb(command, port, folder))
+
+
+def _start_mariadb(command: Sequence[str], port: int, folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / "log").open("a") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    _wait_for_port(port, server, folder / "log")
+    return server
+
+
+@contextmanager
+def own_mariadb(settings: Sequence[str] = ()) -> Iterator[Mariadb]:
+    """A MariaDB of our own, for as long as the block lasts, whatever MYSQL_URL says."""
+    server = start_mariadb(settings)
     try:
-        _wait_for_port(port, server, folder / "log")
-        yield f"mysql://root@127.0.0.1:{port}"
+        yield server
     finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder)
+        server.kill()
+        shutil.rmtree(server.folder)
+
+
+@contextmanager
+def running_mariadb() -> Iterator[str]:
+    """The URL, without a database, of the root of a MariaDB with a row-based binary log; `MYSQL_URL` if given."""
+    if given := os.environ.get("MYSQL_URL"):
+        yield given.rstrip("/")
+        return
+    with own_mariadb() as server:
+        yield server.url
 
 
 def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -23,6 +23,7 @@ BENCHMARKS = {
     "postgresql": "sql_to_raw:postgresql",
     "sqlite": "sql_to_raw:sqlite",
     "postgresql_changes": "changes_to_raw:postgresql",
+    "mariadb_changes": "mysql_changes_to_raw:mariadb",
     "csv": "files_to_raw:csv",
     "json_lines": "files_to_raw:json_lines",
     "staging": "raw_to_staged:staging",

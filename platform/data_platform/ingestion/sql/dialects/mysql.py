@@ -6,7 +6,7 @@ Dates that are none (0000-00-00, 2024-00-10) are refused by name, unless the col
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -119,7 +119,7 @@ class MysqlSession(ServerSession):
             "order by ordinal_position",
             pa.schema([(name, text) for name in "ntdokps"]),
         )
-        return [_column(row) for row in rows]
+        return [described_column(row) for row in rows]
 
     def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         self.watchdog.begin()
@@ -228,11 +228,11 @@ def text_literal(text: str) -> str:
 
 def query(statement: str, schema: pa.Schema) -> str:
     """The DuckDB statement that runs a MySQL statement and casts what comes to the types of `schema`."""
-    columns = ", ".join(f"{_cast(field)} AS {quote(field.name)}" for field in schema)
+    columns = ", ".join(f"{cast_of(field)} AS {quote(field.name)}" for field in schema)
     return f"SELECT {columns} FROM mysql_query('source', {literal(statement)})"
 
 
-def _cast(field: pa.Field) -> str:
+def cast_of(field: pa.Field) -> str:
     """What comes, in the type of a field; of a date that is none an error that `NO_DATE` finds, with the name of the
     column and of its type in hexadecimal digits."""
     name, kind = quote(field.name), _duckdb_type(field.type)
@@ -260,14 +260,16 @@ def _duckdb_type(kind: pa.DataType) -> str:
     }[kind]
 
 
-def _column(row: dict[str, Any]) -> Column:
+def described_column(row: Mapping[str, Any]) -> Column:
+    """A column as `information_schema.columns` describes it: name n, column_type t, data_type d, is_nullable o,
+    column_key k, numeric_precision p and numeric_scale s."""
     name = backquote(row["n"])
     arrow, select, kind = _reading(name, row)
     order = f"cast({name} as binary)" if kind == "text" else name
     return Column(row["n"], row["t"], row["o"] == "YES", row["k"] == "PRI", arrow, select, order, kind)
 
 
-def _reading(name: str, row: dict[str, Any]) -> tuple[pa.DataType, str, Kind | None]:
+def _reading(name: str, row: Mapping[str, Any]) -> tuple[pa.DataType, str, Kind | None]:
     """The Arrow type of a column, the SQL that yields it, and its kind as a cursor."""
     data = row["d"].lower()
     if data in INTEGERS or data == "bigint":
