@@ -31,16 +31,16 @@ def list_(
 ) -> None:
     """Show the replication slots, publications and logs that sources keep for us, and how much of the log that is. The
     exit code is 1 if a source does not answer, or keeps more than its `retained_above`."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
+    from data_platform.cli.show import console, grid
     from data_platform.options import size_text
 
     specs = [_spec(source, platform)] if source else _all(platform)
     if not specs:
         print("No source is read by its log of changes. A SqlSource is, with `changes: true` in its defs.yaml.")
         return
-    table = Table("source", "kind", "name", "state", "behind", "kept", "made by")
+    table = grid("source", "kind", "name", "state", "behind", "kept", "made by", right=["behind", "kept"])
     wrong = []
     for spec in specs:
         try:
@@ -53,14 +53,13 @@ def list_(
             limit = size_text(spec.retained_above or 0)
             wrong.append(f"{spec.name} keeps {size_text(kept)}, more than `retained_above` allows ({limit}).")
         for one in found:
-            figures = ("" if value is None else size_text(value) for value in (one.behind, one.retained))
-            table.add_row(
-                spec.name, one.kind, one.name, one.state, *figures, "the platform" if one.is_ours else "a person"
-            )
+            figures = ["" if value is None else size_text(value) for value in (one.behind, one.retained)]
+            by = "the platform" if one.is_ours else "a person"
+            table.add_row(spec.name, one.kind, escape(one.name), escape(one.state), *figures, by)
         if not found:
             table.add_row(spec.name, "nothing", "", "", "", "", "")
     if table.row_count:
-        Console().print(table)
+        console().print(table)
     if wrong:
         raise PlatformError("\n".join(wrong))
 
