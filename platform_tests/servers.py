@@ -165,7 +165,7 @@ def running_mariadb() -> Iterator[str]:
     with (folder / "log").open("w") as log:
         server = subprocess.Popen([program, *places, *user, *address, *binlog], stdout=log, stderr=log)
     try:
-        _wait_for_port(port, server, folder / "log")
+        wait_for_port(port, server, folder / "log")
         yield f"mysql://root@127.0.0.1:{port}"
     finally:
         server.terminate()
@@ -173,7 +173,7 @@ def running_mariadb() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if server.poll() is not None:
