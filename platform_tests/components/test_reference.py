@@ -40,7 +40,13 @@ EVERY_KEY = [
 
 
 def test_every_component_of_the_public_api_is_in_it() -> None:
-    assert {name.rsplit(".")[-1] for name in components()} == {"SqlSource", "RestSource", "FileSource", "DbtModels"}
+    assert {name.rsplit(".")[-1] for name in components()} == {
+        "SqlSource",
+        "RestSource",
+        "FileSource",
+        "KafkaSource",
+        "DbtModels",
+    }
 
 
 @pytest.mark.parametrize(("model", "key", "description"), EVERY_KEY, ids=lambda value: str(value)[:30])

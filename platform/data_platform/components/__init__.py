@@ -8,6 +8,7 @@ What is named here is what platforms and other packages may rely on: `platform_d
 
 from data_platform.components.alerts import Alerts
 from data_platform.components.file import FileSource
+from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
 from data_platform.components.platform import platform_definitions
 from data_platform.components.rest import RestSource
@@ -24,6 +25,7 @@ __all__ = [
     "DbtModels",
     "Declared",
     "FileSource",
+    "KafkaSource",
     "Overlap",
     "PlatformError",
     "Position",

@@ -104,7 +104,8 @@ def position(lake: Lakehouse, name: str = "a") -> dict[str, str]:
 
 
 def quarantined(lake: Lakehouse, columns: str, name: str = "a") -> list[Any]:
-    return lake.connection.execute(f"SELECT {columns} FROM quarantine_shop.{name} ORDER BY ALL").fetchall()
+    found = lake.connection.execute(f"SELECT {columns} FROM quarantine_shop.{name} ORDER BY ALL").fetchall()
+    return [row[0] if len(row) == 1 else row for row in found]
 
 
 def numbers(*given: int) -> Iterable[dict[str, int]]:

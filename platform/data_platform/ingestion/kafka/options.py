@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from data_platform.ingestion.source import TableOptions
 from data_platform.options import Duration, Options
@@ -46,7 +46,7 @@ class Registry(Options):
     ca: str | None = Field(default=None, description="File of the certificate authority, if it is a company's own.")
 
 
-class KafkaOptions(BaseModel):
+class KafkaOptions(Options):
     """How a cluster is reached."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)

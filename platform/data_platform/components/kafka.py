@@ -1,0 +1,83 @@
+"""The component `KafkaSource`: topics of Apache Kafka. How they are read is in `ingestion.kafka`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, field_validator
+
+from data_platform.components.source import SourceComponent, SourceOptions
+from data_platform.components.spec import VARIABLE, resolve_all
+from data_platform.errors import PlatformError
+from data_platform.ingestion.kafka.options import KafkaOptions, KafkaTable, is_secret
+from data_platform.ingestion.source import Source, TableOptions
+from data_platform.lakehouse.settings import Settings
+from data_platform.redaction import register
+
+if TYPE_CHECKING:
+    from data_platform.ingestion.kafka.cluster import Cluster
+
+EXTRA = "kafka"
+"""The extra that brings the client."""
+
+
+class KafkaSourceOptions(SourceOptions, KafkaOptions):
+    """A cluster of Apache Kafka, or of what speaks its protocol."""
+
+    tables: dict[str, KafkaTable] = Field(min_length=1, description="The tables, by the names that they have here.")
+
+    @field_validator("settings")
+    @classmethod
+    def _secrets_are_not_here(cls, value: dict[str, object]) -> dict[str, object]:
+        written = [name for name, given in value.items() if is_secret(name) and not VARIABLE.search(str(given))]
+        if written:
+            raise ValueError(f"{written[0]} is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
+        return value
+
+
+class KafkaSource(SourceComponent):
+    """Topics of Apache Kafka."""
+
+    model = KafkaSourceOptions
+    options: KafkaSourceOptions
+
+    def kind(self) -> str:
+        return "kafka"
+
+    def source(self, where: Path, settings: Settings) -> Source:  # noqa: ARG002 - of some kinds
+        require_client()
+        from data_platform.ingestion.kafka.source import Kafka
+
+        return Kafka(where.parent.name, self._cluster(where), self.options.tables, self.options.idle_timeout)
+
+    def _cluster(self, where: Path) -> "Cluster":
+        """How the cluster is reached, with the values of the environment."""
+        from data_platform.ingestion.kafka.cluster import Cluster
+
+        options = self.options
+        given = resolve_all({"bootstrap": options.bootstrap, "settings": options.settings}, str(where))
+        assert isinstance(given, dict)  # noqa: S101 - what it was before
+        register(*(str(value) for name, value in given["settings"].items() if is_secret(name)))
+        return Cluster(given["bootstrap"], given["settings"], options.connect_timeout)
+
+    @classmethod
+    def recognises(cls, address: str) -> bool:
+        """A URL that begins with kafka://."""
+        return address.startswith("kafka://")
+
+    def address(self) -> str:
+        return f"kafka://{self.options.bootstrap}"
+
+    @classmethod
+    def origin(cls, name: str, table: TableOptions) -> str:
+        return table.origin if isinstance(table, KafkaTable) else name
+
+
+def require_client() -> None:
+    """Raise PlatformError, saying what to install, if the client of Kafka is not there."""
+    try:
+        import confluent_kafka  # noqa: F401
+    except ImportError as error:
+        raise PlatformError(
+            f"Reading Kafka needs the package confluent-kafka, which cannot be imported ({error}). Install it where "
+            f"Dagster runs: pip install 'data-platform[{EXTRA}]'."
+        ) from None
