@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import VARIABLE, resolve_all
 from data_platform.errors import PlatformError
-from data_platform.ingestion.kafka.options import KafkaOptions, KafkaTable, is_secret
+from data_platform.ingestion.kafka.options import KafkaOptions, KafkaTable, Registry, is_secret
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 from data_platform.redaction import register
@@ -47,7 +47,10 @@ class KafkaSource(SourceComponent):
         require_client()
         from data_platform.ingestion.kafka.source import Kafka
 
-        return Kafka(where.parent.name, self._cluster(where), self.options.tables, self.options.idle_timeout)
+        options = self.options
+        return Kafka(
+            where.parent.name, self._cluster(where), options.tables, options.idle_timeout, self._registry(where)
+        )
 
     def _cluster(self, where: Path) -> "Cluster":
         """How the cluster is reached, with the values of the environment."""
@@ -58,6 +61,18 @@ class KafkaSource(SourceComponent):
         assert isinstance(given, dict)  # noqa: S101 - what it was before
         register(*(str(value) for name, value in given["settings"].items() if is_secret(name)))
         return Cluster(given["bootstrap"], given["settings"], options.connect_timeout)
+
+    def _registry(self, where: Path) -> Registry | None:
+        """The schema registry, with the values of the environment."""
+        registry = self.options.registry
+        if registry is None:
+            return None
+        given = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name in registry.model_fields_set
+            if (value := getattr(registry, name)) is not None
+        }
+        return Registry.model_validate(resolve_all(given, f"{where}: registry"))
 
     @classmethod
     def recognises(cls, address: str) -> bool:

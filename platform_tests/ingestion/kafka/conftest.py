@@ -16,7 +16,9 @@ def topics(kafka: Kafka) -> Topics:
 
 
 @pytest.fixture
-def settings(home: Path, tmp_path: Path) -> Settings:
+def settings(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Settings:
     """A lakehouse of this test's own. What becomes of messages before the catalog hears of them cannot differ between
-    catalogs: it is SQLite."""
+    catalogs: it is SQLite, unless a test says otherwise."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return Settings(home, request.getfixturevalue("postgres_url"), str(tmp_path / "data"))
     return Settings(home, str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))

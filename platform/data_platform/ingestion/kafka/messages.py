@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Message
 
-from data_platform.errors import shortened
+from data_platform.errors import PlatformError, shortened
 from data_platform.ingestion.files.formats.json_lines import NUMBER
+from data_platform.ingestion.kafka.avro import Avro
 from data_platform.ingestion.kafka.cluster import Partition
 from data_platform.ingestion.kafka.options import KafkaTable
 from data_platform.ingestion.kafka.values import Bad, Decoded, Decoder, nothing
@@ -121,10 +122,23 @@ class Reader:
             for name in table.column_names:
                 if name in (NUMBER, "_key"):
                     continue
-                given = table[name].combine_chunks().take(places)
+                given = self._of_type(table[name].combine_chunks().take(places), name)
                 there = spelt.setdefault(name.lower(), name)
                 columns[there] = pc.coalesce(columns[there], given) if there in columns else given
         return columns
+
+    def _of_type(self, given: pa.Array, name: str) -> pa.Array:
+        """A column of keys in the type that the values have under its name, if they have types of their own."""
+        kind = self.value.types.get(name.lower()) if isinstance(self.value, Avro) else None
+        if kind is None or kind == given.type:
+            return given
+        try:
+            return given.cast(kind)
+        except pa.ArrowInvalid as error:
+            raise PlatformError(
+                f"The keys of the messages cannot fill the column {name}, which is {kind} in the values: {error}. "
+                "Name another `key_column` in defs.yaml."
+            ) from None
 
     def _places(self, messages: Messages, keys: Decoded) -> dict[str, pa.Array]:
         places = pa.array(messages.places, pa.int32())

@@ -16,6 +16,7 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from data_platform.errors import PlatformError, TransientError
+from data_platform.ingestion.kafka.avro import Avro
 from data_platform.ingestion.kafka.cluster import (
     LEFT_TO_WAIT,
     Cluster,
@@ -26,8 +27,9 @@ from data_platform.ingestion.kafka.cluster import (
     listed,
 )
 from data_platform.ingestion.kafka.messages import Messages, Reader
-from data_platform.ingestion.kafka.options import IDLE_TIMEOUT, KafkaTable
+from data_platform.ingestion.kafka.options import IDLE_TIMEOUT, KafkaTable, Registry
 from data_platform.ingestion.kafka.positions import Route, entry, order_entry, reached, route
+from data_platform.ingestion.kafka.registry import SchemaRegistry
 from data_platform.ingestion.kafka.values import VALUE, Decoder, Json, Raw, Text, TextKey
 from data_platform.ingestion.source import Batch, Kind, Overlap, Position, Probe, differences, the_only
 
@@ -54,6 +56,7 @@ class Kafka:
     cluster: Cluster
     tables: Mapping[str, KafkaTable]
     idle_timeout: timedelta = IDLE_TIMEOUT
+    registry: Registry | None = None
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """Where the partitions of each table end, of all tables in a few requests."""
@@ -84,7 +87,7 @@ class Kafka:
             way = route(connection, f"{self.name}/{name}", table, topics, after)
         with self.cluster.consuming() as (consumer, noted):
             partitions = tuple(way.begins)
-            reader = Reader(table, self._values(table), self._keys(table), partitions)
+            reader = Reader(table, self._values(table, names), self._keys(table), partitions)
             orders = {
                 place: int(after[order_entry(one)]) for place, one in enumerate(partitions) if order_entry(one) in after
             }
@@ -117,14 +120,28 @@ class Kafka:
             f"{listed(connection.names())}."
         )
 
-    def _values(self, table: KafkaTable) -> Decoder:
+    def _values(self, table: KafkaTable, topics: Sequence[str]) -> Decoder:
         if table.format == "json":
             return Json(table.max_columns)
+        if table.format == "avro":
+            values = Avro(self._registry())
+            if table.key_column is not None or table.key_format == "json":
+                # Keys that fill a column of the values are to have its type, be they the first that come.
+                for topic in topics:
+                    values.know(f"{topic}-value")
+            return values
         return Text(VALUE) if table.format == "text" else Raw(VALUE)
+
+    def _registry(self) -> SchemaRegistry:
+        if self.registry is None:
+            raise PlatformError(f"{self.name}: messages in Avro need `registry`, which holds their schemas.")
+        return SchemaRegistry(self.registry)
 
     def _keys(self, table: KafkaTable) -> Decoder:
         if table.key_format == "json":
             return Json(table.max_columns, are_keys=True, column=table.key_column)
+        if table.key_format == "avro":
+            return Avro(self._registry(), are_keys=True, column=table.key_column)
         return Raw("_key") if table.key_format == "raw" else TextKey(table.key_column)
 
 
