@@ -13,6 +13,7 @@ class Scale:
     sqlite: int
     csv: int
     json_lines: int
+    kafka: int
     staged: int
     refused: int
     few: int
@@ -32,6 +33,7 @@ SCALES = {
         sqlite=20_000,
         csv=20_000,
         json_lines=20_000,
+        kafka=20_000,
         staged=20_000,
         refused=20_000,
         few=5_000,
@@ -49,6 +51,7 @@ SCALES = {
         sqlite=250_000,
         csv=600_000,
         json_lines=300_000,
+        kafka=400_000,
         staged=400_000,
         refused=1_000_000,
         few=100_000,
@@ -66,6 +69,7 @@ SCALES = {
         sqlite=1_000_000,
         csv=3_500_000,
         json_lines=2_000_000,
+        kafka=2_000_000,
         staged=2_000_000,
         refused=20_000_000,
         few=100_000,

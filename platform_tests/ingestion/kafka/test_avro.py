@@ -175,7 +175,7 @@ def test_messages_that_are_no_avro_of_a_known_schema_are_in_quarantine(
         struct.pack(">bI", 0, 99_999) + good[5:]: "knows no schema of the id 99999",
         struct.pack(">bI", 0, other) + good[5:]: "is JSON, not Avro",
         good[:-1]: "not Avro of its schema",
-        good + b"\x00": "bytes are left",
+        good + b"\x00": "the record ends before",
         good[:6] + b"\xff" * 20: "not Avro of its schema",
         wide: "does not fit the type of its schema",
     }

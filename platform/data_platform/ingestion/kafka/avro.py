@@ -94,16 +94,13 @@ class Avro:
     _parsed: dict[int, Parsed | str] = field(default_factory=dict)
 
     def __call__(self, content: Sequence[bytes], numbers: Sequence[int]) -> Decoded:
-        groups: dict[int, list[tuple[int, bytes]]] = {}
-        bad: Bad = {}
+        groups: dict[bytes, list[tuple[int, bytes]]] = {}
         for number, one in zip(numbers, content, strict=True):
-            if len(one) < HEADER.size or one[0] != 0:
-                bad[number] = "not Avro with the id of a schema: it does not begin with a zero and an id"
-                continue
-            groups.setdefault(HEADER.unpack_from(one)[1], []).append((number, one))
+            groups.setdefault(one[: HEADER.size], []).append((number, one))
+        bad: Bad = {}
         fields, singles = [], []
-        for identity, members in groups.items():
-            parsed = self._schema(identity)
+        for header, members in groups.items():
+            parsed = self._schema(header)
             if isinstance(parsed, str):
                 bad |= dict.fromkeys((number for number, _ in members), parsed)
                 continue
@@ -124,8 +121,11 @@ class Avro:
             if not isinstance(parsed, str):
                 self.types = {name.lower(): column.meant for name, column in parsed.columns.items()} | self.types
 
-    def _schema(self, identity: int) -> Parsed | str:
-        """A schema ready to read with, or why nothing can be read with it."""
+    def _schema(self, header: bytes) -> Parsed | str:
+        """The schema that the beginning of a message names, ready to read with, or why nothing can be read with it."""
+        if len(header) < HEADER.size or header[0] != 0:
+            return "not Avro with the id of a schema: it does not begin with a zero and an id"
+        _, identity = HEADER.unpack(header)
         if identity not in self._parsed:
             found = self.registry.schema(identity)
             if found is None:
@@ -212,18 +212,21 @@ def _rows(parsed: Parsed, members: Sequence[tuple[int, bytes]], bad: Bad) -> pa.
     read, schema = fastavro.schemaless_reader, parsed.schema
     records: list[Any] = []
     numbers = []
+    # One stream for all: where each message ends is known, and a record that ends elsewhere is none.
+    stream, end = io.BytesIO(b"".join(content[HEADER.size :] for _, content in members)), 0
     for number, content in members:
-        stream = io.BytesIO(content)
-        stream.seek(HEADER.size)
+        end += len(content) - HEADER.size
         try:
-            records.append(read(stream, schema, None))
+            record = read(stream, schema, None)
         except Exception as error:  # noqa: BLE001 - bytes that mean anything may raise anything
             bad[number] = f"not Avro of its schema: {type(error).__name__}"
+            stream.seek(end)
             continue
-        if stream.tell() != len(content):
-            bad[number] = "not Avro of its schema: bytes are left after the record"
-            records.pop()
+        if stream.tell() != end:
+            bad[number] = "not Avro of its schema: the record ends before the message does, or after it"
+            stream.seek(end)
             continue
+        records.append(record)
         numbers.append(number)
     columns = {}
     for name, column in parsed.columns.items():

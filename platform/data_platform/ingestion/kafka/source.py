@@ -26,7 +26,7 @@ from data_platform.ingestion.kafka.cluster import (
     failure,
     listed,
 )
-from data_platform.ingestion.kafka.messages import Messages, Reader
+from data_platform.ingestion.kafka.messages import Index, Messages, Reader
 from data_platform.ingestion.kafka.options import IDLE_TIMEOUT, KafkaTable, Registry
 from data_platform.ingestion.kafka.positions import Route, entry, order_entry, reached, route
 from data_platform.ingestion.kafka.registry import SchemaRegistry
@@ -91,7 +91,7 @@ class Kafka:
             orders = {
                 place: int(after[order_entry(one)]) for place, one in enumerate(partitions) if order_entry(one) in after
             }
-            yield TopicsReading(self, consumer, noted, name, after, way, reader, orders)
+            yield TopicsReading(self, consumer, noted, name, after, way, reader, Index(partitions), orders)
 
     def _table(self, name: str) -> KafkaTable:
         if name not in self.tables:
@@ -156,6 +156,7 @@ class TopicsReading:
     after: Position
     way: Route
     reader: Reader
+    index: Index
     orders: dict[int, int]
     _left: set[int] = field(default_factory=set)
     _reached: dict[int, int] = field(default_factory=dict)
@@ -194,16 +195,17 @@ class TopicsReading:
 
     def _gather(self, messages: Messages) -> None:
         """Add messages until they are enough for a batch, or none are left."""
-        index = {partition: place for place, partition in enumerate(self.reader.partitions)}
         started = self._heard = time.monotonic()
         while self._left and len(messages) < BATCH_ROWS and messages.bytes < BATCH_BYTES:
             came = self.consumer.consume(AT_ONCE, LOOK_SECONDS)
-            good = [message for message in came if message.error() is None]
-            for place, last in messages.add(good, index).items():
+            errors = list(map(Message.error, came))
+            # An error is not to be compared with None: the client's own comparison takes that for a number.
+            failed = [message for message, error in zip(came, errors, strict=True) if error is not None]
+            good = [message for message, error in zip(came, errors, strict=True) if error is None] if failed else came
+            for place, last in messages.add(good, self.index).items():
                 self._reach(place, last + 1)
-            for message in came if len(good) < len(came) else ():
-                if (error := message.error()) is not None:
-                    self._meet(error, message)
+            for message in failed:
+                self._meet(message)
             now = time.monotonic()
             if came:
                 self._heard = now
@@ -219,12 +221,15 @@ class TopicsReading:
             self._left.discard(place)
             self.consumer.pause([TopicPartition(*partition)])
 
-    def _meet(self, error: KafkaError, message: Message) -> None:
-        """What an error means for the reading. Raises PlatformError if it cannot go on."""
-        code, topic, number = error.code(), message.topic(), message.partition()
-        if code == KafkaError._PARTITION_EOF:
+    def _meet(self, message: Message) -> None:
+        """What an error that came in the place of a message means for the reading. Raises PlatformError if it cannot
+        go on."""
+        error, topic, number = message.error(), message.topic(), message.partition()
+        if error is None:
+            return
+        if (code := error.code()) == KafkaError._PARTITION_EOF:
             # The end is an offset of its own: the last ones may be no messages (ends of transactions).
-            self._reach(self.reader.partitions.index((str(topic), number or 0)), message.offset() or 0)
+            self._reach(self.index[str(topic), number or 0], message.offset() or 0)
         elif code == KafkaError._AUTO_OFFSET_RESET:
             raise self._overtaken()
         elif code not in PASSING:
