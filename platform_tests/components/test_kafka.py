@@ -3,17 +3,21 @@ mistakes."""
 
 import subprocess
 import sys
+import threading
 import time
 
 import dagster as dg
 import pytest
-from platform_tests.components.shop import Shop, failures, names_of
+from platform_tests.components.shop import Shop, failures, materialized, names_of
 from platform_tests.ingestion.kafka.topics import Topics
 from platform_tests.kafka_servers import PASSWORD, USER, Kafka
 from platform_tests.servers import free_port
 
 from data_platform.components.kafka import KafkaSourceOptions
 from data_platform.components.mistakes import mistakes_in
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.tables import column_types, staged_table
 
 DEFS = """
 type: data_platform.components.KafkaSource
@@ -33,6 +37,9 @@ attributes:
       contract: {name}.defs.shop.contracts.Pallet
 """
 
+PATIENCE = 10.0
+"""Seconds from a message to its staged row at most, on a machine that has other work: 3 where it has none."""
+
 BOTH = ["raw/yard/pallets", "staged/yard/pallets"]
 
 
@@ -45,6 +52,13 @@ def yard(shop: Shop, topics: Topics, settings: str = "{}") -> str:
     text = DEFS.format(name=shop.name, topic=topic, prefix=topics.prefix, settings=settings)
     (folder / "defs.yaml").write_text(text)
     return topic
+
+
+def seen(shop: Shop) -> list[tuple[object, ...]]:
+    """What is staged so far, to a reader of the lakehouse."""
+    with open_lakehouse(settings_from_environment(), read_only=True) as lake:
+        there = column_types(lake.connection, staged_table("yard", "pallets"))
+        return lake.connection.execute("SELECT pallet, sku FROM staged_yard.pallets").fetchall() if there else []
 
 
 def staged(shop: Shop) -> list[tuple[object, ...]]:
@@ -136,6 +150,7 @@ MISTAKES = {
     "is no name of a topic": ("topic: TOPIC", "topic: a b"),
     "needs `key_column`": ("key_column: pallet", ""),
     "needs a `key`": ("key: [pallet]", ""),
+    "`_key` holds what is masked": ("key_column: pallet", "key_column: pallet\n      mask: [pallet]"),
 }
 
 
@@ -170,3 +185,40 @@ def test_definitions_load_without_the_client() -> None:
 def test_numbers_are_settings_too() -> None:
     given = {"bootstrap": "b", "settings": {"fetch.max.bytes": 100}, "tables": {"t": {"topic": "t", "contract": "c"}}}
     assert KafkaSourceOptions.model_validate(given).settings == {"fetch.max.bytes": 100}
+
+
+def test_a_table_that_is_followed_is_staged_within_seconds_of_its_messages_in_a_run_of_its_own(
+    shop: Shop, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA", kafka.bootstrap)
+    topics = Topics(kafka.bootstrap)
+    topic = yard(shop, topics)
+    file = shop.package / "defs" / "yard" / "defs.yaml"
+    file.write_text(file.read_text().replace("      tombstones:", "      follow: 12s\n      tombstones:"))
+    topics.make("pallets")
+    topics.send(topics.make("others-1"), {"pallet": 1, "sku": "tea"})
+    topics.send(topic, {"sku": "0"}, key="0")
+    (sensor,) = [one for one in shop.definitions.sensors or () if one.name == "yard_sensor"]
+    assert isinstance(sensor, dg.SensorDefinition)
+    with dg.build_sensor_context(instance=shop.instance) as context:
+        others, request = sensor.evaluate_tick(context).run_requests or ()
+    assert names_of(others.asset_selection) == ["raw/yard/others", "staged/yard/others"]
+    assert names_of(request.asset_selection) == BOTH
+    result: list[dg.ExecuteInProcessResult] = []
+    run = threading.Thread(target=lambda: result.append(shop.follow(request)))
+    run.start()
+    delays = []
+    for number in range(4):
+        sent = time.monotonic()
+        if number:
+            topics.send(topic, {"sku": str(number)}, key=str(number))
+        while not (shop.package.parent / "catalog.sqlite").exists() or (number, str(number)) not in seen(shop):
+            assert run.is_alive()
+            time.sleep(0.05)
+        delays.append(time.monotonic() - sent)
+    run.join()
+    assert result[0].success
+    assert max(delays[1:]) < PATIENCE, delays
+    metadata = materialized(result[0])["raw/yard/pallets"]
+    assert metadata["rows landed"] == 4
+    assert shop.query("SELECT count(DISTINCT _load_id) FROM raw_yard.pallets") == [(4,)]

@@ -111,6 +111,11 @@ class KafkaTable(TableOptions):
         description="Where the first load begins: at the earliest message there is, at the latest, which leaves out "
         "all that are there, or at a time. Partitions and topics that come later are read from their beginning.",
     )
+    follow: Duration | None = Field(
+        default=None,
+        description="How long a run reads on, and stages what comes within seconds: 10m. Default: a run ends when it "
+        "has read what was there as it began.",
+    )
     accept_lost: list[str] = Field(
         default_factory=list,
         description="Messages that are known to be lost, as the error named them that a load was refused with "
@@ -146,6 +151,9 @@ class KafkaTable(TableOptions):
             raise ValueError("`tombstones: delete` needs a `key`, to tell which row is deleted")
         if self.key_column is not None and self.key_format == "raw":
             raise ValueError("`key_column` is text: bytes, as `key_format: raw` has them, are in `_key`")
+        in_key = self.key_column in self.mask or self.key_format in ("json", "avro")
+        if self.mask and in_key and "_key" not in self.mask:
+            raise ValueError("`_key` holds what is masked, or may: add it to `mask`")
         known = self.key_column is not None or self.key_format in ("json", "avro") or self.stage is not None
         if self.tombstones == "delete" and not known:
             raise ValueError(
@@ -153,6 +161,10 @@ class KafkaTable(TableOptions):
                 "of which the fields are columns, or a staging function that makes the key of `_key`"
             )
         return self
+
+    @property
+    def follows(self) -> timedelta | None:
+        return self.follow
 
     @property
     def origin(self) -> str:
