@@ -1,12 +1,13 @@
 """The component `KafkaSource`: topics of Apache Kafka. How they are read is in `ingestion.kafka`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr, field_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve_all
+from data_platform.components.spec import VARIABLE, resolve, resolve_all
 from data_platform.errors import PlatformError
 from data_platform.ingestion.kafka.options import KafkaOptions, KafkaTable, Registry, is_secret
 from data_platform.ingestion.source import Source, TableOptions
@@ -14,6 +15,7 @@ from data_platform.lakehouse.settings import Settings
 from data_platform.redaction import register
 
 if TYPE_CHECKING:
+    from data_platform.drafting.profile import Profile, Request
     from data_platform.ingestion.kafka.cluster import Cluster
 
 EXTRA = "kafka"
@@ -78,6 +80,34 @@ class KafkaSource(SourceComponent):
     def recognises(cls, address: str) -> bool:
         """A URL that begins with kafka://."""
         return address.startswith("kafka://")
+
+    @classmethod
+    def choices(cls, request: "Request") -> Sequence[str]:
+        require_client()
+        from data_platform.drafting.kafka import SCHEME, cluster_topics
+        from data_platform.ingestion.kafka.cluster import Cluster
+
+        return cluster_topics(Cluster(resolve(request.address, "--url").removeprefix(SCHEME).rstrip("/")))
+
+    @classmethod
+    def profile(cls, request: "Request") -> "Profile":
+        require_client()
+        from data_platform.drafting.kafka import profile_topics
+
+        return profile_topics(request, resolve(request.address, "--url"))
+
+    def profile_more(self, request: "Request") -> "Profile":
+        """The tables are topics of the cluster, by its settings and with its registry."""
+        require_client()
+        from data_platform.drafting.kafka import of_cluster
+
+        where = Path(request.name) / "defs.yaml"
+        written = {"bootstrap": self.options.bootstrap, **({"registry": True} if self.options.registry else {})}
+        return of_cluster(request.name, self._cluster(where), self._registry(where), request.tables, written)
+
+    @classmethod
+    def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - none is taken
+        raise PlatformError("Topics have no cursor: they are read by the offsets of their messages.")
 
     def address(self) -> str:
         return f"kafka://{self.options.bootstrap}"

@@ -31,6 +31,9 @@ BUFFERED_KB = 32 * 1024
 FETCH_WAIT_MS = 100
 """How long a broker may wait for a message before it says that there is none: how long the end of a topic takes."""
 
+RETRY_SECONDS, GRACE_SECONDS = 0.1, 0.5
+"""How soon a cluster that is not ready is asked again, and how much later than it should a client may give up."""
+
 LEFT_TO_WAIT = frozenset(
     {
         KafkaError.LEADER_NOT_AVAILABLE,
@@ -158,17 +161,22 @@ class Noted:
 
 @dataclass
 class Connection:
-    """A connection to look around. Each question is answered within `timeout`, or TransientError is raised."""
+    """A connection to look around. All questions are answered within `timeout`, or TransientError is raised."""
 
     cluster: Cluster
     admin: AdminClient
     noted: Noted
     timeout: timedelta
+    _began: float = field(default_factory=time.monotonic)
+
+    def _left(self) -> float:
+        """The seconds that are left for an answer."""
+        return max(0.1, self._began + self.timeout.total_seconds() - time.monotonic())
 
     def names(self) -> list[str]:
         """The names of all topics, except the cluster's own."""
         try:
-            found = self.admin.list_topics(timeout=self.timeout.total_seconds())
+            found = self.admin.list_topics(timeout=self._left())
         except KafkaException:
             self.admin.poll(0)
             self._require_no_refusal()
@@ -228,19 +236,20 @@ class Connection:
     def _answers(self, ask: Any) -> dict[Any, Any]:
         """What each of several things was answered with: its result, or a KafkaError. Asked again for as long as the
         cluster says that it is not ready."""
-        deadline = time.monotonic() + self.timeout.total_seconds()
         while True:
-            found = self._waited_for(ask(max(0.1, deadline - time.monotonic())), deadline)
+            found = self._waited_for(ask(self._left()))
             unready = [one for one in found.values() if isinstance(one, KafkaError) and one.code() in LEFT_TO_WAIT]
-            if not unready or time.monotonic() >= deadline:
+            if not unready or self._left() <= RETRY_SECONDS:
                 return found
-            time.sleep(0.1)
+            time.sleep(RETRY_SECONDS)
 
-    def _waited_for(self, futures: Mapping[K, "Future[Any]"], deadline: float) -> dict[K, Any]:
+    def _waited_for(self, futures: Mapping[K, "Future[Any]"]) -> dict[K, Any]:
+        # The client itself gives up when the time is over; this is for one that does not.
+        deadline = time.monotonic() + self._left() + GRACE_SECONDS
         while not all(future.done() for future in futures.values()):
             self.admin.poll(0.02)
             self._require_no_refusal()
-            if time.monotonic() >= deadline + 0.5:
+            if time.monotonic() >= deadline:
                 raise self._unreachable()
         found: dict[K, Any] = {}
         for key, future in futures.items():

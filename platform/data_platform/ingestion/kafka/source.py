@@ -31,7 +31,7 @@ from data_platform.ingestion.kafka.options import IDLE_TIMEOUT, KafkaTable, Regi
 from data_platform.ingestion.kafka.positions import Route, entry, order_entry, reached, route
 from data_platform.ingestion.kafka.registry import SchemaRegistry
 from data_platform.ingestion.kafka.values import VALUE, Decoder, Json, Raw, Text, TextKey
-from data_platform.ingestion.source import Batch, Kind, Overlap, Position, Probe, differences, the_only
+from data_platform.ingestion.source import Batch, Kind, Overlap, Position, Probe, differences, probe_each, the_only
 
 PROBE_PATIENCE = timedelta(seconds=4)
 """How long a probe waits for a cluster: no sensor's tick may wait for long."""
@@ -59,21 +59,26 @@ class Kafka:
     registry: Registry | None = None
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """Where the partitions of each table end, of all tables in a few requests."""
+        """Where the partitions of each table end, of all tables in a few requests. If something is wrong with one of
+        them, each is asked about by itself."""
         with self.cluster.connected(min(PROBE_PATIENCE, self.cluster.connect_timeout)) as connection:
-            wanted = {name: self._names(connection, name) for name in tables}
-            there = connection.topics(sorted({topic for names in wanted.values() for topic in names}))
-            ends = connection.ends(partition for topic in there.values() for partition in topic.each())
-            found = {}
-            for name, names in wanted.items():
-                try:
-                    topics = self._existing(connection, name, names, there)
-                except PlatformError as error:
-                    found[name] = Probe(failure=error)
-                    continue
-                own = {partition: ends[partition] for topic in topics for partition in topic.each()}
-                found[name] = Probe(differences(reached(topics, own), after.get(name, {})))
-            return found
+            try:
+                return self._probe(connection, tables, after)
+            except TransientError:
+                raise
+            except PlatformError:
+                return probe_each(tables, lambda table: self._probe(connection, [table], after)[table])
+
+    def _probe(self, connection: Connection, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
+        wanted = {name: self._names(connection, name) for name in tables}
+        there = connection.topics(sorted({topic for names in wanted.values() for topic in names}))
+        ends = connection.ends(partition for topic in there.values() for partition in topic.each())
+        found = {}
+        for name, names in wanted.items():
+            topics = self._existing(connection, name, names, there)
+            own = {partition: ends[partition] for topic in topics for partition in topic.each()}
+            found[name] = Probe(differences(reached(topics, own), after.get(name, {})))
+        return found
 
     @contextmanager
     def reading(self, tables: Sequence[str], after: Position) -> Iterator["TopicsReading"]:
