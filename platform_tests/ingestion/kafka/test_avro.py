@@ -162,6 +162,9 @@ def test_messages_that_are_no_avro_of_a_known_schema_are_in_quarantine(
     topic = topics.make()
     price = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
     schema = record({"id": "int", "name": "string", "price": price})
+    moment = record({"at": {"type": "long", "logicalType": "timestamp-millis"}}, "M")
+    moments = registered(registry, f"{topic}-moments", moment)
+    late = written(moments, record({"at": "long"}, "M"), {"at": 2**62})
     identity = registered(registry, f"{topic}-value", schema)
     other = registered(registry, f"{topic}-other", json.dumps({"$schema": DRAFT, "type": "object"}), schemaType="JSON")
     good = written(identity, schema, {"id": 1, "name": "n", "price": Decimal("1.25")})
@@ -178,6 +181,7 @@ def test_messages_that_are_no_avro_of_a_known_schema_are_in_quarantine(
         good + b"\x00": "the record ends before",
         good[:6] + b"\xff" * 20: "not Avro of its schema",
         wide: "does not fit the type of its schema",
+        late: "the field at has a value that does not fit",
     }
     for content in poison:
         topics.send(topic, good, content)

@@ -220,6 +220,18 @@ def test_a_topic_that_was_deleted_and_made_anew_is_refused_even_if_it_is_longer(
     assert load(lake, source).loads == ()
 
 
+def test_times_that_no_calendar_has_are_null(lake: Lakehouse, topics: Topics) -> None:
+    topic = topics.make(message_timestamp_after_max_ms=2**62)
+    for at in (2**61, 253_402_300_800_000, 253_402_300_799_999):
+        topics.send(topic, {"n": at}, timestamp=at)
+    load(lake, topics.source({"a": table(topic, key=["n"], key_format="json", tombstones="delete")}))
+    assert rows(lake, "_timestamp IS NULL, n") == [
+        (True, str(2**61)),
+        (True, str(253_402_300_800_000)),
+        (False, str(253_402_300_799_999)),
+    ]
+
+
 def test_an_empty_topic_is_no_error_and_asked_for_once(lake: Lakehouse, topics: Topics) -> None:
     topic = topics.make()
     source = topics.source({"a": table(topic)})

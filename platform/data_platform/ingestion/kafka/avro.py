@@ -56,18 +56,21 @@ MOST_DIGITS = 38
 
 @dataclass(frozen=True)
 class Column:
-    """How the values of a field become a column: the type that they are built in, and the one that this means."""
+    """How the values of a field become a column: the type that they are built in, that which their numbers stand for,
+    if it is another, and the one in which they land."""
 
     built: pa.DataType
     meant: pa.DataType
     as_json: bool = False
+    number_of: pa.DataType | None = None
 
     def array(self, values: Sequence[Any]) -> pa.Array:
         if self.as_json:
             values = [None if value is None else to_json(value) for value in values]
         elif self.built == pa.string():
             values = [value if value is None or isinstance(value, str) else str(value) for value in values]
-        return pa.array(values, self.built).cast(self.meant)
+        array = pa.array(values, self.built)
+        return (array if self.number_of is None else array.cast(self.number_of)).cast(self.meant)
 
 
 JSON = Column(pa.string(), pa.string(), as_json=True)
@@ -197,7 +200,10 @@ def _column(kind: Any, named: Mapping[str, Any]) -> Column:
     if isinstance(base, dict | list):
         return _column(base, named)
     if logical in TIMES and base in ("int", "long"):
-        return Column(PRIMITIVES[base], TIMES[logical])
+        kind = TIMES[logical]
+        # Milliseconds that microseconds cannot hold are found here, in the message, rather than when a file is written.
+        meant = pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) and kind.unit == "ms" else kind
+        return Column(PRIMITIVES[base], meant, number_of=kind)
     if logical == "decimal":
         digits, scale = kind["precision"], kind.get("scale", 0)
         exact = pa.decimal128(digits, scale) if digits <= MOST_DIGITS else pa.string()

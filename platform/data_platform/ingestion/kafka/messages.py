@@ -29,6 +29,8 @@ ORDER_BITS = 20
 """Messages of one millisecond and partition that `_order` tells from those of the next: about a million."""
 
 INSTANT = pa.timestamp("ms", "UTC")
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999 [ms]: what a writer sets that is later, or before 1970, is no time."""
 
 
 @dataclass
@@ -166,6 +168,7 @@ class Reader:
         topics = pa.array([topic for topic, _ in self.partitions], pa.string())
         numbers = pa.array([number for _, number in self.partitions], pa.int32())
         times = pa.array(messages.times, pa.int64())
+        is_time = pc.and_(pc.greater_equal(times, 0), pc.less_equal(times, LAST_MS))
         if self.table.key_format == "raw":
             key = pa.array(messages.keys, pa.binary())
         elif "_key" in keys.fields.column_names:
@@ -180,7 +183,7 @@ class Reader:
             "_topic": topics.take(places),
             "_partition": numbers.take(places),
             "_offset": pa.array(messages.offsets, pa.int64()),
-            "_timestamp": pc.if_else(pc.less(times, 0), None, times).cast(INSTANT),
+            "_timestamp": pc.if_else(is_time, times, None).cast(INSTANT),
             "_headers": _headers(messages.headers),
         }
 
