@@ -165,6 +165,7 @@ class TopicsReading:
     orders: dict[int, int]
     _left: set[int] = field(default_factory=set)
     _reached: dict[int, int] = field(default_factory=dict)
+    _next: dict[int, int] = field(default_factory=dict)
     _skipped: int = 0
     _heard: float = 0.0
 
@@ -221,6 +222,8 @@ class TopicsReading:
     def _reach(self, place: int, offset: int) -> None:
         """Take note of the offset that is next in a partition; at its end, no more is asked of it."""
         partition = self.reader.partitions[place]
+        # An end may be told before messages that came after it and were taken already: nothing goes back.
+        offset = self._next[place] = max(offset, self._next.get(place, 0))
         self._reached[place] = offset
         if offset >= self.way.ends[partition] and place in self._left:
             self._left.discard(place)
