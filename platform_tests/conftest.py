@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from platform_tests.kafka_servers import Kafka, kafka_can_run, registry_can_run, running_kafka, running_registry
 from platform_tests.servers import Postgres, fresh_database, running_postgres
 
 from data_platform import redaction
@@ -38,6 +39,24 @@ def postgres() -> Iterator[Postgres]:
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     """The URL of a fresh, empty PostgreSQL database of this test's own."""
     with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """One Kafka for the whole session, ours or the one that KAFKA_BOOTSTRAP names."""
+    if not kafka_can_run() and "DATA_PLATFORM_NO_SKIPS" not in os.environ:
+        pytest.skip("no Kafka here: install Java and Maven (its jars are downloaded), or set KAFKA_BOOTSTRAP")
+    with running_kafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[str]:
+    """One schema registry for the whole session, ours or the one that SCHEMA_REGISTRY_URL names."""
+    if not registry_can_run() and "DATA_PLATFORM_NO_SKIPS" not in os.environ:
+        pytest.skip("no schema registry here: install Java and Maven (it is downloaded), or set SCHEMA_REGISTRY_URL")
+    with running_registry() as url:
         yield url
 
 

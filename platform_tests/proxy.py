@@ -44,12 +44,13 @@ class Proxy:
 
 
 @contextmanager
-def proxy_to(url: str) -> Iterator[Proxy]:
-    """A proxy to the server of a database's URL, for as long as the block lasts."""
+def proxy_to(url: str, at: int = 0) -> Iterator[Proxy]:
+    """A proxy to the server of a URL, for as long as the block lasts; it listens `at` a port, of its own choice if that
+    is 0."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port
     assert port is not None
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", at)) as listening:
         login = parts.netloc.rpartition("@")[0]
         netloc = f"{login}{'@' if login else ''}127.0.0.1:{listening.getsockname()[1]}"
         proxy = Proxy(urlunsplit(parts._replace(netloc=netloc)))

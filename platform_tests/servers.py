@@ -192,7 +192,7 @@ def start_mariadb(settings: Sequence[str] = ()) -> Mariadb:
 def _start_mariadb(command: Sequence[str], port: int, folder: Path) -> "subprocess.Popen[bytes]":
     with (folder / "log").open("a") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
-    _wait_for_port(port, server, folder / "log")
+    wait_for_port(port, server, folder / "log")
     return server
 
 
@@ -217,7 +217,7 @@ def running_mariadb() -> Iterator[str]:
         yield server.url
 
 
-def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if server.poll() is not None:

@@ -56,7 +56,7 @@ def test_what_platforms_rely_on_is_there() -> None:
     expected = {
         "data_platform.contracts": {"Audited", "Contract", "Field", "Instant", "Reference", "audit_rows"},
         "data_platform.components": {
-            *("DbtModels", "FileSource", "RestSource", "SqlSource", "platform_definitions"),
+            *("DbtModels", "FileSource", "KafkaSource", "RestSource", "SqlSource", "platform_definitions"),
             *("SourceComponent", "SourceOptions", "TableOptions", "Settings", "PlatformError"),
             *("Source", "Reading", "Batch", "Overlap", "Position", "Probe"),
             *("Request", "Profile", "TableProfile", "Declared"),

@@ -180,6 +180,14 @@ def follow_changes(lake: Lakehouse, url: str) -> dict[str, Any]:
         follow_log(lake, source(url, TABLES))
 
 
+def consume(lake: Lakehouse, bootstrap: str, topic: str) -> dict[str, Any]:
+    """Load and stage a topic for ever, committing every few messages."""
+    from platform_tests.ingestion.kafka.killed import load_and_stage
+
+    while True:
+        load_and_stage(lake, bootstrap, topic)
+
+
 def publish_query(lake: Lakehouse, model: str, query: str, built_from: Mapping[str, int], *, run_id: str) -> int:
     """Publish what a query gives at the current snapshot, whose number it takes in the place of `{}`; the snapshot."""
     ledger.ensure_ledger(lake)
@@ -285,6 +293,7 @@ def main(arguments: Sequence[str]) -> None:
         "fill": fill,
         "follow": follow,
         "follow_changes": follow_changes,
+        "consume": consume,
     }
     task = tasks[arguments[0]]
     with open_lakehouse(settings_from_environment()) as lake:

@@ -14,6 +14,7 @@ class Scale:
     changes: int
     csv: int
     json_lines: int
+    kafka: int
     staged: int
     refused: int
     few: int
@@ -34,6 +35,7 @@ SCALES = {
         changes=20_000,
         csv=20_000,
         json_lines=20_000,
+        kafka=20_000,
         staged=20_000,
         refused=20_000,
         few=5_000,
@@ -52,6 +54,7 @@ SCALES = {
         changes=300_000,
         csv=600_000,
         json_lines=300_000,
+        kafka=400_000,
         staged=400_000,
         refused=1_000_000,
         few=100_000,
@@ -70,6 +73,7 @@ SCALES = {
         changes=1_000_000,
         csv=3_500_000,
         json_lines=2_000_000,
+        kafka=2_000_000,
         staged=2_000_000,
         refused=20_000_000,
         few=100_000,

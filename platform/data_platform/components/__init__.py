@@ -9,6 +9,7 @@ What is named here is what platforms and other packages may rely on: `platform_d
 from data_platform.components.alerts import Alerts
 from data_platform.components.dlt import DltSource
 from data_platform.components.file import FileSource
+from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
 from data_platform.components.platform import platform_definitions
 from data_platform.components.rest import RestSource
@@ -27,6 +28,7 @@ __all__ = [
     "Declared",
     "DltSource",
     "FileSource",
+    "KafkaSource",
     "Overlap",
     "PlatformError",
     "Position",

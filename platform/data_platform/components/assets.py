@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.failures import RETRIES, failed_step, will_retry
+from data_platform.components.following import followed, follows_here
 from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE, load_job, raw_key, staged_key
 from data_platform.components.metadata import (
     column_lineage,
@@ -219,6 +220,9 @@ def load_events(
                     raise
                 results = {name: LoadResult(spec.name, name, notes=(f"{LANDED_FIRST} {error}",)) for name in tables}
             ensure_views(lake)
+            if not again and follows_here(context, spec, selected):
+                table = spec.tables[selected[0]]
+                results = {table.name: followed(context, lake, spec, table, source, results[table.name])}
             with lake.reading():
                 events = [
                     event for name in selected for event in raw_results(lake, spec, spec.tables[name], results[name])

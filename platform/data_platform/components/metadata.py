@@ -112,6 +112,9 @@ def private_raw_columns(lake: Lakehouse, spec: SourceSpec, table: TableSpec) -> 
     if needed is None:
         return sorted({*table.table.mask, *table.table.mask_within, *raw.columns})
     made_of = {name for column, names in needed.items() if column in private for name in names}
+    if private or table.table.masks:
+        # The key of a message is, as a rule, a value of its row once more.
+        made_of |= {"_key", "_headers"} & set(raw.columns) if "_topic" in raw.columns else set()
     return sorted({*table.table.mask, *table.table.mask_within, *private, *made_of})
 
 

@@ -81,7 +81,7 @@ def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
         description=f"Probes {spec.name} every {spec.every.total_seconds():g} s and requests the tables that have "
         "changes.",
     )
-    def tick(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def tick(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         now = datetime.now(UTC)
         forget_broken(context.instance, broken)
         if spec.hours is not None and not spec.hours.left(now):
@@ -121,9 +121,25 @@ def source_sensor(spec: SourceSpec, job: Job) -> dg.SensorDefinition:
                 requests[table] = wanted
         if not requests:
             return dg.SkipReason(_nothing(probes, states, spec.refresh))
-        return request_once(context.instance, spec.name, requests, spec.every)
+        return request_runs(context.instance, spec, requests)
 
     return tick
+
+
+def request_runs(
+    instance: dg.DagsterInstance, spec: SourceSpec, requests: Mapping[str, Sequence[Request]]
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """One run for all tables of which something is requested, and one for each that is followed, as others would have
+    to wait for its end. If none may be requested now, the reasons."""
+    followed = [table for table in requests if spec.tables[table].table.follows is not None]
+    groups = [[table for table in requests if table not in followed], *([table] for table in followed)]
+    told = [
+        request_once(instance, spec.name, {table: requests[table] for table in group}, spec.every)
+        for group in groups
+        if group
+    ]
+    runs = [one for one in told if isinstance(one, dg.RunRequest)]
+    return runs or dg.SkipReason(" ".join(str(one.skip_message) for one in told if isinstance(one, dg.SkipReason)))
 
 
 def _nothing(probes: Mapping[str, Probe], states: Mapping[str, TableState], refresh: timedelta) -> str:

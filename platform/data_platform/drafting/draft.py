@@ -104,7 +104,8 @@ def draft_table(profile: TableProfile, wish: Wish, taken: Collection[str] = ()) 
     names = column_names([name for name in rows.columns if name not in OWN])
     if not names:
         raise PlatformError(f"{profile.name} has no columns to draft a contract from: let it have some rows first.")
-    blanks = profile.place.get("format", {}).get("type") == "csv"
+    form = profile.place.get("format")
+    blanks = isinstance(form, Mapping) and form.get("type") == "csv"
     schema = profile.rows.schema
     columns = [
         draft_column(

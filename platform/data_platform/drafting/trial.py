@@ -160,7 +160,8 @@ def _rejects(lake: Lakehouse, recipe: Recipe, *, withhold: bool) -> list[str]:
     ).fetchall()
     words = []
     for _, count, check, file, line, record in rows:
-        place = f" ({file}:{line}{', ...' * (count > 1)})" if file else f" ({count:,})"
+        at = file if line is None else f"{file}:{line}"
+        place = f" ({at}{', ...' * (count > 1)})" if file else f" ({count:,})"
         words.append(f"{check}{place}" + ("" if withhold or record is None else f": {str(record)[:60]!r}"))
     return words
 

@@ -295,6 +295,11 @@ class TableOptions(Options):
         them."""
         return bool(self.mask or self.mask_within)
 
+    @property
+    def follows(self) -> timedelta | None:
+        """How long a run reads on and stages what comes; None where it ends when all is read."""
+        return None
+
     def lands_as_text(self) -> bool:
         """Whether every raw column is text, whatever it stands for."""
         return False

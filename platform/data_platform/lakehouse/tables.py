@@ -30,6 +30,17 @@ CHANGE_DETAILS = {"_committed_at": "TIMESTAMP WITH TIME ZONE", "_unchanged": "VA
 """What changes of a log carry besides where their source tells it: when its transaction committed, and the columns that
 an update left as they were and the log does not repeat (their value here is null). Null where there is none."""
 
+MESSAGE_COLUMNS = {
+    "_key": "VARCHAR",
+    "_topic": "VARCHAR",
+    "_partition": "BIGINT",
+    "_offset": "BIGINT",
+    "_timestamp": "TIMESTAMP WITH TIME ZONE",
+    "_headers": "VARCHAR",
+}
+"""What rows carry besides that were messages of a broker: the message's key (BLOB, where keys are bytes), where it
+stands, its time, and its headers as a JSON array of pairs. Rows of other sources may have columns of these names."""
+
 TOMBSTONE_COLUMNS = {"_deleted_load_id": "BIGINT", "_deleted_row": "BIGINT"}
 """What a tombstone carries besides: the raw row, by ROW_ID, that the source no longer has. Of every other raw row they
 are null; a raw table that never had a tombstone does not have them. The other columns are those of that row."""

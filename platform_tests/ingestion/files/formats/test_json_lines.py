@@ -115,9 +115,9 @@ def test_objects_of_any_number_of_fields_go_by_pattern(fields: int, monkeypatch:
     line = json.dumps({f"f.{n}": n if n % 2 else f"text {n}" for n in range(fields)})
     one_by_one, heights = json_lines._one_by_one, []
 
-    def counted(lines: pl.DataFrame, max_columns: int) -> tuple[pa.Table, list[Reject]]:
+    def counted(lines: pl.DataFrame, most: int, forbidden: frozenset[str]) -> tuple[pa.Table, list[Reject]]:
         heights.append(lines.height)
-        return one_by_one(lines, max_columns)
+        return one_by_one(lines, most, forbidden)
 
     monkeypatch.setattr(json_lines, "_one_by_one", counted)
     rows, rejects = parse(f"{line}\n".encode() * 200)

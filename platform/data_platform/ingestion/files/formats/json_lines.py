@@ -44,33 +44,49 @@ def read(options: JsonLines, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -
     more fields than `max_columns`, or one whose name no column can bear (none, with a NUL, one of the platform's own),
     is a reject. Raises PlatformError when the objects of a block have more different fields together."""
 
-    def parse(block: bytes, first: int) -> Parsed:
-        left, rejects = good_lines(block, first, options.encoding)
-        tables = []
-        tried = set()
-        for _ in range(_SHAPES):
-            fields = _fields(left, max_columns)
-            if not fields:
-                break
-            names = tuple(fields)
-            rows, left = _of_shape(left, dict.fromkeys(names, _ANY) if names in tried else fields)
-            tried.add(names)
-            if not rows.num_rows:
-                break
-            tables.append(rows)
-        rows, bad = _one_by_one(left, max_columns)
-        table = pa.concat_tables([*tables, rows], promote_options="default")
-        if len(tables) > 1 or (tables and rows.num_rows):
-            table = table.sort_by("_line")
-        return Parsed(table, sorted([*rejects, *bad], key=lambda reject: reject.line))
+    def parse_block(block: bytes, first: int) -> Parsed:
+        lines, undecodable = good_lines(block, first, options.encoding)
+        rows, bad = parse(lines.rename({"_line": NUMBER}), max_columns, _FORBIDDEN)
+        rows = rows.rename_columns([name or "_line" for name in rows.column_names])
+        bad = [reject for reject in bad if not reject.record.isspace()]
+        return Parsed(rows, sorted([*undecodable, *bad], key=lambda reject: reject.line))
 
-    return in_order(parse, utf8_blocks(stream, options.encoding))
+    return in_order(parse_block, utf8_blocks(stream, options.encoding))
+
+
+NUMBER = ""
+"""The column with the number of a text, of which no field can bear the name."""
+
+
+def parse(
+    texts: pl.DataFrame, max_columns: int, forbidden: frozenset[str] = frozenset({NUMBER})
+) -> tuple[pa.Table, list[Reject]]:
+    """Take apart texts, each of which should be one JSON object; they are in the column `text`, beside NUMBER. The rows
+    have a text column for each field and NUMBER, in the order of the texts; a text that is no object, or has a field
+    whose name is `forbidden`, is a reject. Raises PlatformError for more different fields than `max_columns`."""
+    left, tables = texts, []
+    tried = set()
+    for _ in range(_SHAPES):
+        fields = _fields(left, max_columns, forbidden)
+        if not fields:
+            break
+        names = tuple(fields)
+        rows, left = _of_shape(left, dict.fromkeys(names, _ANY) if names in tried else fields)
+        tried.add(names)
+        if not rows.num_rows:
+            break
+        tables.append(rows)
+    rows, rejects = _one_by_one(left, max_columns, forbidden)
+    table = pa.concat_tables([*tables, rows], promote_options="default")
+    if len(tables) > 1 or (tables and rows.num_rows):
+        table = table.sort_by(NUMBER)
+    return table, rejects
 
 
 _SHAPES = 6  # kinds of objects (fields, their order and types) in a block that are worth a pattern
 _WORTH = 100  # lines left that are worth another one
 _KEPT = 1000  # characters of an object that has too many fields
-_FORBIDDEN = frozenset({"", *OWN_COLUMNS})
+_FORBIDDEN = frozenset({NUMBER, *OWN_COLUMNS})
 _SPACE = r"[ \t\r]*"
 _HEX = "[0-9a-fA-F]"
 _CHARACTERS = (
@@ -83,12 +99,12 @@ _ANY = rf'("{_CHARACTERS}"|{_BARE_SCALAR}|null)'  # any of these, captured as it
 _GROUPS = 15  # with one for the remainder what the regex engine captures in a single pass
 
 
-def _fields(lines: pl.DataFrame, max_columns: int) -> dict[str, str]:
+def _fields(lines: pl.DataFrame, max_columns: int, forbidden: frozenset[str]) -> dict[str, str]:
     """The fields of the first line, and the pattern of what values they have in it, if there are lines enough for a
     pattern to be worth while."""
     if lines.height < _WORTH:
         return {}
-    objects, _, _ = _decoded(lines.head(1), max_columns)
+    objects, _, _ = _decoded(lines.head(1), max_columns, forbidden)
     return {name: _pattern_of(bytes(value)[:1]) for name, value in objects[0].items()} if objects else {}
 
 
@@ -114,7 +130,7 @@ def _of_shape(lines: pl.DataFrame, fields: dict[str, str]) -> tuple[pa.Table, pl
         name: _strings(column) if pattern == _ANY else _unescaped(column) if pattern == _TEXT else column
         for (name, pattern), column in zip(fields.items(), values, strict=True)
     }
-    return _table(texts, lines["_line"]), others
+    return _table(texts, lines[NUMBER]), others
 
 
 @cache
@@ -134,9 +150,9 @@ def _patterns(fields: dict[str, str]) -> list[str]:
     return [_pattern(given[at : at + _GROUPS], at == 0, at == starts[-1]) for at in starts]
 
 
-def _one_by_one(lines: pl.DataFrame, max_columns: int) -> tuple[pa.Table, list[Reject]]:
+def _one_by_one(lines: pl.DataFrame, max_columns: int, forbidden: frozenset[str]) -> tuple[pa.Table, list[Reject]]:
     """Rows and rejects of any lines, by a parser of JSON."""
-    objects, numbers, rejects = _decoded(lines, max_columns)
+    objects, numbers, rejects = _decoded(lines, max_columns, forbidden)
     found: set[str] = set()
     for fields, number in zip(objects, numbers, strict=True):
         found |= fields.keys()
@@ -150,7 +166,9 @@ def _one_by_one(lines: pl.DataFrame, max_columns: int) -> tuple[pa.Table, list[R
     return _table(texts, pl.Series(numbers, dtype=pl.Int64)), rejects
 
 
-def _decoded(lines: pl.DataFrame, max_columns: int) -> tuple[list[dict[str, msgspec.Raw]], list[int], list[Reject]]:
+def _decoded(
+    lines: pl.DataFrame, max_columns: int, forbidden: frozenset[str]
+) -> tuple[list[dict[str, msgspec.Raw]], list[int], list[Reject]]:
     decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
     objects: list[dict[str, msgspec.Raw]] = []
     numbers: list[int] = []
@@ -159,21 +177,20 @@ def _decoded(lines: pl.DataFrame, max_columns: int) -> tuple[list[dict[str, msgs
         try:
             fields = decode(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            if not line.isspace():
-                rejects.append(Reject(number, line, _reason(error)))
+            rejects.append(Reject(number, line, _reason(error)))
             continue
         if len(fields) > max_columns:
             reason = f"{len(fields):,} fields, more than `max_columns` ({max_columns:,}) of the table allows"
             rejects.append(Reject(number, shortened(line, _KEPT), reason))
             continue
-        forbidden = _FORBIDDEN.intersection(fields)
+        bad_names = forbidden.intersection(fields)
         if "\\u0000" in line:  # the only way to write one in a name
-            forbidden |= {name for name in fields if "\0" in name}
+            bad_names |= {name for name in fields if "\0" in name}
         if max(map(len, fields), default=0) > LONGEST_NAME:
             reason = f"the name of a field has more than the {LONGEST_NAME:,} characters that a name may have"
             rejects.append(Reject(number, shortened(line, _KEPT), reason))
-        elif forbidden:
-            rejects.append(Reject(number, line, f"no column can be named {min(forbidden)!r}"))
+        elif bad_names:
+            rejects.append(Reject(number, line, f"no column can be named {min(bad_names)!r}"))
         else:
             objects.append(fields)
             numbers.append(number)
@@ -209,4 +226,4 @@ def _table(texts: dict[str, pl.Series], lines: pl.Series) -> pa.Table:
     columns = {
         name: text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string()) for name, text in texts.items()
     }
-    return pa.table(columns | {"_line": lines.to_arrow()})
+    return pa.table(columns | {NUMBER: lines.to_arrow()})

@@ -1,0 +1,1 @@
+"""Topics of Apache Kafka as tables: what `defs.yaml` says, the cluster, positions, messages as rows, values in Avro."""

@@ -1,0 +1,276 @@
+"""A real Apache Kafka and a real schema registry (Apicurio) for the tests: jars from Maven Central, downloaded once
+into a cache outside of the checkout (`SERVER_CACHE`), started by Java on free loopback ports and stopped again.
+`KAFKA_BOOTSTRAP` and `SCHEMA_REGISTRY_URL` put servers of a user's own in their place. Nothing here is a fake."""
+
+import base64
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+from platform_tests.servers import free_port, wait_for_port
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.4.0"
+REGISTRY = "io.apicurio:apicurio-registry-app:2.6.13.Final:tar.gz:all"
+"""The last line of releases that Java 17 runs."""
+
+USER, PASSWORD = "platform", "s3cret-of-the-broker"
+"""Who may use the listener that asks for a password."""
+
+JAVA = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+"""Java that starts soon rather than runs fast."""
+
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>tests</groupId><artifactId>tests</artifactId><version>1</version><packaging>pom</packaging>
+<dependencies><dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>
+</dependencies></project>"""
+
+LOG_SETTINGS = """status=WARN
+appender.c.type=Console
+appender.c.name=C
+appender.c.layout.type=PatternLayout
+appender.c.layout.pattern=%d %p %c{1} %m%n
+rootLogger.level=WARN
+rootLogger.appenderRef.c.ref=C
+"""
+
+
+def cache() -> Path:
+    """Where downloads of servers are kept."""
+    return Path(os.environ.get("SERVER_CACHE", "~/.cache/data_platform_servers")).expanduser()
+
+
+def kafka_can_run() -> bool:
+    """Whether a Kafka can be had: the user's own, or Java and the jars, or Java and Maven to get them."""
+    return bool(os.environ.get("KAFKA_BOOTSTRAP")) or _can_run(_kafka_folder())
+
+
+def registry_can_run() -> bool:
+    """Whether a schema registry can be had."""
+    return bool(os.environ.get("SCHEMA_REGISTRY_URL")) or _can_run(_registry_folder())
+
+
+def _can_run(folder: Path) -> bool:
+    return shutil.which("java") is not None and (folder.exists() or shutil.which("mvn") is not None)
+
+
+def _kafka_folder() -> Path:
+    return cache() / f"kafka-{KAFKA.rpartition(':')[2]}"
+
+
+def _registry_folder() -> Path:
+    return cache() / f"apicurio-{REGISTRY.split(':')[2]}"
+
+
+@dataclass
+class Kafka:
+    """A running Kafka of one broker. `folder` is None for one that is not ours to stop.
+
+    Besides the listener of `bootstrap` it has one that asks for a password (`secured`), one with TLS (`encrypted`,
+    whose certificate is in `certificate`), and one that it advertises at the port `proxied`, where nothing listens
+    but a proxy that a test starts to the port `behind_proxy`.
+    """
+
+    bootstrap: str
+    folder: Path | None = None
+    ports: list[int] = field(default_factory=list)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def secured(self) -> str:
+        return f"127.0.0.1:{self.ports[2]}"
+
+    @property
+    def encrypted(self) -> str:
+        return f"127.0.0.1:{self.ports[3]}"
+
+    @property
+    def behind_proxy(self) -> int:
+        return self.ports[4]
+
+    @property
+    def proxied(self) -> int:
+        return self.ports[5]
+
+    @property
+    def certificate(self) -> Path:
+        assert self.folder is not None
+        return self.folder / "certificate.pem"
+
+    def start(self) -> None:
+        """Start it (again), at the same address and with what it stored."""
+        assert self.folder is not None, "a server given by KAFKA_BOOTSTRAP is not ours to start"
+        log = self.folder / "server.log"
+        logging = f"-Dlog4j2.configurationFile=file:{self.folder}/log4j2.properties"
+        program = ["kafka.Kafka", str(self.folder / "server.properties")]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                ["java", "-Xms128m", "-Xmx512m", *JAVA, logging, "-cp", f"{_kafka_folder()}/lib/*", *program],
+                stdout=output,
+                stderr=output,
+            )
+        wait_for_port(self.ports[0], self.process, log)
+
+    def kill(self) -> None:
+        """Stop it as a power cut would."""
+        assert self.process is not None, "a server given by KAFKA_BOOTSTRAP is not ours to stop"
+        self.process.kill()
+        self.process.wait()
+
+    def remove(self) -> None:
+        """Stop it and remove what it stored."""
+        if self.folder is not None:
+            self.kill()
+            shutil.rmtree(self.folder)
+
+
+@contextmanager
+def running_kafka() -> Iterator[Kafka]:
+    """The Kafka that `KAFKA_BOOTSTRAP` names, else one of our own for as long as the block lasts (5 s to start)."""
+    if given := os.environ.get("KAFKA_BOOTSTRAP"):
+        yield Kafka(given)
+        return
+    server = start_kafka()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+def start_kafka() -> Kafka:
+    """Download it if it is not there yet, format its storage and start it."""
+    _download_kafka()
+    folder = Path(tempfile.mkdtemp(prefix="kafka-"))
+    ports = [free_port() for _ in range(6)]
+    (folder / "log4j2.properties").write_text(LOG_SETTINGS)
+    _make_certificate(folder)
+    (folder / "server.properties").write_text(_settings(folder, ports))
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    tool = ["java", "-Xmx128m", *JAVA, "-cp", f"{_kafka_folder()}/lib/*", "kafka.tools.StorageTool"]
+    _checked([*tool, "format", "-t", cluster, "-c", str(folder / "server.properties")])
+    server = Kafka(f"127.0.0.1:{ports[0]}", folder, ports)
+    server.start()
+    return server
+
+
+def _settings(folder: Path, ports: list[int]) -> str:
+    plain, controller, secured, encrypted, behind_proxy, proxied = ports
+    listeners = {
+        "PLAINTEXT": plain,
+        "CONTROLLER": controller,
+        "SECURED": secured,
+        "ENCRYPTED": encrypted,
+        "PROXIED": behind_proxy,
+    }
+    advertised = {name: port for name, port in listeners.items() if name != "CONTROLLER"} | {"PROXIED": proxied}
+    plain_login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
+        "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in advertised.items()),
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_PLAINTEXT,"
+        "ENCRYPTED:SSL,PROXIED:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.name.secured.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.secured.plain.sasl.jaas.config": f'{plain_login} required user_{USER}="{PASSWORD}";',
+        "listener.name.encrypted.ssl.keystore.type": "PKCS12",
+        "listener.name.encrypted.ssl.keystore.location": folder / "keys.p12",
+        "listener.name.encrypted.ssl.keystore.password": PASSWORD,
+        "log.dirs": folder / "data",
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 1,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+        "log.cleaner.backoff.ms": 200,
+        "log.retention.ms": -1,  # messages of tests are as old as they say
+        "log.retention.check.interval.ms": 500,
+        "log.initial.task.delay.ms": 500,
+        "broker.session.timeout.ms": 1000,
+        "broker.heartbeat.interval.ms": 200,
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _make_certificate(folder: Path) -> None:
+    """A certificate of the server's own, as Java and as everybody else reads it."""
+    keys, store = str(folder / "keys.p12"), ["-storetype", "PKCS12", "-storepass", PASSWORD]
+    names = ["-dname", "CN=localhost", "-ext", "SAN=IP:127.0.0.1,DNS:localhost"]
+    made = ["-genkeypair", "-alias", "kafka", "-keyalg", "EC", "-validity", "30", *names]
+    _checked(["keytool", *made, "-keystore", keys, *store])
+    exported = ["-exportcert", "-rfc", "-alias", "kafka", "-file", str(folder / "certificate.pem")]
+    _checked(["keytool", *exported, "-keystore", keys, *store])
+
+
+@contextmanager
+def running_registry() -> Iterator[str]:
+    """The URL of the registry that `SCHEMA_REGISTRY_URL` names, else of one of our own, in memory (some 7 s)."""
+    if given := os.environ.get("SCHEMA_REGISTRY_URL"):
+        yield given.rstrip("/")
+        return
+    _download_registry()
+    folder, port = Path(tempfile.mkdtemp(prefix="registry-")), free_port()
+    jar = next(_registry_folder().glob("*-runner.jar"))
+    address = ["-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={port}"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(["java", "-Xmx384m", *JAVA, *address, "-jar", str(jar)], stdout=log, stderr=log)
+    try:
+        wait_for_port(port, server, folder / "log")
+        yield f"http://127.0.0.1:{port}/apis/ccompat/v7"
+    finally:
+        server.kill()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+def _download_kafka() -> None:
+    with _downloading(_kafka_folder()) as folder:
+        if folder is not None:
+            (folder / "pom.xml").write_text(POM.format(*KAFKA.split(":")))
+            copied = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}/lib"]
+            _checked(["mvn", "-B", "-q", "-f", str(folder / "pom.xml"), *copied])
+
+
+def _download_registry() -> None:
+    with _downloading(_registry_folder()) as folder:
+        if folder is not None:
+            copied = ["dependency:copy", f"-Dartifact={REGISTRY}", f"-DoutputDirectory={folder}"]
+            _checked(["mvn", "-B", "-q", *copied])
+            archive = next(folder.glob("*.tar.gz"))
+            _checked(["tar", "-xzf", str(archive), "-C", str(folder)])
+            archive.unlink()
+
+
+@contextmanager
+def _downloading(folder: Path) -> Iterator[Path | None]:
+    """A folder to fill that takes its place in the cache when it is whole; None if it is there already."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            yield None
+            return
+        filling = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        try:
+            yield filling
+            filling.rename(folder)
+        finally:
+            shutil.rmtree(filling, ignore_errors=True)
+
+
+def _checked(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
