@@ -36,8 +36,10 @@ demo: $(READY) ## play two weeks of real flights through the platform, from the 
 ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000 (make ui PORT=3001: on another port)
 	@$(BIN)/dp ui --port $(PORT)
 
+# One worker a core, and one thread of DuckDB a worker, which reads there how many cores it has: with more of them the
+# thread that asked spins while another one works, or waits for the catalog, a third of the suite's time.
 test: $(READY) ## the test suite (minutes)
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
+	@SLURM_CPUS_ON_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
 	  -m "not attack and not bench and not browser and not crash and not newcomer and not year"
 
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)

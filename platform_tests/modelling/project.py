@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from platform_tests.components.models_shop import copy_needed
+from platform_tests.components.models_shop import begin_from_parsed, copy_needed
 
 from data_platform.contracts import Contract
 from data_platform.lakehouse import ledger
@@ -125,6 +125,7 @@ def small_project(folder: Path, settings: Settings) -> SmallProject:
     copy_needed(folder)
     (folder / "dbt_project.yml").write_text(PROJECT)
     (folder / "models" / "sources.yml").write_text(SOURCES)
+    begin_from_parsed(folder, settings)
     project = SmallProject(folder, settings)
     with open_lakehouse(settings) as lake:
         ledger.ensure_ledger(lake)

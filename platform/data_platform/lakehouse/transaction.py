@@ -172,7 +172,8 @@ def temp_relation(
     connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] = ()
 ) -> Iterator[TempRelation]:
     """What `query` gives, kept in a temporary table for the time of the block."""
-    name = quote(f"temporary_{uuid.uuid4().hex}")
+    # In full: a plain name is looked for in the lakehouse first, where that is the default, which asks its catalog.
+    name = quote("temp", "main", f"temporary_{uuid.uuid4().hex}")
     row = connection.execute(f"CREATE TEMP TABLE {name} AS {query}", list(parameters)).fetchone()
     try:
         columns = tuple(connection.sql(f"SELECT * FROM {name}").columns)
