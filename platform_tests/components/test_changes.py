@@ -29,6 +29,7 @@ class Order(Contract):
 
     id: int = Field(unique=True)
     note: str = Field(nullable=True)
+    body: str = Field(nullable=True)
 
 
 class Line(Contract):
@@ -120,15 +121,15 @@ def shop(tmp_path: Path, home: Path, url: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SHOP_URL", url)
     monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt: 0)
     monkeypatch.syspath_prepend(str(tmp_path))
-    if url.startswith("mysql"):
+    if mysql := url.startswith("mysql"):
         Database(url.replace("/shop", "/mysql"), settings_from_environment()).run(
             "drop database if exists shop", "create database shop"
         )
     database = Database(url, settings_from_environment())
     database.run(
-        "create table orders (id int primary key, note varchar(100))",
+        f"create table orders (id int primary key, note varchar(100), body {'longtext' if mysql else 'text'})",
         "create table items (id int primary key, order_id int not null)",
-        "insert into orders values (1, 'one'), (2, 'two')",
+        "insert into orders (id, note) values (1, 'one'), (2, 'two')",
         "insert into items values (10, 1), (20, 2)",
     )
     with dg.DagsterInstance.ephemeral() as instance:
@@ -152,7 +153,7 @@ def test_every_change_of_all_tables_is_followed_from_the_first_copy_on(shop: Sho
     assert shop.staged() == ([(1, "one"), (2, "two")], [(10, 1), (20, 2)])
     assert shop.tick() == "Nothing new in orders, items."
     shop.database.run(
-        "insert into orders values (3, 'three')",
+        "insert into orders (id, note) values (3, 'three')",
         "update orders set note = 'eins' where id = 1",
         "delete from items where order_id = 2",
         "delete from orders where id = 2",
@@ -175,7 +176,7 @@ def test_a_full_refresh_copies_all_tables_anew_and_goes_on_from_there(shop: Shop
     shop.database.run("delete from orders where id = 1")
     assert failures(shop.run(full_refresh=True)) == {}
     assert shop.staged()[0] == [(2, "two")]
-    shop.database.run("insert into orders values (4, 'four')")
+    shop.database.run("insert into orders (id, note) values (4, 'four')")
     assert failures(shop.run()) == {}
     assert shop.staged()[0] == [(2, "two"), (4, "four")]
 
@@ -189,7 +190,9 @@ def test_the_check_of_what_the_source_keeps_is_on_the_first_table_and_passes(sho
 
 def test_a_table_that_is_refused_holds_all_of_the_reading_and_nothing_is_lost(shop: Shop) -> None:
     shop.run()
-    shop.database.run("alter table orders add column extra int", "insert into orders values (5, 'five', 1)")
+    shop.database.run(
+        "alter table orders add column extra int", "insert into orders (id, note, extra) values (5, 'five', 1)"
+    )
     source = shop.folder / shop.name / "defs" / "shop" / "defs.yaml"
     before = source.read_text()
     source.write_text(before.replace("history: true", "history: true, drift: refuse"))
@@ -199,6 +202,28 @@ def test_a_table_that_is_refused_holds_all_of_the_reading_and_nothing_is_lost(sh
     source.write_text(before)
     assert failures(shop.run()) == {}
     assert shop.staged()[0][-1] == (5, "five")
+
+
+def test_a_large_value_that_an_update_does_not_repeat_stays_in_the_staged_row(shop: Shop) -> None:
+    large = "x" * 100_000
+    shop.database.run(
+        *(["alter table orders alter body set storage external"] if shop.database.kind == "postgresql" else []),
+        f"insert into orders values (7, 'seven', '{large}'), (8, 'eight', '{large}')",
+    )
+    shop.run()
+    shop.database.run(
+        "update orders set note = 'sieben' where id = 7",
+        "update orders set id = 9 where id = 8",
+        "update orders set note = 'neun' where id = 9",
+    )
+    assert failures(shop.run()) == {}
+    assert shop.staged()[0][2:] == [(7, "sieben"), (9, "neun")]
+    if shop.database.kind == "postgresql":
+        assert shop.query("SELECT count(*) FROM raw_shop.orders WHERE len(_unchanged) > 0")[0][0] > 0
+    assert shop.query("SELECT id, len(body) FROM staged_shop.orders WHERE id > 6 ORDER BY id") == [
+        (7, len(large)),
+        (9, len(large)),
+    ]
 
 
 def test_dp_changes_shows_what_is_kept_and_drops_what_is_ours(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +244,7 @@ def test_dp_changes_shows_what_is_kept_and_drops_what_is_ours(shop: Shop, monkey
     assert "replication slot" in listed.output
     assert "Removed: " in dropped.output
     assert shop.database.rows("select count(*) from pg_replication_slots where slot_name like '%shop%'") == [(0,)]
-    shop.database.run("insert into orders values (6, 'six')")
+    shop.database.run("insert into orders (id, note) values (6, 'six')")
     failed = shop.run()
     assert "--full-refresh" in failures(failed)["raw__shop__changes"]
     assert failures(shop.run(full_refresh=True)) == {}
