@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._daemon import sensor
 from platform_tests.cli.test_ui import wait_until
 
-from data_platform.cli import development
+from data_platform.cli import daemon, development
 from data_platform.cli.development import Kept, end_if_mute
 
 CHILD = """
@@ -111,3 +112,16 @@ def _lives(pid: int) -> bool:
         return False
     stat = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return not stat.startswith("Z") and bool(stat)
+
+
+def test_the_daemon_looks_every_second_which_sensors_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensor, "MIN_INTERVAL_LOOP_TIME", sensor.MIN_INTERVAL_LOOP_TIME)
+    assert sensor.MIN_INTERVAL_LOOP_TIME == 5
+    begun: list[str] = []
+    monkeypatch.setattr(daemon, "end_with_parent", lambda: None)
+    monkeypatch.setattr(daemon.runpy, "run_module", lambda name, **_: begun.append(name))
+    daemon.main()
+    assert begun == ["dagster._daemon"]
+    assert sensor.MIN_INTERVAL_LOOP_TIME == 1
+    # It is not a default that was bound before.
+    assert "MIN_INTERVAL_LOOP_TIME" in sensor.execute_sensor_iteration_loop.__code__.co_names

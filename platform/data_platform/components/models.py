@@ -42,7 +42,7 @@ class DbtModelsOptions(Options):
     project: str = Field(description="Folder of the dbt project, relative to this file.")
     contracts: str = Field(description="Module of the models' contracts: `DimAirline` is the contract of dim_airline.")
     every: Duration = Field(
-        default=timedelta(seconds=5), description="How often the sensor probes for newly staged rows."
+        default=timedelta(seconds=2), description="How often the sensor probes for newly staged rows."
     )
 
 
