@@ -2,6 +2,7 @@
 real UI is killed in `platform_tests/crash`."""
 
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -119,7 +120,7 @@ def test_the_daemon_looks_every_second_which_sensors_are_due(monkeypatch: pytest
     assert sensor.MIN_INTERVAL_LOOP_TIME == 5
     begun: list[str] = []
     monkeypatch.setattr(daemon, "end_with_parent", lambda: None)
-    monkeypatch.setattr(daemon.runpy, "run_module", lambda name, **_: begun.append(name))
+    monkeypatch.setattr(runpy, "run_module", lambda name, **_: begun.append(name))
     daemon.main()
     assert begun == ["dagster._daemon"]
     assert sensor.MIN_INTERVAL_LOOP_TIME == 1

@@ -159,9 +159,9 @@ def _nothing(probes: Mapping[str, Probe], states: Mapping[str, TableState], refr
 
 
 def least_interval(every: timedelta) -> int:
-    """The seconds that Dagster is to let pass between two ticks. Its daemon looks every five seconds (with `dp ui` every
-    second) which sensors are due, and a tick begins a moment after that: one that asked for five seconds would be passed
-    over each second time."""
+    """The seconds that Dagster is to let pass between two ticks. Its daemon looks every five seconds (that of `dp ui`
+    every second) which sensors are due, and a tick begins a moment after that: one that asked for five seconds would be
+    passed over each second time."""
     return max(1, int(every.total_seconds()) - 1)
 
 
