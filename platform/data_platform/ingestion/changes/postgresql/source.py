@@ -56,7 +56,7 @@ class PostgresqlChanges:
         """Whether the log has a change of the tables after the position. Nothing is taken from the slot; while it is
         read by a run, nothing is said."""
         with self._server() as server:
-            position = next((after[table] for table in tables if "lsn" in after.get(table, {})), None)
+            position = next((each for each in after.values() if "lsn" in each), None)
             if position is None:
                 return {table: Probe({"lsn": "0/0"}, complete=False) for table in tables}
             try:
