@@ -46,7 +46,9 @@ TABLES = {
 SETUP = """
 create sequence versions;
 create table keyed (id int primary key, version bigint not null, note text);
-create table two (a text, b int, version bigint not null, primary key (a, b));
+create table two (a text not null, b int not null, version bigint not null, n bigserial primary key);
+create unique index two_ab on two (a, b);
+alter table two replica identity using index two_ab;
 create table whole (id int, version bigint not null);
 create unique index whole_id on whole (id);
 alter table whole replica identity full;
