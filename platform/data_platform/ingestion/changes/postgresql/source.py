@@ -100,13 +100,13 @@ class PostgresqlChanges:
                 for table in found:
                     if ENTRY + table.name not in after:
                         columns_to_read(session, table.name, table.relation, table.options)
-            slots.require_rights(server, self.place)
             is_new = False
             if "lsn" in after:
                 lsn, order = from_lsn(after["lsn"]), int(after["order"])
                 slots.require_position(server, self.place, lsn, after.get("system"), after.get("publication"))
                 publications.ensure_publication(server, self.place, found, version)
             else:
+                slots.require_rights(server, self.place)
                 publications.ensure_publication(server, self.place, found, version)
                 before = slots.find_slot(server, self.place)
                 slot = slots.ensure_slot(server, self.place)
