@@ -35,7 +35,7 @@ where i.indrelid = {}::regclass and {} and k.place <= i.indnkeyatts order by k.p
 """
 
 IDENTITY = {
-    "d": "has no primary key, and its REPLICA IDENTITY is DEFAULT",
+    "d": "has no primary key (or one that is deferrable), and its REPLICA IDENTITY is DEFAULT",
     "n": "has REPLICA IDENTITY NOTHING",
     "i": "has a REPLICA IDENTITY of an index that is gone",
 }
