@@ -243,6 +243,10 @@ class ChangesReading:
                 tables = [table for table in tables if table.name not in self._anew]
                 if not tables:
                     return
+        elif not is_first and (waits := slots.wait_for_commits(self._server)) is not None:
+            raise TransientError(
+                f"The first copy cannot go on yet: {waits}. What was committed stays; try again later."
+            )
         columns = {table.name: self._published(table) for table in tables}
         order, self._order = self._order, self._order + 2
         base = {"lsn": to_lsn(self._lsn), "order": str(self._order)}
