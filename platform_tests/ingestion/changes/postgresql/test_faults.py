@@ -135,16 +135,25 @@ def test_a_copy_goes_on_only_when_what_the_log_gave_can_be_seen(monkeypatch: pyt
                 if batch.rows.num_rows:
                     break
         run(server.url, "alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
-        waiting = threading.Thread(target=run, args=(server.url, "insert into t values (500, 'waits')"))
+        enough = threading.Event()
+
+        def write() -> None:
+            # The server takes note of the setting a moment later.
+            for number in range(500, 5_000):
+                if not enough.is_set():
+                    run(server.url, f"insert into t values ({number}, 'waits')")
+
+        waiting = threading.Thread(target=write)
         waiting.start()
         deadline = time.monotonic() + 20
         while not query(server.url, "select 1 from pg_stat_activity where wait_event = 'SyncRep'"):
             assert time.monotonic() < deadline, "nothing waits"
+        enough.set()
         with pytest.raises(TransientError, match=r"cannot go on yet: the commit of the session \d+ waits for a sync"):
             follower.read()
         run(server.url, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
         waiting.join(20)
         ids = [row["id"] for row in follower.rows()]
-        assert sorted(ids) == [*range(11, 101), 500]
+        assert sorted(ids) == [number for (number,) in query(server.url, "select id from t where id > 10 order by id")]
     finally:
         stop_postgres(server)

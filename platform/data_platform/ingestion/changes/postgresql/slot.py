@@ -197,9 +197,9 @@ where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
 
 
 def wait_for_commits(server: Server) -> str | None:
-    """Wait until all that the log has said is committed can be seen as well: a transaction is in the log a moment before
-    others see it, and for as long as it waits for a synchronous standby. A sentence that says what still waits after
-    WAIT, or None. A statement that runs on for SETTLED_SECONDS is not in its commit."""
+    """Wait until all that the log has said is committed can be seen as well: a transaction is in the log a moment
+    before others see it, and for as long as it waits for a synchronous standby. A sentence that says what still waits
+    after WAIT, or None. A statement that runs on for SETTLED_SECONDS is not in its commit."""
     began = time.monotonic()
     xids = {row["xid"] for row in server.rows(UNDER_WAY)}
     while True:
