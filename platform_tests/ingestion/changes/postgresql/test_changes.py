@@ -7,9 +7,7 @@ import time
 import psycopg
 import pytest
 from platform_tests.ingestion.changes.postgresql.following import KEYED, Follower, query, run, source, table
-from platform_tests.servers import (
-    Postgres,
-)
+from platform_tests.servers import Postgres, start_postgres, stop_postgres
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.changes.postgresql import log as log_module
@@ -60,6 +58,24 @@ def test_transactions_come_in_the_order_of_their_commits_whatever_they_wrote_fir
     rows = follower.rows()
     assert [(row["id"], row["v"]) for row in rows] == [(10, "early, committed last"), (11, "newest")]
     assert rows[0]["_order"] < rows[1]["_order"]
+
+
+def test_a_prepared_transaction_comes_once_when_it_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_module, "WAIT", dt.timedelta(seconds=0.3))
+    server = start_postgres(["max_prepared_transactions=5"])
+    try:
+        run(server.url, KEYED, "insert into t values (1, 'a')")
+        first = Follower(source(server.url, {"t": table("id")}))
+        first.read()
+        run(server.url, "begin; insert into t values (2, 'prepared'); prepare transaction 'one'")
+        run(server.url, "begin; update t set v = 'b' where id = 1; prepare transaction 'two'", "commit prepared 'two'")
+        assert first.changes() == [("update", 1, "b")]
+        with pytest.raises(TransientError, match="prepared one"):
+            Follower(source(server.url, {"t": table("id")})).read()
+        run(server.url, "commit prepared 'one'")
+        assert first.changes() == [("insert", 2, "prepared")]
+    finally:
+        stop_postgres(server)
 
 
 def test_a_transaction_under_way_holds_up_nothing(follower: Follower, url: str) -> None:

@@ -15,7 +15,9 @@ from platform_tests.servers import (
 )
 
 from data_platform.errors import TransientError
+from data_platform.ingestion.changes.postgresql import copy as copy_module
 from data_platform.ingestion.changes.postgresql import log as log_module
+from data_platform.ingestion.changes.postgresql import slot as slot_module
 from data_platform.ingestion.sql.dialects import Timeouts
 
 
@@ -115,5 +117,43 @@ def test_a_server_that_is_restarted_in_the_middle_is_read_on(monkeypatch: pytest
         restart_postgres(server)
         seen += [row["id"] for row in follower.rows()]
         assert sorted(seen) == list(range(3000))
+    finally:
+        stop_postgres(server)
+
+
+def test_a_copy_goes_on_only_when_what_the_log_gave_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that waits for a synchronous standby is in the log, and nobody sees it: a copy would miss it."""
+    monkeypatch.setattr(slot_module, "WAIT", dt.timedelta(seconds=1.5))
+    monkeypatch.setattr(copy_module, "BATCH_ROWS", 10)
+    server = start_postgres()
+    try:
+        run(server.url, KEYED, "insert into t select i, 'copied' from generate_series(1, 100) i")
+        follower = Follower(source(server.url, {"t": table("id")}))
+        with follower.source.reading(["t"], {}) as reading:
+            for batch in reading:
+                follower.position |= batch.position or {}
+                if batch.rows.num_rows:
+                    break
+        run(server.url, "alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
+        enough = threading.Event()
+
+        def write() -> None:
+            # The server takes note of the setting a moment later.
+            for number in range(500, 5_000):
+                if not enough.is_set():
+                    run(server.url, f"insert into t values ({number}, 'waits')")
+
+        waiting = threading.Thread(target=write)
+        waiting.start()
+        deadline = time.monotonic() + 20
+        while not query(server.url, "select 1 from pg_stat_activity where wait_event = 'SyncRep'"):
+            assert time.monotonic() < deadline, "nothing waits"
+        enough.set()
+        with pytest.raises(TransientError, match=r"cannot go on yet: the commit of the session \d+ waits for a sync"):
+            follower.read()
+        run(server.url, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+        waiting.join(20)
+        ids = [row["id"] for row in follower.rows()]
+        assert sorted(ids) == [number for (number,) in query(server.url, "select id from t where id > 10 order by id")]
     finally:
         stop_postgres(server)

@@ -46,7 +46,9 @@ TABLES = {
 SETUP = """
 create sequence versions;
 create table keyed (id int primary key, version bigint not null, note text);
-create table two (a text, b int, version bigint not null, primary key (a, b));
+create table two (a text not null, b int not null, version bigint not null, n bigserial primary key);
+create unique index two_ab on two (a, b);
+alter table two replica identity using index two_ab;
 create table whole (id int, version bigint not null);
 create unique index whole_id on whole (id);
 alter table whole replica identity full;
@@ -60,6 +62,10 @@ insert into whole select i, nextval('versions') from generate_series(1, 100) i;
 insert into left_side select -i from generate_series(1, 50) i;
 insert into right_side select -i from generate_series(1, 50) i;
 """
+
+
+OF_A_COPY = "_committed_at IS NULL"
+"""What tells rows of a copy from those of the log."""
 
 
 class Writer:
@@ -162,11 +168,13 @@ def breaking(after: int) -> Callable[..., Iterator[pa.Table]]:
 
 
 def check_once(lake: Lakehouse) -> None:
-    """Nothing was delivered twice: each version of a row is there once."""
+    """Nothing was delivered twice: each version of a row is there once. A copy that was begun anew, as the table was
+    truncated in its middle, begins with a truncate of its own: only what comes after it counts."""
     for name in ("keyed", "two", "whole"):
+        anew = f"SELECT coalesce(max(_order), 0) FROM {landed(name)} WHERE _operation = 'truncate' AND {OF_A_COPY}"
         twice = lake.connection.execute(
             f"SELECT version, count(*) FROM {landed(name)} WHERE _operation IN ('insert', 'update') "
-            "GROUP BY 1 HAVING count(*) > 1"
+            f"AND _order > ({anew}) GROUP BY 1 HAVING count(*) > 1"
         ).fetchall()
         assert not twice, name
 

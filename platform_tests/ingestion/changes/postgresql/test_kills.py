@@ -77,7 +77,7 @@ def killed(settings: Settings, postgres: Postgres, kills: int) -> None:
 def test_a_reader_that_is_killed_a_few_times_loses_nothing_and_repeats_nothing(
     settings: Settings, postgres: Postgres
 ) -> None:
-    killed(settings, postgres, 3)
+    killed(settings, postgres, 2)
 
 
 @pytest.mark.crash

@@ -52,9 +52,9 @@ class Stretch:
 @dataclass(frozen=True)
 class Copied:
     """What is copied of a table. `oid` is the table's, `member` that of its membership in the publication, `file` where
-    its rows lay (TRUNCATE gives it another), `order` that of all rows copied; `until` is the position in the log after
-    which every transaction is newer than the copy. Once the log was read beyond it, the stretches are forgotten:
-    `is_past`."""
+    its rows lay (TRUNCATE gives it another) and by which key they were copied, `order` that of all rows copied; `until`
+    is the position in the log after which every transaction is newer than the copy. Once the log was read beyond it,
+    the stretches are forgotten: `is_past`."""
 
     oid: int
     member: int = 0

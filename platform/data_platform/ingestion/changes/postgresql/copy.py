@@ -69,8 +69,9 @@ def copy(
     for table in tables:
         state = copied[table.name]
         file = str(session.scalar(FILES.format(f"{literal(table.relation)}::regclass"), pa.string()))
+        file = f"{file} {', '.join(table.key)}"
         if state.stretches and state.file != file:
-            # It was truncated, or rewritten, since: what was copied of it is not what the rest belongs to.
+            # It was truncated or rewritten since, or has another key: what was copied of it and the rest do not fit.
             state, anew = Copied(table.oid, state.member), {*anew, table.name}
         found = [
             column

@@ -90,15 +90,21 @@ def generated_columns(server: Server, place: Place, version: int) -> bool:
     return bool(row["kind"] == "s")
 
 
+COLUMNS = """
+select case when to_jsonb(t) -> 'attnames' is not null
+    then array(select jsonb_array_elements_text(to_jsonb(t) -> 'attnames'))
+    else array(select a.attname::text from pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) end as columns
+from pg_publication_tables t join pg_namespace n on n.nspname = t.schemaname
+    join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
+where t.pubname = %s and c.oid = %s
+"""
+"""Before release 15 a publication gives all columns, and does not name them."""
+
+
 def published_columns(server: Server, place: Place, table: LoggedTable) -> list[str]:
     """The columns of a table that the publication gives."""
-    row = server.row(
-        "select t.attnames::text[] as columns from pg_publication_tables t join pg_namespace n "
-        "on n.nspname = t.schemaname join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename "
-        "where t.pubname = %s and c.oid = %s",
-        [place.publication, table.oid],
-    )
-    return list(row["columns"])
+    return list(server.row(COLUMNS, [place.publication, table.oid])["columns"])
 
 
 def publications(server: Server) -> list[str]:

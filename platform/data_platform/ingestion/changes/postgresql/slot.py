@@ -24,6 +24,10 @@ WAIT = timedelta(seconds=30)
 """How long transactions that were under way when something was made are waited for."""
 
 
+SETTLED_SECONDS = 1.0
+"""More than a commit takes between its place in the log and its end, where it waits for no standby."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A replication slot as the server shows it: up to where it was confirmed, what it keeps, and whether it is of any
@@ -182,6 +186,31 @@ def wait_for_transactions(server: Server) -> str | None:
         if time.monotonic() >= until:
             return _under_way(server)
         time.sleep(0.1)
+
+
+UNDER_WAY = """
+select l.transactionid::text as xid, l.pid, coalesce(a.wait_event, '') as waits_for
+from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
+    and coalesce(a.state, 'active') not like 'idle in transaction%'
+"""
+
+
+def wait_for_commits(server: Server) -> str | None:
+    """Wait until all that the log has said is committed can be seen as well: a transaction is in the log a moment
+    before others see it, and for as long as it waits for a synchronous standby. A sentence that says what still waits
+    after WAIT, or None. A statement that runs on for SETTLED_SECONDS is not in its commit."""
+    began = time.monotonic()
+    xids = {row["xid"] for row in server.rows(UNDER_WAY)}
+    while True:
+        waiting = [row for row in server.rows(UNDER_WAY) if row["xid"] in xids]
+        for_standby = [row for row in waiting if row["waits_for"] == "SyncRep"]
+        seconds = time.monotonic() - began
+        if not waiting or (seconds >= SETTLED_SECONDS and not for_standby):
+            return None
+        if seconds >= WAIT.total_seconds():
+            return f"the commit of the session {for_standby[0]['pid']} waits for a synchronous standby"
+        time.sleep(0.05)
 
 
 def _under_way(server: Server) -> str:

@@ -56,7 +56,7 @@ class PostgresqlChanges:
         """Whether the log has a change of the tables after the position. Nothing is taken from the slot; while it is
         read by a run, nothing is said."""
         with self._server() as server:
-            position = next((after[table] for table in tables if "lsn" in after.get(table, {})), None)
+            position = next((each for each in after.values() if "lsn" in each), None)
             if position is None:
                 return {table: Probe({"lsn": "0/0"}, complete=False) for table in tables}
             try:
@@ -100,13 +100,13 @@ class PostgresqlChanges:
                 for table in found:
                     if ENTRY + table.name not in after:
                         columns_to_read(session, table.name, table.relation, table.options)
-            slots.require_rights(server, self.place)
             is_new = False
             if "lsn" in after:
                 lsn, order = from_lsn(after["lsn"]), int(after["order"])
                 slots.require_position(server, self.place, lsn, after.get("system"), after.get("publication"))
                 publications.ensure_publication(server, self.place, found, version)
             else:
+                slots.require_rights(server, self.place)
                 publications.ensure_publication(server, self.place, found, version)
                 before = slots.find_slot(server, self.place)
                 slot = slots.ensure_slot(server, self.place)
@@ -243,6 +243,10 @@ class ChangesReading:
                 tables = [table for table in tables if table.name not in self._anew]
                 if not tables:
                     return
+        elif not is_first and (waits := slots.wait_for_commits(self._server)) is not None:
+            raise TransientError(
+                f"The first copy cannot go on yet: {waits}. What was committed stays; try again later."
+            )
         columns = {table.name: self._published(table) for table in tables}
         order, self._order = self._order, self._order + 2
         base = {"lsn": to_lsn(self._lsn), "order": str(self._order)}

@@ -16,8 +16,6 @@ FOUND = """
 select c.oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
     c.relpersistence::text as persistence, c.relreplident::text as identity,
     array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
-        where i.indrelid = c.oid and i.indisprimary) as primary_key,
-    array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
         where i.indrelid = c.oid and case c.relreplident when 'i' then i.indisreplident
             when 'd' then i.indisprimary and i.indimmediate else false end) as identity_columns,
     array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attgenerated = 's'
@@ -29,8 +27,15 @@ select c.oid, n.nspname::text as schema, c.relname::text as name, c.relkind::tex
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {}::regclass
 """
 
+KEY = """
+select a.attname::text as name
+from pg_index i cross join unnest(i.indkey::int2[]) with ordinality as k(number, place)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+where i.indrelid = {}::regclass and {} and k.place <= i.indnkeyatts order by k.place
+"""
+
 IDENTITY = {
-    "d": "has no primary key, and its REPLICA IDENTITY is DEFAULT",
+    "d": "has no primary key (or one that is deferrable), and its REPLICA IDENTITY is DEFAULT",
     "n": "has REPLICA IDENTITY NOTHING",
     "i": "has a REPLICA IDENTITY of an index that is gone",
 }
@@ -40,8 +45,9 @@ KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S":
 
 @dataclass(frozen=True)
 class LoggedTable:
-    """A table at the server, under the name that it has here. `relation` is its quoted name there, `key` its primary
-    key in the order of the index's columns, `row_key` the columns whose change makes another row of a row. `unlogged`
+    """A table at the server, under the name that it has here. `relation` is its quoted name there, `key` the columns
+    that tell its rows apart in the log (of its primary key, or of the index that is its replica identity), in the order
+    of their index, `row_key` the columns whose change makes another row of a row. `unlogged`
     are columns that are never in the log (computed when they are read), `stored` those that are if it is asked for."""
 
     name: str
@@ -80,27 +86,18 @@ def _logged(server: Server, session: Session, name: str, options: SqlTable) -> L
         row_key = [column for column in options.key if column in there]
     else:
         row_key = []
-    primary = _in_index_order(server, relation) if row["primary_key"] else ()
+    by_index = "i.indisreplident" if row["identity"] == "i" else "i.indisprimary"
+    key = tuple(each["name"] for each in server.rows(KEY.format(literal(relation), by_index)))
     return LoggedTable(
         name,
         relation,
         int(row["oid"]),
-        primary,
-        tuple(dict.fromkeys([*primary, *row_key])),
+        key,
+        tuple(dict.fromkeys([*key, *row_key])),
         tuple(row["stored"]),
         tuple(row["virtual"]),
         options,
     )
-
-
-def _in_index_order(server: Server, relation: str) -> tuple[str, ...]:
-    rows = server.rows(
-        "select a.attname::text as name from pg_index i cross join unnest(i.indkey::int2[]) with ordinality as "
-        "k(number, place) join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number "
-        f"where i.indrelid = {literal(relation)}::regclass and i.indisprimary and k.place <= i.indnkeyatts "
-        "order by k.place"
-    )
-    return tuple(row["name"] for row in rows)
 
 
 def _require_identity(shown: str, row: Mapping[str, Any], options: SqlTable) -> None:
