@@ -307,5 +307,5 @@ class TopicsReading:
         self._skipped += made.skipped
         notes: tuple[str, ...] = ()
         if self._skipped and not self._left:
-            notes = (f"{self._skipped:,} messages without a value were passed over (`tombstones: skip`).",)
+            notes = (f"Messages without a value that were passed over (`tombstones: skip`): {self._skipped:,}.",)
         return Batch(self.name, made.rows, self._kind, position, made.rejects, notes=notes)
