@@ -3,6 +3,7 @@
 import threading
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from platform_tests.ingestion.kafka.topics import QUICK, Topics, load, numbers, position, rows, table
@@ -12,8 +13,10 @@ from platform_tests.servers import free_port
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion import prefetch
+from data_platform.ingestion.kafka import positions
 from data_platform.ingestion.kafka import source as source_module
 from data_platform.ingestion.kafka.cluster import Cluster
+from data_platform.ingestion.kafka.positions import Route
 from data_platform.ingestion.kafka.source import Kafka as KafkaSource
 from data_platform.lakehouse.connect import Lakehouse
 
@@ -176,3 +179,22 @@ def test_messages_that_retention_takes_while_they_are_read_are_refused(
     with pytest.raises(PlatformError, match=rf"are gone from Kafka \({topic}/0: \d+..48999\)"):
         load(lake, source, progress=progress)
     assert rows(lake, "_offset") == list(range(int(position(lake)["a/0"])))
+
+
+def test_retention_before_anything_was_read_is_no_loss(
+    lake: Lakehouse, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = topics.make(partitions=2)
+    topics.send(topic, *numbers(*range(10)))
+    topics.send(topic, *numbers(*range(10, 20)), partition=1)
+
+    def route(*arguments: Any) -> Route:
+        way = positions.route(*arguments)
+        topics.delete_before(topic, 4)
+        topics.delete_before(topic, 10, partition=1)
+        return way
+
+    monkeypatch.setattr(source_module, "route", route)
+    load(lake, topics.source({"a": table(topic)}))
+    assert rows(lake, "n") == ["4", "5", "6", "7", "8", "9"]
+    assert position(lake) == {"a/0": "10", "a/1": "10"}

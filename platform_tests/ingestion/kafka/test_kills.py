@@ -16,7 +16,7 @@ from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
 CASES = [
-    pytest.param("sqlite", 3),
+    pytest.param("sqlite", 2),
     pytest.param("sqlite", 25, marks=pytest.mark.crash),
     pytest.param("postgresql", 25, marks=pytest.mark.crash),
 ]

@@ -131,7 +131,7 @@ def test_tombstones_are_rows_or_skipped_as_declared(
     result = load(lake, topics.source({"a": table(topic, tombstones=tombstones)}))
     assert rows(lake, "n") == expected
     assert position(lake) == {"a/0": "2"}
-    skipped = ("1 messages without a value were passed over (`tombstones: skip`).",)
+    skipped = ("Messages without a value that were passed over (`tombstones: skip`): 1.",)
     assert result.notes == (skipped if tombstones == "skip" else ())
 
 

@@ -23,6 +23,7 @@ from data_platform.ingestion.kafka.cluster import (
     Cluster,
     Connection,
     Noted,
+    Partition,
     Topic,
     failure,
     listed,
@@ -254,22 +255,30 @@ class TopicsReading:
             # The end is an offset of its own: the last ones may be no messages (ends of transactions).
             self._reach(self.index[str(topic), number or 0], message.offset() or 0)
         elif code == KafkaError._AUTO_OFFSET_RESET:
-            raise self._overtaken()
+            self._overtaken((str(topic), number or 0))
         elif code not in PASSING:
             where = f"topic {topic}" + (f", partition {number}" if number is not None and number >= 0 else "")
             raise failure(self.source.cluster, error, where)
 
-    def _overtaken(self) -> PlatformError:
-        """What to raise if a partition no longer has the offset that is next."""
+    def _overtaken(self, partition: Partition) -> None:
+        """Retention took the offset that is next in a partition. One that was never read begins later then; else, raise
+        PlatformError with what is lost."""
         source, position = self.source, {**self.after, **self.way.first, **self._position()}
-        table = self.reader.table
+        table, place = self.reader.table, self.index[partition]
         with source.cluster.connected() as connection:
+            if entry(partition) not in self.after and place not in self._next:
+                begins = connection.begins([partition])[partition]
+                self._reach(place, begins)
+                if place in self._left:
+                    self.consumer.incremental_unassign([TopicPartition(*partition)])
+                    self.consumer.incremental_assign([TopicPartition(*partition, begins)])
+                return
             topics = connection.topics(sorted({topic for topic, _ in self.reader.partitions}))
             try:
                 route(connection, f"{source.name}/{self.name}", table, list(topics.values()), position)
             except PlatformError as error:
-                return error
-        return TransientError(f"{source.name}/{self.name}: messages were deleted while they were to be read.")
+                raise error from None
+        raise TransientError(f"{source.name}/{self.name}: messages were deleted while they were to be read.")
 
     def _require_life(self, now: float) -> None:
         """Raise PlatformError if the connection is refused, or nothing came for too long."""
@@ -298,5 +307,5 @@ class TopicsReading:
         self._skipped += made.skipped
         notes: tuple[str, ...] = ()
         if self._skipped and not self._left:
-            notes = (f"{self._skipped:,} messages without a value were passed over (`tombstones: skip`).",)
+            notes = (f"Messages without a value that were passed over (`tombstones: skip`): {self._skipped:,}.",)
         return Batch(self.name, made.rows, self._kind, position, made.rejects, notes=notes)
