@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from platform_tests import interfaces
 from platform_tests.drawing import FLOORS, MACHINERY, PLATFORM, README, ROOT, imports, modules, package_of, with_drawing
 
 DAGSTER_FROM = FLOORS.index("instance")
@@ -46,6 +47,14 @@ def test_modules_that_define_assets_keep_their_annotations() -> None:
 def test_every_module_says_what_belongs_there() -> None:
     for file in PLATFORM.rglob("*.py"):
         assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
+
+
+def test_what_each_interface_can_do_is_shown_by_a_test_and_the_readme_says_it() -> None:
+    assert interfaces.missing() == []
+    assert all(len(cells) == len(interfaces.ABILITIES) for cells in interfaces.INTERFACES.values())
+    readme = README.read_text(encoding="utf-8")
+    shown = readme.split(interfaces.BEGIN)[1].split(interfaces.END)[0].strip()
+    assert shown == interfaces.table(), "run `python -m platform_tests.interfaces`"
 
 
 def test_the_drawing_in_the_readme_is_that_of_the_imports() -> None:
