@@ -22,6 +22,7 @@ from data_platform.lakehouse.settings import settings_from_environment
 BENCHMARKS = {
     "postgresql": "sql_to_raw:postgresql",
     "sqlite": "sql_to_raw:sqlite",
+    "mariadb_changes": "mysql_changes_to_raw:mariadb",
     "csv": "files_to_raw:csv",
     "json_lines": "files_to_raw:json_lines",
     "staging": "raw_to_staged:staging",

@@ -11,6 +11,7 @@ class Scale:
     name: str
     postgresql: int
     sqlite: int
+    changes: int
     csv: int
     json_lines: int
     staged: int
@@ -30,6 +31,7 @@ SCALES = {
         "small",
         postgresql=20_000,
         sqlite=20_000,
+        changes=20_000,
         csv=20_000,
         json_lines=20_000,
         staged=20_000,
@@ -47,6 +49,7 @@ SCALES = {
         "medium",
         postgresql=500_000,
         sqlite=250_000,
+        changes=300_000,
         csv=600_000,
         json_lines=300_000,
         staged=400_000,
@@ -64,6 +67,7 @@ SCALES = {
         "full",
         postgresql=3_000_000,
         sqlite=1_000_000,
+        changes=1_000_000,
         csv=3_500_000,
         json_lines=2_000_000,
         staged=2_000_000,

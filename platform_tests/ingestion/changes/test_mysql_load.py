@@ -4,6 +4,7 @@ each change lands once, whole transactions at a time."""
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from platform_tests.servers import running_mariadb
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion import load as load_module
 from data_platform.ingestion.changes.mysql import source as source_module
+from data_platform.ingestion.changes.mysql.connection import Connection
 from data_platform.ingestion.load import LoadResult, load_tables
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
@@ -161,6 +163,7 @@ def test_private_columns_are_masked_in_every_change(lake: Lakehouse, at: Shop) -
     at.run(
         "create table people (id int primary key, email varchar(50))", "insert into people values (1, 'a@secret.com')"
     )
+    lake = replace(lake, settings=replace(lake.settings, mask_secret="0123456789abcdef" * 2))
     tables = {"people": table(mask=["email"])}
     for _ in range(2):
         load_tables(lake, "shop", changes(at.url, tables), READING, tables, run_id="run-1")
@@ -251,13 +254,13 @@ def test_an_event_that_comes_damaged_is_found_by_its_checksum(at: Shop, monkeypa
         pytest.skip("the server writes no checksums")
     read(slow(at.url), position := nowhere())
     at.run("insert into t values (1, 1)")
-    packets = source_module.Connection._packets
+    packets = Connection._packets
 
     def damaged(self: Any) -> Iterator[bytes]:
         for packet in packets(self):
             yield packet[:40] + bytes([packet[40] ^ 1]) + packet[41:] if len(packet) > 41 else packet
 
-    monkeypatch.setattr(source_module.Connection, "_packets", damaged)
+    monkeypatch.setattr(Connection, "_packets", damaged)
     with pytest.raises(TransientError, match="came damaged: its checksum is wrong"):
         read(slow(at.url), position)
 

@@ -16,9 +16,12 @@ from pymysql.constants import COMMAND, CR
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects import Timeouts
 from data_platform.ingestion.sql.dialects.mysql import PORT
-from data_platform.ingestion.sql.dialects.session import Waiting, one_line
+from data_platform.ingestion.sql.dialects.session import one_line, overdue
 from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.watchdog import Watchdog, server_of
 from data_platform.redaction import WITHHELD, register_url
+
+PRODUCT = "MySQL"
 
 PIECE = 256 * 1024
 """Bytes that are asked of the socket at once."""
@@ -43,22 +46,22 @@ class ServerError(PlatformError):
         self.code, self.said = code, said
 
 
-class Connection(Waiting):
+class Connection:
     """A session with the server of a URL `mysql://user:password@host:port/database`, its time zone UTC. `withholds`
     keeps what the server says in errors out of messages: it may quote values of masked columns."""
 
-    product = "MySQL"
-
     def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False) -> None:
         register_url(url)
-        super().__init__(url, timeouts, PORT, reconnects=False)
-        self.withholds = withholds
-        self.where = f"{self.product} at {redact_url(url)}"
+        self.url, self.timeouts, self.withholds = url, timeouts, withholds
+        self.where = f"{PRODUCT} at {redact_url(url)}"
         parts = urlsplit(url)
         self.database = unquote(parts.path.lstrip("/"))
         if not self.database:
             raise PlatformError(f"{redact_url(url)} names no database. Write mysql://user@host:port/database.")
         seconds = timeouts.connect.total_seconds()
+        self.watchdog = Watchdog(
+            server_of(url, PORT), timeouts.idle.total_seconds(), timeouts.statement.total_seconds()
+        )
         try:
             with self._reporting(), self.watchdog.connecting(seconds):
                 self._pymysql = pymysql.connect(
@@ -104,7 +107,7 @@ class Connection(Waiting):
     def rows(self, statement: str) -> list[tuple[str | None, ...]]:
         """The rows of a short answer, all of their values as text."""
         self.watchdog.begin()
-        with self._reporting(), self.waited_for(), self._pymysql.cursor() as cursor:
+        with self._reporting(), self.watchdog.waiting(), self._pymysql.cursor() as cursor:
             cursor.execute(statement)
             return [
                 tuple(value.decode() if isinstance(value, bytes) else value for value in row)
@@ -114,7 +117,7 @@ class Connection(Waiting):
     def table(self, statement: str) -> list[dict[str, str | None]]:
         """The rows of a short answer, by the names of the columns in small letters."""
         self.watchdog.begin()
-        with self._reporting(), self.waited_for(), self._pymysql.cursor() as cursor:
+        with self._reporting(), self.watchdog.waiting(), self._pymysql.cursor() as cursor:
             cursor.execute(statement)
             names = [column[0].lower() for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall() or ()]
@@ -139,7 +142,7 @@ class Connection(Waiting):
     def command(self, command: int, payload: bytes) -> Iterator[bytes]:
         """Send a command; the packets of its answer, as long as somebody wants them."""
         self.watchdog.begin()
-        with self._reporting(), self.waited_for():
+        with self._reporting(), self.watchdog.waiting():
             self._pymysql._execute_command(command, payload)
         return self._packets()
 
@@ -156,7 +159,7 @@ class Connection(Waiting):
                 else:
                     length = 0
                 if there < 4 or there < 4 + length:
-                    with self.waited_for():
+                    with self.watchdog.waiting():
                         more = read(max(PIECE, 4 + length - there))
                     if not more:
                         raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, "Lost connection to server")
@@ -179,8 +182,8 @@ class Connection(Waiting):
         try:
             yield
         except (pymysql.Error, OSError) as error:
-            if (overdue := self.overdue()) is not None:
-                raise overdue from None
+            if (given_up := overdue(self.watchdog.struck, PRODUCT, self.url, self.timeouts)) is not None:
+                raise given_up from None
             code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
             text = one_line(str(error.args[1] if len(error.args) > 1 else error))
             broke = code in LOST or isinstance(error, OSError)

@@ -133,6 +133,10 @@ class Log:
         """Where the event after the last one begins."""
         return Place(self.file, self._at)
 
+    def begin_again(self) -> None:
+        """Have the time limit of a statement count from now: reading a log has no end of its own."""
+        self._connection.watchdog.begin()
+
     def events(self) -> Iterator[Event]:
         """The events, those that only the transport needs left out; a change of the file is among them."""
         unpack, crc32 = HEADER.unpack_from, zlib.crc32
@@ -140,9 +144,11 @@ class Log:
             if packet[0] == 0xFE and len(packet) < 9:
                 return
             when, kind, server, size, end, flags = unpack(packet, 1)
-            checked = self._checked
             if kind == Kind.FORMAT:
-                checked = self._begin(packet, when)
+                # When the file was begun, and whether its events have checksums: the kind of them stands before that of
+                # this event, which it has in any case, but may be wrong where the others have none.
+                self.created, self._checked = when, packet[-5] == 1
+            checked = self._checked
             if checked and crc32(memoryview(packet)[1:-4]) != int.from_bytes(packet[-4:], "little"):
                 raise TransientError(
                     f"{self._connection.where}: the event of its binary log before {self.file}:{end} came damaged: its "
@@ -171,13 +177,6 @@ class Log:
                     f"{self.place}: what changed there cannot be told. Nothing from there on was read."
                 )
             yield Event(kind, when, server, body)
-
-    def _begin(self, packet: bytes, when: int) -> bool:
-        """Take note of the event that begins a file: when it was written, and whether its events have checksums."""
-        self.created = when
-        # The kind of checksum stands before the checksum, which this event has in any case.
-        self._checked = packet[-5] == 1
-        return True
 
 
 def statement(event: Event, *, file_loads: bool = False) -> tuple[str, str]:

@@ -48,7 +48,7 @@ def examined(connection: Connection) -> Server:
 
     if settings.get("log_bin", "OFF") in ("OFF", "0"):
         raise refused("it writes no binary log", "log_bin (and server_id)", ", and restart it")
-    if settings["binlog_format"] != "ROW":
+    if settings.get("binlog_format", "ROW") != "ROW":
         raise refused(
             f"binlog_format is {settings['binlog_format']}, so the log has statements instead of rows",
             "binlog_format = ROW",

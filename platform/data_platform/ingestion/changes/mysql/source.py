@@ -19,6 +19,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.held import Held
 from data_platform.ingestion.changes.mysql.connection import LOG_FATAL, Connection, ServerError
 from data_platform.ingestion.changes.mysql.copy import (
+    DONE,
     Copied,
     Numbers,
     begin_snapshot,
@@ -147,7 +148,7 @@ class MysqlChanges:
         """The binary log, which the server keeps for as long as it is told to, whoever reads it."""
         with self.connect() as connection:
             server = examined(connection)
-        files = [Place(name, 0) for name in sorted(server.files)]
+        files = sorted((Place(name, 0) for name in server.files), key=lambda one: one.order)
         behind = None
         if FILE in after:
             start = Place(after[FILE], int(after[AT]))
@@ -279,7 +280,7 @@ class ChangesReading:
             progress.gtids = self._gtids_at(place)
         for table in due:
             name = table.name
-            if not progress.copies[name].stretches and self._after:
+            if not progress.copies[name].stretches and DONE in self._after.values():
                 # It comes to the others later: what may have landed of it before is not to stay.
                 yield Batch(name, truncation(progress.numbers, int(time.time())), "changes", None)
             for piece in pieces(connection, self._values, table, progress.copies[name], progress.numbers):
@@ -485,9 +486,10 @@ class ChangesReading:
         self._refuse_rows(done, log)
         second = transaction.second or event.when
         for name in _emptied(done, self._names):
-            if (last := self._progress.copies[name].last) is None or last < log.place:
+            copy = self._progress.copies[name]
+            if copy.last is None or copy.last < log.place:
                 yield Batch(name, truncation(self._progress.numbers, second), "changes", None)
-            elif len(self._progress.copies[name].stretches) > 1:
+            elif any(one.place < log.place for one in copy.stretches):
                 raise PlatformError(
                     f"Table {name} was emptied while its first copy was interrupted, before {log.place} of the log: it "
                     "is unknown which rows of the copy that concerns. Read the tables anew: "
@@ -495,9 +497,10 @@ class ChangesReading:
                 )
         for tables, what in ((done.replaced, "took the place of"), (done.partly, "added or removed rows of")):
             for name in (self._names[one] for one in tables if one in self._names):
+                said = "" if self._connection.withholds else f": {plain(text)[:200]}"
                 note = (
-                    f"before {log.place} of the log a statement {what} {name} without its rows being in the log: "
-                    f"{plain(text)[:200]}. If these are not the rows that were there, read it anew: --full-refresh."
+                    f"before {log.place} of the log a statement {what} {name} without its rows being in the log{said}. "
+                    "If these are not the rows that were there, read it anew: --full-refresh."
                 )
                 yield Batch(name, NOTHING, "changes", None, notes=[note])
         if transaction.is_statement:
@@ -529,6 +532,7 @@ class ChangesReading:
             yield from self._batch(name, pending)
         if log is None:
             return
+        log.begin_again()
         progress = self._progress
         progress.place, progress.created = log.place, str(log.created)
         yield self._reached(next(iter(self._tables)), NOTHING, *self._passed(log.place))

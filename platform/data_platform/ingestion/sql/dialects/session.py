@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 
@@ -83,7 +83,7 @@ class Session(ABC):
         self.url, self.withholds = url, withholds
         register_url(url)
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,14 +174,13 @@ class Session(ABC):
         )
 
 
-class Waiting:
-    """What is connected to a server on the network. Whatever waits for it stands in a `waited_for` block, so that none
-    waits longer than `timeouts` say."""
+class ServerSession(Session):
+    """A session with a server on the network. Whatever waits for it stands in a `waited_for` block, so that none waits
+    longer than `timeouts` say."""
 
-    product: str
-
-    def __init__(self, url: str, timeouts: Timeouts, port: int, *, reconnects: bool) -> None:
-        self.url, self.timeouts = url, timeouts
+    def __init__(self, url: str, timeouts: Timeouts, port: int, *, reconnects: bool, withholds: bool = False) -> None:
+        super().__init__(url, withholds=withholds)
+        self.timeouts = timeouts
         self.watchdog = Watchdog(
             server_of(url, port),
             timeouts.idle.total_seconds(),
@@ -202,36 +201,33 @@ class Waiting:
 
     def overdue(self) -> PlatformError | None:
         """The limit that the connection met, if it was given up."""
-        where, option = f"{self.product} at {redact_url(self.url)}", "of the source in its defs.yaml"
-        match self.watchdog.struck:
-            case "connect":
-                return TransientError(
-                    f"{where} took the connection and did not answer within {_seconds(self.timeouts.connect)}, the "
-                    "limit `connect_timeout`. Check that the server works and what stands between; if it is only slow, "
-                    f"raise `connect_timeout` {option}."
-                )
-            case "idle":
-                return TransientError(
-                    f"{where} said nothing for {_seconds(self.timeouts.idle)}, the limit `idle_timeout`: the "
-                    "connection was given up. What was committed stays; the next load goes on from it. Check the "
-                    "server and the network. If it only takes that long to find the first row, index the cursor "
-                    f"column, or raise `idle_timeout` {option}."
-                )
-            case "total":
-                return PlatformError(
-                    f"{where} was still answering after {_seconds(self.timeouts.statement)}, the limit "
-                    "`statement_timeout`: the connection was given up. Index the cursor column, read the table by a "
-                    f"cursor, or raise `statement_timeout` {option}."
-                )
-        return None
+        return overdue(self.watchdog.struck, self.product, self.url, self.timeouts)
 
 
-class ServerSession(Session, Waiting):
-    """A session with a server on the network."""
-
-    def __init__(self, url: str, timeouts: Timeouts, port: int, *, reconnects: bool, withholds: bool = False) -> None:
-        Session.__init__(self, url, withholds=withholds)
-        Waiting.__init__(self, url, timeouts, port, reconnects=reconnects)
+def overdue(struck: str | None, product: str, url: str, timeouts: Timeouts) -> PlatformError | None:
+    """What to raise for a connection that the watchdog has given up: the limit that it met; None if it has not."""
+    where, option = f"{product} at {redact_url(url)}", "of the source in its defs.yaml"
+    match struck:
+        case "connect":
+            return TransientError(
+                f"{where} took the connection and did not answer within {_seconds(timeouts.connect)}, the "
+                "limit `connect_timeout`. Check that the server works and what stands between; if it is only slow, "
+                f"raise `connect_timeout` {option}."
+            )
+        case "idle":
+            return TransientError(
+                f"{where} said nothing for {_seconds(timeouts.idle)}, the limit `idle_timeout`: the "
+                "connection was given up. What was committed stays; the next load goes on from it. Check the "
+                "server and the network. If it only takes that long to find the first row, index the cursor "
+                f"column, or raise `idle_timeout` {option}."
+            )
+        case "total":
+            return PlatformError(
+                f"{where} was still answering after {_seconds(timeouts.statement)}, the limit "
+                "`statement_timeout`: the connection was given up. Index the cursor column, read the table by a "
+                f"cursor, or raise `statement_timeout` {option}."
+            )
+    return None
 
 
 def _seconds(limit: timedelta) -> str:
