@@ -412,6 +412,19 @@ def test_events_that_mariadb_compressed_are_read(at: Shop) -> None:
     assert found == [("insert", 1), ("insert", 2), ("update", 1), ("update", 2), ("delete", 1), ("delete", 2)]
 
 
+def test_a_log_without_checksums_and_one_that_gets_them_are_read(at: Shop) -> None:
+    at.run("create table t (id int primary key)")
+    read(changes(at.url, {"t": table()}), position := nowhere())
+    found = []
+    try:
+        for number, kind in enumerate(["NONE", "CRC32", "NONE", "NONE", "CRC32"]):
+            at.run(f"set global binlog_checksum = {kind}", f"insert into t values ({number})")
+            found += operations(read(changes(at.url, {"t": table()}), position), "id")
+    finally:
+        at.run("set global binlog_checksum = CRC32")
+    assert found == [("insert", number) for number in range(5)]
+
+
 def test_rows_of_a_table_that_became_one_without_transactions_are_read(at: Shop) -> None:
     at.run("create table t (id int primary key)")
     read(changes(at.url, {"t": table()}), position := nowhere())
