@@ -174,11 +174,11 @@ def start_mariadb(settings: Sequence[str] = ()) -> Mariadb:
     folder = Path(tempfile.mkdtemp(prefix="mariadb-"))
     user = ["--user=nobody"] if os.geteuid() == 0 else []
     # A server that starts removes the temporary tables of all others from the folder that they share.
-    (folder / "tmp").mkdir()
+    (folder / "temporary").mkdir()
     if user:
         shutil.chown(folder, "nobody")
-        shutil.chown(folder / "tmp", "nobody")
-    places = ["--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}/tmp"]
+        shutil.chown(folder / "temporary", "nobody")
+    places = ["--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}/temporary"]
     install = ["mariadb-install-db", *places, *user, "--auth-root-authentication-method=normal", "--skip-test-db"]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode != 0:

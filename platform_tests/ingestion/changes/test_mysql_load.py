@@ -34,6 +34,7 @@ from data_platform.ingestion import load as load_module
 from data_platform.ingestion.changes.mysql import source as source_module
 from data_platform.ingestion.changes.mysql.connection import Connection
 from data_platform.ingestion.load import LoadResult, load_tables
+from data_platform.ingestion.source import Batch
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
@@ -195,7 +196,7 @@ def test_a_server_that_does_not_answer_is_given_up_at_the_limit_of_connecting(at
 @pytest.mark.parametrize("what", ["copy", "log"])
 def test_a_server_that_falls_silent_is_given_up_at_the_limit_and_nothing_is_lost(at: Shop, what: str) -> None:
     position = nowhere()
-    found = []
+    found: list[Batch] = []
     if what == "log":
         found += read(slow(at.url), position)
     # More than the buffers of the connections between hold.
@@ -208,13 +209,18 @@ def test_a_server_that_falls_silent_is_given_up_at_the_limit_and_nothing_is_lost
             proxy.stall_after = proxy.forwarded + 6_000_000
             started = time.monotonic()
             with pytest.raises(TransientError, match=r"said nothing for 1 s, the limit `idle_timeout`"):
-                for batch in batches:
-                    # Each has a position in a copy; in the log none, in the middle of a transaction.
-                    found += [batch] if batch.position is not None else []
-                    position.update(batch.position or {})
+                found.extend(kept(batches, position))
             assert time.monotonic() - started < 60
     found += read(slow(at.url), position)
     assert [row["id"] for row in of(found)] == list(range(1, 60001))
+
+
+def kept(batches: Iterator[Batch], position: dict[str, str]) -> Iterator[Batch]:
+    """The batches that have a position, with which `position` moves: in the middle of a transaction none has."""
+    for batch in batches:
+        if batch.position is not None:
+            position.update(batch.position)
+            yield batch
 
 
 def test_a_connection_that_is_cut_is_a_passing_failure(at: Shop) -> None:
