@@ -31,7 +31,7 @@ from platform_tests.servers import running_mariadb
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion import load as load_module
-from data_platform.ingestion.changes.mysql import source as source_module
+from data_platform.ingestion.changes.mysql import reading as reading_module
 from data_platform.ingestion.changes.mysql.connection import Connection
 from data_platform.ingestion.load import LoadResult, load_tables
 from data_platform.ingestion.source import Batch
@@ -124,7 +124,7 @@ def require_whole(lake: Lakehouse) -> int:
 @ON_SQLITE
 def test_transactions_land_whole_while_others_write(lake: Lakehouse, at: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "CHUNK_ROWS", 100)
-    monkeypatch.setattr(source_module, "FLUSH_ROWS", 30)
+    monkeypatch.setattr(reading_module, "FLUSH_ROWS", 30)
     at.run("insert into t select seq, seq from seq_90000000_to_90000100", "insert into u select * from t")
     with writing(at, *WRITES):
         for _ in range(3):
