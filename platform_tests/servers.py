@@ -173,9 +173,12 @@ def start_mariadb(settings: Sequence[str] = ()) -> Mariadb:
         raise RuntimeError("there is no MariaDB on this machine: apt-get install mariadb-server")
     folder = Path(tempfile.mkdtemp(prefix="mariadb-"))
     user = ["--user=nobody"] if os.geteuid() == 0 else []
+    # A server that starts removes the temporary tables of all others from the folder that they share.
+    (folder / "temporary").mkdir()
     if user:
         shutil.chown(folder, "nobody")
-    places = ["--no-defaults", f"--datadir={folder}/data"]
+        shutil.chown(folder / "temporary", "nobody")
+    places = ["--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}/temporary"]
     install = ["mariadb-install-db", *places, *user, "--auth-root-authentication-method=normal", "--skip-test-db"]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode != 0:

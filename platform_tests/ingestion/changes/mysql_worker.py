@@ -10,7 +10,7 @@ from platform_tests.workers import ROOT
 
 from data_platform.contracts import Contract, Field
 from data_platform.ingestion import load as load_module
-from data_platform.ingestion.changes.mysql import copy, source
+from data_platform.ingestion.changes.mysql import copy, reading
 from data_platform.ingestion.load import load_tables
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
@@ -50,7 +50,7 @@ def start(settings: Settings, url: str) -> "subprocess.Popen[bytes]":
 
 def main(url: str) -> None:
     # So that there are many commits to be killed in.
-    load_module.CHUNK_ROWS, copy.COPY_ROWS, source.FLUSH_ROWS = 100, 40, 60
+    load_module.CHUNK_ROWS, copy.COPY_ROWS, reading.FLUSH_ROWS = 100, 40, 60
     with open_lakehouse(settings_from_environment()) as lake:
         while True:
             load_and_stage(lake, url)

@@ -26,7 +26,7 @@ from platform_tests.ingestion.changes.mysql_shop import (
 from platform_tests.servers import own_mariadb, running_mariadb
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.changes.mysql import copy, source
+from data_platform.ingestion.changes.mysql import copy, reading, source
 from data_platform.ingestion.changes.mysql.copy import begin_locked_snapshot
 from data_platform.ingestion.source import Batch
 
@@ -412,6 +412,19 @@ def test_events_that_mariadb_compressed_are_read(at: Shop) -> None:
     assert found == [("insert", 1), ("insert", 2), ("update", 1), ("update", 2), ("delete", 1), ("delete", 2)]
 
 
+def test_a_log_without_checksums_and_one_that_gets_them_are_read(at: Shop) -> None:
+    at.run("create table t (id int primary key)")
+    read(changes(at.url, {"t": table()}), position := nowhere())
+    found = []
+    try:
+        for number, kind in enumerate(["NONE", "CRC32", "NONE", "NONE", "CRC32"]):
+            at.run(f"set global binlog_checksum = {kind}", f"insert into t values ({number})")
+            found += operations(read(changes(at.url, {"t": table()}), position), "id")
+    finally:
+        at.run("set global binlog_checksum = CRC32")
+    assert found == [("insert", number) for number in range(5)]
+
+
 def test_rows_of_a_table_that_became_one_without_transactions_are_read(at: Shop) -> None:
     at.run("create table t (id int primary key)")
     read(changes(at.url, {"t": table()}), position := nowhere())
@@ -429,7 +442,7 @@ def test_a_table_that_is_made_of_a_query_has_its_rows_in_the_log(at: Shop) -> No
 def test_a_large_transaction_comes_in_batches_without_a_position_until_its_end(
     at: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "FLUSH_ROWS", 500)
+    monkeypatch.setattr(reading, "FLUSH_ROWS", 500)
     at.run("create table t (id int primary key, v varchar(100))", "create table u (id int primary key)")
     tables = {"t": table(), "u": table()}
     read(changes(at.url, tables), position := nowhere())
@@ -462,7 +475,7 @@ def test_the_copy_and_the_log_leave_no_gap_and_no_overlap_while_others_write(
     at: Shop, monkeypatch: pytest.MonkeyPatch, locked: bool
 ) -> None:
     if locked:  # as on MySQL, which does not tell the place of a snapshot
-        monkeypatch.setattr(source, "begin_snapshot", begin_locked_snapshot)
+        monkeypatch.setattr(reading, "begin_snapshot", begin_locked_snapshot)
     at.run("create table t (id int primary key auto_increment, v int)", "create table u (id int primary key, v int)")
     tables = {"t": table(), "u": table()}
     batches: list[Batch] = []
@@ -596,7 +609,7 @@ def test_a_random_history_makes_of_the_tables_what_the_source_has(
     at: Shop, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(copy, "COPY_ROWS", 11)
-    monkeypatch.setattr(source, "FLUSH_ROWS", 23)
+    monkeypatch.setattr(reading, "FLUSH_ROWS", 23)
     chance = random.Random(seed)
     names = ["a", "b", "c"]
     tables = {name: table() for name in names}
@@ -695,13 +708,13 @@ def test_a_probe_of_much_that_is_of_no_table_has_a_load_move_the_position(
 
 
 def test_a_probe_while_a_load_reads_disturbs_it_not(at: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "FLUSH_ROWS", 10)
+    monkeypatch.setattr(reading, "FLUSH_ROWS", 10)
     at.run("create table t (id int primary key, v text)")
     source_ = changes(at.url, {"t": table()})
     read(source_, position := nowhere())
     at.run(*(f"insert into t select seq, repeat('x', 3000) from seq_{n}_to_{n + 99}" for n in range(0, 4000, 100)))
-    with source_.reading(["t"], position) as reading:
-        batches = iter(reading)
+    with source_.reading(["t"], position) as opened:
+        batches = iter(opened)
         found = [next(batches)]
         assert source_.probe(["t"], {"t": position})["t"].changes
         found += batches
