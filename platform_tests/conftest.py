@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from platform_tests.kafka_servers import Kafka, kafka_can_run, registry_can_run, running_kafka, running_registry
@@ -14,6 +15,23 @@ from platform_tests.servers import Postgres, fresh_database, running_postgres
 from data_platform import redaction
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings
+
+ON_ONE_WORKER = "platform_tests/modelled/"
+"""The folder whose modules look at the same builds, which take longer than all that looks at them."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope` each module goes to one worker, and the modules of ON_ONE_WORKER to the same one."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return ON_ONE_WORKER if nodeid.startswith(ON_ONE_WORKER) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
