@@ -1,8 +1,6 @@
 """One open lakehouse for a process, and reads that see one snapshot."""
 
-import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -123,22 +121,6 @@ def test_a_cursor_names_tables_in_full(lake: Lakehouse) -> None:
     assert cursor.connection.execute("FROM lake.main.entries").fetchall() == [(1,)]
     with pytest.raises(duckdb.CatalogException):
         cursor.connection.execute("FROM entries")
-
-
-def test_python_is_not_searched_for_pandas_whenever_a_value_is_bound(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    searched = []
-
-    class Finder:
-        def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> None:
-            searched.append(name)
-
-    monkeypatch.delitem(sys.modules, "pandas", raising=False)
-    with open_lakehouse(settings) as lake:
-        monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-        assert lake.connection.execute("SELECT ?, ?", [1, "a"]).fetchall() == [(1, "a")]
-    assert "pandas" not in searched
 
 
 def test_what_is_read_together_is_of_one_snapshot(lake: Lakehouse, settings: Settings) -> None:

@@ -2,11 +2,9 @@
 is in `extensions`; what is done with the connection belongs in the modules beside this one.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -80,7 +78,6 @@ class Lakehouse:
 def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:
     """How every in-memory DuckDB of the platform is set up: it finds the extensions, downloads nothing, and spills to
     the folder `spill` of the spool."""
-    _note_missing_pandas()
     make_folder(settings.spool, settings)
     return {
         "extension_directory": str(install_extensions(settings)),
@@ -95,14 +92,6 @@ def duckdb_config(settings: Settings, spill: str = "duckdb") -> dict[str, Any]:
         "preserve_insertion_order": "false",
         **ONE_VIEW,
     }
-
-
-def _note_missing_pandas() -> None:
-    """Let Python know, where pandas is not installed, that it is not. DuckDB imports it twice for each value that is
-    bound, and each time the whole path would be searched for it: that takes most of the time of writing a row of the
-    ledger."""
-    if "pandas" not in sys.modules and find_spec("pandas") is None:
-        sys.modules["pandas"] = None  # type: ignore[assignment]
 
 
 def database(settings: Settings) -> duckdb.DuckDBPyConnection:

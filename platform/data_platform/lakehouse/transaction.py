@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Lock
 from typing import TypeVar
 
 import duckdb
@@ -204,14 +205,21 @@ def write_file(
     """Stream `rows` through `query` (which reads them as `incoming`) into a new file of `table`, or to `path`.
 
     Memory stays bounded: batches are pulled one by one while DuckDB encodes. Returns None, and leaves no file, when
-    nothing came out. What the iterator raises is raised again, as it was; a half-written file is removed.
+    nothing came out. What the iterator raises is raised again, as it was; a half-written file is removed. When this
+    returns or raises, nothing of the iterator runs any more.
     """
     failure: list[BaseException] = []
+    over, pulling = Event(), Lock()
 
     def guarded() -> Iterator[pa.RecordBatch]:
         # DuckDB would turn the exception into its own and lose type and message.
         try:
-            yield from rows
+            while True:
+                with pulling:
+                    batch = None if over.is_set() else next(rows, None)
+                if batch is None:
+                    return
+                yield batch
         except BaseException as error:
             failure.append(error)
             raise
@@ -226,6 +234,11 @@ def write_file(
             raise failure[0] from None
         raise
     finally:
+        # Arrow reads ahead in a thread of its own, and goes on for a while after a write that failed. A process that
+        # ended meanwhile would wait for that thread for ever, which waits for Python.
+        over.set()
+        pulling.acquire()
+        pulling.release()
         lake.connection.unregister("incoming")
 
 

@@ -64,3 +64,18 @@ def test_after_any_number_of_kills_every_message_is_there_once_and_in_order(
             assert all((row[3] == "delete") == (row[1] is None) for row in found)
         assert dict(query("SELECT id, n FROM staged_shop.a").fetchall()) == writing.newest()
         assert len(query("SELECT id FROM staged_shop.a").fetchall()) == len(writing.newest())
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_topic_of_changes_that_had_no_message_at_first_is_staged_when_they_come(
+    settings: Settings, kafka: Kafka, topics: Topics
+) -> None:
+    topic = topics.make(partitions=PARTITIONS)
+    with open_lakehouse(settings) as lake:
+        load_and_stage(lake, kafka.bootstrap, topic)
+        topics.send(topic, {"n": 1}, key="7")
+        topics.send(topic, {"n": 2}, key="8")
+        load_and_stage(lake, kafka.bootstrap, topic)
+        topics.send(topic, None, key="7")
+        load_and_stage(lake, kafka.bootstrap, topic)
+        assert lake.connection.execute("SELECT id, n FROM staged_shop.a").fetchall() == [(8, 2)]

@@ -44,6 +44,9 @@ BATCH_ROWS, BATCH_BYTES, BATCH_SECONDS = 100_000, 16 * 2**20, 0.5
 AT_ONCE, LOOK_SECONDS = 10_000, 0.05
 """Messages that the client is asked for at once, and how long it may wait for as many."""
 
+NO_CHANGES = pa.table({"_operation": pa.array([], pa.string()), "_order": pa.array([], pa.int64())})
+"""No changes, with the columns of changes."""
+
 PASSING = frozenset(
     {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE} | LEFT_TO_WAIT
 )
@@ -194,7 +197,7 @@ class TopicsReading:
     def __iter__(self) -> Iterator[Batch]:
         way, partitions = self.way, self.reader.partitions
         if way.first or way.forget or way.notes:
-            yield Batch(self.name, pa.table({}), self._kind, way.first, forget=way.forget, notes=way.notes)
+            yield Batch(self.name, self._nothing, self._kind, way.first, forget=way.forget, notes=way.notes)
         self._left = {place for place, one in enumerate(partitions) if way.begins[one] < way.ends[one]}
         if self._left:
             self.consumer.assign([TopicPartition(*partitions[at], way.begins[partitions[at]]) for at in self._left])
@@ -214,6 +217,12 @@ class TopicsReading:
     @property
     def _kind(self) -> Kind:
         return "changes" if self.reader.table.tombstones == "delete" else "rows"
+
+    @property
+    def _nothing(self) -> pa.Table:
+        """No rows. Of changes they have the columns of changes all the same: what is staged of a topic that has no
+        messages yet is a table of changes from the beginning."""
+        return NO_CHANGES if self._kind == "changes" else pa.table({})
 
     def _gather(self, messages: Messages) -> None:
         """Add messages until they are enough for a batch, or none are left."""
@@ -300,7 +309,7 @@ class TopicsReading:
     def _batch(self, messages: Messages) -> Batch:
         position, self._reached = self._position(), {}
         if not len(messages):
-            return Batch(self.name, pa.table({}), self._kind, position)
+            return Batch(self.name, self._nothing, self._kind, position)
         made = self.reader.rows(messages, self.orders)
         self.orders |= made.orders
         position |= {order_entry(self.reader.partitions[place]): str(last) for place, last in made.orders.items()}
