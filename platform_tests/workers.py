@@ -184,6 +184,10 @@ def consume(lake: Lakehouse, bootstrap: str, topic: str) -> dict[str, Any]:
     """Load and stage a topic for ever, committing every few messages."""
     from platform_tests.ingestion.kafka.killed import load_and_stage
 
+    from data_platform.ingestion.kafka import source as source_module
+
+    # Of this process alone: a test that is in the same one has those of every load.
+    load_module.CHUNK_ROWS, source_module.BATCH_ROWS, source_module.AT_ONCE = 60, 30, 30
     while True:
         load_and_stage(lake, bootstrap, topic)
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from platform_tests.ingestion.kafka.topics import Topics, table
 
 from data_platform.contracts import Contract, Field
-from data_platform.ingestion import load as load_module
-from data_platform.ingestion.kafka import source as source_module
 from data_platform.ingestion.kafka.options import KafkaTable
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import Lakehouse
@@ -35,7 +33,6 @@ def declared(topic: str) -> KafkaTable:
 
 
 def load_and_stage(lake: Lakehouse, bootstrap: str, topic: str) -> None:
-    load_module.CHUNK_ROWS, source_module.BATCH_ROWS, source_module.AT_ONCE = 60, 30, 30
     source = Topics(bootstrap).source({"a": declared(topic)})
     load_table(lake, "shop", source, "a", source.tables["a"], run_id="killed")
     stage_table(lake, RECIPE, run_id="killed")
