@@ -133,13 +133,13 @@ def request_runs(
     to wait for its end. If none may be requested now, the reasons."""
     followed = [table for table in requests if spec.tables[table].table.follows is not None]
     groups = [[table for table in requests if table not in followed], *([table] for table in followed)]
-    told = [
+    answers = [
         request_once(instance, spec.name, {table: requests[table] for table in group}, spec.every)
         for group in groups
         if group
     ]
-    runs = [one for one in told if isinstance(one, dg.RunRequest)]
-    return runs or dg.SkipReason(" ".join(str(one.skip_message) for one in told if isinstance(one, dg.SkipReason)))
+    runs = [one for one in answers if isinstance(one, dg.RunRequest)]
+    return runs or dg.SkipReason(" ".join(str(one.skip_message) for one in answers if isinstance(one, dg.SkipReason)))
 
 
 def _nothing(probes: Mapping[str, Probe], states: Mapping[str, TableState], refresh: timedelta) -> str:
