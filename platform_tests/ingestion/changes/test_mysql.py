@@ -4,7 +4,6 @@ in its order, whole transactions at a time."""
 import json
 import random
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from platform_tests.ingestion.changes.mysql_shop import (
     table,
     writing,
 )
-from platform_tests.servers import own_mariadb, running_mariadb
+from platform_tests.servers import own_mariadb
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.mysql import copy, reading, source
@@ -31,19 +30,6 @@ from data_platform.ingestion.changes.mysql.copy import begin_locked_snapshot
 from data_platform.ingestion.source import Batch
 
 pytestmark = with_mariadb
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_mariadb() as url:
-        yield url
-
-
-@pytest.fixture
-def at(server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
-    with shop(server) as opened:
-        yield opened
 
 
 # What cannot be read

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,14 +19,12 @@ from platform_tests.ingestion.changes.mysql_shop import (
     nowhere,
     of,
     read,
-    shop,
     table,
     writing,
 )
 from platform_tests.ingestion.changes.mysql_worker import READING, TABLES, load_and_stage
 from platform_tests.ingestion.landing import ON_SQLITE
 from platform_tests.proxy import proxy_to
-from platform_tests.servers import running_mariadb
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion import load as load_module
@@ -59,18 +56,11 @@ WRITES = (
 """A transaction after which both tables hold the same, and a rest: a load must be faster than the writer."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_mariadb() as url:
-        yield url
-
-
 @pytest.fixture
-def at(server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
-    with shop(server) as opened:
-        opened.run("create table t (id int primary key, total int)", "create table u (id int primary key, total int)")
-        yield opened
+def at(at: Shop) -> Shop:
+    """The shop with two tables, which each transaction changes alike."""
+    at.run("create table t (id int primary key, total int)", "create table u (id int primary key, total int)")
+    return at
 
 
 def follow(lake: Lakehouse, at: Shop, **options: Any) -> dict[str, LoadResult]:

@@ -2,33 +2,17 @@
 type there is."""
 
 import datetime as dt
-from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from platform_tests.databases import with_mariadb
-from platform_tests.ingestion.changes.mysql_shop import Shop, changes, nowhere, of, read, rows_of, shop, table
+from platform_tests.ingestion.changes.mysql_shop import Shop, changes, nowhere, of, read, rows_of, table
 from platform_tests.ingestion.reading import read_all
-from platform_tests.servers import running_mariadb
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.sql.source import Relational
 
 pytestmark = with_mariadb
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_mariadb() as url:
-        yield url
-
-
-@pytest.fixture
-def at(server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
-    with shop(server) as opened:
-        yield opened
 
 
 NUMBERS = {

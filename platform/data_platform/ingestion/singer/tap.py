@@ -77,8 +77,7 @@ class Tap:
         command = [self.program, "--config", self.config]
         if catalog is not None:
             file = _file(self.folder, "catalog.json", catalog)
-            # Older taps know their catalog as properties.
-            command += ["--catalog", file] if "--properties" not in self._help() else ["--properties", file]
+            command += ["--catalog", file]
         if state is not None:
             path = self.folder / "state.json"
             path.write_text(state, encoding="utf-8")
@@ -115,14 +114,6 @@ class Tap:
             return " What it said is not shown, as it may hold values of masked columns; run it by hand to see it."
         text = "\n".join(f"  {shortened(scrub(line), 500)}" for line in lines if line.strip())
         return f" The last that it said:\n{text}\n" if text else ""
-
-    def _help(self) -> str:
-        try:
-            done = subprocess.run([self.program, "--help"], capture_output=True, timeout=60, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        text = done.stdout.decode(errors="replace")
-        return "" if "--catalog" in text else text
 
     def _not_started(self, error: OSError) -> PlatformError:
         return PlatformError(f"The tap {self.program} cannot be started: {error.strerror}.")
