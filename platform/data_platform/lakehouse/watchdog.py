@@ -193,7 +193,7 @@ class Watchdog:
             _claimed.difference_update(self._sockets)
 
     def _watch(self) -> None:
-        while not self._ended.wait(min(1.0, self._limit / LOOKS)):
+        while not self._ended.wait(min(1.0, self._limit / LOOKS, (self._total or self._limit) / LOOKS)):
             since = self._since
             if since is None:
                 continue
