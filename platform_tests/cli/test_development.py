@@ -5,13 +5,17 @@ import os
 import runpy
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import dagster as dg
 import pytest
 from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._daemon import sensor
+from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
+from dagster._daemon import controller, sensor
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from platform_tests.cli.test_ui import wait_until
 
 from data_platform.cli import daemon, development
@@ -115,14 +119,46 @@ def _lives(pid: int) -> bool:
     return not stat.startswith("Z") and bool(stat)
 
 
-def test_the_daemon_looks_every_second_which_sensors_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensor, "MIN_INTERVAL_LOOP_TIME", sensor.MIN_INTERVAL_LOOP_TIME)
-    assert sensor.MIN_INTERVAL_LOOP_TIME == 5
+@pytest.fixture
+def daemons(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What `daemon.main` has begun; the settings that it makes for its process are undone afterwards."""
     begun: list[str] = []
+    monkeypatch.setattr(sensor, "MIN_INTERVAL_LOOP_TIME", sensor.MIN_INTERVAL_LOOP_TIME)
+    monkeypatch.setattr(controller, "QueuedRunCoordinatorDaemon", QueuedRunCoordinatorDaemon)
+    monkeypatch.setattr(QueuedRunCoordinator, "submit_run", lambda _, context: context)
     monkeypatch.setattr(daemon, "end_with_parent", lambda: None)
     monkeypatch.setattr(runpy, "run_module", lambda name, **_: begun.append(name))
+    yield begun
+    daemon.PromptQueue.enqueued.set()
+
+
+def test_the_daemon_looks_every_second_which_sensors_are_due(daemons: list[str]) -> None:
+    assert sensor.MIN_INTERVAL_LOOP_TIME == 5
     daemon.main()
-    assert begun == ["dagster._daemon"]
+    assert daemons == ["dagster._daemon"]
     assert sensor.MIN_INTERVAL_LOOP_TIME == 1
     # It is not a default that was bound before.
     assert "MIN_INTERVAL_LOOP_TIME" in sensor.execute_sensor_iteration_loop.__code__.co_names
+
+
+def test_a_run_that_the_daemon_enqueues_is_launched_at_once(
+    daemons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.main()
+    assert daemons
+    with dg.instance_for_test(
+        overrides={"run_queue": {"dequeue_interval_seconds": 600}, "telemetry": {"enabled": False}}
+    ) as instance:
+        queue = controller.create_daemon_of_type(QueuedRunCoordinatorDaemon.daemon_type(), instance)
+        looked: list[float] = []
+
+        def look(*_: Any) -> Iterator[None]:
+            looked.append(time.monotonic())
+            yield from ()
+
+        monkeypatch.setattr(type(queue), "run_iteration", look)
+        loop = queue.core_loop(None, threading.Event())
+        threading.Thread(target=lambda: [next(loop), next(loop)], daemon=True).start()
+        wait_until(lambda: len(looked) == 1)
+        assert instance.run_coordinator.submit_run("a run") == "a run"  # type: ignore[arg-type,comparison-overlap]
+        wait_until(lambda: len(looked) == 2)

@@ -1,11 +1,15 @@
 """`python -m data_platform.cli.daemon`: Dagster's daemon as `dp ui` starts it, which does not outlive the process that
-started it, and looks every second which sensors are due. The options are those of `dagster-daemon`. What else the UI
-starts belongs to `development`.
+started it, looks every second which sensors are due, and launches at once the runs that they ask for. The options are
+those of `dagster-daemon`. What else the UI starts belongs to `development`.
 """
 
 import runpy
+import threading
+from typing import Any
 
-from dagster._daemon import sensor
+from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
+from dagster._daemon import controller, sensor
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from data_platform.cli.development import end_with_parent
 
@@ -14,10 +18,39 @@ LOOK_SECONDS = 1
 were staged and the models that follow them."""
 
 
+class PromptQueue(QueuedRunCoordinatorDaemon):
+    """Launches queued runs as soon as this process has enqueued one, and otherwise at Dagster's interval
+    (`dequeue_interval_seconds`): for those of the UI, and for those that waited for a slot."""
+
+    enqueued = threading.Event()
+
+    def core_loop(self, workspace_process_context: Any, shutdown_event: threading.Event) -> Any:  # noqa: ARG002
+        while True:
+            # Before the queue is read: what is enqueued from here on is either read now, or ends the wait.
+            self.enqueued.clear()
+            yield from self.run_iteration(workspace_process_context)
+            self.enqueued.wait(self.interval_seconds)
+            yield None
+
+
+def prompt() -> None:
+    """Let Dagster's daemon, in this process, look and launch as promptly as is said above."""
+    enqueue = QueuedRunCoordinator.submit_run
+
+    def submit_run(self: QueuedRunCoordinator, context: Any) -> Any:
+        run = enqueue(self, context)
+        PromptQueue.enqueued.set()
+        return run
+
+    sensor.MIN_INTERVAL_LOOP_TIME = LOOK_SECONDS
+    QueuedRunCoordinator.submit_run = submit_run  # type: ignore[method-assign,assignment]
+    controller.QueuedRunCoordinatorDaemon = PromptQueue  # type: ignore[attr-defined]
+
+
 def main() -> None:
     """The entry point."""
     end_with_parent()
-    sensor.MIN_INTERVAL_LOOP_TIME = LOOK_SECONDS
+    prompt()
     runpy.run_module("dagster._daemon", run_name="__main__", alter_sys=True)
 
 
