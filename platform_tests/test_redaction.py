@@ -95,14 +95,34 @@ def test_tokens_do_not_pile_up_and_what_is_used_again_stays(monkeypatch: pytest.
     [
         "postgresql://me:corr%40ct-horse@host/db",
         "postgresql://me:corr@ct-horse@host/db",
+        "postgresql://me:pass/corr@ct-horse:x@host/db",
         "postgresql://me@host/db?password=corr%40ct-horse",
+        "postgresql://me@host/db?sslpassword=corr%40ct-horse",
         "mysql://:corr%40ct-horse@host/db",
         "https://host/path?api_key=corr%40ct-horse&page=1",
     ],
 )
 def test_the_password_of_a_url_is_known(url: str) -> None:
     register_url(url)
-    assert scrub("FATAL: no corr@ct-horse, no corr%40ct-horse") == "FATAL: no ***, no ***"
+    said = scrub("FATAL: no pass/corr@ct-horse:x, no corr@ct-horse, no corr%40ct-horse")
+    assert said.startswith("FATAL: no ")
+    assert "pass/corr@ct-horse:x" not in said
+    if "pass/" not in url:
+        assert said.endswith("no ***, no ***")
+
+
+@pytest.mark.parametrize("url", ["https://api:8080/@me/x", "https://host/@x", "postgresql://[::1]:5432/a@b:c"])
+def test_of_an_address_without_a_password_nothing_is_a_secret(url: str) -> None:
+    redaction._known.clear()
+    register_url(url)
+    assert not redaction._known
+
+
+@pytest.mark.parametrize("option", ["password", "sslpassword", "passwd", "pwd"])
+def test_a_password_among_the_options_of_an_address_that_nobody_registered_is_not_shown(option: str) -> None:
+    assert scrub(f"no postgres://host/db?user=me&{option}=horses&port=1") == (
+        f"no postgres://host/db?user=me&{option}=***&port=1"
+    )
 
 
 def test_a_name_tells_a_secret_from_a_setting() -> None:

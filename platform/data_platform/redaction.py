@@ -32,15 +32,20 @@ NAMED_CHARACTERS = 8
 """The least of a value that is taken for a secret for its name alone."""
 
 SECRET_NAME = re.compile(
-    r"(?:^|.*[_.-])(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|signature|sig"
+    r".*password|(?:^|.*[_.-])(?:pass(?:wd|phrase)?|pwd|secret|token|credentials?|signature|sig"
     r"|(?:api|app|access|account|auth|client|private|secret|shared|subscription)[_-]?key)|key|apikey",
     re.IGNORECASE,
 )
 """Names of parameters and variables whose values are secrets."""
 
-CREDENTIALS = re.compile(r"(?<=://)[^\s/@'\"]*:[^\s/'\"]*@|(?<=\bpassword=)(?:'[^']*'|[^\s&;,]+)", re.IGNORECASE)
+CREDENTIALS = re.compile(
+    r"(?<=://)[^\s/@'\"]*:[^\s/'\"]*@|(?:(?<=password=)|(?<=passwd=)|(?<=\bpwd=))(?:'[^']*'|[^\s&;,]+)", re.IGNORECASE
+)
 """The user and the password of an address, and a password among its options: nobody registers those of other programs.
 """
+
+HOST = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?(?:,.*)?")
+"""Hosts and ports, as they follow the scheme of an address that names no user."""
 
 VALUES_QUOTED = ("Conversion Error", "Constraint Error", "Out of Range Error", "Invalid Input Error")
 """How DuckDB begins an error that quotes a value of a row."""
@@ -90,7 +95,7 @@ def register_url(url: str) -> None:
     rest = url.partition("://")[2]
     host = re.split("[/?#]", rest, maxsplit=1)[0]
     register_named(dict(parse_qsl(rest.partition("?")[2].partition("#")[0])))
-    if "@" in host:
+    if "@" in host or ("@" in rest and not HOST.fullmatch(host)):
         # Up to the last @ of all: a password that was not encoded may hold others, and slashes.
         for user in (host.rpartition("@")[0], rest.rpartition("@")[0]):
             password = user.partition(":")[2]
