@@ -40,7 +40,10 @@ ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000 (make ui PORT=3001
 # thread that asked spins while another one works, or waits for the catalog, a third of the suite's time.
 test: $(READY) ## the test suite (minutes)
 	@SLURM_CPUS_ON_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
-	  -m "not attack and not bench and not browser and not crash and not newcomer and not year"
+	  -m "not attack and not bench and not browser and not crash and not newcomer and not servers and not year"
+
+test-servers: $(READY) ## the tests with the logs of databases, Kafka, Debezium and taps (minutes; Java, Maven, MariaDB)
+	@SLURM_CPUS_ON_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "servers and not crash"
 
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench
@@ -78,5 +81,5 @@ lock: ## write requirements.lock anew from pyproject.toml
 clean: ## remove the environment; the platform's state stays
 	@rm -rf .venv
 
-.PHONY: help setup demo ui test test-bench test-histories test-crash test-attack test-year test-browser test-newcomer lint \
-  bench lock clean
+.PHONY: help setup demo ui test test-servers test-bench test-histories test-crash test-attack test-year test-browser \
+  test-newcomer lint bench lock clean

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from platform_tests.kafka_servers import Kafka, kafka_can_run, registry_can_run, running_kafka, running_registry
+from platform_tests.prepared import copy, prepare
 from platform_tests.servers import Postgres, fresh_database, running_postgres
 
 from data_platform import redaction
@@ -18,6 +19,30 @@ from data_platform.lakehouse.settings import Settings
 
 ON_ONE_WORKER = "platform_tests/modelled/"
 """The folder whose modules look at the same builds, which take longer than all that looks at them."""
+
+OF_SERVERS = (
+    "cli/test_add_connectors.py",
+    "cli/test_add_kafka.py",
+    "cli/test_add_store.py",
+    "components/test_changes.py",
+    "components/test_kafka.py",
+    "components/test_source_log.py",
+    "crash/",
+    "ingestion/changes/",
+    "ingestion/debezium/",
+    "ingestion/kafka/",
+    "ingestion/singer/",
+)
+"""Tests below this folder that take servers and programs of others (the logs of databases, Kafka, taps, Debezium) or
+kill processes: `make test-servers`, not `make test`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of OF_SERVERS."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(OF_SERVERS):
+            item.add_marker("servers")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -84,9 +109,35 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+@pytest.fixture(scope="session")
+def prepared_sqlite(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A lakehouse to be copied, with its catalog in SQLite."""
+    into = tmp_path_factory.mktemp("prepared")
+    return prepare(Settings(home, str(into / "catalog.sqlite"), str(into / "data")))
+
+
+@pytest.fixture(scope="session")
+def prepared_postgresql(postgres: Postgres, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A lakehouse to be copied, with its catalog in PostgreSQL."""
+    with fresh_database(postgres) as url:
+        yield prepare(Settings(home, url, str(tmp_path_factory.mktemp("prepared") / "data")))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def settings(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Settings:
-    """A lakehouse of this test's own, with either catalog."""
+def settings(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Iterator[Settings]:
+    """A lakehouse of this test's own, with either catalog, without a table."""
+    prepared = request.getfixturevalue(f"prepared_{request.param}")
+    if request.param == "sqlite":
+        yield copy(prepared, Settings(home, str(tmp_path / "catalog.sqlite"), str(tmp_path / "data")))
+        return
+    server = request.getfixturevalue("postgres")
+    with fresh_database(server, like=prepared.catalog) as url:
+        yield copy(prepared, Settings(home, url, str(tmp_path / "data")), server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def unopened(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Settings:
+    """Where a lakehouse of this test's own may be, with either catalog; nothing is there yet."""
     if request.param == "sqlite":
         return Settings(home, str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
     return Settings(home, request.getfixturevalue("postgres_url"), str(tmp_path / "data"))

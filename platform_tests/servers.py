@@ -120,11 +120,13 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 @contextmanager
-def fresh_database(server: Postgres) -> Iterator[str]:
-    """The URL of a new, empty database, dropped afterwards whoever is still connected to it."""
+def fresh_database(server: Postgres, like: str | None = None) -> Iterator[str]:
+    """The URL of a new database, empty or a copy of the one at another URL, dropped afterwards whoever is still
+    connected to it."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f'create database "{name}"')
+        copied = f' template "{urlsplit(like).path.removeprefix("/")}"' if like is not None else ""
+        connection.execute(f'create database "{name}"{copied}'.encode())
     try:
         yield server.database_url(name)
     finally:
