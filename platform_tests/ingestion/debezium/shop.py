@@ -61,9 +61,9 @@ class Shop:
                 yield cursor
             return
         named: dict[str, Any] = {"host": parts.hostname, "port": parts.port, "user": parts.username}
-        with closing(pymysql.connect(database=parts.path.strip("/"), autocommit=True, **named)) as connection:
-            with connection.cursor() as cursor:
-                yield cursor
+        connection = pymysql.connect(database=parts.path.strip("/"), autocommit=True, **named)
+        with closing(connection), connection.cursor() as cursor:
+            yield cursor
 
     def run(self, *statements: str) -> None:
         with self.connected() as cursor:

@@ -78,8 +78,8 @@ class Engine:
             raise TransientError(f"{self._label}: Debezium said nothing for {HUNG_SECONDS} s, and was ended.")
         if code:
             raise TransientError(
-                f"{self._label}: the Java process that runs Debezium ended with {code}.{self._last_words()} If it lacks "
-                "memory, raise `memory` in defs.yaml."
+                f"{self._label}: the Java process that runs Debezium ended with {code}.{self._last_words()} If it "
+                "lacks memory, raise `memory` in defs.yaml."
             )
 
     def tell(self, text: str) -> None:

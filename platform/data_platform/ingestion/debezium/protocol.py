@@ -6,7 +6,7 @@ in `reading`.
                     a truncation also has its place in the log
     ["begin"]                                       a transaction begins
     ["end" | "heartbeat" | "rest", number, partition, offset]
-                    reading can go on from this offset: after a transaction; between events; after the last row that came
+                    reading can go on from this offset: after a transaction; between events; after a row
     ["history", record]                             a record of the history of the tables' schemas
     ["status", is streaming, is at the end, [tables], why the end of the log is unknown]
     ["failed", message]

@@ -143,9 +143,9 @@ class DebeziumReading:
         beside = [column for column in table.key if column in shape.columns and column not in shape.key]
         if beside:
             raise PlatformError(
-                f"{self._label}/{name}: the events of {shape.table} have the key ({', '.join(shape.key)}), and defs.yaml "
-                f"says `key: [{', '.join(table.key)}]`: a delete does not say {', '.join(beside)}. Write the key that the "
-                f"events have, or have Debezium take yours (`settings`: `message.key.columns: "
+                f"{self._label}/{name}: the events of {shape.table} have the key ({', '.join(shape.key)}), and "
+                f"defs.yaml says `key: [{', '.join(table.key)}]`: a delete does not say {', '.join(beside)}. Write the "
+                f"key that the events have, or have Debezium take yours (`settings`: `message.key.columns: "
                 f"'{shape.table}:{','.join(table.key)}'`). Nothing was loaded."
             )
 
@@ -258,9 +258,8 @@ class DebeziumReading:
                 yield from (Batch(name, NO_CHANGES, "changes", None) for name in self._tables)
             notes = [f"the end of the log could not be asked for ({self._note})"] if self._note else []
             position = {**self._entries, ORDER: str(self._order)}
-            self._numbers |= {
-                one + offset: self._reached[one] for one, offset in self._entries.items() if one in self._reached
-            }
+            for entry, number in self._reached.items():
+                self._numbers[entry + self._entries.get(entry, "")] = number
             yield Batch(next(iter(self._tables)), NO_CHANGES, "changes", position, notes=notes)
             self._entries, self._is_first = {}, False
         self._flushed_at, self._moved = time.monotonic(), False
@@ -274,7 +273,6 @@ def _is_among(address: str, captured: set[str]) -> bool:
 def _meaning(record: str) -> str:
     """A record of the history without what differs each time that the same place of the log is read."""
     given = json.loads(record)
-    position = {key: given.get("position", {}).get(key) for key in ("file", "pos", "gtids", "lsn", "commit_lsn", "scn")}
-    return json.dumps(
-        [position, given.get("databaseName"), given.get("ddl"), given.get("tableChanges")], sort_keys=True
-    )
+    position = given.get("position", {})
+    place = [position.get(name) for name in ("file", "pos", "gtids", "lsn", "commit_lsn", "scn")]
+    return json.dumps([place, *(given.get(name) for name in ("databaseName", "ddl", "tableChanges"))], sort_keys=True)

@@ -1,5 +1,5 @@
-"""Tables of a database that Debezium reads, as a source of changes: a first copy, then its log, all tables in one reading
-with one position. What becomes of the events is in `reading`.
+"""Tables of a database that Debezium reads, as a source of changes: a first copy, then its log, all tables in one
+reading with one position. What becomes of the events is in `reading`.
 
 The engine has no memory of its own: it begins with the offset and the history of schemas that the ledger holds, and a
 position that the source no longer has is refused.
@@ -47,6 +47,11 @@ SETTINGS = {
 what comes after one."""
 
 DROP_SLOTS = (
+    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like ? and not active and "
+    "slot_name <> ?"
+)
+
+SLOTS = (
     "select slot_name, coalesce(wal_status, ''), active, (pg_current_wal_lsn() - confirmed_flush_lsn)::bigint, "
     "(pg_current_wal_lsn() - restart_lsn)::bigint from pg_replication_slots where slot_name like %s"
 )
@@ -131,13 +136,10 @@ class Debezium:
         """A connection to a PostgreSQL, for what is no work of the engine. Raises PlatformError."""
         jdbc = self._jdbc()
         assert jdbc is not None  # noqa: S101 - the caller's condition
-        place = {
-            "host": self.options.host,
-            "port": self.options.port or self.kind.port,
-            "dbname": self.options.database,
-        }
+        options, host = self.options, self.options.host or ""
+        reached: dict[str, Any] = {"host": host, "port": options.port or self.kind.port, "dbname": options.database}
         try:
-            with psycopg.connect(autocommit=True, connect_timeout=10, **place, **jdbc["properties"]) as connection:
+            with psycopg.connect(autocommit=True, connect_timeout=10, **reached, **jdbc["properties"]) as connection:
                 yield connection
         except psycopg.OperationalError as error:
             raise TransientError(f"{self.label}: PostgreSQL at {self.options.host} does not answer: {error}") from None
@@ -216,9 +218,8 @@ class Debezium:
                 if f"database.{name}" in options.settings:
                     given[parameter] = str(options.settings[f"database.{name}"])
         elif "database.ssl.mode" in options.settings:
-            given["sslMode"] = str(options.settings["database.ssl.mode"]).replace(
-                "_", "-" if scheme == "mariadb" else "_"
-            )
+            mode = str(options.settings["database.ssl.mode"])
+            given["sslMode"] = mode.replace("_", "-") if scheme == "mariadb" else mode
         database = options.database if kind.end == "postgresql" else ""
         url = f"jdbc:{scheme}://{options.host}:{options.port or kind.port}/{database or ''}"
         return {"kind": kind.end, "url": url, "properties": given}
