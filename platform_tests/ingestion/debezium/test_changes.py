@@ -11,30 +11,39 @@ from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.debezium.source import Debezium
 
 VALUES = {
-    "postgresql": (
-        "n numeric(20, 4), ts timestamp, tz timestamptz, d date, tm time, b bytea, j jsonb, a int[], big text",
-        "1.5000, '2024-01-02 00:00', '2024-01-02 12:00+02', '0999-12-31', '23:59:59.5', decode('00ff', 'hex'), '[1]', "
-        "'{1,2}', 'é😀'",
-        ["1.5000", "2024-01-02T00:00:00", "2024-01-02T10:00:00.000000Z", "0999-12-31", "23:59:59.500000", b"\x00\xff"]
-        + ["[1]", "[1,2]", "é😀"],
-    ),
-    "mariadb": (
-        "n decimal(20, 4), ts datetime(6), d date, tm time(3), b blob, j json, u bigint unsigned, big text",
-        "1.5000, '2024-01-02 00:00', '2024-02-29', '-100:34:56.789', x'00ff', '[1]', 18446744073709551615, 'é😀'",
-        ["1.5000", "2024-01-02T00:00:00", "2024-02-29", "-100:34:56.789000", b"\x00\xff", "[1]"]
-        + ["18446744073709551615", "é😀"],
-    ),
+    "postgresql": {
+        "numeric(20, 4)": ("1.5000", "1.5000"),
+        "timestamp": ("'2024-01-02 00:00'", "2024-01-02T00:00:00"),
+        "timestamptz": ("'2024-01-02 12:00+02'", "2024-01-02T10:00:00.000000Z"),
+        "date": ("'0999-12-31'", "0999-12-31"),
+        "time": ("'23:59:59.5'", "23:59:59.500000"),
+        "bytea": ("decode('00ff', 'hex')", b"\x00\xff"),
+        "jsonb": ("'[1]'", "[1]"),
+        "int[]": ("'{1,2}'", "[1,2]"),
+        "text": ("'é😀'", "é😀"),
+    },
+    "mariadb": {
+        "decimal(20, 4)": ("1.5000", "1.5000"),
+        "datetime(6)": ("'2024-01-02 00:00'", "2024-01-02T00:00:00"),
+        "date": ("'2024-02-29'", "2024-02-29"),
+        "time(3)": ("'-100:34:56.789'", "-100:34:56.789000"),
+        "blob": ("x'00ff'", b"\x00\xff"),
+        "json": ("'[1]'", "[1]"),
+        "bigint unsigned": ("18446744073709551615", "18446744073709551615"),
+        "text": ("'é😀'", "é😀"),
+    },
 }
-"""Columns of a table, values in SQL, and what raw has of them."""
+"""By the type of a column: a value in SQL, and what raw has of it."""
 
 
 def test_a_first_copy_is_followed_by_each_change_once_and_in_its_order(shop: Shop) -> None:
-    columns, values, expected = VALUES[shop.kind]
-    shop.run(f"create table v (id int primary key, {columns})", f"insert into v values (1, {values})")
+    columns = ", ".join(f"c{number} {kind}" for number, kind in enumerate(VALUES[shop.kind]))
+    given, expected = zip(*VALUES[shop.kind].values(), strict=True)
+    shop.run(f"create table v (id int primary key, {columns})", f"insert into v values (1, {', '.join(given)})")
     source = shop.source({**TABLES, "v": table()})
     first = read(source)
     assert first.changes("t", "id", "total", "_order") == [("insert", "1", "1", 1), ("insert", "2", "2", 2)]
-    assert list(first.of("v").to_pylist()[0].values())[-len(expected) :] == expected
+    assert tuple(first.of("v").to_pylist()[0].values())[-len(expected) :] == expected
     # Nothing has a position before the copy is whole.
     assert [batch.position is not None for batch in first.batches].index(True) >= 3
 
@@ -62,7 +71,8 @@ def test_a_first_copy_is_followed_by_each_change_once_and_in_its_order(shop: Sho
         ("delete", "2", None),
     ]
     assert second.changes("u", "id", "note") == [
-        ("insert", "3", None),
+        # Debezium describes rows of PostgreSQL by the table as it is now: what such rows have there.
+        ("insert", "3", "old" if shop.kind == "postgresql" else None),
         ("insert", "4", "new"),
         ("truncate", None, None),
     ]

@@ -663,10 +663,24 @@ public final class Reader {
         }
     }
 
-    /** Offsets as the parent gave them; nothing is stored here. */
+    /**
+     * Offsets as the parent gave them, and those of which it said since that they are committed: the connector asks here
+     * for what it may let the source forget.
+     */
     public static final class Offsets implements OffsetBackingStore {
+        private final Map<JsonNode, ByteBuffer> offsets = new HashMap<>();
+
         @Override
-        public void start() { }
+        public synchronized void start() {
+            try {
+                for (Map.Entry<String, JsonNode> one : given.get("offsets").properties()) {
+                    byte[] bytes = one.getValue().asText().getBytes(StandardCharsets.UTF_8);
+                    offsets.putIfAbsent(JSON.readTree(one.getKey()), ByteBuffer.wrap(bytes));
+                }
+            } catch (IOException error) {
+                throw new IllegalStateException(error);
+            }
+        }
 
         @Override
         public void stop() { }
@@ -675,31 +689,35 @@ public final class Reader {
         public void configure(WorkerConfig config) { }
 
         @Override
-        public Future<Map<ByteBuffer, ByteBuffer>> get(Collection<ByteBuffer> keys) {
+        public synchronized Future<Map<ByteBuffer, ByteBuffer>> get(Collection<ByteBuffer> keys) {
             Map<ByteBuffer, ByteBuffer> found = new HashMap<>();
-            try {
-                for (ByteBuffer key : keys) {
-                    byte[] bytes = new byte[key.remaining()];
-                    key.duplicate().get(bytes);
-                    JsonNode partition = JSON.readTree(bytes).get(1);
-                    for (Map.Entry<String, JsonNode> one : given.get("offsets").properties()) {
-                        if (JSON.readTree(one.getKey()).equals(partition)) {
-                            found.put(key, ByteBuffer.wrap(one.getValue().asText().getBytes(StandardCharsets.UTF_8)));
-                        }
-                    }
+            for (ByteBuffer key : keys) {
+                ByteBuffer value = offsets.get(partition(key));
+                if (value != null) {
+                    found.put(key, value.duplicate());
                 }
-            } catch (IOException error) {
-                return CompletableFuture.failedFuture(error);
             }
             return CompletableFuture.completedFuture(found);
         }
 
         @Override
-        public Future<Void> set(Map<ByteBuffer, ByteBuffer> values, Callback<Void> callback) {
+        public synchronized Future<Void> set(Map<ByteBuffer, ByteBuffer> values, Callback<Void> callback) {
+            values.forEach((key, value) -> offsets.put(partition(key), value.duplicate()));
             if (callback != null) {
                 callback.onCompletion(null, null);
             }
             return CompletableFuture.completedFuture(null);
+        }
+
+        /** Keys are the name of the engine and the partition. */
+        private static JsonNode partition(ByteBuffer key) {
+            byte[] bytes = new byte[key.remaining()];
+            key.duplicate().get(bytes);
+            try {
+                return JSON.readTree(bytes).get(1);
+            } catch (IOException error) {
+                throw new IllegalStateException(error);
+            }
         }
 
         @Override
