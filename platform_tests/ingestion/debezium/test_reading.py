@@ -59,7 +59,13 @@ def position(batches: list[Batch]) -> dict[str, str]:
 
 
 def test_a_transaction_whose_end_is_told_late_ends_with_silence_and_where_it_is_told_it_is_waited_for() -> None:
-    messages = [SHAPE, ["begin"], row("c", 1, ["1"], ["1", "5"]), ["rest", 3, '{"server":"x"}', "2"], END]
+    messages: list[list[Any]] = [
+        SHAPE,
+        ["begin"],
+        row("c", 1, ["1"], ["1", "5"]),
+        ["rest", 3, '{"server":"x"}', "2"],
+        END,
+    ]
     batches = list(reading(*messages))
     assert changes(batches) == [("t", "insert", 8, None, "1", "5")]
     assert position(batches) == {'offset {"server":"x"}': "2", "order": "8"}
@@ -91,7 +97,7 @@ def test_heartbeats_within_a_transaction_move_nothing_and_an_acknowledgement_nam
 def test_records_of_schemas_are_added_once_whenever_the_log_is_read_again() -> None:
     record = '{"position":{"file":"a","pos":4},"ts_ms":%d,"databaseName":"ERP","ddl":"ALTER TABLE t","tableChanges":[]}'
     after = {**AFTER, "history 000001": record % 1}
-    messages = [
+    messages: list[list[Any]] = [
         ["history", record % 2],
         ["history", '{"ddl":"ALTER TABLE u"}'],
         ["heartbeat", 1, '{"server":"x"}', "2"],
@@ -103,7 +109,7 @@ def test_records_of_schemas_are_added_once_whenever_the_log_is_read_again() -> N
 
 
 def test_a_first_copy_has_no_position_before_it_is_known_which_tables_it_has() -> None:
-    copied = [SHAPE, ["row", 1, "r", None, ["1"], ["1", "5"]], ["heartbeat", 1, '{"server":"x"}', "2"]]
+    copied: list[list[Any]] = [SHAPE, ["row", 1, "r", None, ["1"], ["1", "5"]], ["heartbeat", 1, '{"server":"x"}', "2"]]
     batches = list(reading(*copied, END, after={}))
     assert position(batches) == {'offset {"server":"x"}': "2", "order": "1", "copied t": "done", "copied u": "done"}
     with pytest.raises(PlatformError, match=r"no table dbo\.u"):
