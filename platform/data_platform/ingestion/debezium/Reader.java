@@ -66,6 +66,9 @@ public final class Reader {
     private static final Object OUT_LOCK = new Object();
     private static final String BITS = "io.debezium.data.Bits";
     private static final int QUEUE = 8192;
+    private static final String MARK = "data-platform";
+    private static final String RUN = java.util.UUID.randomUUID().toString();
+    private static final long MARK_AGAIN = 3_000_000_000L;
 
     private static JsonNode given;
     private static String transactionTopic;
@@ -80,6 +83,7 @@ public final class Reader {
     private static volatile long handled = 0;
     private static volatile long newest = 0;
     private static boolean cleared = false;
+    private static volatile boolean isMarkSeen = false;
 
     /** A record after which reading can go on, and the number under which its offset was printed. */
     private record Candidate(long number, RecordChangeEvent<SourceRecord> event) { }
@@ -226,6 +230,10 @@ public final class Reader {
     /** Print a record; whether it was a change of a row. */
     private static boolean write(RecordChangeEvent<SourceRecord> event, SourceRecord record, Struct value) {
         if (value.schema().field("op") != null && value.schema().field("source") != null) {
+            if ("m".equals(value.getString("op"))) {
+                mark(value);
+                return false;
+            }
             change(record, value);
             changedAt = System.nanoTime();
             return true;
@@ -241,6 +249,16 @@ public final class Reader {
             position("heartbeat", event);
         }
         return false;
+    }
+
+    /** Take note of a message in the log, if it is one of ours. */
+    private static void mark(Struct value) {
+        Struct message = value.getStruct("message");
+        if (message != null && MARK.equals(message.getString("prefix")) && message.get("content") != null) {
+            Object content = message.get("content");
+            byte[] bytes = content instanceof ByteBuffer buffer ? buffer.array() : (byte[]) content;
+            isMarkSeen = isMarkSeen || RUN.equals(new String(bytes, StandardCharsets.UTF_8));
+        }
     }
 
     /** Print the offset of a record after which reading can go on. */
@@ -261,9 +279,6 @@ public final class Reader {
 
     private static void change(SourceRecord record, Struct value) {
         String op = value.getString("op");
-        if (op.equals("m")) {
-            return;
-        }
         Struct source = value.getStruct("source");
         Schema after = value.schema().field("after") == null ? null : value.schema().field("after").schema();
         Schema key = record.keySchema();
@@ -477,7 +492,8 @@ public final class Reader {
             if ("streaming".equals(name.getKeyProperty("context"))
                     && Boolean.TRUE.equals(attribute(beans, name, "Connected"))) {
                 connected = true;
-                end.look(attribute(beans, name, "BinlogFilename"), attribute(beans, name, "BinlogPosition"));
+                end.look(attribute(beans, name, "BinlogFilename"), attribute(beans, name, "BinlogPosition"),
+                    attribute(beans, name, "QueueRemainingCapacity"));
             }
             if (attribute(beans, name, "CapturedTables") instanceof String[] tables) {
                 captured.addAll(List.of(tables));
@@ -502,32 +518,36 @@ public final class Reader {
     }
 
     /**
-     * The end of the log as it was when the reading began. PostgreSQL and the binary logs of MySQL and MariaDB tell it,
-     * and how far the reader is; of others it is taken for reached when an event was committed after the beginning, or
-     * nothing came for a while.
+     * The end of the log as it was when the reading began. PostgreSQL has a message put there, which comes when all that
+     * was before it did; the binary logs of MySQL and MariaDB tell where they end, and the reader where it is. Of others
+     * it is taken for reached when an event was committed after the beginning, or nothing came for a while.
      */
     private static final class End {
         private final long startedMillis = System.currentTimeMillis();
         private final String kind;
-        private final String slot;
+        private boolean marks = false;
+        private long markedAt = 0;
+        private boolean isEmpty = false;
         private Connection connection;
         private String target = "";
         private long targetPosition;
         private boolean streams = false;
         private long streamsSince;
         private boolean passed = false;
+        private long passedAt;
         private long handledWhenPassed;
         private String failure = "";
 
         End(JsonNode jdbc) throws SQLException {
             kind = jdbc.isNull() ? "" : jdbc.get("kind").asText();
-            slot = given.get("properties").path("slot.name").asText();
             if (kind.equals("postgresql")) {
                 connection = connect(jdbc);
+                // A standby writes nothing: the end of its log is taken for reached when it is silent.
+                marks = "f".equals(one("select pg_is_in_recovery()")) && "t".equals(
+                    one("select current_setting('server_version_num')::int >= 140000"));
                 for (JsonNode each : given.get("before")) {
                     run(connection, each);
                 }
-                target = one("select pg_current_wal_lsn()");
             } else if (kind.equals("binlog")) {
                 try (Connection asked = connect(jdbc)) {
                     connection = asked;
@@ -568,7 +588,8 @@ public final class Reader {
         }
 
         /** See how far the reader of the log is. */
-        void look(Object file, Object position) throws SQLException {
+        void look(Object file, Object position, Object queued) throws SQLException {
+            isEmpty = Integer.valueOf(QUEUE).equals(queued);
             if (!streams) {
                 streams = true;
                 streamsSince = System.nanoTime();
@@ -576,15 +597,21 @@ public final class Reader {
             if (passed) {
                 return;
             }
-            if (kind.equals("postgresql")) {
-                passed = "t".equals(one("select bool_or(s.sent_lsn >= ?::pg_lsn) from pg_replication_slots r "
-                    + "join pg_stat_replication s on s.pid = r.active_pid where r.slot_name = ?", target, slot));
+            if (marks) {
+                // What was committed before this message comes before it.
+                // One that is written while the connector looks for its place may be passed over: then another follows.
+                if (markedAt == 0 || System.nanoTime() - markedAt > MARK_AGAIN) {
+                    one("select pg_logical_emit_message(true, ?, ?)", MARK, RUN);
+                    markedAt = System.nanoTime();
+                }
+                passed = isMarkSeen;
             } else if (kind.equals("binlog") && failure.isEmpty()) {
                 passed = file instanceof String name && position instanceof Long at && isAtOrAfter(name, at);
             } else {
                 passed = newest > startedMillis;
             }
             handledWhenPassed = handled;
+            passedAt = System.nanoTime();
         }
 
         private boolean isAtOrAfter(String file, long position) {
@@ -597,13 +624,18 @@ public final class Reader {
             if (!streams) {
                 return false;
             }
-            long quiet = (System.nanoTime() - Math.max(changedAt, streamsSince)) / 1_000_000;
-            boolean tells = kind.equals("postgresql") || (kind.equals("binlog") && failure.isEmpty());
-            if (passed) {
-                // What was on its way then is no more than the queue holds.
-                return quiet >= (tells ? Math.min(settle, 1000) : settle) || handled - handledWhenPassed > 2L * QUEUE;
+            if (marks) {
+                return passed;
             }
-            return !tells && quiet >= settle;
+            long now = System.nanoTime();
+            long quiet = (now - Math.max(changedAt, streamsSince)) / 1_000_000;
+            boolean tells = kind.equals("binlog") && failure.isEmpty();
+            if (passed && tells) {
+                quiet = Math.min(quiet, (now - passedAt) / 1_000_000);
+                // What was on its way when the reader passed the end is no more than the queue holds.
+                return (quiet >= Math.min(settle, 1000) && isEmpty) || handled - handledWhenPassed > 2L * QUEUE;
+            }
+            return (!tells && quiet >= settle) || (passed && handled - handledWhenPassed > 2L * QUEUE);
         }
     }
 

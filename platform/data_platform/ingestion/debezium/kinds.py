@@ -77,6 +77,7 @@ KINDS = {
         has_history=False,
         settings={
             "plugin.name": "pgoutput",
+            "message.prefix.include.list": "data-platform",
             "interval.handling.mode": "string",
             "hstore.handling.mode": "json",
             "include.unknown.datatypes": "true",

@@ -66,8 +66,8 @@ class DebeziumOptions(Options):
     )
     settle: Duration = Field(
         default=timedelta(seconds=5),
-        description="A load ends when nothing new came for this long. PostgreSQL, MySQL and MariaDB tell the end of "
-        "their log: it then ends a second after it was read to there.",
+        description="A load ends when nothing new came for this long, or what comes was written after it began. "
+        "PostgreSQL (14 and later, no standby), MySQL and MariaDB tell the end of their log: a load ends with it.",
     )
     connect_timeout: Duration = Field(
         default=timedelta(minutes=2), description="How long it may take until the connector reads, or copies."
