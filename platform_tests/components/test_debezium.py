@@ -47,6 +47,7 @@ def shop(tmp_path: Path, home: Path, postgres_url: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("LAKEHOUSE_CATALOG", str(tmp_path / "catalog.sqlite"))
     monkeypatch.setenv("LAKEHOUSE_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("DATA_PLATFORM_STRICT", "1")
+    monkeypatch.setenv("DATA_PLATFORM_MASK_KEY", "a-key-for-the-tests-of-debezium")
     monkeypatch.setenv("SHOP_PASSWORD", "any-will-do-here")
     monkeypatch.setenv("SHOP_JARS", str(downloaded("postgresql", cache())))
     monkeypatch.syspath_prepend(str(tmp_path))

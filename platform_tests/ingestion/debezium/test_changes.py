@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from platform_tests.databases import with_mariadb
 from platform_tests.ingestion.debezium.shop import TABLES, Shop, read, table
 
 from data_platform.errors import PlatformError, TransientError
@@ -141,15 +142,16 @@ def test_tables_that_are_not_there_or_have_another_key_are_refused_by_name(shop:
         read(shop.source(), position)
 
 
+@with_mariadb
+@pytest.mark.parametrize("shop", ["mariadb"], indirect=True)
 def test_a_wrong_password_is_said_so_and_shown_nowhere(shop: Shop) -> None:
-    if shop.kind == "postgresql":
-        pytest.skip("the PostgreSQL of the tests trusts everybody")
     shop.run("create or replace user reader identified by 'right'")
     with pytest.raises(PlatformError, match=r"(?i)access denied for user 'reader'") as failed:
         read(shop.source(username="reader", password="wrong-s3cret"))
     assert "s3cret" not in str(failed.value)
 
 
+@with_mariadb
 @pytest.mark.parametrize("shop", ["mariadb"], indirect=True)
 def test_the_process_has_no_secret_on_its_command_line_and_a_server_that_is_gone_may_come_back(shop: Shop) -> None:
     shop.run("create or replace user reader identified by 's3cret-of-reader'", "grant all on *.* to reader")

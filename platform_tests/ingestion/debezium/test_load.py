@@ -1,6 +1,7 @@
 """Changes that Debezium reads, in the lakehouse: copied anew, and staged as the source has them."""
 
 import pytest
+from platform_tests.databases import with_mariadb
 from platform_tests.ingestion.debezium.shop import TABLES, Shop
 from platform_tests.ingestion.debezium.worker import READING, load_and_stage
 from platform_tests.ingestion.landing import ON_SQLITE
@@ -9,6 +10,7 @@ from data_platform.ingestion.load import load_tables
 from data_platform.lakehouse.connect import Lakehouse
 
 
+@with_mariadb
 @ON_SQLITE
 @pytest.mark.parametrize("shop", ["mariadb"], indirect=True)
 def test_a_full_refresh_copies_anew_and_the_log_goes_on_from_it(lake: Lakehouse, shop: Shop) -> None:
