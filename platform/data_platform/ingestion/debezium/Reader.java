@@ -66,6 +66,9 @@ public final class Reader {
     private static final Object OUT_LOCK = new Object();
     private static final String BITS = "io.debezium.data.Bits";
     private static final int QUEUE = 8192;
+    /** Types whose values have no zone; as texts they are written with that of UTC. */
+    private static final Set<String> ZONELESS =
+        Set.of("io.debezium.time.IsoDate", "io.debezium.time.IsoTime", "io.debezium.time.IsoTimestamp");
     private static final String MARK = "data-platform";
     private static final String RUN = java.util.UUID.randomUUID().toString();
     private static final long MARK_AGAIN = 3_000_000_000L;
@@ -384,6 +387,9 @@ public final class Reader {
     private static String text(Schema schema, Object value) throws IOException {
         if (value == null) {
             return null;
+        }
+        if (value instanceof String text && text.endsWith("Z") && ZONELESS.contains(String.valueOf(schema.name()))) {
+            return text.substring(0, text.length() - 1);
         }
         if (value instanceof String || value instanceof Boolean) {
             return value.toString();
