@@ -67,7 +67,7 @@ class DebeziumReading:
         self._history = sum(entry.startswith(HISTORY) for entry in after)
         self._known = {_meaning(text) for entry, text in after.items() if entry.startswith(HISTORY)}
         self._shapes: dict[int, tuple[str | None, Shape]] = {}
-        self._pending: dict[str, tuple[int, Changes]] = {}
+        self._pending: dict[str, tuple[tuple[tuple[str, ...], frozenset[str]], Changes]] = {}
         self._entries = dict(first)
         self._reached: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
@@ -85,9 +85,13 @@ class DebeziumReading:
 
     def committed(self, position: Position) -> None:
         """Let the engine, and with it the source, know that it need not keep what came before."""
-        numbers = [self._numbers.pop(entry + value, 0) for entry, value in position.items()]
-        if any(numbers):
-            self._engine.tell(f"ack {max(numbers)}")
+        last = max((self._numbers.get(entry + value, 0) for entry, value in position.items()), default=0)
+        if last:
+            self._engine.tell(f"ack {last}")
+        # A copy: the thread that reads may add to it meanwhile.
+        for known_by, number in list(self._numbers.items()):
+            if number <= last:
+                self._numbers.pop(known_by)
 
     def close(self) -> None:
         """End the engine in good order."""
@@ -155,10 +159,10 @@ class DebeziumReading:
         operation = OPERATIONS.get(op)
         if name is None or operation is None or (place and self._is_known_truncation(name, place[0])):
             return
-        if name in self._pending and self._pending[name][0] != number:
+        if name in self._pending and self._pending[name][0] != (shape.columns, shape.binary):
             yield from self._flush_table(name)
         if name not in self._pending:
-            self._pending[name] = (number, Changes(shape.columns, shape.binary))
+            self._pending[name] = ((shape.columns, shape.binary), Changes(shape.columns, shape.binary))
         changes = self._pending[name][1]
         self._order += 1
         if operation == "delete":
