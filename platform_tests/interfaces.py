@@ -67,6 +67,15 @@ INTERFACES: dict[str, tuple[str, ...]] = {
         TYPED,
         "ingestion/changes/test_mysql.py::test_a_probe_tells_what_a_load_would_find_and_fires_for_no_other_table",
     ),
+    "changes that Debezium reads, tested with PostgreSQL and MariaDB": (
+        "ingestion/debezium/test_load.py::test_a_full_refresh_copies_anew_and_the_log_goes_on_from_it",
+        "ingestion/debezium/test_changes.py::test_a_first_copy_is_followed_by_each_change_once_and_in_its_order",
+        "ingestion/debezium/test_kills.py::test_after_any_number_of_kills_every_change_is_there_once",
+        "ingestion/debezium/test_changes.py::test_a_first_copy_is_followed_by_each_change_once_and_in_its_order",
+        "ingestion/debezium/test_load.py::test_a_full_refresh_copies_anew_and_the_log_goes_on_from_it",
+        TYPED,
+        "no: a look is a start of Java; `refresh` and `hours` say when it is read",
+    ),
     "topics of Kafka": (
         "ingestion/kafka/test_reading.py::test_a_full_refresh_reads_what_retention_left",
         (

@@ -7,6 +7,7 @@ What is named here is what platforms and other packages may rely on: `platform_d
 """
 
 from data_platform.components.alerts import Alerts
+from data_platform.components.debezium import DebeziumSource
 from data_platform.components.dlt import DltSource
 from data_platform.components.file import FileSource
 from data_platform.components.kafka import KafkaSource
@@ -25,6 +26,7 @@ __all__ = [
     "Alerts",
     "Batch",
     "DbtModels",
+    "DebeziumSource",
     "Declared",
     "DltSource",
     "FileSource",

@@ -4,6 +4,7 @@ Addresses and secrets are resolved from the environment when the source is opene
 missing variable stops that source's runs with a clear message, and no other source.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -217,3 +218,10 @@ def resolve_all(value: object, where: str, *path: str) -> object:
     if isinstance(value, list):
         return [resolve_all(item, where, *path) for item in value]
     return value
+
+
+def source_label(where: Path, settings: Settings) -> str:
+    """What names that the platform makes at a source are made of: the source's own, and what tells two lakehouses apart
+    that read the same database."""
+    digest = hashlib.sha256(str(settings.catalog).encode()).hexdigest()[:8]
+    return f"{where.parent.name[:40].lower()}_{digest}"

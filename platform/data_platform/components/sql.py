@@ -1,6 +1,5 @@
 """The component `SqlSource`: tables of a relational database. How they are read is in `ingestion.sql`."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve
+from data_platform.components.spec import VARIABLE, resolve, source_label
 from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.options import Changes
 from data_platform.ingestion.source import Source
@@ -81,7 +80,7 @@ class SqlSource(SourceComponent):
         timeouts = Timeouts(options.connect_timeout, options.idle_timeout, options.statement_timeout)
         if options.changes is None:
             return Relational(url, options.tables, timeouts)
-        return _by_its_log(url, options, timeouts, _label(where, settings))
+        return _by_its_log(url, options, timeouts, source_label(where, settings))
 
     def readings(self) -> Mapping[str, Sequence[str]]:
         return {} if self.options.changes is None else {CHANGES: list(self.options.tables)}
@@ -126,10 +125,3 @@ def _by_its_log(url: str, options: SqlSourceOptions, timeouts: Timeouts, label: 
         f"`changes: true` reads the log of PostgreSQL, MariaDB and MySQL, and a database {scheme}:// has none. Take it "
         "out, and give the tables a `cursor`, or neither: they are then read as a whole."
     )
-
-
-def _label(where: Path, settings: Settings) -> str:
-    """What names that the platform makes at the source are made of: the source's own, and what tells two lakehouses
-    apart that read the same database."""
-    digest = hashlib.sha256(str(settings.catalog).encode()).hexdigest()[:8]
-    return f"{where.parent.name[:40].lower()}_{digest}"

@@ -112,7 +112,7 @@ class Reader:
         gone = [number for number in numbers if messages.values[number] is None] if None in messages.values else []
         skipped = 0
         tables = [values.fields]
-        if gone and self.table.tombstones == "skip":
+        if gone and (self.table.tombstones == "skip" or self.table.envelope is not None):
             skipped = len(gone)
         elif gone:
             tables.append(pa.table({NUMBER: pa.array(gone, pa.int64())}))
@@ -129,8 +129,9 @@ class Reader:
         whole = fields.num_rows == len(messages)
         columns |= {name: array if whole else array.take(at) for name, array in self._places(messages, keys).items()}
         if orders_of_all is not None:
-            removes = pc.is_in(at, pa.array(gone, pa.int64()))
-            columns["_operation"] = pc.if_else(removes, "delete", "update")
+            if self.table.envelope is None:
+                removes = pc.is_in(at, pa.array(gone, pa.int64()))
+                columns["_operation"] = pc.if_else(removes, "delete", "update")
             columns["_order"] = orders_of_all if whole else orders_of_all.take(at)
         return Rows(pa.table(columns), self._rejects(messages, bad), last, skipped)
 
@@ -152,6 +153,8 @@ class Reader:
 
     def _of_type(self, given: pa.Array, name: str) -> pa.Array:
         """A column of keys in the type that the values have under its name, if they have types of their own."""
+        if self.table.envelope is not None:
+            return given.cast(pa.string())
         kind = self.value.types.get(name.lower()) if isinstance(self.value, Avro) else None
         if kind is None or kind == given.type:
             return given
@@ -190,7 +193,7 @@ class Reader:
     def _orders(self, messages: Messages, before: Mapping[int, int]) -> tuple[pa.Array | None, Mapping[int, int]]:
         """What orders the versions of a key, and the last of each partition: the time of a message, and within a
         partition always its offset. Times that are still to come count as now."""
-        if self.table.tombstones != "delete":
+        if not self.table.is_log:
             return None, {}
         now = int(time.time() * 1000)
         previous = pl.col("place").replace_strict(before, default=0, return_dtype=pl.Int64)

@@ -101,6 +101,11 @@ class KafkaTable(TableOptions):
     key_column: str | None = Field(
         default=None, description="A column that a key which is no object fills, besides `_key`: `order_id`."
     )
+    envelope: Literal["debezium"] | None = Field(
+        default=None,
+        description="Values are change events: `debezium`. Each message is a change, with the row that the event is "
+        "about and its operation; a delete has the fields of its key, and tombstones are passed over.",
+    )
     tombstones: Literal["rows", "skip", "delete"] = Field(
         default="rows",
         description="What a message without a value is: a row like others, nothing, or the `delete` of the row with "
@@ -151,6 +156,14 @@ class KafkaTable(TableOptions):
             raise ValueError("`tombstones: delete` needs a `key`, to tell which row is deleted")
         if self.key_column is not None and self.key_format == "raw":
             raise ValueError("`key_column` is text: bytes, as `key_format: raw` has them, are in `_key`")
+        if self.envelope is not None and self.format not in ("json", "avro"):
+            raise ValueError("`envelope: debezium` is for values in `json` or `avro`")
+        if self.envelope is not None and self.key_format not in ("json", "avro"):
+            raise ValueError(
+                "`envelope: debezium` needs `key_format: json` or `avro`: a delete has the fields of its key"
+            )
+        if self.envelope is not None and self.tombstones != "rows":
+            raise ValueError("`tombstones` is not for `envelope: debezium`, where events say what is deleted")
         in_key = self.key_column in self.mask or self.key_format in ("json", "avro")
         if self.mask and in_key and "_key" not in self.mask:
             raise ValueError("`_key` holds what is masked, or may: add it to `mask`")
@@ -165,6 +178,11 @@ class KafkaTable(TableOptions):
     @property
     def follows(self) -> timedelta | None:
         return self.follow
+
+    @property
+    def is_log(self) -> bool:
+        """Whether its messages are changes of rows."""
+        return self.tombstones == "delete" or self.envelope is not None
 
     @property
     def origin(self) -> str:

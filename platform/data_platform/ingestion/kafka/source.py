@@ -28,6 +28,7 @@ from data_platform.ingestion.kafka.cluster import (
     failure,
     listed,
 )
+from data_platform.ingestion.kafka.envelope import Envelope, EventKey
 from data_platform.ingestion.kafka.messages import Index, Messages, Reader
 from data_platform.ingestion.kafka.options import IDLE_TIMEOUT, KafkaTable, Registry
 from data_platform.ingestion.kafka.positions import Route, entry, order_entry, reached, route
@@ -131,6 +132,10 @@ class Kafka:
         )
 
     def _values(self, table: KafkaTable, topics: Sequence[str]) -> Decoder:
+        decoder = self._decoder(table, topics)
+        return decoder if table.envelope is None else Envelope(decoder, table.max_columns)
+
+    def _decoder(self, table: KafkaTable, topics: Sequence[str]) -> Decoder:
         if table.format == "json":
             return Json(table.max_columns)
         if table.format == "avro":
@@ -148,6 +153,10 @@ class Kafka:
         return SchemaRegistry(self.registry)
 
     def _keys(self, table: KafkaTable) -> Decoder:
+        decoder = self._key_decoder(table)
+        return decoder if table.envelope is None else EventKey(decoder, table.max_columns)
+
+    def _key_decoder(self, table: KafkaTable) -> Decoder:
         if table.key_format == "json":
             return Json(table.max_columns, are_keys=True, column=table.key_column)
         if table.key_format == "avro":
@@ -216,7 +225,7 @@ class TopicsReading:
 
     @property
     def _kind(self) -> Kind:
-        return "changes" if self.reader.table.tombstones == "delete" else "rows"
+        return "changes" if self.reader.table.is_log else "rows"
 
     @property
     def _nothing(self) -> pa.Table:
