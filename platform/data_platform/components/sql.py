@@ -13,7 +13,8 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.options import Changes
 from data_platform.ingestion.source import Source
 from data_platform.ingestion.sql.dialects import Timeouts
-from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.ingestion.sql.options import Replica, SqlTable
+from data_platform.ingestion.sql.source import Relational
 from data_platform.lakehouse.settings import Settings
 from data_platform.options import Duration
 
@@ -25,6 +26,9 @@ SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://")
 
 CHANGES = "changes"
 """The reading over all tables of a source that is read by its log, under whose name its position is kept."""
+
+SNAPSHOT = "snapshot"
+"""The reading over all tables of a source that are read in one snapshot, under whose name their position is kept."""
 
 
 def _changes(value: object) -> object:
@@ -50,6 +54,16 @@ class SqlSourceOptions(SourceOptions):
         description="Read the log of changes instead of the tables (PostgreSQL, MariaDB, MySQL): `true`, or options "
         "such as {slot: ..., publication: ...}. Each insert, update and delete lands; all tables are read together, "
         "after a first copy.",
+    )
+    snapshot: bool = Field(
+        default=False,
+        description="Read all tables together, in one snapshot of the database (PostgreSQL, SQLite), and commit them "
+        "in one transaction: no row is there without those that it refers to. All or nothing, so without a `budget`.",
+    )
+    replica: Replica | None = Field(
+        default=None,
+        description="Read this replica (PostgreSQL, MariaDB, MySQL) in place of `url`, as long as it is not too far "
+        "behind: {url: ..., max_lag: 5m, when_late: fail}.",
     )
     tables: dict[str, SqlTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
@@ -80,11 +94,17 @@ class SqlSource(SourceComponent):
         options = self.options
         timeouts = Timeouts(options.connect_timeout, options.idle_timeout, options.statement_timeout)
         if options.changes is None:
-            return Relational(url, options.tables, timeouts)
+            replica = options.replica
+            if replica is not None:
+                replica = replica.model_copy(update={"url": resolve(replica.url, f"{where}: replica.url")})
+            return Relational(url, options.tables, timeouts, replica, snapshot=options.snapshot)
         return _by_its_log(url, options, timeouts, _label(where, settings))
 
     def readings(self) -> Mapping[str, Sequence[str]]:
-        return {} if self.options.changes is None else {CHANGES: list(self.options.tables)}
+        names = list(self.options.tables)
+        if self.options.snapshot:
+            return {SNAPSHOT: names}
+        return {} if self.options.changes is None else {CHANGES: names}
 
     def retained_above(self) -> int | None:
         return None if self.options.changes is None else self.options.changes.retained_above

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import DIGEST, HINT, Batch, Probe
-from data_platform.ingestion.sql import source as relational
+from data_platform.ingestion.sql import reading as relational
 from data_platform.ingestion.sql.source import Relational, SqlTable, batches
 
 
