@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -237,9 +238,8 @@ class PostgresqlSession(ServerSession):
     def peers(self, count: int) -> list[Session]:
         """Sessions that import the snapshot of this one."""
         snapshot = self.scalar("select pg_export_snapshot() as value", pa.string())
-        return opened(
-            lambda: PostgresqlSession(self.url, self.timeouts, withholds=self.withholds, snapshot=snapshot), count
-        )
+        one = partial(PostgresqlSession, self.url, self.timeouts, withholds=self.withholds, snapshot=snapshot)
+        return list(opened(one, count))
 
     def parts(self, relation: str, count: int) -> list[str] | None:
         """By the blocks of the table's file, of PostgreSQL 14 and later, which finds them without a scan. Until the end

@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
 
@@ -263,12 +263,18 @@ class ServerSession(Session):
         return overdue(self.watchdog.struck, self.product, self.url, self.timeouts)
 
 
-def opened(one: Callable[[], Session], count: int) -> list[Session]:
+AnySession = TypeVar("AnySession", bound=Session)
+
+
+def opened(one: Callable[[], AnySession], count: int) -> list[AnySession]:
     """So many sessions; none stays open if one cannot be opened."""
+    sessions: list[AnySession] = []
     with ExitStack() as stack:
-        sessions = [stack.enter_context(one()) for _ in range(count)]
+        for _ in range(count):
+            sessions.append(one())
+            stack.enter_context(sessions[-1])
         stack.pop_all()
-        return sessions
+    return sessions
 
 
 def overdue(struck: str | None, product: str, url: str, timeouts: Timeouts) -> PlatformError | None:
