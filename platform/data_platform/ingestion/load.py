@@ -306,8 +306,9 @@ class _Load:
         if refusals:
             self._refuse(refusals)
         self.head, results = commit_ready(self.lake, ready, self.run_id)
-        for name, result in results.items():
-            self.results[name] = self.results[name].then(result)
+        for name, result in self.results.items():
+            after = result.then(results[name]) if name in results else result
+            self.results[name] = replace(after, position=self.head.position)
         self._begin()
         self._acknowledge(position)
 

@@ -93,7 +93,7 @@ class TableReading:
 
     def use(self, table: str) -> SourceUse:  # noqa: ARG002 - it is one
         """What was taken at the database, in all sessions."""
-        return sum((session.use for session in self._sessions), SourceUse())
+        return used(self._sessions)
 
     def _rows(self, schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
         """All rows, in no order."""
@@ -150,8 +150,10 @@ class SnapshotReading:
     them: they are committed together, or not at all. A table that the position knows nothing of is given as a whole,
     whatever there is of it already."""
 
-    def __init__(self, readings: Mapping[str, TableReading], server: Server, after: Position) -> None:
-        self._readings, self._server, self._after = readings, server, after
+    def __init__(
+        self, sessions: Sequence[Session], readings: Mapping[str, TableReading], server: Server, after: Position
+    ) -> None:
+        self._sessions, self._readings, self._server, self._after = sessions, readings, server, after
         self._use: dict[str, SourceUse] = {}
 
     def overlap(self, table: str) -> Overlap | None:
@@ -171,7 +173,7 @@ class SnapshotReading:
                     entries = batch.position or {}
                     held = replace(batch, kind="whole" if is_new else batch.kind, position=None)
             position |= {of_table(entry, table): value for entry, value in entries.items()}
-            total = reading.use(table)
+            total = used(self._sessions)
             self._use[table], before = total - before, total
         assert held is not None  # noqa: S101 - each reading has a batch
         forget = [entry for entry in self._after if entry not in position]
@@ -184,6 +186,11 @@ class SnapshotReading:
     def use(self, table: str) -> SourceUse:
         """What was taken at the database for a table; what was taken for all is counted with the first."""
         return self._use.get(table, SourceUse())
+
+
+def used(sessions: Sequence[Session]) -> SourceUse:
+    """What sessions took at the database, together."""
+    return sum((session.use for session in sessions), SourceUse())
 
 
 def batches(stream: Iterator[pa.RecordBatch], schema: pa.Schema | None, rows: int, size: int) -> Iterator[pa.Table]:

@@ -162,9 +162,8 @@ class Relational:
                 return
             sessions[0].hold([relation for relation, _ in described.values()])
             plain = Server(server.url)  # of all tables together it is told which server was read
-            yield SnapshotReading(
-                {table: reading(table, entries_of_table(after, table), plain) for table in tables}, server, after
-            )
+            parts = {table: reading(table, entries_of_table(after, table), plain) for table in tables}
+            yield SnapshotReading(sessions, parts, server, after)
 
     def with_readers(self, most: int, why: str) -> "Relational":
         """The same source, of which no table is read by more connections at once than `most`; `why` is the sentence
