@@ -175,14 +175,20 @@ class MysqlSession(ServerSession):
 
     def lag(self) -> timedelta | None:
         """What the server says itself: the age of the event that it replays, by the clocks of both."""
-        rows: list[dict[str, Any]] = []
-        for words in ("REPLICA", "SLAVE"):  # MySQL knows the one word from 8.0.22 on, and no other from 8.4 on
+        try:
+            rows = self._status("SHOW REPLICA STATUS")
+        except TransientError:
+            raise
+        except PlatformError as error:
             try:
-                rows = self._status(f"SHOW {words} STATUS")
-                break
+                rows = self._status("SHOW SLAVE STATUS")  # MySQL before 8.0.22, MariaDB before 10.5
+            except TransientError:
+                raise
             except PlatformError:
-                if words == "SLAVE":
-                    raise
+                raise PlatformError(
+                    f"{error} It is asked how far it is behind: grant the account REPLICA MONITOR (MariaDB) or "
+                    "REPLICATION CLIENT (MySQL) on *.* of the replica."
+                ) from None
         if not rows:
             raise PlatformError(
                 f"MySQL at {redact_url(self.url)} is no replica: it may have been promoted. Correct `replica` in the "
