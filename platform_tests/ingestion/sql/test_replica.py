@@ -188,6 +188,15 @@ def test_a_load_never_goes_back_to_what_the_replica_showed_before_the_primary_wa
     assert PRIMARY not in (read[-1].position or {})
 
 
+def test_a_reconciliation_waits_for_the_replica_and_never_takes_the_primary(pair: Pair) -> None:
+    fall_behind(pair, "insert into t values (2, 20, 'second')")
+    time.sleep(0.05)
+    source = pair.source(BY_CURSOR, max_lag="0s", when_late="primary")
+    with pytest.raises(TransientError, match="behind, more than"):  # noqa: SIM117
+        with source.comparing("t", {"cursor": "10"}, ["id", "n", "word"]):
+            raise AssertionError("it was compared")
+
+
 def test_loads_take_the_place_of_the_primary_into_the_position_and_out_again(
     pair: Pair, home: Path, tmp_path: Path
 ) -> None:

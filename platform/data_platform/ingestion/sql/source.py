@@ -189,19 +189,26 @@ class Relational:
             return []
         return [f"Read by {readers} of the {parallel.readers} connections that `parallel` asks for. {self.why}".strip()]
 
-    def _server(self, positions: Collection[Position]) -> Server:
+    def _server(self, positions: Collection[Position], *, may_be_primary: bool = True) -> Server:
         places = {position[PRIMARY] for position in positions if PRIMARY in position}
-        return server_to_read(self.url, self.replica, places, self._session)
+        replica = self.replica
+        if replica is not None and not may_be_primary:
+            replica = replica.model_copy(update={"when_late": "fail"})
+        return server_to_read(self.url, replica, places, self._session)
 
     @contextmanager
     def comparing(self, table: str, after: Position, stored: Collection[str]) -> Iterator[Comparison]:
         """Compare one table, read up to `after`, with what is `stored` of it: the columns of these names, by the key of
         the table, or where staging makes that, the primary key of the source. Rows that the next load reads are marked.
 
-        Raises PlatformError if the source does not have the key among its columns.
+        A replica is waited for, whatever the options say of loads: what the primary has more than the replica would be
+        taken back as soon as that is compared.
+
+        Raises PlatformError if the source does not have the key among its columns, and TransientError if a replica is
+        not to be read now.
         """
         options = self._options(table)
-        with self._session(self._server([after]).url) as session:
+        with self._session(self._server([after], may_be_primary=False).url) as session:
             relation, described = self._described(session, table)
             there = {name.lower() for name in stored}
             columns = [column for column in described if column.name.lower() in there]
