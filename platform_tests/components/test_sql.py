@@ -1,6 +1,7 @@
 """What a `SqlSource` may say of how its database is read: options that go together, its pool, figures of its loads."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +139,23 @@ def test_tables_of_one_snapshot_are_one_step_whichever_is_selected_and_one_commi
     assert shop.query(loads)[-2:] == [("orders", 3), ("products", 2)]
 
 
+@pytest.fixture
+def on_disk(shop: Shop, tmp_path: Path) -> Iterator[Shop]:
+    """The shop on an instance that counts slots: one that is in memory alone does not."""
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        shop.instance = instance
+        yield shop
+
+
 def parallel_products(shop: Shop) -> None:
     defs = shop.package / "defs" / "shop" / "defs.yaml"
     text = defs.read_text().replace("      key: [sku]\n", "      key: [sku]\n      parallel: 4\n")
     defs.write_text(text)
 
 
-def test_no_more_connections_read_a_table_than_its_pool_has_slots(shop: Shop) -> None:
+def test_no_more_connections_read_a_table_than_its_pool_has_slots(on_disk: Shop) -> None:
+    shop = on_disk
     parallel_products(shop)
     result = shop.run("raw/shop/products")
     assert failures(result) == {}
@@ -160,7 +171,8 @@ def test_no_more_connections_read_a_table_than_its_pool_has_slots(shop: Shop) ->
     )
 
 
-def test_slots_that_other_loads_have_taken_are_theirs(shop: Shop) -> None:
+def test_slots_that_other_loads_have_taken_are_theirs(on_disk: Shop) -> None:
+    shop = on_disk
     storage = shop.instance.event_log_storage
     storage.set_concurrency_slots("shop", 3)
     for number in range(2):
