@@ -132,9 +132,10 @@ def test_tables_of_one_snapshot_are_one_step_whichever_is_selected_and_one_commi
     positions = "SELECT DISTINCT table_name FROM platform.positions WHERE layer = 'raw'"
     assert shop.query(positions) == [(SNAPSHOT,)]
     shop.order((4, "Dan", "dan@example.org", 1.0, 1, "2020-01-04T00:00:00Z"))
-    request = shop.tick("shop_sensor")
-    assert isinstance(request, dg.RunRequest)
-    assert failures(shop.follow(request)) == {}
+    for _ in range(2):  # the first tick has what landed staged, the second has what is new read
+        request = shop.tick("shop_sensor")
+        assert isinstance(request, dg.RunRequest)
+        assert failures(shop.follow(request)) == {}
     assert shop.query("SELECT count(*) FROM staged_shop.orders") == [(4,)]
     assert shop.query(loads)[-2:] == [("orders", 3), ("products", 2)]
 

@@ -11,7 +11,7 @@ from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import VARIABLE, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.options import Changes
-from data_platform.ingestion.source import Source
+from data_platform.ingestion.source import BudgetOptions, Source
 from data_platform.ingestion.sql.dialects import Timeouts
 from data_platform.ingestion.sql.options import Replica, SqlTable
 from data_platform.ingestion.sql.source import Relational
@@ -75,6 +75,37 @@ class SqlSourceOptions(SourceOptions):
                 raise ValueError(
                     f"the table {name} has `{given[0]}`, and the source is read by its log of changes, which says what "
                     "is new, what is gone and in which order. Take it out, or read the table from another source folder"
+                )
+            if table.parallel is not None:
+                raise ValueError(
+                    f"the table {name} has `parallel`, and the source is read by its log of changes, whose first copy "
+                    "goes on from where it was, in the order of the key. Take one of the two out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> "SqlSourceOptions":
+        if self.changes is not None and self.snapshot:
+            raise ValueError(
+                "`changes` and `snapshot` do not go together: the log of changes is read over all tables, transaction "
+                "by transaction, after a first copy. Take `snapshot` out"
+            )
+        if self.changes is not None and self.replica is not None:
+            raise ValueError(
+                "`changes` and `replica` do not go together: the log of changes is read where it is written, at `url`. "
+                "Take `replica` out"
+            )
+        if self.snapshot and self.budget != BudgetOptions():
+            raise ValueError(
+                "`snapshot` and `budget` do not go together: tables that are read in one snapshot are committed "
+                "together at its end, so no load can end before. Take one of the two out"
+            )
+        for name, table in self.tables.items() if self.snapshot else ():
+            if table.reconcile is not None:
+                raise ValueError(
+                    f"the table {name} has `reconcile`, which holds one table against its source, and `snapshot` keeps "
+                    "all tables at one state of it: what one of them would be corrected to, the others would not have. "
+                    "Take one of the two out"
                 )
         return self
 

@@ -191,8 +191,7 @@ class Session(ABC):
         PlatformError if it has no such view."""
         raise PlatformError(
             f"`snapshot` cannot be had of {self.product}: each statement sees the database as it is when it begins. "
-            "`changes: true` copies all tables in one snapshot, and reads each transaction as a whole after that. Take "
-            "`snapshot` out."
+            "`changes: true` reads each transaction as a whole, after a first copy. Take `snapshot` out."
         )
 
     def lag(self) -> timedelta | None:
