@@ -1,5 +1,5 @@
 """What every relational database offers here: a read-only session with tables, columns and streamed statements.
-How one database spells it belongs in the module of its name; positions and batches belong in `ingestion.sql.source`.
+How one database spells it belongs in the module of its name; positions and batches belong in `ingestion.sql.reading`.
 
 Values enter the SQL text as typed literals, not as parameters: COPY (PostgreSQL) and `mysql_query` take none, and with
 one the PostgreSQL driver gathers the whole result in memory (3 M rows: 1 GB instead of 0.2). They come from stored
