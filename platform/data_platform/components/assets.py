@@ -29,6 +29,7 @@ from data_platform.components.metadata import (
     staging_metadata,
     violations_table,
 )
+from data_platform.components.pools import within_pool
 from data_platform.components.reachability import ANSWERS, allowed, in_words
 from data_platform.components.reconciliation import reconciliation_definitions
 from data_platform.components.resource import LakehouseResource
@@ -200,12 +201,13 @@ def load_events(
     try:
         with lakehouse.open() as lake, spec.open() as source:
             ledger.claim(lake, spec.platform, "source", [spec.name])
+            bounded = within_pool(context.instance, spec.pool, source)
             try:
                 results = taken_up(
                     lambda: load_tables(
                         lake,
                         spec.name,
-                        source,
+                        bounded,
                         reading,
                         tables,
                         run_id=context.run.run_id,

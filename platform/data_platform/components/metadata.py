@@ -16,6 +16,7 @@ from data_platform.contracts.quarantine import newest_entries, open_reasons, ope
 from data_platform.contracts.violations import PRIVATE, Violation, counted
 from data_platform.errors import shortened
 from data_platform.ingestion.load import LoadResult
+from data_platform.ingestion.source import SourceUse
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import Table, column_types, quarantine_table, raw_table
@@ -176,9 +177,20 @@ def load_metadata(result: LoadResult) -> dict[str, Any]:
         "rows quarantined": result.rows_quarantined,
         "bytes": result.bytes,
         "loads": ", ".join(map(str, result.loads)) or "none: nothing new",
+        **(source_metadata(result.use) if result.use is not None else {}),
         "position": dg.MetadataValue.json(_entries(result.position)),
         **({"notes": "\n".join(result.notes)} if result.notes else {}),
         **({"schema drift": dg.MetadataValue.json(result.drift.as_dict())} if result.drift else {}),
+    }
+
+
+def source_metadata(use: SourceUse) -> dict[str, Any]:
+    """What a load took at its source."""
+    return {
+        "source statements": use.statements,
+        "source rows": use.rows,
+        "source bytes": use.bytes,
+        "source seconds": round(use.seconds, 3),
     }
 
 

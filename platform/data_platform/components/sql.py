@@ -10,9 +10,10 @@ from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import VARIABLE, resolve, source_label
 from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.options import Changes
-from data_platform.ingestion.source import Source
+from data_platform.ingestion.source import BudgetOptions, Source
 from data_platform.ingestion.sql.dialects import Timeouts
-from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.ingestion.sql.options import Replica, SqlTable
+from data_platform.ingestion.sql.source import Relational
 from data_platform.lakehouse.settings import Settings
 from data_platform.options import Duration
 
@@ -24,6 +25,9 @@ SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://")
 
 CHANGES = "changes"
 """The reading over all tables of a source that is read by its log, under whose name its position is kept."""
+
+SNAPSHOT = "snapshot"
+"""The reading over all tables of a source that are read in one snapshot, under whose name their position is kept."""
 
 
 def _changes(value: object) -> object:
@@ -50,6 +54,16 @@ class SqlSourceOptions(SourceOptions):
         "such as {slot: ..., publication: ...}. Each insert, update and delete lands; all tables are read together, "
         "after a first copy.",
     )
+    snapshot: bool = Field(
+        default=False,
+        description="Read all tables together, in one snapshot of the database (PostgreSQL, SQLite), and commit them "
+        "in one transaction: no row is there without those that it refers to. All or nothing, so without a `budget`.",
+    )
+    replica: Replica | None = Field(
+        default=None,
+        description="Read this replica (PostgreSQL, MariaDB, MySQL) in place of `url`, as long as it is not too far "
+        "behind: {url: ..., max_lag: 5m, when_late: fail}.",
+    )
     tables: dict[str, SqlTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
     @model_validator(mode="after")
@@ -60,6 +74,37 @@ class SqlSourceOptions(SourceOptions):
                 raise ValueError(
                     f"the table {name} has `{given[0]}`, and the source is read by its log of changes, which says what "
                     "is new, what is gone and in which order. Take it out, or read the table from another source folder"
+                )
+            if table.parallel is not None:
+                raise ValueError(
+                    f"the table {name} has `parallel`, and the source is read by its log of changes, whose first copy "
+                    "goes on from where it was, in the order of the key. Take one of the two out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> "SqlSourceOptions":
+        if self.changes is not None and self.snapshot:
+            raise ValueError(
+                "`changes` and `snapshot` do not go together: the log of changes is read over all tables, transaction "
+                "by transaction, after a first copy. Take `snapshot` out"
+            )
+        if self.changes is not None and self.replica is not None:
+            raise ValueError(
+                "`changes` and `replica` do not go together: the log of changes is read where it is written, at `url`. "
+                "Take `replica` out"
+            )
+        if self.snapshot and self.budget != BudgetOptions():
+            raise ValueError(
+                "`snapshot` and `budget` do not go together: tables that are read in one snapshot are committed "
+                "together at its end, so no load can end before. Take one of the two out"
+            )
+        for name, table in self.tables.items() if self.snapshot else ():
+            if table.reconcile is not None:
+                raise ValueError(
+                    f"the table {name} has `reconcile`, which holds one table against its source, and `snapshot` keeps "
+                    "all tables at one state of it: what one of them would be corrected to, the others would not have. "
+                    "Take one of the two out"
                 )
         return self
 
@@ -79,11 +124,17 @@ class SqlSource(SourceComponent):
         options = self.options
         timeouts = Timeouts(options.connect_timeout, options.idle_timeout, options.statement_timeout)
         if options.changes is None:
-            return Relational(url, options.tables, timeouts)
+            replica = options.replica
+            if replica is not None:
+                replica = replica.model_copy(update={"url": resolve(replica.url, f"{where}: replica.url")})
+            return Relational(url, options.tables, timeouts, replica, snapshot=options.snapshot)
         return _by_its_log(url, options, timeouts, source_label(where, settings))
 
     def readings(self) -> Mapping[str, Sequence[str]]:
-        return {} if self.options.changes is None else {CHANGES: list(self.options.tables)}
+        names = list(self.options.tables)
+        if self.options.snapshot:
+            return {SNAPSHOT: names}
+        return {} if self.options.changes is None else {CHANGES: names}
 
     def retained_above(self) -> int | None:
         return None if self.options.changes is None else self.options.changes.retained_above

@@ -13,7 +13,7 @@ from data_platform.contracts.quarantine import ensure_quarantine, has_open_rejec
 from data_platform.ingestion.drift import Drift
 from data_platform.ingestion.landing import Part, TableLanding
 from data_platform.ingestion.masking import record_keys
-from data_platform.ingestion.source import DIGEST, Position
+from data_platform.ingestion.source import DIGEST, Position, SourceUse, of_table
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.names import allow_names
@@ -35,7 +35,7 @@ REWRITES = 5
 @dataclass(frozen=True)
 class LoadResult:
     """What a load did to a table. `rows_read` = landed + repeated + quarantined. `loads` are the ids of its commits,
-    `notes` what the source has to say of it."""
+    `notes` what the source has to say of it, `use` what was taken at it, if it tells."""
 
     source: str
     table: str
@@ -48,6 +48,7 @@ class LoadResult:
     position: Mapping[str, str] = field(default_factory=dict)
     drift: Drift = field(default_factory=Drift)
     notes: tuple[str, ...] = ()
+    use: SourceUse | None = None
 
     def then(self, later: "LoadResult") -> "LoadResult":
         """This and what was committed after it, together."""
@@ -63,6 +64,7 @@ class LoadResult:
             later.position,
             self.drift | later.drift,
             self.notes + later.notes,
+            later.use if self.use is None else self.use if later.use is None else self.use + later.use,
         )
 
 
@@ -85,15 +87,17 @@ class Ready:
 
     def lands(self, landing: TableLanding) -> bool:
         """Whether anything changes in the raw table of `landing`."""
-        return landing.has_something_ready() and not self.is_unchanged()
+        return landing.has_something_ready() and not self.is_unchanged(landing)
 
-    def is_unchanged(self) -> bool:
-        """Whether the one table was read as a whole and holds what it held: the same position, or the same content."""
-        if not self.is_of_one_table or self.tables[0].ready.kind != "whole" or self.tables[0].replaces:
+    def is_unchanged(self, landing: TableLanding) -> bool:
+        """Whether a table was read as a whole and holds what it held: the same content, or, of a reading of one table,
+        the same position."""
+        if landing.ready.kind != "whole" or landing.replaces or landing.ready.rejects.count:
             return False
-        digest = self.position.get(DIGEST)
-        same = digest is not None and digest == self.head.position.get(DIGEST)
-        return (same or not self.moves()) and not self.tables[0].ready.rejects.count
+        entry = DIGEST if self.is_of_one_table else of_table(DIGEST, landing.name)
+        digest = self.position.get(entry)
+        same = digest is not None and digest == self.head.position.get(entry)
+        return same or (self.is_of_one_table and not self.moves())
 
 
 def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Head, dict[str, LoadResult]]:
@@ -251,7 +255,7 @@ def _stored(landing: TableLanding, ready: Ready) -> dict[str, str]:
 def _landed(landing: TableLanding, ready: Ready, at: datetime, run_id: str) -> ledger.Load:
     """What the ledger says of a table in this commit. A whole table that is as it was lands nothing, and is none that
     replaces another."""
-    part, unchanged = landing.ready, ready.is_unchanged()
+    part, unchanged = landing.ready, ready.is_unchanged(landing)
     landed = 0 if unchanged else sum(spilled.file.rows for spilled in part.files)
     return ledger.Load(
         source=landing.source,

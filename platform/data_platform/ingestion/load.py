@@ -21,7 +21,7 @@ from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.landing import Part, TableLanding
 from data_platform.ingestion.masking import require_key
 from data_platform.ingestion.prefetch import prefetched
-from data_platform.ingestion.source import DIGEST, Batch, Budget, Position, Reading, Source, TableOptions
+from data_platform.ingestion.source import DIGEST, Batch, Budget, Measured, Position, Reading, Source, TableOptions
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import column_types, raw_table
@@ -136,6 +136,8 @@ def load_tables(
             load.run(budget, progress)
         finally:
             load.close()
+        if isinstance(reading, Measured):
+            return {name: replace(result, use=reading.use(name)) for name, result in load.results.items()}
     return load.results
 
 
@@ -286,21 +288,27 @@ class _Load:
         tables = [each for each in self.landings.values() if each.name == self.head.table or each.has_something_ready()]
         of_one_table = len(self.landings) == 1 and self.head.table in self.landings
         ready = Ready(self.head, tables, position, self._forgotten(tables, position), of_one_table)
-        unchanged = ready.is_unchanged()
-        if not unchanged:
-            for landing in tables:
-                landing.spill()
-        lands = not unchanged and any(landing.ready.files or landing.ready.rejects.count for landing in tables)
+        changed = [landing for landing in tables if not ready.is_unchanged(landing)]
+        for landing in changed:
+            landing.spill()
+        lands = any(landing.ready.files or landing.ready.rejects.count for landing in changed)
         if not (lands or ready.moves() or self.full_refresh):
-            # A whole table that is there already, or rows of which each was a repetition.
+            # Whole tables that are there already, or rows of which each was a repetition.
             self._drop_ready(tables)
+            self._begin()
             return
-        refusals = [] if unchanged else [r for landing in tables if (r := self._refusal(landing)) is not None]
+        if not of_one_table:
+            # Of several tables, those that are as they were have no part in it.
+            same = [landing for landing in tables if landing not in changed and landing.name != self.head.table]
+            self._drop_ready(same)
+            ready = replace(ready, tables=[landing for landing in tables if landing not in same])
+        refusals = [r for landing in changed if (r := self._refusal(landing)) is not None]
         if refusals:
             self._refuse(refusals)
         self.head, results = commit_ready(self.lake, ready, self.run_id)
-        for name, result in results.items():
-            self.results[name] = self.results[name].then(result)
+        for name, result in self.results.items():
+            after = result.then(results[name]) if name in results else result
+            self.results[name] = replace(after, position=self.head.position)
         self._begin()
         self._acknowledge(position)
 
@@ -337,7 +345,6 @@ class _Load:
         for landing in tables:
             landing.drop()
             landing.begin(landing.columns.before)
-        self._begin()
 
     def _refusal(self, landing: TableLanding) -> Refusal | None:
         """Why what is ready of a table must not land, if there is a reason."""

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 from pydantic import Field
@@ -158,6 +158,52 @@ class Reading(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SourceUse:
+    """What a reading took at its source: statements, the rows and bytes (in memory) that came of them, and the seconds
+    that the source was waited for. Statements that ran at once are waited for at once: their seconds are added up."""
+
+    statements: int = 0
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "SourceUse") -> "SourceUse":
+        return SourceUse(
+            self.statements + other.statements,
+            self.rows + other.rows,
+            self.bytes + other.bytes,
+            self.seconds + other.seconds,
+        )
+
+    def __sub__(self, other: "SourceUse") -> "SourceUse":
+        return SourceUse(
+            self.statements - other.statements,
+            self.rows - other.rows,
+            self.bytes - other.bytes,
+            self.seconds - other.seconds,
+        )
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A reading that knows what it took at its source."""
+
+    def use(self, table: str) -> SourceUse:
+        """What was taken up to now for a table; what was taken for several is counted with the first of them."""
+        ...
+
+
+@runtime_checkable
+class ReadsAtOnce(Protocol):
+    """A source that may read one table by several connections at once."""
+
+    def with_readers(self, most: int, why: str) -> "Source":
+        """The same source, of which no table is read by more connections than `most`; `why` is the sentence that is
+        noted where it would be."""
+        ...
+
+
 class Source(Protocol):
     """A system that tables are read from. Reading is light on it: one statement or one pass for each reading."""
 
@@ -207,6 +253,17 @@ def the_only(tables: Sequence[str]) -> str:
     """The table of a reading that covers one. Raises ValueError for several: this source has a position for each."""
     (table,) = tables
     return table
+
+
+def of_table(entry: str, table: str) -> str:
+    """What an entry of the position of one table is called in that of a reading over several."""
+    return f"{entry} {table}"
+
+
+def entries_of_table(position: Position, table: str) -> dict[str, str]:
+    """The entries of one table in the position of a reading over several, as `of_table` names them."""
+    end = of_table("", table)
+    return {entry.removesuffix(end): value for entry, value in position.items() if entry.endswith(end)}
 
 
 def differences(position: Position, after: Position) -> dict[str, str]:

@@ -15,7 +15,7 @@ from platform_tests.servers import Postgres, free_port, kill_postgres, start_pos
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Batch
-from data_platform.ingestion.sql import source as relational
+from data_platform.ingestion.sql import reading as relational
 from data_platform.ingestion.sql.dialects import Timeouts
 from data_platform.ingestion.sql.source import Relational, SqlTable
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import DIGEST, HINT, Batch, Probe
-from data_platform.ingestion.sql import source as relational
+from data_platform.ingestion.sql import reading as relational
 from data_platform.ingestion.sql.source import Relational, SqlTable, batches
 
 
@@ -61,8 +61,8 @@ def ids(read: list[Batch]) -> list[int]:
 
 
 def test_a_scheme_that_is_not_known_is_answered_with_those_that_are() -> None:
-    with pytest.raises(PlatformError, match=r"oracle://, which is no database known.*postgresql://") as caught:
-        probe(Relational("oracle://me:s3cret@host/db", {"t": table()}), "t")
+    with pytest.raises(PlatformError, match=r"informix://, which is no database known.*postgresql://") as caught:
+        probe(Relational("informix://me:s3cret@host/db", {"t": table()}), "t")
     assert "s3cret" not in str(caught.value)
 
 

@@ -128,7 +128,8 @@ def test_rows_that_come_slowly_are_read_to_the_end(proxy: Proxy) -> None:
 
 
 def test_a_reader_that_takes_its_time_is_not_taken_for_a_server_that_is_silent(proxy: Proxy) -> None:
-    with source(proxy, idle=0.5)._session() as session:
+    reader = source(proxy, idle=0.5)
+    with reader._session(reader.url) as session:
         assert session.tables()
         time.sleep(1.2)
         assert session.tables()

@@ -1,5 +1,5 @@
 """Relational databases: one module for each, behind one `Session`. What they share is in `session`; what is done with
-the rows belongs in `ingestion.sql.source`."""
+the rows belongs in `ingestion.sql.reading`."""
 
 from data_platform.ingestion.sql.dialects.mysql import MysqlSession
 from data_platform.ingestion.sql.dialects.postgresql import PostgresqlSession

@@ -6,7 +6,7 @@ Dates that are none (0000-00-00, 2024-00-10) are refused by name, unless the col
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -121,7 +121,7 @@ class MysqlSession(ServerSession):
         )
         return [described_column(row) for row in rows]
 
-    def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _stream(self, statement: str, schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
         self.watchdog.begin()
         with self._reporting(), self.waited_for():
             reader = self._connection.execute(query(statement, schema)).to_arrow_reader(DRIVER_ROWS)
@@ -172,6 +172,62 @@ class MysqlSession(ServerSession):
             pa.string(),
         )
         return found
+
+    def lag(self) -> timedelta | None:
+        """What the server says itself: the age of the event that it replays, by the clocks of both."""
+        try:
+            rows = self._status("SHOW REPLICA STATUS")
+        except TransientError:
+            raise
+        except PlatformError as error:
+            try:
+                rows = self._status("SHOW SLAVE STATUS")  # MySQL before 8.0.22, MariaDB before 10.5
+            except TransientError:
+                raise
+            except PlatformError:
+                raise PlatformError(
+                    f"{error} It is asked how far it is behind: grant the account REPLICA MONITOR (MariaDB) or "
+                    "REPLICATION CLIENT (MySQL) on *.* of the replica."
+                ) from None
+        if not rows:
+            raise PlatformError(
+                f"MySQL at {redact_url(self.url)} is no replica: it may have been promoted. Correct `replica` in the "
+                "options of the source, or take it out."
+            )
+        seconds = [
+            None if "Yes" not in (row.get("Replica_IO_Running"), row.get("Slave_IO_Running")) else row.get(name)
+            for row in rows
+            for name in ("Seconds_Behind_Source", "Seconds_Behind_Master")
+            if name in row
+        ]
+        return None if None in seconds else timedelta(seconds=max(int(one) for one in seconds if one is not None))
+
+    def _status(self, statement: str) -> list[dict[str, Any]]:
+        with self._reporting(), self.waited_for():
+            found = self._connection.execute(f"SELECT * FROM mysql_query('source', {literal(statement)})")
+            names = [column[0] for column in found.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    def place(self) -> str:
+        """The GTID of each domain that MariaDB's log was last written to. MySQL is refused: there is none here to try
+        what it has instead."""
+        if not self._is_mariadb():
+            return super().place()
+        found: str | None = self.scalar("select cast(@@gtid_binlog_pos as char) as value", pa.string())
+        if not found:
+            raise PlatformError(
+                f"MariaDB at {redact_url(self.url)} writes no binary log: nothing tells how far its replica has come. "
+                "Take `when_late: primary` out: loads then wait for the replica."
+            )
+        return found
+
+    def has_reached(self, place: str) -> bool:
+        found = self.scalar("select cast(@@gtid_slave_pos as char) as value", pa.string()) or ""
+        shown = _by_domain(found)
+        return all(shown.get(domain, -1) >= number for domain, number in _by_domain(place).items())
+
+    def _is_mariadb(self) -> bool:
+        return "mariadb" in str(self.scalar("select cast(version() as char) as value", pa.string())).lower()
 
     def quote(self, *parts: str) -> str:
         return backquote(*parts)
@@ -224,6 +280,12 @@ def backquote(*parts: str) -> str:
 def text_literal(text: str) -> str:
     """A MySQL string by its bytes: neither quotes nor backslashes mean anything in it, whatever the SQL mode."""
     return f"_utf8mb4 x'{text.encode().hex()}'" if text else "''"
+
+
+def _by_domain(gtids: str) -> dict[str, int]:
+    """The number of the last transaction of each domain, of `0-1-270,7-3-12`."""
+    parts = [one.strip().split("-") for one in gtids.split(",") if one.strip()]
+    return {domain: int(number) for domain, _, number in parts}
 
 
 def query(statement: str, schema: pa.Schema) -> str:

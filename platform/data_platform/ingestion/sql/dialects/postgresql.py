@@ -5,10 +5,11 @@ What Arrow, Parquet or DuckDB have no equal for is cast to text by PostgreSQL it
 opaque bytes: intervals (ISO 8601), JSON, UUIDs, enums, ranges, addresses, ...; arrays and composites become JSON.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -23,8 +24,11 @@ from data_platform.ingestion.sql.dialects.session import (
     Kind,
     NoPlaceError,
     ServerSession,
+    Session,
     Timeouts,
+    number_parts,
     one_line,
+    opened,
     valid_text,
 )
 from data_platform.lakehouse.catalog import PORT
@@ -89,6 +93,28 @@ having count(*) > 0
 """
 """Counters of the rows written to a table and its partitions, and the files they lie in (TRUNCATE makes new ones)."""
 
+BLOCKS = """
+with recursive held (oid) as (
+    select {relation}::regclass::oid union select i.inhrelid from pg_inherits i join held h on h.oid = i.inhparent
+)
+select max(pg_relation_size(c.oid) / current_setting('block_size')::bigint) as value
+from held h join pg_class c on c.oid = h.oid left join pg_am a on a.oid = c.relam
+where c.relkind <> 'p'
+having bool_and(c.relkind in ('r', 'm') and a.amname = 'heap')
+    and current_setting('server_version_num')::int >= 140000
+"""
+"""The blocks of the largest of a table and its partitions; nothing if any of them is not stored in such."""
+
+LAG = """
+select case
+    when not pg_is_in_recovery() then 'primary'
+    when pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()
+        and exists (select from pg_stat_wal_receiver where coalesce(status, 'streaming') = 'streaming') then '0'
+    else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::text
+end as value
+"""
+"""The seconds that a replica is behind. Who may not look at the receiver (pg_monitor) sees only that it is there."""
+
 EPOCH = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where PostgreSQL begins to count; the driver adds it to infinity as to any value."""
 
@@ -118,7 +144,8 @@ class PostgresqlSession(ServerSession):
         "text": 'text collate "C"',
     }
 
-    def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False) -> None:
+    def __init__(self, url: str, timeouts: Timeouts, *, withholds: bool = False, snapshot: str | None = None) -> None:
+        """`snapshot` is the name of one that another session exports: this one sees the same."""
         # What the URL says of it comes first, and of one second libpq makes two.
         connect = max(2, connect_seconds(url, timeouts.connect.total_seconds()))
         limits = replace(timeouts, connect=timedelta(seconds=connect))
@@ -132,6 +159,8 @@ class PostgresqlSession(ServerSession):
         try:
             settings = {**SETTINGS, "statement_timeout": str(timeouts.statement // timedelta(milliseconds=1))}
             self._run("set transaction isolation level repeatable read read only")
+            if snapshot is not None:
+                self._run(f"set transaction snapshot {literal(snapshot)}")
             calls = (f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
             self.scalar(f"select concat({', '.join(calls)}) as value", pa.string())
         except BaseException:
@@ -162,7 +191,7 @@ class PostgresqlSession(ServerSession):
         schema = pa.schema([*shape.items(), ("is_array", flag), ("modifier", pa.int32())])
         return [column_of(row) for row in self._rows(COLUMNS.format(relation=literal(relation)), schema)]
 
-    def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _stream(self, statement: str, schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
         self.watchdog.begin()
         cursor = self._connection.cursor()
         try:
@@ -205,6 +234,44 @@ class PostgresqlSession(ServerSession):
         a second. None for views, foreign tables and on a standby, which counts nothing."""
         found: str | None = self.scalar(WRITES.format(relation=literal(relation)), pa.string())
         return found
+
+    def peers(self, count: int) -> list[Session]:
+        """Sessions that import the snapshot of this one."""
+        snapshot = self.scalar("select pg_export_snapshot() as value", pa.string())
+        one = partial(PostgresqlSession, self.url, self.timeouts, withholds=self.withholds, snapshot=snapshot)
+        return list(opened(one, count))
+
+    def parts(self, relation: str, count: int) -> list[str] | None:
+        """By the blocks of the table's file, of PostgreSQL 14 and later, which finds them without a scan. Until the end
+        of the transaction nobody can write the table anew, so a row stays in its block."""
+        self.hold([relation])
+        blocks = self.scalar(BLOCKS.format(relation=literal(relation)), pa.int64())
+        if blocks is None:
+            return None
+        return number_parts(0, max(0, blocks - 1), count, "ctid", lambda block: f"'({block},0)'::tid")
+
+    def hold(self, relations: Sequence[str]) -> None:
+        """Keeps them from being dropped, truncated or written anew until the end of the transaction."""
+        for relation in relations:
+            self.scalar(f"select 1::bigint as value from {relation} limit 0", pa.int64())
+
+    def lag(self) -> timedelta | None:
+        """Nothing, while the receiver of the log runs and all that it received is replayed; else the age of the last
+        transaction that was replayed, by the clock of the replica."""
+        found: str | None = self.scalar(LAG, pa.string())
+        if found == "primary":
+            raise PlatformError(
+                f"PostgreSQL at {redact_url(self.url)} is no replica (pg_is_in_recovery() is false): it may have been "
+                "promoted. Correct `replica` in the options of the source, or take it out."
+            )
+        return None if found is None else timedelta(seconds=max(0.0, float(found)))
+
+    def place(self) -> str:
+        return str(self.scalar("select pg_current_wal_insert_lsn()::text as value", pa.string()))
+
+    def has_reached(self, place: str) -> bool:
+        statement = f"select coalesce(pg_last_wal_replay_lsn() >= {literal(place)}::pg_lsn, false) as value"
+        return bool(self.scalar(statement, pa.bool_()))
 
     def finite(self, column: Column) -> str | None:
         if column.kind in ("date", "timestamp", "timestamptz"):
@@ -266,6 +333,12 @@ def refused(url: str, said: str, reason: str, state: str | None, *, withholds: b
         )
     if state == "57014" or "statement timeout" in reason:
         return PlatformError(f"{where} gave up: {said}. Raise `statement_timeout`, or index the cursor column.")
+    if state == "40001" or "conflict with recovery" in reason:
+        return TransientError(
+            f"{where}, a replica, ended the statement to go on replaying its log: {said}. What was committed stays; "
+            "the next load goes on from it. If it happens often, raise `max_standby_streaming_delay` of the replica, "
+            "or set `hot_standby_feedback = on`."
+        )
     if any(sign in reason.lower() for sign in BROKEN):
         return TransientError(
             f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."

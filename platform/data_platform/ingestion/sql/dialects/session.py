@@ -1,5 +1,5 @@
 """What every relational database offers here: a read-only session with tables, columns and streamed statements.
-How one database spells it belongs in the module of its name; positions and batches belong in `ingestion.sql.source`.
+How one database spells it belongs in the module of its name; positions and batches belong in `ingestion.sql.reading`.
 
 Values enter the SQL text as typed literals, not as parameters: COPY (PostgreSQL) and `mysql_query` take none, and with
 one the PostgreSQL driver gathers the whole result in memory (3 M rows: 1 GB instead of 0.2). They come from stored
@@ -7,16 +7,19 @@ positions, are parsed by their type first, and leave `Session.literal` quoted.
 """
 
 import difflib
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Self
+from itertools import pairwise
+from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
+from data_platform.ingestion.source import SourceUse
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.tables import PLATFORM_COLUMNS
 from data_platform.lakehouse.watchdog import Watchdog, server_of
@@ -81,6 +84,7 @@ class Session(ABC):
     def __init__(self, url: str, *, withholds: bool = False) -> None:
         """`withholds` keeps what the database says in errors out of messages: it may quote values of masked columns."""
         self.url, self.withholds = url, withholds
+        self.use = SourceUse()
         register_url(url)
 
     def __enter__(self) -> Self:
@@ -105,9 +109,25 @@ class Session(ABC):
     def columns(self, relation: str, cursor: str | None = None) -> list[Column]:
         """The columns of a relation in their order; the one named `cursor` is read such that it can be compared."""
 
+    def stream(self, statement: str, schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
+        """Run one statement and yield its rows as they come, in exactly the types of `schema`. What it takes is added
+        to `use`: the time until each batch is there, the driver's part in it included."""
+        self.use += SourceUse(statements=1)
+        with closing(self._stream(statement, schema)) as batches:
+            while True:
+                began = time.monotonic()
+                try:
+                    batch = next(batches, None)
+                finally:
+                    self.use += SourceUse(seconds=time.monotonic() - began)
+                if batch is None:
+                    return
+                self.use += SourceUse(rows=batch.num_rows, bytes=batch.nbytes)
+                yield batch
+
     @abstractmethod
-    def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Run one statement and yield its rows as they come, in exactly the types of `schema`."""
+    def _stream(self, statement: str, schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
+        """As `stream`, without the account."""
 
     @abstractmethod
     def quote(self, *parts: str) -> str:
@@ -151,6 +171,44 @@ class Session(ABC):
         """Text that changes when a table without a cursor is written to, as far as the database keeps such a thing at
         hand; None if it does not. A hint may miss rows that change in place, and may change for nothing."""
         return None
+
+    def peers(self, count: int) -> list["Session"]:  # noqa: ARG002 - for those that can
+        """So many further sessions that see exactly what this one sees. Called before anything is read: this session's
+        own view may move to now. Raises PlatformError if the database cannot have several see the same."""
+        raise PlatformError(
+            f"`parallel` cannot be had of {self.product}: its connections each see the database as it is when they "
+            "begin, and cannot share one view of it without locking all writers out (FLUSH TABLES WITH READ LOCK): "
+            "rows that are written meanwhile would be missing or come twice. Take it out."
+        )
+
+    def parts(self, relation: str, count: int) -> list[str] | None:  # noqa: ARG002 - for those that can
+        """Conditions that divide a relation into about so many parts by where its rows lie, each row in one of them; at
+        least one. None if the relation has no such places."""
+        return None
+
+    def hold(self, relations: Sequence[str]) -> None:  # noqa: ARG002 - for those that can
+        """Make sure that this session sees the relations to its end as they are in its one view of the database. Raises
+        PlatformError if it has no such view."""
+        raise PlatformError(
+            f"`snapshot` cannot be had of {self.product}: each statement sees the database as it is when it begins. "
+            "`changes: true` reads each transaction as a whole, after a first copy. Take `snapshot` out."
+        )
+
+    def lag(self) -> timedelta | None:
+        """How far this server, a replica, is behind its primary; None if it does not replicate now. A replica that has
+        nothing to replay is not behind. Raises PlatformError if the server is no replica, or will not say."""
+        raise PlatformError(f"{self.product} has no replicas: take `replica` out of the options of the source.")
+
+    def place(self) -> str:
+        """How far the log of this server, a primary, is written: what `has_reached` tells of its replicas."""
+        raise PlatformError(
+            f"{self.product} does not say how far a replica has come: `when_late: primary` cannot be had of it. Take "
+            "it out: loads then wait for the replica."
+        )
+
+    def has_reached(self, place: str) -> bool:
+        """Whether this server, a replica, shows all that its primary had at a `place`."""
+        raise NotImplementedError(f"{self.product} has no {place}")
 
     def scalar(self, statement: str, kind: pa.DataType) -> Any:
         """The single value, as a Python value, that a statement yields; None if it yields no row."""
@@ -204,6 +262,20 @@ class ServerSession(Session):
         return overdue(self.watchdog.struck, self.product, self.url, self.timeouts)
 
 
+AnySession = TypeVar("AnySession", bound=Session)
+
+
+def opened(one: Callable[[], AnySession], count: int) -> list[AnySession]:
+    """So many sessions; none stays open if one cannot be opened."""
+    sessions: list[AnySession] = []
+    with ExitStack() as stack:
+        for _ in range(count):
+            sessions.append(one())
+            stack.enter_context(sessions[-1])
+        stack.pop_all()
+    return sessions
+
+
 def overdue(struck: str | None, product: str, url: str, timeouts: Timeouts) -> PlatformError | None:
     """What to raise for a connection that the watchdog has given up: the limit that it met; None if it has not."""
     where, option = f"{product} at {redact_url(url)}", "of the source in its defs.yaml"
@@ -245,6 +317,20 @@ def known(what: str, wanted: str, there: Sequence[str]) -> str:
     more = f" and {len(there) - len(listed)} more" if len(there) > len(listed) else ""
     guess = f"Did you mean {close[0]}? " if close else ""
     return f"{guess}There is: {', '.join(listed)}{more}."
+
+
+def number_parts(low: int | None, high: int | None, count: int, name: str, literal: Callable[[int], str]) -> list[str]:
+    """Conditions that divide rows into about `count` parts by a column of whole numbers that lie between `low` and
+    `high`, as far as is known: each row is in one part, those without a value in the first. `name` is the SQL of the
+    column, `literal` that of a number. One condition that is always true if there is nothing to divide."""
+    if low is None or high is None or low >= high:
+        return ["1 = 1"]
+    width = -(-(high - low + 1) // count)
+    bounds = [literal(bound) for bound in range(low + width, high + 1, width)]
+    if not bounds:
+        return ["1 = 1"]
+    inner = [f"{name} >= {lower} and {name} < {upper}" for lower, upper in pairwise(bounds)]
+    return [f"({name} < {bounds[0]} or {name} is null)", *inner, f"{name} >= {bounds[-1]}"]
 
 
 def one_line(text: str) -> str:

@@ -11,8 +11,9 @@ memory, and gives up on a mistyped value; its `sqlite_query` makes everything te
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote as percent_encoded
@@ -22,11 +23,28 @@ import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.ingestion.sql.dialects.session import COUNTED_ROWS, Column, Kind, Session, one_line, valid_text
+from data_platform.ingestion.sql.dialects.session import (
+    COUNTED_ROWS,
+    Column,
+    Kind,
+    Session,
+    number_parts,
+    one_line,
+    opened,
+    valid_text,
+)
 from data_platform.lakehouse.sql import literal, quote
 
 BUSY_TIMEOUT = 10_000
 """Milliseconds to wait for a writer that holds the file locked."""
+
+ATTEMPTS = 50
+ATTEMPT_SECONDS = 0.002
+"""How often several sessions try to begin at one state of a file that is written to all the while, and how much longer
+they wait each time."""
+
+AT_ONCE = 20
+"""Milliseconds that each of them then waits for a writer."""
 
 DRIVER_ROWS = 16_384
 """Rows the driver puts in one record batch."""
@@ -45,7 +63,8 @@ class SqliteSession(Session):
 
     product = "SQLite"
 
-    def __init__(self, url: str, *, withholds: bool = False) -> None:
+    def __init__(self, url: str, *, withholds: bool = False, begins: bool = True) -> None:
+        """Without `begins` it sees the file as it is when it is first read."""
         super().__init__(url, withholds=withholds)
         # Four slashes are as good as three: both name a path from the root.
         self.path = Path(re.sub(r"^//+", "/", url.removeprefix("sqlite://")))
@@ -55,17 +74,23 @@ class SqliteSession(Session):
                 f"The SQLite file {self.path.absolute()} {what}. Check the path (sqlite:///x is /x, sqlite://x is x in "
                 "the working directory), and that what writes the file has run. Nothing was created."
             )
+        self._uri = f"file:{percent_encoded(str(self.path.absolute()))}?mode=ro"
         with self._reporting():
-            uri = f"file:{percent_encoded(str(self.path.absolute()))}?mode=ro"
-            self._connection = adbc_driver_sqlite.dbapi.connect(uri)
+            self._connection = adbc_driver_sqlite.dbapi.connect(self._uri)
         try:
-            with self._reporting(), self._connection.cursor() as cursor:
-                cursor.execute(f"pragma busy_timeout = {BUSY_TIMEOUT}")
-                cursor.execute("select count(*) from sqlite_schema")
-                cursor.fetchall()
+            with self._reporting():
+                _wait_for_writers(self._connection, BUSY_TIMEOUT)
+            if begins:
+                self._look()
         except BaseException:
             self.close()
             raise
+
+    def _look(self) -> None:
+        """Begin to see the file as it is now: with its first statement a transaction does."""
+        with self._reporting(), self._connection.cursor() as cursor:
+            cursor.execute("select count(*) from sqlite_schema")
+            cursor.fetchall()
 
     def close(self) -> None:
         with self._reporting():
@@ -106,7 +131,7 @@ class SqliteSession(Session):
             columns.append(_column(row, arrow, select, None, is_row_id))
         return columns
 
-    def stream(self, statement: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _stream(self, statement: str, schema: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
         names = ", ".join(f"{TYPED[field.type]} as {quote(field.name)}" for field in schema)
         statement = f"select {names} union all select * from ({statement})"
         first = True
@@ -122,16 +147,70 @@ class SqliteSession(Session):
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def hint(self, relation: str) -> str | None:
-        """The highest row id, and the number of rows up to COUNTED_ROWS: beyond that, what is deleted in the middle or
-        changed in place is not seen."""
+    def peers(self, count: int) -> list[Session]:
+        """SQLite has no snapshot to share: sessions begin one after the other, and begin again if the file was written
+        to between the first and the last of them, or a writer is about to, which waits for the first and keeps the
+        others waiting."""
+        others = opened(lambda: SqliteSession(self.url, withholds=self.withholds, begins=False), count)
+        with ExitStack() as stack:
+            for other in others:
+                stack.enter_context(other)
+            # By the same library: two of them in one process take each other's locks from a file.
+            with self._reporting():
+                watch = stack.enter_context(closing(adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)))
+            for attempt in range(ATTEMPTS):
+                time.sleep(attempt * ATTEMPT_SECONDS)
+                if self._begun_together(others, watch):
+                    stack.pop_all()
+                    watch.close()
+                    return list(others)
+        raise TransientError(
+            f"The SQLite file {self.path} was written to each of {ATTEMPTS} times that {count + 1} connections were to "
+            "begin at the same state of it. Nothing was read. Try again when less is written, or take `parallel` out."
+        )
+
+    def _begun_together(self, others: Sequence["SqliteSession"], watch: adbc_driver_sqlite.dbapi.Connection) -> bool:
+        sessions = [self, *others]
+        try:
+            for session in sessions:
+                with session._reporting():
+                    session._connection.rollback()
+                _wait_for_writers(session._connection, AT_ONCE)
+            _wait_for_writers(watch, AT_ONCE)
+            before = _version(watch)
+            for session in sessions:
+                session._look()
+            same: bool = _version(watch) == before
+        except (TransientError, adbc_driver_manager.Error):
+            return False
+        for session in sessions:
+            _wait_for_writers(session._connection, BUSY_TIMEOUT)
+        return same
+
+    def parts(self, relation: str, count: int) -> list[str] | None:
+        """By the row id."""
+        if not self._has_row_ids(relation):
+            return None
+        ends = (self.scalar(f"select {end}(rowid) as value from {relation}", pa.int64()) for end in ("min", "max"))
+        low, high = ends
+        return number_parts(low, high, count, "rowid", str)
+
+    def hold(self, relations: Sequence[str]) -> None:
+        """Nothing: a transaction sees one state of the whole file."""
+
+    def _has_row_ids(self, relation: str) -> bool:
         table = relation[1:-1].replace('""', '"')
-        ordinary = self.scalar(
+        found = self.scalar(
             f"select 1 as value from pragma_table_list({literal(table)}) "
             "where schema = 'main' and type = 'table' and wr = 0",
             pa.int64(),
         )
-        highest = f"(select max(rowid) from {relation})" if ordinary else "null"
+        return found is not None
+
+    def hint(self, relation: str) -> str | None:
+        """The highest row id, and the number of rows up to COUNTED_ROWS: beyond that, what is deleted in the middle or
+        changed in place is not seen."""
+        highest = f"(select max(rowid) from {relation})" if self._has_row_ids(relation) else "null"
         found: str | None = self.scalar(
             f"select coalesce({highest}, '') || ':' || "
             f"(select count(*) from (select 1 from {relation} limit {COUNTED_ROWS})) as value",
@@ -192,6 +271,18 @@ class SqliteSession(Session):
                 f"Cannot open the SQLite file {self.path}: {self.said(reason)}. Check that this account may read it."
             )
         raise PlatformError(f"SQLite could not read {self.path}: {self.said(reason)}")
+
+
+def _wait_for_writers(connection: adbc_driver_sqlite.dbapi.Connection, milliseconds: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"pragma busy_timeout = {milliseconds}")
+
+
+def _version(watch: adbc_driver_sqlite.dbapi.Connection) -> object:
+    """What changes for a connection with each commit of another."""
+    with watch.cursor() as cursor:
+        cursor.execute("select data_version from pragma_data_version")
+        return cursor.fetchone()
 
 
 def _column(row: dict[str, Any], arrow: pa.DataType, select: str, kind: Kind | None, is_row_id: bool) -> Column:
