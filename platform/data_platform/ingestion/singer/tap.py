@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,10 +38,14 @@ LONGEST_LINE = 64 * 2**20
 
 
 class Tap:
-    """A tap that is ready to be run; `folder` holds the files that it is given, for as long as it is used."""
+    """A tap that is ready to be run; `folder` holds the files that it is given, for as long as it is used. A run that
+    lasts longer than `seconds` is ended, as if it had nothing more to say."""
 
-    def __init__(self, options: SingerTap, program: str, folder: Path, *, private: bool) -> None:
+    def __init__(
+        self, options: SingerTap, program: str, folder: Path, *, private: bool, seconds: float | None = None
+    ) -> None:
         self.options, self.program, self.folder, self.private = options, program, folder, private
+        self.seconds = seconds
         self.config = _file(folder, "config.json", options.config)
 
     def discover(self) -> dict[str, Any]:
@@ -88,7 +93,7 @@ class Tap:
             )
         except OSError as error:
             raise self._not_started(error) from None
-        watch = _Watch(process, self.options)
+        watch = _Watch(process, self.options, self.seconds)
         try:
             yield self._lines(process, watch)
         finally:
@@ -99,11 +104,15 @@ class Tap:
         assert process.stdout is not None  # noqa: S101 - it was asked for
         while line := process.stdout.readline(LONGEST_LINE):
             watch.heard()
+            if watch.is_enough:
+                break
             if len(line) == LONGEST_LINE:
                 raise PlatformError(f"{self.name} printed a message of more than {LONGEST_LINE // 2**20} MiB.")
             if line.strip():
                 yield line
         code = process.wait()
+        if watch.is_enough:
+            return
         if watch.struck:
             raise TransientError(f"{self.name} {watch.struck}, and was ended.{self._said(watch.said)}")
         if code:
@@ -122,10 +131,10 @@ class Tap:
 class _Watch:
     """What a tap says to its standard error, and a watch on how long it prints nothing."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", options: SingerTap) -> None:
-        self.process, self.options = process, options
+    def __init__(self, process: "subprocess.Popen[bytes]", options: SingerTap, seconds: float | None) -> None:
+        self.process, self.options, self._seconds = process, options, seconds
         self.said: deque[str] = deque(maxlen=SAID_LINES)
-        self.struck = ""
+        self.struck, self.is_enough = "", False
         self.began = self.last = time.monotonic()
         self._over = threading.Event()
         assert process.stderr is not None  # noqa: S101 - it was asked for
@@ -151,7 +160,9 @@ class _Watch:
                 self.struck = f"printed nothing for {idle.total_seconds():g} s (`idle_timeout`)"
             elif now - self.began > longest.total_seconds():
                 self.struck = f"took longer than {longest.total_seconds():g} s (`load_timeout`)"
-            if self.struck:
+            elif self._seconds is not None and now - self.began > self._seconds:
+                self.is_enough = True
+            if self.struck or self.is_enough:
                 _end(self.process)
                 return
 
@@ -175,7 +186,9 @@ def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
 
 
 @contextmanager
-def prepared(options: SingerTap, home: Path, spool: Path, *, private: bool) -> Iterator[Tap]:
+def prepared(
+    options: SingerTap, home: Path, spool: Path, *, private: bool, seconds: float | None = None
+) -> Iterator[Tap]:
     """The tap with its environment and a folder for its files, which hold secrets: nobody else may read them, and they
     are gone afterwards. Raises PlatformError if there is no such program."""
     program = installed(options.install, options.tap, home) if options.install else shutil.which(options.tap)
@@ -186,19 +199,58 @@ def prepared(options: SingerTap, home: Path, spool: Path, *, private: bool) -> I
         )
     folder = Path(tempfile.mkdtemp(prefix="tap-", dir=spool))
     try:
-        yield Tap(options, program, folder, private=private)
+        yield Tap(options, program, folder, private=private, seconds=seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@cache
+def pinned(requirement: str) -> str:
+    """A requirement with the version that pip would install now; itself if it names one, or a place. Raises
+    PlatformError if pip finds none."""
+    if re.search(r"==|@|/", requirement):
+        return requirement
+    with tempfile.TemporaryDirectory(prefix="tap-") as folder:
+        _run([sys.executable, "-m", "venv", folder], requirement)
+        report = Path(folder) / "report.json"
+        command = [
+            f"{folder}/bin/python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--dry-run",
+        ]
+        _run([*command, "--no-deps", "--report", str(report), "--", requirement], requirement)
+        (found,) = json.loads(report.read_text(encoding="utf-8"))["install"]
+    return f"{requirement}=={found['metadata']['version']}"
+
+
+def programs(requirement: str, home: Path) -> list[str]:
+    """The taps that a requirement brings, installed as `installed` does. Raises PlatformError if pip fails."""
+    return sorted(path.name for path in (environment_of(requirement, home) / "bin").glob("tap*"))
+
+
 def installed(requirement: str, tap: str, home: Path) -> str:
-    """The program of a tap in a virtual environment of its own, which is made when it is not there. Taps pin the
-    versions of what they need, so no two share one, nor the platform's. Raises PlatformError if pip fails, or has
-    installed no such program."""
+    """The program of a tap in a virtual environment of its own. Raises PlatformError if pip fails, or has installed no
+    such program."""
+    place = environment_of(requirement, home)
+    program = place / "bin" / tap
+    if not program.exists():
+        there = sorted(path.name for path in (place / "bin").glob("*tap*"))
+        raise PlatformError(
+            f"{requirement} installs no program {tap}. It installs: {', '.join(there) or 'no tap'}. Correct `tap:`."
+        )
+    return str(program)
+
+
+def environment_of(requirement: str, home: Path) -> Path:
+    """The virtual environment of a tap, which is made when it is not there. Taps pin the versions of what they need, so
+    no two share one, nor the platform's. Raises PlatformError if pip fails."""
     digest = hashlib.sha256(f"{requirement} {sys.version_info[:2]}".encode()).hexdigest()[:8]
     name = f"{re.split(r'[^A-Za-z0-9-]', requirement)[0]}-{digest}"
     place = home / "taps" / name
-    program = place / "bin" / tap
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with filelock.FileLock(place.with_suffix(".lock")):
         if not (place / "complete").exists():
@@ -207,12 +259,7 @@ def installed(requirement: str, tap: str, home: Path) -> str:
             # A requirement is what the user wrote: never an option of pip.
             _run([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--", requirement], requirement)
             (place / "complete").touch()
-    if not program.exists():
-        there = sorted(path.name for path in (place / "bin").glob("*tap*"))
-        raise PlatformError(
-            f"{requirement} installs no program {tap}. It installs: {', '.join(there) or 'no tap'}. Correct `tap:`."
-        )
-    return str(program)
+    return place
 
 
 def _run(command: list[str], requirement: str) -> None:
