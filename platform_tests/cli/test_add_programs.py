@@ -56,7 +56,9 @@ def tap(tmp_path: Path) -> Path:
     lines.append({"type": "STATE", "value": {"line": len(lines) + 1}})
     (tmp_path / "messages").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "config.json").write_text(
-        json.dumps({"file": str(tmp_path / "messages"), "password": "hush-hush-hush", "methods": {"notes": "FULL_TABLE"}})
+        json.dumps(
+            {"file": str(tmp_path / "messages"), "password": "hush-hush-hush", "methods": {"notes": "FULL_TABLE"}}
+        )
     )
     program = tmp_path / "tap-replay"
     program.write_text(Path(replay.__file__).read_text())
@@ -117,7 +119,10 @@ def test_a_package_is_installed_and_pinned(dp: Dp, package: Path, tmp_path: Path
     [
         (["--tap", "{tap}"], "ended with 1"),
         (["--tap", "{tap}", "--config", "{config}"], "There are 2 tables: public-orders, notes. Say which"),
-        (["--tap", "{tap}", "--config", "{config}", "--table", "bills"], "no stream bills. It has: public-orders, notes"),
+        (
+            ["--tap", "{tap}", "--config", "{config}", "--table", "bills"],
+            "no stream bills. It has: public-orders, notes",
+        ),
         (["--tap", "{tap}", "--config", "nowhere.json"], "--config nowhere.json: No such file"),
         (["--tap", "{tap}", "--config", "{tap}"], "is no JSON"),
         (["--tap", "/no/such/tap"], "There is no program /no/such/tap"),
@@ -135,7 +140,10 @@ def test_a_package_is_installed_and_pinned(dp: Dp, package: Path, tmp_path: Path
             ["--dlt", "platform_tests.ingestion.dlt.resources:shop", "--config", "token=t", "--table", "bills"],
             "has no resource bills. It has: orders",
         ),
-        (["--dlt", "platform_tests.ingestion.dlt.resources:currencies", "--cursor", "at"], "dlt.sources.incremental('at')"),
+        (
+            ["--dlt", "platform_tests.ingestion.dlt.resources:currencies", "--cursor", "at"],
+            "dlt.sources.incremental('at')",
+        ),
     ],
 )
 def test_what_is_missing_is_said_and_nothing_is_written(

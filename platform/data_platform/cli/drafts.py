@@ -19,8 +19,8 @@ DETAILED = 5
 
 
 def keep_secrets(settings: "Settings", drafts: Sequence["Draft"], remember: Mapping[str, str]) -> dict[str, str]:
-    """Keep the addresses and secrets that a draft took from the command line, and a new key for its masks if there is none; what is
-    kept, by variable, in words."""
+    """Keep the addresses and secrets that a draft took from the command line, and a new key for its masks if there is
+    none; what is kept, by variable, in words."""
     from data_platform.cli.environment import remember as keep
     from data_platform.lakehouse.settings import MASK_KEY_VARIABLE
 
