@@ -41,8 +41,9 @@ def answers(url: str) -> bool:
 @contextmanager
 def serving(folder: Path, url: str) -> Iterator[None]:
     """A server of the database in `folder`, which is made if there is none, for the time of the block; none where one
-    answers at the address already. Raises PlatformError if it is not installed, or does not start."""
-    if answers(url):
+    answers at the address already, or the address is that of somebody's own. Raises PlatformError if it is not
+    installed, or does not start."""
+    if url != url_of(urlsplit(url).port or PORT) or answers(url):
         yield
         return
     if not (folder / "data" / "PG_VERSION").exists():

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -51,20 +51,20 @@ class Tap:
     def discover(self) -> dict[str, Any]:
         """The catalog of the tap. Raises PlatformError if it cannot say it."""
         command = [self.program, "--config", self.config, "--discover"]
-        try:
-            done = subprocess.run(command, capture_output=True, cwd=self.folder, timeout=DISCOVER_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise TransientError(f"{self.name} --discover took longer than {DISCOVER_SECONDS} s.") from None
-        except OSError as error:
-            raise self._not_started(error) from None
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").splitlines()[-SAID_LINES:]
+        limit = min(DISCOVER_SECONDS, self.options.load_timeout.total_seconds())
+        with started(command, self.folder) as process:
+            try:
+                printed, errors = process.communicate(timeout=limit)
+            except subprocess.TimeoutExpired:
+                raise TransientError(f"{self.name} --discover took longer than {limit:g} s, and was ended.") from None
+        if process.returncode:
+            said = errors.decode(errors="replace").splitlines()[-SAID_LINES:]
             raise PlatformError(
-                f"{self.name} --discover ended with {done.returncode}.{self._said(said)} If the tap has no --discover, "
-                "write `discover: false`."
+                f"{self.name} --discover ended with {process.returncode}.{self._said(said)} If the tap has no "
+                "--discover, write `discover: false`."
             )
         try:
-            catalog = json.loads(done.stdout)
+            catalog = json.loads(printed)
         except ValueError as error:
             raise PlatformError(f"{self.name} --discover printed what is no catalog: {error}.") from None
         if not isinstance(catalog, dict):
@@ -87,18 +87,12 @@ class Tap:
             path = self.folder / "state.json"
             path.write_text(state, encoding="utf-8")
             command += ["--state", str(path)]
-        try:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, start_new_session=True
-            )
-        except OSError as error:
-            raise self._not_started(error) from None
-        watch = _Watch(process, self.options, self.seconds)
-        try:
-            yield self._lines(process, watch)
-        finally:
-            watch.close()
-            _end(process)
+        with started(command, self.folder) as process:
+            watch = _Watch(process, self.options, self.seconds)
+            try:
+                yield self._lines(process, watch)
+            finally:
+                watch.close()
 
     def _lines(self, process: "subprocess.Popen[bytes]", watch: "_Watch") -> Iterator[bytes]:
         assert process.stdout is not None  # noqa: S101 - it was asked for
@@ -108,11 +102,16 @@ class Tap:
                 break
             if len(line) == LONGEST_LINE:
                 raise PlatformError(f"{self.name} printed a message of more than {LONGEST_LINE // 2**20} MiB.")
+            if not line.endswith(b"\n"):
+                # The last, which a tap that was killed may have cut: how it ended is said before what the line lacks.
+                self._require_good_end(process, watch)
             if line.strip():
                 yield line
+        if not watch.is_enough:
+            self._require_good_end(process, watch)
+
+    def _require_good_end(self, process: "subprocess.Popen[bytes]", watch: "_Watch") -> None:
         code = process.wait()
-        if watch.is_enough:
-            return
         if watch.struck:
             raise TransientError(f"{self.name} {watch.struck}, and was ended.{self._said(watch.said)}")
         if code:
@@ -124,8 +123,31 @@ class Tap:
         text = "\n".join(f"  {shortened(scrub(line), 500)}" for line in lines if line.strip())
         return f" The last that it said:\n{text}\n" if text else ""
 
-    def _not_started(self, error: OSError) -> PlatformError:
-        return PlatformError(f"The tap {self.program} cannot be started: {error.strerror}.")
+
+@contextmanager
+def started(command: Sequence[str], folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """A program, for the time of the block: it ends with it, or with this process, however that ends, and so does
+    whatever it started."""
+    reading, writing = os.pipe()
+    try:
+        # Isolated: neither the platform's packages nor its modules are for it.
+        guarded = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(reading), *command]
+        process = subprocess.Popen(
+            guarded,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            start_new_session=True,
+            pass_fds=[reading],
+        )
+        try:
+            yield process
+        finally:
+            _end(process)
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 class _Watch:
@@ -263,9 +285,10 @@ def environment_of(requirement: str, home: Path) -> Path:
 
 
 def _run(command: list[str], requirement: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+    with started(command, Path.cwd()) as process:
+        printed, errors = process.communicate()
+    if process.returncode:
+        said = " ".join((errors or printed).decode(errors="replace").strip().splitlines()[-5:])
         raise PlatformError(f"{requirement} cannot be installed: {shortened(scrub(said), 1000)}")
 
 

@@ -1,0 +1,88 @@
+"""What reads by programs of others, a tap and a resource of dlt, is killed at random instants, the tap by itself too,
+with a writer at the source all along: nothing is lost, nothing comes twice but the row at a tap's bookmark, the order
+is kept, and no tap outlives who started it."""
+
+import os
+import random
+import signal
+import time
+
+import psycopg
+import pytest
+from platform_tests import workers
+from platform_tests.ingestion.followed import READINGS, SETUP, check, follow, processes, writing
+from platform_tests.servers import Postgres, fresh_database
+
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import Settings
+
+CASES = [
+    pytest.param("tap", "sqlite", 2),
+    pytest.param("dlt", "sqlite", 2),
+    *(
+        pytest.param(kind, catalog, 25, marks=pytest.mark.crash)
+        for kind in ("tap", "dlt")
+        for catalog in ("sqlite", "postgresql")
+    ),
+]
+PATIENCE = 120
+
+
+@pytest.mark.parametrize(("kind", "settings", "kills"), CASES, indirect=["settings"])
+def test_after_any_number_of_kills_every_row_is_there_in_order_and_no_tap_is_left(
+    settings: Settings, postgres: Postgres, kind: str, kills: int
+) -> None:
+    with fresh_database(postgres) as url:
+        with psycopg.connect(url, autocommit=True) as server:
+            for statement in SETUP:
+                server.execute(statement.encode())
+        with writing(url) as writer:
+            commits = killed(settings, kind, url, kills)
+        with open_lakehouse(settings) as lake:
+            follow(lake, kind, url)
+            check(lake, writer.last)
+    assert commits > kills / 5, "hardly anything was committed between the kills"
+
+
+def killed(settings: Settings, kind: str, url: str, kills: int) -> int:
+    """Kill a worker, or the tap that it runs, that often; how often it committed between two kills."""
+    instants = random.Random(f"{kind} {kills} {settings.catalog_is_sqlite}")
+    with open_lakehouse(settings) as lake:
+        ledger.ensure_ledger(lake)
+    commits, before = 0, ""
+    worker = workers.start(settings, "follow_program", kind, url)
+    for number in range(kills):
+        # The longest that a start, a run of the tap and a commit take; dlt starts no process.
+        time.sleep(instants.uniform(0.5, 9 if kind == "tap" else 4))
+        if kind == "tap" and number % 2:
+            until = time.monotonic() + PATIENCE
+            while not (found := processes(settings)):
+                assert worker.poll() is None, "the worker has ended"
+                assert time.monotonic() < until, "no tap was started"
+                time.sleep(0.02)
+            time.sleep(instants.uniform(0, 2))
+            try:
+                os.kill(found[0], signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it ended by itself meanwhile
+        else:
+            worker.kill()
+            worker.wait()
+            left(settings)
+            worker = workers.start(settings, "follow_program", kind, url)
+        with open_lakehouse(settings, read_only=True) as lake:
+            position = str(ledger.head(lake, "raw", "crm", READINGS[kind]).position)
+        commits, before = commits + (position != before), position
+    worker.kill()
+    worker.wait()
+    left(settings)
+    return commits
+
+
+def left(settings: Settings) -> None:
+    """No tap is left of a worker that was killed."""
+    until = time.monotonic() + 20
+    while processes(settings):
+        assert time.monotonic() < until, "a tap outlives who started it"
+        time.sleep(0.1)
