@@ -298,6 +298,17 @@ def test_only_the_streams_that_are_wanted_are_selected_with_their_fields(tap: Pl
     assert other["metadata"][0]["metadata"]["selected"] is False
 
 
+def test_an_older_tap_gets_its_catalog_by_properties_and_says_so_if_not(tap: Played) -> None:
+    tap.config["is_old"] = True
+    tap.write(schema(), record(id=1), state())
+    with pytest.raises(TransientError, match=r"It may know --properties instead: write `properties: true`"):
+        tap.load()
+    tap.options["properties"] = True
+    assert tap.load()["users"].rows_landed == 1
+    (users,) = json.loads((tap.folder / "catalog.json").read_text())["streams"]
+    assert users["schema"]["selected"] is True
+
+
 @pytest.mark.parametrize(
     ("tables", "expected"),
     [
@@ -357,17 +368,17 @@ def test_a_tap_that_is_killed_is_named_by_its_signal(tap: Played) -> None:
     given = SingerTap(tap=str(program), discover=False)
     table = SingerTable(contract=CONTRACT)
     source = Singer(given, {"users": table}, tap.folder, tap.folder)
-    with pytest.raises(TransientError, match="tap-dies ended with -9"):
+    with pytest.raises(TransientError, match="tap-dies was ended by signal 9"):
         load_tables(tap.lake, "crm", source, "tap", {"users": table}, run_id="run")
 
 
-def test_a_tap_that_waits_ends_when_who_started_it_is_killed(tmp_path: Path) -> None:
+def test_a_tap_that_waits_ends_when_who_started_it_is_killed(tap: Played) -> None:
     script = (
         "import sys; from pathlib import Path; from data_platform.ingestion.singer.tap import started\n"
-        "with started(['sh', '-c', 'echo $$; sleep 1000'], Path('/tmp')) as process:\n"
+        "with started(['sh', '-c', 'echo $$; sleep 1000'], Path(sys.argv[1])) as process:\n"
         "    print(process.stdout.readline().decode(), flush=True); process.wait()\n"
     )
-    starter = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    starter = subprocess.Popen([sys.executable, "-c", script, str(tap.folder)], stdout=subprocess.PIPE)
     assert starter.stdout is not None
     waits = int(starter.stdout.readline())
     starter.kill()

@@ -31,6 +31,9 @@ SAID_LINES = 15
 END_SECONDS = 10
 """How long a tap that is told to end may take before it is killed."""
 
+CATALOG_REFUSED = re.compile(r"(unrecognized|no such|unknown).*--catalog", re.IGNORECASE)
+"""How a tap says that it does not know the option."""
+
 DISCOVER_SECONDS = 600
 
 LONGEST_LINE = 64 * 2**20
@@ -59,6 +62,10 @@ class Tap:
                 raise TransientError(f"{self.name} --discover took longer than {limit:g} s, and was ended.") from None
         if process.returncode:
             said = errors.decode(errors="replace").splitlines()[-SAID_LINES:]
+            if process.returncode < 0:
+                raise TransientError(
+                    f"{self.name} --discover was ended by signal {-process.returncode}.{self._said(said)}"
+                )
             raise PlatformError(
                 f"{self.name} --discover ended with {process.returncode}.{self._said(said)} If the tap has no "
                 "--discover, write `discover: false`."
@@ -82,7 +89,7 @@ class Tap:
         command = [self.program, "--config", self.config]
         if catalog is not None:
             file = _file(self.folder, "catalog.json", catalog)
-            command += ["--catalog", file]
+            command += ["--properties" if self.options.properties else "--catalog", file]
         if state is not None:
             path = self.folder / "state.json"
             path.write_text(state, encoding="utf-8")
@@ -114,8 +121,12 @@ class Tap:
         code = process.wait()
         if watch.struck:
             raise TransientError(f"{self.name} {watch.struck}, and was ended.{self._said(watch.said)}")
+        if code < 0:
+            raise TransientError(f"{self.name} was ended by signal {-code}.{self._said(watch.said)}")
         if code:
-            raise TransientError(f"{self.name} ended with {code}.{self._said(watch.said)}")
+            refused = not self.options.properties and any(CATALOG_REFUSED.search(line) for line in watch.said)
+            older = " It may know --properties instead: write `properties: true`." if refused else ""
+            raise TransientError(f"{self.name} ended with {code}.{self._said(watch.said)}{older}")
 
     def _said(self, lines: "deque[str] | list[str]") -> str:
         if self.private:
