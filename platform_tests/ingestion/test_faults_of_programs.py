@@ -1,12 +1,9 @@
 """What goes wrong around programs of others: their source stalls, is cut off, refuses them, or asks for another token
-in mid-read; their installation is killed. Nothing is lost, and the message names what happened."""
+in mid-read. Nothing is lost, and the message names what happened."""
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dlt
@@ -21,7 +18,6 @@ from platform_tests.proxy import Proxy, proxy_to
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.dlt.source import DltResources, DltTable
 from data_platform.ingestion.load import load_table
-from data_platform.ingestion.singer.tap import installed
 from data_platform.lakehouse.connect import Lakehouse
 
 pytestmark = ON_SQLITE
@@ -138,24 +134,3 @@ def test_a_token_that_expires_in_mid_read_fails_the_load_and_the_next_has_all(la
         expired.clear()
         assert load(f"{api.url}/v1") == 40
         assert load(f"{api.url}/v1") == 0
-
-
-@pytest.mark.crash
-def test_an_installation_that_is_killed_is_begun_anew_and_no_pip_goes_on(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from data_platform.ingestion.singer.tap import installed\n"
-        "installed('tap-jsonl==0.3.1', 'tap-jsonl', Path(sys.argv[1]))\n"
-    )
-    for seconds in (0.5, 4.0):
-        killed = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
-        while not list(tmp_path.glob("taps/*/bin/python")):
-            time.sleep(0.05)
-        time.sleep(seconds)
-        killed.kill()
-        killed.wait()
-    until = time.monotonic() + 20
-    while subprocess.run(["pgrep", "-f", f"{tmp_path}/taps"], capture_output=True, check=False).stdout:
-        assert time.monotonic() < until, "pip goes on"
-        time.sleep(0.2)
-    program = installed("tap-jsonl==0.3.1", "tap-jsonl", tmp_path)
-    assert subprocess.run([program, "--version"], capture_output=True, check=True).stdout

@@ -6,10 +6,12 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +19,7 @@ from platform_tests import workers
 from platform_tests.ingestion.followed import READINGS, SETUP, check, follow, processes, writing
 from platform_tests.servers import Postgres, fresh_database
 
+from data_platform.ingestion.singer.tap import installed
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
@@ -99,3 +102,24 @@ def left(settings: Settings) -> None:
     while processes(settings):
         assert time.monotonic() < until, "a tap outlives who started it"
         time.sleep(0.1)
+
+
+@pytest.mark.crash
+def test_an_installation_that_is_killed_is_begun_anew_and_no_pip_goes_on(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from data_platform.ingestion.singer.tap import installed\n"
+        "installed('tap-jsonl==0.3.1', 'tap-jsonl', Path(sys.argv[1]))\n"
+    )
+    for seconds in (0.5, 4.0):
+        killed = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+        while not list(tmp_path.glob("taps/*/bin/python")):
+            time.sleep(0.05)
+        time.sleep(seconds)
+        killed.kill()
+        killed.wait()
+    until = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-f", f"{tmp_path}/taps"], capture_output=True, check=False).stdout:
+        assert time.monotonic() < until, "pip goes on"
+        time.sleep(0.2)
+    program = installed("tap-jsonl==0.3.1", "tap-jsonl", tmp_path)
+    assert subprocess.run([program, "--version"], capture_output=True, check=True).stdout

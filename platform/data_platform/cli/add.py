@@ -5,12 +5,10 @@ A folder that exists is never written to by `dp add source`; `dp add table` adds
 `--force`.
 """
 
-import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_platform.cli import asking
+from data_platform.cli.environment import in_environment
 from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def source(
 
     The exit code is 1 if a table could not be drafted or failed its trial, or the source lacks what its log needs.
     """
-    from data_platform.cli.choosing import chosen_kind, chosen_platform
+    from data_platform.cli.choosing import chosen_kind, chosen_platform, refuse_unused
     from data_platform.cli.drafts import keep_secrets, report, report_source
     from data_platform.components.source import type_name
     from data_platform.components.spec import NAME, RESERVED
@@ -171,32 +170,6 @@ def source(
         raise typer.Exit(1)
 
 
-@contextmanager
-def in_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables in the environment of this process, taken out again if the block fails."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    except BaseException:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-        raise
-
-
-def refuse_unused(component: type["SourceComponent"], *, changes: bool, config: Sequence[str] | None) -> None:
-    """Raise PlatformError for an option that says nothing to a kind of source."""
-    from data_platform.components import DltSource, SingerSource, SqlSource
-
-    if changes and not issubclass(component, SqlSource):
-        raise PlatformError(f"--changes is for databases, which have a log of changes; this is a {component.__name__}.")
-    if config and not issubclass(component, DltSource | SingerSource):
-        raise PlatformError(
-            f"--config is for taps (--tap) and functions of dlt (--dlt); this is a {component.__name__}."
-        )
-
-
 @app.command("table")
 def add_table(
     source: Annotated[str, typer.Argument(help="The source that the tables are added to.")],
@@ -223,6 +196,7 @@ def add_table(
     if a table could not be drafted, or failed its trial.
     """
     from data_platform.cli.drafts import keep_secrets, report
+    from data_platform.components.component import folder_of
     from data_platform.components.platform import source_component, source_spec
     from data_platform.components.workspace import platform_of
     from data_platform.drafting.draft import with_references
@@ -231,7 +205,7 @@ def add_table(
     from data_platform.lakehouse.settings import settings_from_environment
 
     package = platform_of(source, platform)
-    target = package / "defs" / source
+    target = folder_of(package, source)
     settings = settings_from_environment()
     component = source_component(package, source)
     spec = source_spec(package, source)
@@ -246,7 +220,7 @@ def add_table(
         for draft in drafts
     ]
     drafts = with_references(drafts, targets(component, spec))
-    made = changes(target, f"{package.name}.defs.{source}", drafts)
+    made = changes(target, ".".join(target.parts[-3:]), drafts)
     if there:
         for change in made:
             print(change.diff(), end="")
@@ -369,10 +343,12 @@ def load(package: Path, name: str) -> "SourceSpec":
     """Load a source as Dagster will. Raises PlatformError if it does not load."""
     import importlib
 
+    from data_platform.components.component import folder_of
     from data_platform.components.platform import broken_sources, source_spec
 
     importlib.invalidate_caches()
-    for module in [one for one in sys.modules if one.startswith(f"{package.name}.defs.{name}.")]:
+    own = f"{'.'.join(folder_of(package, name).parts[-3:])}."
+    for module in [one for one in sys.modules if one.startswith(own)]:
         del sys.modules[module]
     broken = broken_sources(package, name)
     if broken:

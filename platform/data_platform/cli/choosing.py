@@ -2,6 +2,7 @@
 answers.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,3 +62,15 @@ def chosen_kind(
     if not recognised:
         raise PlatformError(f"What kind of source is at {address}? Say so with --type {'|'.join(kinds)}.")
     return recognised[0], address
+
+
+def refuse_unused(component: type["SourceComponent"], *, changes: bool, config: Sequence[str] | None) -> None:
+    """Raise PlatformError for an option that says nothing to a kind of source."""
+    from data_platform.components import DltSource, SingerSource, SqlSource
+
+    if changes and not issubclass(component, SqlSource):
+        raise PlatformError(f"--changes is for databases, which have a log of changes; this is a {component.__name__}.")
+    if config and not issubclass(component, DltSource | SingerSource):
+        raise PlatformError(
+            f"--config is for taps (--tap) and functions of dlt (--dlt); this is a {component.__name__}."
+        )

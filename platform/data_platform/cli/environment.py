@@ -6,7 +6,8 @@ Both files are for their owner alone.
 
 import os
 import stat
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from dotenv.parser import parse_stream
@@ -58,6 +59,20 @@ def remember(home: Path, values: Mapping[str, str]) -> None:
     added = "".join(f"{name}={value}\n" for name, value in values.items() if name not in known)
     write_private(file, added, append=True)
     _close_to_others(file, group="DATA_PLATFORM_GROUP_ACCESS=1" in before + added)
+
+
+@contextmanager
+def in_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables in the environment of this process, taken out again if the block fails."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    except BaseException:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+        raise
 
 
 def forget(home: Path, names: Collection[str]) -> None:
