@@ -15,7 +15,7 @@ import nyc_flights
 from data_platform.components.component import VARIANT, folders
 from data_platform.components.execution import errors
 from data_platform.errors import PlatformError
-from nyc_flights.simulator.server import answers, serving, url_of
+from nyc_flights.simulator.server import answers, remove, serving, url_of
 
 each_table = pytest.mark.parametrize(("source", "table"), TABLES, ids=["/".join(table) for table in TABLES])
 
@@ -24,7 +24,8 @@ each_table = pytest.mark.parametrize(("source", "table"), TABLES, ids=["/".join(
 def played(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """Two days, looked at after each, of a server of the demo's own."""
     folder, url = tmp_path_factory.mktemp("platform"), url_of(free_port())
-    with pytest.MonkeyPatch.context() as patch, serving(tmp_path_factory.mktemp("server") / "postgresql", url):
+    server = tmp_path_factory.mktemp("server") / "postgresql"
+    with pytest.MonkeyPatch.context() as patch, serving(server, url):
         patch.setenv(VARIANT, "postgresql")
         with platform(folder, home / "extensions", operations=url) as one:
             for _ in (1, 2):
@@ -32,6 +33,8 @@ def played(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
                 one.follow()
             yield one
     assert not answers(url)
+    remove(server)
+    assert not server.exists()
 
 
 def test_every_run_passes_and_changes_are_what_lands(played: Played) -> None:
