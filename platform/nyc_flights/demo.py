@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 WEATHER_PORT = 8713
 OPERATIONS = "operations.sqlite"
 ATTEMPTS = 3
+SOURCES = ("sqlite", "postgresql")
 
 
 def demo(
@@ -39,6 +40,10 @@ def demo(
     play: Annotated[bool, typer.Option("--play", help="Only play the sources, for a running UI to pick up.")] = False,
     seconds: Annotated[float, typer.Option(help="With --play: seconds that a day takes.")] = 30.0,
     reset: Annotated[bool, typer.Option("--reset", help="Forget everything and begin on 1 January again.")] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(help="What the operations database is: sqlite, or postgresql, read by its log of changes."),
+    ] = None,
 ) -> None:
     """Play real flights of 2013 through the platform, from the source systems to published marts."""
     from rich.console import Console
@@ -53,6 +58,7 @@ def demo(
     settings = settings_from_environment()
     if reset:
         forget(settings)
+    choose(settings, source)
     remember(settings.home, defaults(settings))
     load_environment(settings.home)
     prepare_dagster_home(settings)
@@ -77,6 +83,34 @@ def defaults(settings: "Settings") -> dict[str, str]:
     }
 
 
+def choose(settings: "Settings", source: str | None) -> None:
+    """Have the operations database be of a kind: two variables say so, which are kept with the others. Raises
+    PlatformError for another kind, or if the world that is there was begun with another."""
+    from data_platform.cli.environment import remember
+    from data_platform.components.component import VARIANT
+    from nyc_flights.simulator.server import url_of
+
+    if source is None:
+        return
+    if source not in SOURCES:
+        raise PlatformError(f"The operations database is no {source!r}, but one of: {', '.join(SOURCES)}.")
+    is_postgresql = os.environ.get(VARIANT) == "postgresql"
+    if is_postgresql == (source == "postgresql"):
+        return
+    if (settings.home / "clock.json").exists():
+        raise PlatformError(
+            f"The demo in {settings.home} was begun with {'postgresql' if is_postgresql else 'sqlite'}. Begin again "
+            f"with `dp demo --reset --source {source}`, or name another home by DATA_PLATFORM_HOME."
+        )
+    if is_postgresql:
+        raise PlatformError(f"{VARIANT} is set to postgresql. Unset it for a demo of SQLite.")
+    url = os.environ.get("OPERATIONS_URL", "")
+    if not url.startswith(("postgresql://", "postgres://")):
+        os.environ["OPERATIONS_URL"] = url = url_of()
+    os.environ[VARIANT] = "postgresql"
+    remember(settings.home, {"OPERATIONS_URL": url, VARIANT: "postgresql"})
+
+
 def _variable(name: str) -> str:
     return os.environ[name]
 
@@ -86,28 +120,38 @@ def forget(settings: "Settings") -> None:
 
     Raises PlatformError where the lakehouse lies elsewhere: that is no demo's.
     """
+    from data_platform.cli.environment import forget as forget_variables
+    from data_platform.components.component import VARIANT
+    from nyc_flights.simulator.server import remove
+
     if not (settings.catalog_is_sqlite and Path(settings.catalog).is_relative_to(settings.home)):
         raise PlatformError("--reset only forgets a lakehouse in the platform's home; LAKEHOUSE_CATALOG names another.")
     for name in ("lakehouse", "dagster", "dbt", "landing", "spool", "truth"):
         shutil.rmtree(settings.home / name, ignore_errors=True)
     for name in (OPERATIONS, f"{OPERATIONS}-wal", f"{OPERATIONS}-shm", "clock.json"):
         (settings.home / name).unlink(missing_ok=True)
+    remove(settings.home / "postgresql")
+    forget_variables(settings.home, ["OPERATIONS_URL", VARIANT])
 
 
 @contextmanager
 def sources(world: "World", console: "Console") -> Iterator[None]:
     """The source systems: begun if they are not there yet, the weather service answering for the time of the block,
     unless one answers already (beside the UI)."""
+    from nyc_flights.simulator.operations import is_sqlite
+    from nyc_flights.simulator.server import serving
     from nyc_flights.simulator.weather import serve_weather
     from nyc_flights.simulator.world import start
 
-    if not (world.folder / "clock.json").exists():
-        with console.status("Making the source systems of 2013..."):
-            start(world)
-    with socket.socket() as probe:
-        answers = probe.connect_ex(("127.0.0.1", weather_port())) == 0
-    with nullcontext() if answers else serve_weather(world, weather_port()):
-        yield
+    url = world.operations_url
+    with nullcontext() if is_sqlite(url) else serving(world.folder / "postgresql", url):
+        if not (world.folder / "clock.json").exists():
+            with console.status("Making the source systems of 2013..."):
+                start(world)
+        with socket.socket() as probe:
+            answers = probe.connect_ex(("127.0.0.1", weather_port())) == 0
+        with nullcontext() if answers else serve_weather(world, weather_port()):
+            yield
 
 
 def weather_port() -> int:
@@ -123,6 +167,14 @@ def weather_service(settings: "Settings") -> list[str] | None:
         return None
     folder, port = str(settings.home), str(weather_port())
     return [sys.executable, "-m", "nyc_flights.simulator.weather", "--folder", folder, "--port", port]
+
+
+def operations_service(settings: "Settings") -> list[str] | None:
+    """The command that serves the demo's PostgreSQL beside the UI; None where there is none."""
+    folder = settings.home / "postgresql"
+    if not folder.exists():
+        return None
+    return [sys.executable, "-m", "nyc_flights.simulator.server", str(folder), _variable("OPERATIONS_URL")]
 
 
 def days_left(world: "World", days: int) -> int:

@@ -18,6 +18,7 @@ from data_platform.drafting.types import dtype_of
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.sql.source import Relational, SqlTable
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import stage_table
 
@@ -25,7 +26,7 @@ TABLES = ["ORDERS", "Order", "order items", "order_items", "orders", "orders_2",
 
 
 def profiled(url: str) -> Profile:
-    return profile_database(Request("shop", url, [], None, Path(), Path()), url)
+    return profile_database(Request("shop", url, [], None, settings_from_environment()), url)
 
 
 def test_tables_whose_names_come_to_the_same_are_told_apart_and_the_exact_name_comes_first(

@@ -5,7 +5,6 @@ A folder that exists is never written to by `dp add source`; `dp add table` adds
 `--force`.
 """
 
-import os
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_platform.cli import asking
+from data_platform.cli.environment import in_environment
 from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ def source(
     name: Annotated[str, typer.Argument(help="What the source is called here: lower case, such as shop.")],
     kind: Annotated[
         str | None,
-        typer.Option("--type", help="sql, rest, file, or a kind of another package; default: what the address says."),
+        typer.Option(
+            "--type",
+            help="sql, rest, file, kafka, dlt, singer, or a kind of another package; default: as the address is.",
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -88,6 +91,23 @@ def source(
         typer.Option(help="A table to take; several times for several (of an API: paths below the URL)."),
     ] = None,
     every_table: Annotated[bool, typer.Option("--all", help="Take all tables that there are.")] = False,
+    tap: Annotated[
+        str | None,
+        typer.Option(help="Singer: the pip package of a tap, the name of its program, or its path."),
+    ] = None,
+    dlt: Annotated[
+        str | None,
+        typer.Option(help="dlt: a function that gives a source or resource, as package.module:function."),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What a tap or a function of dlt is configured with: a file of JSON, or KEY=VALUE, several times."
+        ),
+    ] = None,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Databases: read every change from the log, not the tables.")
+    ] = False,
     key: KeyOption = None,
     cursor: CursorOption = None,
     cursor_param: ParamOption = None,
@@ -95,13 +115,16 @@ def source(
     owner: OwnerOption = None,
     platform: PlatformOption = None,
 ) -> None:
-    """Profile a database, an API or files, draft a source from it (defs.yaml, contract, staging), and try the draft.
+    """Profile a database, an API, files, topics, a tap or a function of dlt, draft a source from it (defs.yaml,
+    contract, staging), and try the draft.
 
-    The exit code is 1 if a table could not be drafted, or failed its trial.
+    The exit code is 1 if a table could not be drafted or failed its trial, or the source lacks what its log needs.
     """
-    from data_platform.cli.drafts import keep_secrets, report
+    from data_platform.cli.choosing import chosen_kind, chosen_platform, refuse_unused
+    from data_platform.cli.drafts import keep_secrets, report, report_source
     from data_platform.components.source import type_name
     from data_platform.components.spec import NAME, RESERVED
+    from data_platform.drafting.configuration import configuration
     from data_platform.drafting.draft import with_references
     from data_platform.drafting.profile import Request
     from data_platform.drafting.texts import write_folder
@@ -121,28 +144,29 @@ def source(
         )
     chosen = draft_options(name, key, cursor, cursor_param, owner)
     settings = settings_from_environment()
-    component, address = chosen_kind(kind, url, folder)
-    request = Request(name, address, table or [], token_env, settings.landing, settings.spool)
-    if not request.tables and (choices := component.choices(request)):
-        request = replace(request, tables=choices if every_table else asking.chosen_tables(choices))
-    profile = component.profile(request)
-    drafts, failures = draft_all(profile, component, chosen, {})
-    drafts = with_references(drafts)
-    write_folder(target, package.name, type_name(component), profile.attributes, drafts, failures)
-    given = {variable: os.environ.get(variable) for variable in profile.remember}
-    os.environ.update(profile.remember)
-    try:
-        verdicts = attempt(load(package, name), [draft.name for draft in drafts])
-        mark(target, verdicts)
-    except BaseException:
-        shutil.rmtree(target)
-        for variable, before in given.items():
-            if before is None:
-                os.environ.pop(variable, None)
-        raise
-    kept = keep_secrets(settings, drafts, profile.remember)
+    component, address = chosen_kind(kind, url, folder, tap, dlt)
+    refuse_unused(component, changes=changes, config=config)
+    written, secrets = configuration(name, config or [])
+    with in_environment(secrets):
+        request = Request(name, address, table or [], token_env, settings, written, changes)
+        if not request.tables and (choices := component.choices(request)):
+            request = replace(request, tables=choices if every_table else asking.chosen_tables(choices))
+        profile = component.profile(request)
+        drafts, failures = draft_all(profile, component, chosen, {})
+        drafts = with_references(drafts)
+        write_folder(target, package.name, type_name(component), profile.attributes, drafts, failures)
+        remembered = {**secrets, **profile.remember}
+        with in_environment(remembered):
+            try:
+                verdicts = attempt(load(package, name), [draft.name for draft in drafts])
+                mark(target, verdicts)
+            except BaseException:
+                shutil.rmtree(target)
+                raise
+    kept = keep_secrets(settings, drafts, remembered)
     report(target, drafts, verdicts, failures, kept)
-    if failures or not all(verdict.passed for verdict in verdicts.values()):
+    report_source(name, profile)
+    if failures or profile.missing or not all(verdict.passed for verdict in verdicts.values()):
         raise typer.Exit(1)
 
 
@@ -172,6 +196,7 @@ def add_table(
     if a table could not be drafted, or failed its trial.
     """
     from data_platform.cli.drafts import keep_secrets, report
+    from data_platform.components.component import folder_of
     from data_platform.components.platform import source_component, source_spec
     from data_platform.components.workspace import platform_of
     from data_platform.drafting.draft import with_references
@@ -180,12 +205,12 @@ def add_table(
     from data_platform.lakehouse.settings import settings_from_environment
 
     package = platform_of(source, platform)
-    target = package / "defs" / source
+    target = folder_of(package, source)
     settings = settings_from_environment()
     component = source_component(package, source)
     spec = source_spec(package, source)
     chosen = draft_options(source, key, cursor, cursor_param, owner)
-    request = Request(source, "", tables, None, settings.landing, settings.spool)
+    request = Request(source, "", tables, None, settings)
     profile = renamed(component.profile_more(request), component)
     there = [one.name for one in profile.tables if one.name in spec.tables]
     options = {name: spec.tables[name].table for name in there}
@@ -195,7 +220,7 @@ def add_table(
         for draft in drafts
     ]
     drafts = with_references(drafts, targets(component, spec))
-    made = changes(target, f"{package.name}.defs.{source}", drafts)
+    made = changes(target, ".".join(target.parts[-3:]), drafts)
     if there:
         for change in made:
             print(change.diff(), end="")
@@ -227,45 +252,6 @@ def add_table(
         raise typer.Exit(1)
 
 
-def chosen_platform(name: str | None) -> Path:
-    """The platform that a new source is for: the one that is named, or the only one; a person is asked among several.
-
-    Raises PlatformError, listing them, where there is nobody to ask.
-    """
-    from data_platform.components.workspace import platform_names, platform_package
-
-    if name is None and len(names := platform_names()) > 1 and asking.is_terminal():
-        return platform_package(asking.picked("Which platform is it for?", names, several=False)[0])
-    return platform_package(name)
-
-
-def chosen_kind(kind: str | None, url: str | None, folder: Path | None) -> tuple[type["SourceComponent"], str]:
-    """The kind of source that is meant, and its address; a person is asked where neither was given.
-
-    Raises PlatformError, naming the kinds that are registered, if there is none by that name or none for the address.
-    """
-    from data_platform.components.source import source_kinds
-    from data_platform.components.spec import resolve
-
-    kinds = source_kinds()
-    address = str(folder) if folder is not None else url
-    if kind is None and folder is not None:
-        kind = "file"
-    if kind is None and address is None:
-        kind = asking.prompt("What is it: " + ", ".join(kinds), "--type", list(kinds))
-    if kind is not None and kind not in kinds:
-        raise PlatformError(f"There is no kind of source {kind!r}. There are: {', '.join(kinds)}.")
-    if address is None:
-        file = kind == "file"
-        address = asking.prompt("Folder with the files" if file else "Address", "--folder" if file else "--url")
-    if kind is not None:
-        return kinds[kind], address
-    recognised = [one for one in kinds.values() if one.recognises(resolve(address, "--url"))]
-    if not recognised:
-        raise PlatformError(f"What kind of source is at {address}? Say so with --type {'|'.join(kinds)}.")
-    return recognised[0], address
-
-
 def draft_all(
     profile: "Profile",
     component: type["SourceComponent"],
@@ -285,7 +271,7 @@ def draft_all(
     for one in profile.tables:
         taken = {*contracts, *(draft.contract for draft in drafts)}
         try:
-            options = {} if chosen.cursor is None else {"cursor": component.cursor_options(chosen.cursor, chosen.param)}
+            options = {} if chosen.cursor is None else component.incremental(chosen.cursor, chosen.param)
             one = as_before(one, there[one.name]) if one.name in there else one
             draft = draft_table(one, wish(one, chosen, there.get(one.name)), taken)
             drafts.append(replace(draft, profile=replace(one, place={**one.place, **options})))
@@ -328,9 +314,9 @@ def renamed(profile: "Profile", component: "SourceComponent") -> "Profile":
     tables: list[TableProfile] = []
     for one in profile.tables:
         name = by_origin[one.origin]
-        # A database finds a table by its own name unless `table` says another.
+        # A database finds a table by its own name unless `table` says another; other kinds always name it.
         place: dict[str, Any] = dict(one.place)
-        if "path" not in place:
+        if not {"path", "topic", "stream", "resource"} & place.keys():
             place = {**place, "table": one.origin} if name != one.origin else place
         tables.append(replace(one, name=name, place=place))
     return replace(profile, tables=tables)
@@ -357,10 +343,12 @@ def load(package: Path, name: str) -> "SourceSpec":
     """Load a source as Dagster will. Raises PlatformError if it does not load."""
     import importlib
 
+    from data_platform.components.component import folder_of
     from data_platform.components.platform import broken_sources, source_spec
 
     importlib.invalidate_caches()
-    for module in [one for one in sys.modules if one.startswith(f"{package.name}.defs.{name}.")]:
+    own = f"{'.'.join(folder_of(package, name).parts[-3:])}."
+    for module in [one for one in sys.modules if one.startswith(own)]:
         del sys.modules[module]
     broken = broken_sources(package, name)
     if broken:
@@ -374,13 +362,15 @@ def attempt(spec: "SourceSpec", names: Sequence[str]) -> dict[str, "Verdict"]:
 
     readings = list(dict.fromkeys(spec.reading_of(name) for name in names))
     covered = [(reading, spec.readings.get(reading, [reading])) for reading in readings]
+    if spec.trial is not None:
+        covered = [(name, [name]) for name in names]
     tables = {
         name: Trying(spec.tables[name].table, spec.tables[name].recipe(spec.name))
         for _, those in covered
         for name in those
     }
     try:
-        with spec.open() as opened:
+        with (spec.trial or spec.open)() as opened:
             verdicts = tried(opened, spec.name, covered, tables, spec.settings)
     except PlatformError as error:
         return {name: Verdict(failures=(f"its source cannot be read: {error}",)) for name in names}

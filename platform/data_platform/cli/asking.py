@@ -36,7 +36,7 @@ def chosen_tables(names: Sequence[str]) -> Sequence[str]:
     if not is_terminal():
         more = f" and {len(names) - 50} more" if len(names) > 50 else ""
         raise PlatformError(
-            f"The database has {len(names)} tables: {', '.join(names[:50])}{more}. "
+            f"There are {len(names)} tables: {', '.join(names[:50])}{more}. "
             "Say which with --table NAME (several times for several), or take them --all."
         )
     return picked("Which tables? Numbers by commas, ranges such as 2-5, or all", names, several=True)

@@ -306,14 +306,14 @@ def sources(platform: str | None) -> Iterator[Finding]:
 
 
 def _platform_findings(package: Path) -> Iterator[Finding]:
-    from data_platform.components.component import DEFS, folders
+    from data_platform.components.component import DEFS, folder_of, folders
     from data_platform.components.ownership import broken_asset
     from data_platform.components.platform import broken_sources
     from data_platform.components.spec import VARIABLE
 
     broken = broken_sources(package)
     for name, reason in broken.items():
-        asset = "/".join(broken_asset(package / "defs" / name).path)
+        asset = "/".join(broken_asset(folder_of(package, name)).path)
         yield Finding(f"{package.name}/{name}", "error", reason, f"Until then it shows as the asset {asset}.")
     good = [folder.name for folder in folders(package) if folder.name not in broken]
     yield Finding(f"platform {package.name}", "ok" if good else "warning", f"loads {', '.join(good) or 'nothing'}")

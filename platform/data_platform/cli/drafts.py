@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from data_platform.drafting.draft import Draft
+    from data_platform.drafting.profile import Profile
     from data_platform.drafting.trial import Verdict
     from data_platform.lakehouse.settings import Settings
 
@@ -18,12 +19,12 @@ DETAILED = 5
 
 
 def keep_secrets(settings: "Settings", drafts: Sequence["Draft"], remember: Mapping[str, str]) -> dict[str, str]:
-    """Keep the addresses that a draft took from the command line, and a new key for its masks if there is none; what is
-    kept, by variable, in words."""
+    """Keep the addresses and secrets that a draft took from the command line, and a new key for its masks if there is
+    none; what is kept, by variable, in words."""
     from data_platform.cli.environment import remember as keep
     from data_platform.lakehouse.settings import MASK_KEY_VARIABLE
 
-    words = dict.fromkeys(remember, "The address")
+    words = {name: "The address" if name.endswith("_URL") else "The secret" for name in remember}
     values = dict(remember)
     masked = any(column.private or column.within for draft in drafts for column in draft.columns)
     if masked and not os.environ.get(MASK_KEY_VARIABLE):
@@ -76,6 +77,18 @@ def report(
     print(f"     and read it in a model: select * from {{{{ source('staged_{source}', '{drafts[0].name}') }}}}")
 
 
+def report_source(source: str, profile: "Profile") -> None:
+    """Say what is to be known of the source itself, and what has to be done there first."""
+    if profile.notes:
+        print(f"\nThe source {source}:")
+    for note in profile.notes:
+        print(f"  {note}")
+    for reason in profile.missing:
+        print(f"  MISSING: {reason}")
+    if profile.missing:
+        print(f"  The draft is written; dp run {source} works once that is done.")
+
+
 def show_draft(source: str, draft: "Draft", verdict: "Verdict") -> None:
     """One draft, column by column."""
     from rich.markup import escape
@@ -104,7 +117,7 @@ def show_draft(source: str, draft: "Draft", verdict: "Verdict") -> None:
     for line in sentences(draft):
         print(f"  {line}")
     likely = [column.raw for column in draft.columns if column.name in CURSORS and column.annotation == "Instant"]
-    if likely and draft.cursor is None and "path" not in draft.profile.place:
+    if likely and draft.cursor is None and draft.profile.takes_cursor and "path" not in draft.profile.place:
         print(f"  loads read the whole table; if {likely[0]} grows with every change, write into defs.yaml:")
         print(f"      cursor: {{column: {likely[0]}, lag: 15m}}")
 

@@ -6,7 +6,8 @@ Both files are for their owner alone.
 
 import os
 import stat
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from dotenv.parser import parse_stream
@@ -58,6 +59,35 @@ def remember(home: Path, values: Mapping[str, str]) -> None:
     added = "".join(f"{name}={value}\n" for name, value in values.items() if name not in known)
     write_private(file, added, append=True)
     _close_to_others(file, group="DATA_PLATFORM_GROUP_ACCESS=1" in before + added)
+
+
+@contextmanager
+def in_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables in the environment of this process, taken out again if the block fails."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    except BaseException:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+        raise
+
+
+def forget(home: Path, names: Collection[str]) -> None:
+    """Take variables out of the file in the home, and out of the environment those that came from it."""
+    file = environment_file(home)
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        name, _, value = (part.strip() for part in line.partition("="))
+        if name not in names:
+            kept.append(line)
+        elif os.environ.get(name) == value:
+            del os.environ[name]
+    file.write_text("".join(kept), encoding="utf-8")
 
 
 def write_private(file: Path, text: str, *, append: bool = False) -> None:

@@ -38,13 +38,14 @@ def remove(
     platform: Annotated[str | None, typer.Option(help="The platform, if several have the source.")] = None,
 ) -> None:
     """Remove the files of a source or a table, and with --data what was loaded of it."""
+    from data_platform.components.component import folder_of
     from data_platform.lakehouse.settings import settings_from_environment
 
     source, _, table = what.strip("/").partition("/")
     settings = settings_from_environment()
     package = _platform_with(source, platform)
     stored = stored_tables(settings, source, table)
-    has_files = package is not None and (not table or table in tables_of(package / "defs" / source))
+    has_files = package is not None and (not table or table in tables_of(folder_of(package, source)))
     if not has_files and not stored:
         raise PlatformError(f"There is no source or table {what}, and nothing was loaded of it.")
     if not has_files and not data:
@@ -53,7 +54,7 @@ def remove(
         refuse_anothers(settings, source)
     if has_files:
         assert package is not None  # noqa: S101 - as has_files says
-        remove_files(package / "defs" / source, table, yes=yes)
+        remove_files(folder_of(package, source), table, yes=yes)
         for file in mentions(package, source, table):
             print(f"It is still named in {file}.")
     if not stored:

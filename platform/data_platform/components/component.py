@@ -5,6 +5,7 @@ The YAML is held against a strict model rather than by Dagster's `Resolvable`, b
 middle of a list reported with its line.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,9 +22,29 @@ from data_platform.lakehouse.settings import Settings, settings_from_environment
 DEFS = "defs.yaml"
 
 
+VARIANT = "DATA_PLATFORM_VARIANT"
+"""The variable that names a variant of a platform: folders in `defs_<variant>` take the place of those in `defs` that
+have their names, or come besides."""
+
+
 def folders(package: Path) -> list[Path]:
-    """The folders of a platform's sources and models."""
-    return sorted(path.parent for path in (package / "defs").glob(f"*/{DEFS}"))
+    """The folders of a platform's sources and models, as the variant has them that the environment names. Raises
+    PlatformError if the platform has no such variant, and another one."""
+    found = {path.parent.name: path.parent for path in (package / "defs").glob(f"*/{DEFS}")}
+    if variant := os.environ.get(VARIANT):
+        there = sorted(path.name.removeprefix("defs_") for path in package.glob("defs_*") if path.is_dir())
+        if there and variant not in there:
+            raise PlatformError(f"{VARIANT} is {variant}, which {package.name} has not. It has: {', '.join(there)}.")
+        found |= {path.parent.name: path.parent for path in (package / f"defs_{variant}").glob(f"*/{DEFS}")}
+    return [found[name] for name in sorted(found)]
+
+
+def folder_of(package: Path, name: str) -> Path:
+    """The folder of one source. Raises PlatformError if there is none."""
+    found = {folder.name: folder for folder in folders(package)}
+    if name not in found:
+        raise PlatformError(f"{package.name} has no source {name}. There are: {', '.join(found) or 'none'}.")
+    return found[name]
 
 
 @dataclass(frozen=True)

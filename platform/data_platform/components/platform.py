@@ -17,7 +17,7 @@ from dagster.components.core.component_tree import ComponentTree, ComponentTreeE
 from pydantic import ValidationError
 
 from data_platform.components.audits import audit_definitions
-from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
+from data_platform.components.component import DEFS, Environment, PlatformComponent, folder_of, folders
 from data_platform.components.keys import BROKEN, platform_key
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
@@ -67,8 +67,7 @@ def source_spec(package: Path, source: str, settings: Settings | None = None) ->
 
     Raises PlatformError if there is none, or it is broken.
     """
-    folder = package / "defs" / source
-    component = source_component(package, source)
+    component, folder = source_component(package, source), folder_of(package, source)
     try:
         return component.spec(folder, Environment(settings or settings_from_environment()))
     except BROKEN_BY as error:
@@ -77,10 +76,7 @@ def source_spec(package: Path, source: str, settings: Settings | None = None) ->
 
 def source_component(package: Path, source: str) -> SourceComponent:
     """The component of one source: its options as `defs.yaml` has them. Raises PlatformError as `source_spec` does."""
-    names = [folder.name for folder in folders(package)]
-    if source not in names:
-        raise PlatformError(f"{package.name} has no source {source}. There are: {', '.join(names) or 'none'}.")
-    folder = package / "defs" / source
+    folder = folder_of(package, source)
     if folder in (refused := refusals(package)):
         raise PlatformError(refused[folder])
     try:
@@ -126,7 +122,7 @@ def _tree(folder: Path) -> ComponentTree:
     YAML would take all the others with it."""
     # Dagster warns at each load of each component that parts of its own implementation are beta.
     warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
-    return ComponentTree.from_module(import_module(f"{folder.parents[1].name}.defs.{folder.name}"), folder.parents[2])
+    return ComponentTree.from_module(import_module(".".join(folder.parts[-3:])), folder.parents[2])
 
 
 def _apart(parts: Mapping[Path, dg.Definitions], environment: Environment) -> list[dg.Definitions]:

@@ -4,8 +4,8 @@ all of them make are in `assets` and `sensors`.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -82,6 +82,7 @@ class SourceComponent(PlatformComponent):
             tables={name: table_spec(name, table, cursor_of(table), where) for name, table in options.tables.items()},
             open=lambda: nullcontext(given if given is not None else self.source(where, environment.settings)),
             settings=environment.settings,
+            trial=self.trial(where, environment.settings) if given is None else None,
             platform=folder.parents[1].name,
             readings=self.readings(),
             retained_above=self.retained_above(),
@@ -107,6 +108,11 @@ class SourceComponent(PlatformComponent):
     def source(self, where: Path, settings: Settings) -> Source:
         """The source, the variables of its address taken from the environment. Raises PlatformError, naming the file
         `where`, if one of them is not set."""
+
+    def trial(self, where: Path, settings: Settings) -> Callable[[], AbstractContextManager[Source]] | None:  # noqa: ARG002
+        """How the source is reached to try a draft, each table by itself: so that nothing is made at the system, and a
+        reading soon ends. None, unless a kind of source says otherwise: as it is reached for a load."""
+        return None
 
     @classmethod
     def recognises(cls, address: str) -> bool:  # noqa: ARG003 - for those kinds that can tell
@@ -147,6 +153,11 @@ class SourceComponent(PlatformComponent):
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - of some kinds
         """What `defs.yaml` says of a table's cursor, given what a person asked for on the command line."""
         return {"column": column}
+
+    @classmethod
+    def incremental(cls, column: str, parameter: str | None) -> dict[str, Any]:
+        """The options of a table that is loaded by a column, as a person asked for on the command line."""
+        return {"cursor": cls.cursor_options(column, parameter)}
 
 
 @cache

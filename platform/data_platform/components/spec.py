@@ -92,6 +92,8 @@ class SourceSpec:
     tables: Mapping[str, TableSpec]
     open: Callable[[], AbstractContextManager[Source]]
     settings: Settings
+    trial: Callable[[], AbstractContextManager[Source]] | None = None
+    """Reaches it to try a draft, each table in a reading of its own, where that is done in another way than `open`."""
     platform: str = ""
     """The platform that the source belongs to."""
     readings: Mapping[str, Sequence[str]] = field(default_factory=dict)

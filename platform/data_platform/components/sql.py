@@ -1,11 +1,14 @@
 """The component `SqlSource`: tables of a relational database. How they are read is in `ingestion.sql`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from data_platform.components.component import DEFS
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import VARIABLE, resolve, source_label
 from data_platform.errors import PlatformError
@@ -130,6 +133,13 @@ class SqlSource(SourceComponent):
             return Relational(url, options.tables, timeouts, replica, snapshot=options.snapshot)
         return _by_its_log(url, options, timeouts, source_label(where, settings))
 
+    def trial(self, where: Path, settings: Settings) -> Callable[[], AbstractContextManager[Source]] | None:
+        """The log is not read to try a draft: that would make a slot, which keeps the server's log."""
+        if self.options.changes is None:
+            return None
+        plain = SqlSource(self.options.model_copy(update={"changes": None}))
+        return lambda: nullcontext(plain.source(where, settings))
+
     def readings(self) -> Mapping[str, Sequence[str]]:
         names = list(self.options.tables)
         if self.options.snapshot:
@@ -152,9 +162,17 @@ class SqlSource(SourceComponent):
 
     @classmethod
     def profile(cls, request: "Request") -> "Profile":
+        from data_platform.drafting.changes import with_changes
         from data_platform.drafting.databases import profile_database
 
-        return profile_database(request, resolve(request.address, "--url"))
+        address = resolve(request.address, "--url")
+        profile = profile_database(request, address)
+        label = _label(Path(request.name) / DEFS, request.settings)
+        return with_changes(profile, address, label) if request.changes else profile
+
+    def profile_more(self, request: "Request") -> "Profile":
+        """Further tables are read as the others are: by the log, if those are."""
+        return super().profile_more(replace(request, changes=self.options.changes is not None))
 
     def address(self) -> str:
         return self.options.url

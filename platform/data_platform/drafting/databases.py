@@ -1,6 +1,7 @@
 """Profiles of relational databases: their tables as declared, what their constraints promise, and their first rows."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from data_platform.drafting.naming import distinct_names
@@ -88,6 +89,12 @@ def profile_table(url: str, name: str, table: str) -> TableProfile:
         comments=source.comments(table),
         fresh_within=READ_WITHIN,
     )
+
+
+def for_changes(profile: TableProfile) -> TableProfile:
+    """The profile of a table that is read by the log of changes: it takes no cursor."""
+    place = {option: value for option, value in profile.place.items() if option != "cursor"}
+    return replace(profile, place=place, takes_cursor=False)
 
 
 def _landed(columns: list[str], *, has_key: bool) -> tuple[dict[str, object], list[str]]:

@@ -79,10 +79,12 @@ def profile_topic(cluster: Cluster, registry: Registry | None, name: str, topic:
     values = rows if column is None else _newest(rows, column)
     values = values.drop_columns([one for one in MESSAGE_COLUMNS if one in values.column_names])
     if column is None:
-        return TableProfile(name, named, values, whole, origin=topic, fresh_within=READ_WITHIN)
+        return TableProfile(name, named, values, whole, origin=topic, fresh_within=READ_WITHIN, takes_cursor=False)
     named |= {"key_column": column, "tombstones": "delete"}
     note = f"The keys of the messages are the values of {column}: the newest message of each is staged."
-    return TableProfile(name, named, values, whole, {}, [column], [note], topic, fresh_within=READ_WITHIN)
+    return TableProfile(
+        name, named, values, whole, {}, [column], [note], topic, fresh_within=READ_WITHIN, takes_cursor=False
+    )
 
 
 def _registry() -> Registry | None:

@@ -12,12 +12,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_platform.ingestion.source import Source
+from data_platform.ingestion.source import Reading, Source
 from data_platform.ingestion.sql.comments import Comments
 from data_platform.ingestion.sql.constraint_types import Constraints
+from data_platform.lakehouse.settings import Settings
 
 SAMPLE_ROWS = 20_000
 """Rows that are read of a table for its draft, at most, and about as many once more to try the draft."""
+
+SAMPLE_SECONDS = 60.0
+"""How long somebody else's program is read for its first rows, where it gives few of them in that time."""
 
 READ_WITHIN = timedelta(days=1)
 """How long a source may go unread that is read every `refresh` even if nothing is new."""
@@ -46,7 +50,7 @@ class TableProfile:
     `whole` tells whether these are all rows there are. `origin` is what the source calls the table, `key` its primary
     key there; they, `declared`, `constraints` and `comments` are empty where the source says nothing. `notes` are
     sentences for a person to read. `fresh_within` is how long nothing may be staged before that is a sign that
-    something is wrong, if it can be told.
+    something is wrong, if it can be told. `takes_cursor` tells whether `cursor` may be written of it.
     """
 
     name: str
@@ -60,31 +64,45 @@ class TableProfile:
     constraints: Constraints = NO_CONSTRAINTS
     comments: Comments = NO_COMMENTS
     fresh_within: timedelta | None = None
+    takes_cursor: bool = True
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks to have profiled: the new source's name, its address (a URL, a file, a folder), the tables
-    that are wanted (all if none), and the environment variable that holds a token. Relative folders are looked for
-    below `landing`; `spool` takes unpacked files."""
+    """What a person asks to have profiled: the new source's name, its address (a URL, a file, a folder, a tap, a
+    function), the tables that are wanted (all if none), and the environment variable that holds a token. `config` is
+    what a tap or a function is configured with, secrets as variables of the environment; `changes` asks for a database
+    to be read by its log. Relative folders are looked for below `landing`; `spool` takes unpacked files."""
 
     name: str
     address: str
     tables: Sequence[str]
     token_variable: str | None
-    landing: Path
-    spool: Path
+    settings: Settings
+    config: Mapping[str, Any] = field(default_factory=dict)
+    changes: bool = False
+
+    @property
+    def landing(self) -> Path:
+        return self.settings.landing
+
+    @property
+    def spool(self) -> Path:
+        return self.settings.spool
 
 
 @dataclass(frozen=True)
 class Profile:
     """The profiled tables, what `defs.yaml` says of the source itself, environment variables to keep, and the tables
-    that could not be profiled, with the reason."""
+    that could not be profiled, with the reason. `notes` are sentences on the source for a person to read, `missing`
+    those on what has to be done at the source before it can be loaded."""
 
     tables: Sequence[TableProfile]
     attributes: Mapping[str, Any]
     remember: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    missing: Sequence[str] = ()
 
 
 def slug(name: str) -> str:
@@ -96,20 +114,25 @@ def slug(name: str) -> str:
 
 def first_rows(source: Source, table: str) -> tuple[pa.Table, bool]:
     """The first rows of a table, and whether they are all of them. Closes the reading at once."""
+    with source.reading([table], {}) as reading:
+        return rows_of(reading)
+
+
+def rows_of(reading: Reading) -> tuple[pa.Table, bool]:
+    """The first rows of a reading of one table, and whether they are all of them."""
     gathered: list[pa.Table] = []
     count, whole = 0, True
-    with source.reading([table], {}) as reading:
-        batches = iter(reading)
-        try:
-            for batch in batches:
-                gathered.append(batch.rows.slice(0, SAMPLE_ROWS))
-                count += batch.rows.num_rows
-                if count >= SAMPLE_ROWS:
-                    whole = False
-                    break
-        finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
+    batches = iter(reading)
+    try:
+        for batch in batches:
+            gathered.append(batch.rows.slice(0, SAMPLE_ROWS))
+            count += batch.rows.num_rows
+            if count >= SAMPLE_ROWS:
+                whole = False
+                break
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
     kept = [rows for rows in gathered if rows.num_columns]
     return (pa.concat_tables(kept, promote_options="default") if kept else pa.table({})), whole

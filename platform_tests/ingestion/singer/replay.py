@@ -32,6 +32,11 @@ def main() -> int:
             sys.stdout,
         )
         return 0
+    if config.get("is_old"):
+        if "--catalog" in given:
+            print("tap-replay: error: unrecognized arguments: --catalog", file=sys.stderr)
+            return 2
+        given["--catalog"] = given["--properties"]
     if "--catalog" in given:
         (Path(config["file"]).parent / "catalog.json").write_text(Path(given["--catalog"]).read_text())
     done = 0

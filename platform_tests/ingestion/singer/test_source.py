@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -295,6 +298,17 @@ def test_only_the_streams_that_are_wanted_are_selected_with_their_fields(tap: Pl
     assert other["metadata"][0]["metadata"]["selected"] is False
 
 
+def test_an_older_tap_gets_its_catalog_by_properties_and_says_so_if_not(tap: Played) -> None:
+    tap.config["is_old"] = True
+    tap.write(schema(), record(id=1), state())
+    with pytest.raises(TransientError, match=r"It may know --properties instead: write `properties: true`"):
+        tap.load()
+    tap.options["properties"] = True
+    assert tap.load()["users"].rows_landed == 1
+    (users,) = json.loads((tap.folder / "catalog.json").read_text())["streams"]
+    assert users["schema"]["selected"] is True
+
+
 @pytest.mark.parametrize(
     ("tables", "expected"),
     [
@@ -324,6 +338,55 @@ def test_a_tap_that_hangs_is_ended(tap: Played, options: dict[str, Any], expecte
     tap.write(schema(), record(id=1), state())
     with pytest.raises(TransientError, match=expected):
         tap.load()
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "expected"),
+    [
+        (0, PlatformError, r"Line 4 of what the tap printed is no message of Singer \(\{\"type\": \"REC\)"),
+        (3, TransientError, "tap-replay ended with 3"),
+    ],
+)
+def test_half_a_line_at_the_end_is_no_record_and_how_the_tap_ended_comes_first(
+    tap: Played, code: int, error: type[PlatformError], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_platform.ingestion.singer.source.BATCH_ROWS", 1)
+    tap.options["discover"] = False
+    tap.write(schema(), record(id=1), state())
+    with (tap.folder / "messages").open("a") as file:
+        file.write('{"type": "REC')
+    tap.config["code"] = code
+    with pytest.raises(error, match=expected):
+        tap.load()
+    assert tap.rows() == [("1", None)]
+
+
+def test_a_tap_that_is_killed_is_named_by_its_signal(tap: Played) -> None:
+    program = tap.folder / "tap-dies"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    given = SingerTap(tap=str(program), discover=False)
+    table = SingerTable(contract=CONTRACT)
+    source = Singer(given, {"users": table}, tap.folder, tap.folder)
+    with pytest.raises(TransientError, match="tap-dies was ended by signal 9"):
+        load_tables(tap.lake, "crm", source, "tap", {"users": table}, run_id="run")
+
+
+def test_a_tap_that_waits_ends_when_who_started_it_is_killed(tap: Played) -> None:
+    script = (
+        "import sys; from pathlib import Path; from data_platform.ingestion.singer.tap import started\n"
+        "with started(['sh', '-c', 'echo $$; sleep 1000'], Path(sys.argv[1])) as process:\n"
+        "    print(process.stdout.readline().decode(), flush=True); process.wait()\n"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", script, str(tap.folder)], stdout=subprocess.PIPE)
+    assert starter.stdout is not None
+    waits = int(starter.stdout.readline())
+    starter.kill()
+    starter.wait()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{waits}").exists():
+        assert time.monotonic() < until, "the program outlives who started it"
+        time.sleep(0.05)
 
 
 def test_a_program_that_is_not_there_is_named(lake: Lakehouse, tmp_path: Path) -> None:

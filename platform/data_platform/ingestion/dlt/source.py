@@ -55,11 +55,14 @@ class DltResources:
 
     `make` returns a DltSource or DltResource, with its arguments bound; it is called for each reading, as reading
     exhausts them. `where` is what messages call it. Of a table that is loaded by what is new the position is the state,
-    on the last batch; of one that is read as a whole it is a digest of its rows.
+    on the last batch; of one that is read as a whole it is a digest of its rows. A reading ends after `seconds`, if
+    they are given: for drafts and their trials.
     """
 
-    def __init__(self, make: Callable[[], object], tables: Mapping[str, DltTable], where: str) -> None:
-        self._make, self._tables, self._where = make, tables, where
+    def __init__(
+        self, make: Callable[[], object], tables: Mapping[str, DltTable], where: str, *, seconds: float | None = None
+    ) -> None:
+        self._make, self._tables, self._where, self._seconds = make, tables, where, seconds
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:  # noqa: ARG002
         """Nothing: dlt has no look at a source short of reading it."""
@@ -70,12 +73,19 @@ class DltResources:
         """Read one resource, with those that it takes its input from. Raises PlatformError if the source cannot be
         made, or has no such resource."""
         name = the_only(tables)
-        yield ResourceReading(name, self._tables[name], self._resource(name), after, self._where)
+        resource = self._resource(name)
+        if self._seconds is not None:
+            resource = resource.add_limit(max_time=self._seconds)
+        yield ResourceReading(name, self._tables[name], resource, after, self._where)
 
     def names(self) -> list[str]:
         """The resources that the source has."""
+        return list(self.resources())
+
+    def resources(self) -> "dict[str, DltResource]":
+        """The resources of the source by name. Raises PlatformError if it cannot be made."""
         made = self._made()
-        return [made.name] if _is_resource(made) else list(made.resources)
+        return {made.name: made} if _is_resource(made) else dict(made.resources)
 
     def _made(self) -> Any:
         from dlt.extract.resource import DltResource
@@ -129,7 +139,7 @@ class ResourceReading:
         from dlt.common.pipeline import StateInjectableContext
 
         state: dict[str, Any] = json.loads(self._after[STATE]) if STATE in self._after else {}
-        whole = self._is_whole()
+        whole = self.is_whole
         kind: Literal["rows", "whole"] = "whole" if whole else "rows"
         content, held, given = 0, pa.table({}), 0
         with Container().injectable_context(StateInjectableContext(state=state)):  # type: ignore[arg-type]
@@ -149,7 +159,16 @@ class ResourceReading:
         if whole or held.num_rows or position[STATE] != self._after.get(STATE):
             yield Batch(self._name, held, kind, position)
 
-    def _is_whole(self) -> bool:
+    @property
+    def cursor(self) -> str | None:
+        """The field that the resource's incremental goes by, if it has one; known once it was read."""
+        incremental = _resource_of(self._items, self._table.resource or self._name).incremental
+        found = getattr(incremental, "incremental", None) or incremental
+        return getattr(found, "cursor_path", None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each load gives the whole table."""
         if self._table.load != "auto":
             return self._table.load == "whole"
         resource = _resource_of(self._items, self._table.resource or self._name)

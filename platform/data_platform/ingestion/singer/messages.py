@@ -167,6 +167,23 @@ def selected_catalog(catalog: dict[str, Any], wanted: Sequence["Wanted"]) -> dic
     return {**catalog, "streams": [_selected(one, names.get(name)) for name, one in streams.items()]}
 
 
+def metadata_of(stream: dict[str, Any]) -> dict[str, Any]:
+    """What a catalog says of a stream as a whole."""
+    found = (one.get("metadata") or {} for one in stream.get("metadata") or () if not one.get("breadcrumb"))
+    return next(found, {})
+
+
+def method_of(stream: dict[str, Any]) -> str | None:
+    """How a stream of a catalog is replicated (INCREMENTAL, FULL_TABLE, LOG_BASED); None if that is not said."""
+    metadata = metadata_of(stream)
+    methods = (
+        metadata.get("replication-method"),
+        metadata.get("forced-replication-method"),
+        stream.get("replication_method"),
+    )
+    return next((str(method) for method in methods if method), None)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A stream that is to be read, and how."""

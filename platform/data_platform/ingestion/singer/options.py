@@ -48,6 +48,9 @@ class SingerTap(Options):
         default=True,
         description="Ask the tap for its catalog (`--discover`) before each load; without it, it is run as it is.",
     )
+    properties: bool = Field(
+        default=False, description="Give the tap its catalog by `--properties`, which older taps know, not `--catalog`."
+    )
     idle_timeout: Duration = Field(
         default=timedelta(minutes=30), description="How long the tap may print nothing before it is ended."
     )

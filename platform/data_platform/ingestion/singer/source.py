@@ -20,6 +20,7 @@ from data_platform.ingestion.singer.messages import (
     Stream,
     Wanted,
     batch_records,
+    method_of,
     read_message,
     selected_catalog,
     stream_of,
@@ -45,10 +46,21 @@ NO_ROWS = pa.table({})
 class Singer:
     """The tables of a tap. Implements `source.Source`.
 
-    `home` is where environments of taps are, `spool` where files are that it is given for a run."""
+    `home` is where environments of taps are, `spool` where files are that it is given for a run. A run ends after
+    `seconds`, if they are given: for drafts and their trials. The tap is asked for its catalog once."""
 
-    def __init__(self, options: SingerTap, tables: Mapping[str, SingerTable], home: Path, spool: Path) -> None:
+    def __init__(
+        self,
+        options: SingerTap,
+        tables: Mapping[str, SingerTable],
+        home: Path,
+        spool: Path,
+        *,
+        seconds: float | None = None,
+    ) -> None:
         self.options, self.tables, self.home, self.spool = options, dict(tables), home, spool
+        self.seconds = seconds
+        self._catalog: dict[str, Any] | None = None
 
     @property
     def is_private(self) -> bool:
@@ -61,23 +73,43 @@ class Singer:
 
     def streams(self) -> list[str]:
         """The streams that the tap has."""
-        with prepared(self.options, self.home, self.spool, private=self.is_private) as tap:
-            return [str(one.get("tap_stream_id")) for one in tap.discover().get("streams") or ()]
+        return list(self.catalog())
+
+    def catalog(self) -> dict[str, dict[str, Any]]:
+        """The entries of the tap's catalog, by the names of their streams."""
+        with self._prepared() as tap:
+            return {
+                str(one.get("tap_stream_id") or one.get("stream")): one
+                for one in self._discovered(tap).get("streams") or ()
+            }
+
+    @contextmanager
+    def _prepared(self) -> Iterator[Tap]:
+        with prepared(self.options, self.home, self.spool, private=self.is_private, seconds=self.seconds) as tap:
+            yield tap
+
+    def _discovered(self, tap: Tap) -> dict[str, Any]:
+        if self._catalog is None:
+            self._catalog = tap.discover()
+        return self._catalog
 
     @contextmanager
     def reading(self, tables: Sequence[str], after: Position) -> Iterator["TapReading"]:
         """Run the tap once, for all of `tables`. Raises PlatformError if it is not there, or lacks a stream."""
-        with prepared(self.options, self.home, self.spool, private=self.is_private) as tap:
-            yield TapReading(tap, {name: self.tables[name] for name in tables}, after)
+        with self._prepared() as tap:
+            catalog = self._discovered(tap) if self.options.discover else None
+            yield TapReading(tap, {name: self.tables[name] for name in tables}, after, catalog)
 
 
 class TapReading:
     """One run of a tap."""
 
-    def __init__(self, tap: Tap, tables: Mapping[str, SingerTable], after: Position) -> None:
+    def __init__(
+        self, tap: Tap, tables: Mapping[str, SingerTable], after: Position, catalog: dict[str, Any] | None
+    ) -> None:
         self._tap, self._tables, self._after = tap, tables, after
         self._names = {table.stream or name: name for name, table in tables.items()}
-        self._catalog = self._selected() if tap.options.discover else None
+        self._catalog = self._selected(catalog) if catalog is not None else None
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
         """None: where a tap begins again is its own affair. What it repeats is a version of its key like any other."""
@@ -90,27 +122,19 @@ class TapReading:
         with self._tap.running(self._catalog, self._after.get(STATE)) as lines:
             yield from _Pass(self._tap, self._names, self._tables, self._after, self._full_tables()).batches(lines)
 
-    def _selected(self) -> dict[str, Any]:
+    def _selected(self, catalog: dict[str, Any]) -> dict[str, Any]:
         wanted = [
             Wanted(stream, table.replication, table.replication_key, tuple(table.columns) if table.columns else None)
             for stream, table in ((table.stream or name, table) for name, table in self._tables.items())
         ]
-        return selected_catalog(self._tap.discover(), wanted)
+        return selected_catalog(catalog, wanted)
 
     def _full_tables(self) -> set[str]:
         """The streams that are read as whole tables, as far as that is known beforehand."""
         found = {stream for stream, name in self._names.items() if self._tables[name].replication == "full_table"}
         for one in (self._catalog or {}).get("streams") or ():
-            metadata: dict[str, Any] = next(
-                (each.get("metadata") or {} for each in one.get("metadata") or () if not each.get("breadcrumb")), {}
-            )
-            methods = (
-                metadata.get("replication-method"),
-                metadata.get("forced-replication-method"),
-                one.get("replication_method"),
-            )
-            if next((method for method in methods if method), None) == FULL_TABLE:
-                found.add(str(one.get("tap_stream_id")))
+            if method_of(one) == FULL_TABLE:
+                found.add(str(one.get("tap_stream_id") or one.get("stream")))
         return found & set(self._names)
 
 

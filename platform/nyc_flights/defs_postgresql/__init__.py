@@ -1,0 +1,1 @@
+"""What is other than in `defs` where the operations database is a PostgreSQL."""
