@@ -167,7 +167,7 @@ class SqlSource(SourceComponent):
 
         address = resolve(request.address, "--url")
         profile = profile_database(request, address)
-        label = _label(Path(request.name) / DEFS, request.settings)
+        label = source_label(Path(request.name) / DEFS, request.settings)
         return with_changes(profile, address, label) if request.changes else profile
 
     def profile_more(self, request: "Request") -> "Profile":
