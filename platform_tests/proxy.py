@@ -13,7 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 @dataclass
 class Proxy:
     """`url` is the server's through the proxy. Nothing is forwarded while `stalled`, nor from the server after
-    `stall_after` bytes; after `cut_after` of them all connections end, those to come as well; each chunk from the server waits `delay` seconds and holds `chunk` bytes at most."""
+    `stall_after` bytes; after `cut_after` of them all connections end, those to come as well. Each chunk from the
+    server waits `delay` seconds and holds `chunk` bytes at most."""
 
     url: str
     stalled: bool = False

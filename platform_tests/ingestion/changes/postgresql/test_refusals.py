@@ -45,6 +45,10 @@ def made(url: str) -> list[tuple[Any, ...]]:
             "create table t (id int, code int not null unique); alter table t replica identity using index t_code_key",
             "`key` has the column id, which the log does not give",
         ),
+        (
+            f"{KEYED}; create table more (x int, primary key (id)) inherits (t)",
+            r"has tables that inherit from it \(more\)",
+        ),
         ("create view t as select 1 as id", "is a view"),
         ("create materialized view t as select 1 as id", "is a materialized view"),
         ("create unlogged table t (id int primary key)", "is unlogged"),
@@ -260,3 +264,42 @@ def test_a_table_that_was_unpublished_for_a_while_is_copied_again(follower: Foll
         "update t set v = 'seen' where id = 2",
     )
     assert follower.changes() == [("truncate", None, None), ("insert", 2, "seen")]
+
+
+@pytest.mark.parametrize("options", ["publish = 'insert, update'", "publish_via_partition_root = false"])
+def test_a_publication_whose_options_were_altered_has_left_out_what_nobody_knows(
+    follower: Follower, url: str, options: str
+) -> None:
+    all_of_it = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+    run(url, f"alter publication data_platform_shop set ({options})", "delete from t where id = 1")
+    assert "the options of the publication data_platform_shop (or its owner) were altered" in lost(follower)
+    run(url, f"alter publication data_platform_shop set ({all_of_it})")
+    assert "were altered" in lost(follower)  # though they are as before
+    run(url, f"alter publication data_platform_shop set ({options})")
+    follower.position = {}
+    assert [row[1] for row in follower.changes()] == [2]
+    run(url, "delete from t where id = 2")
+    assert [row[:2] for row in follower.changes()] == [("delete", 2)]
+
+
+@pytest.mark.parametrize("part", ["(id)", "where (id > 1)"])
+def test_a_table_of_which_only_a_part_was_published_for_a_while_is_copied_again(
+    follower: Follower, url: str, part: str
+) -> None:
+    run(url, f"alter publication data_platform_shop set table t {part}", "update t set v = 'unseen' where id = 1")
+    assert follower.changes() == [("truncate", None, None), ("insert", 1, "unseen"), ("insert", 2, "b")]
+    run(url, "update t set v = 'seen' where id = 1")
+    assert follower.changes() == [("update", 1, "seen")]
+
+
+def test_of_a_publication_of_some_rows_the_copy_has_those_that_the_log_gives(url: str) -> None:
+    run(
+        url,
+        "create table t (id int primary key, v text)",
+        "insert into t values (1, 'a'), (500, 'b')",
+        "create publication few for table t where (id < 100) with (publish_via_partition_root = true)",
+    )
+    follower = Follower(source(url, {"t": table("id")}, publication="few"))
+    assert follower.changes() == [("insert", 1, "a")]
+    run(url, "insert into t values (2, 'c'), (501, 'd')", "update t set id = 502 where id = 1")
+    assert [row[:2] for row in follower.changes()] == [("insert", 2), ("delete", 1)]

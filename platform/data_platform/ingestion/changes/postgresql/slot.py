@@ -11,8 +11,9 @@ import psycopg
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.changes.held import Held
 from data_platform.ingestion.changes.postgresql.place import Place, from_lsn, to_lsn
-from data_platform.ingestion.changes.postgresql.publication import publication_of, publications
+from data_platform.ingestion.changes.postgresql.publication import options_of, publication_of, publications
 from data_platform.ingestion.changes.postgresql.server import Server
+from data_platform.ingestion.source import Position
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import quote
 
@@ -223,8 +224,9 @@ def _under_way(server: Server) -> str:
     return f"the session {rows[0]['pid']} of {rows[0]['name']} has had a transaction under way for {rows[0]['since']}"
 
 
-def require_position(server: Server, place: Place, lsn: int, system_id: str | None, publication: str | None) -> Slot:
+def require_position(server: Server, place: Place, position: Position) -> Slot:
     """The slot, if the log can be read on from a stored position. Raises PlatformError, and says why, if not."""
+    lsn, system_id, publication = from_lsn(position["lsn"]), position.get("system"), position.get("publication")
 
     def lost(what: str) -> PlatformError:
         return PlatformError(
@@ -255,6 +257,11 @@ def require_position(server: Server, place: Place, lsn: int, system_id: str | No
     if (there := publication_of(server, place)) != publication:
         state = "was made anew" if there else "is gone"
         raise lost(f"the publication {place.publication} {state}, and what changed meanwhile was not published")
+    if position.get("options", options := options_of(server, place)) != options:
+        raise lost(
+            f"the options of the publication {place.publication} (or its owner) were altered, and what it left out "
+            "meanwhile cannot be told"
+        )
     return slot
 
 
