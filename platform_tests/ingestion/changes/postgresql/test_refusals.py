@@ -65,6 +65,13 @@ def test_a_table_whose_changes_cannot_be_read_is_refused_before_anything_is_made
     assert made(url) == []
 
 
+def test_a_table_that_two_names_stand_for_is_refused(url: str) -> None:
+    run(url, KEYED)
+    of = source(url, {"t": table("id"), "slim": table("id", table="public.t", columns=["id"])})
+    assert "The tables t and slim of the source are both" in refusal(of)
+    assert made(url) == []
+
+
 def test_an_account_that_may_not_read_the_log_is_told_what_to_ask_for(postgres: Postgres, url: str) -> None:
     run(url, KEYED, "grant select on t to public")
     run(postgres.url, "do $$ begin create role plain login; exception when duplicate_object then null; end $$")

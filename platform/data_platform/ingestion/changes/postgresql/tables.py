@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.changes.options import require_named_once
 from data_platform.ingestion.changes.postgresql.server import Server
 from data_platform.ingestion.sql.dialects import Session
 from data_platform.ingestion.sql.source import SqlTable
@@ -68,7 +69,9 @@ class LoggedTable:
 def logged_tables(server: Server, session: Session, tables: Mapping[str, SqlTable]) -> list[LoggedTable]:
     """What the server says of tables. Raises PlatformError for one whose changes cannot be read: before anything is
     made, since of a published table that says nothing of its rows' identity, the server refuses UPDATE and DELETE."""
-    return [_logged(server, session, name, options) for name, options in tables.items()]
+    found = [_logged(server, session, name, options) for name, options in tables.items()]
+    require_named_once({table.name: (table.oid, table.relation) for table in found})
+    return found
 
 
 def _logged(server: Server, session: Session, name: str, options: SqlTable) -> LoggedTable:
