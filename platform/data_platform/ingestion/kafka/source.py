@@ -297,6 +297,8 @@ class TopicsReading:
         that it had reached in the old one. Of a cluster that does not answer, the next reading finds out."""
         known = {**self.after, **self.way.first}
         names = sorted({topic for topic, _ in self.reader.partitions if topic in known})
+        if not names:
+            return
         try:
             topics = self.connection.again().topics(names)
         except TransientError:

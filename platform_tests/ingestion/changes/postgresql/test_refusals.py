@@ -139,6 +139,11 @@ def test_a_standby_is_refused() -> None:
         ("select 1", {"slot": "s1"}, "no replication slot s1.*pg_create_logical_replication_slot"),
         ("select pg_create_physical_replication_slot('s2')", {"slot": "s2"}, "is a physical one"),
         ("select pg_create_logical_replication_slot('s3', 'test_decoding')", {"slot": "s3"}, "plugin test_decoding"),
+        (
+            "select pg_create_logical_replication_slot('s4', 'pgoutput', false, true)",
+            {"slot": "s4"},
+            r"before it is known whether they are committed \(two_phase\)",
+        ),
     ],
 )
 def test_what_a_person_made_must_fit(url: str, statement: str, changes: dict[str, Any], says: str) -> None:
@@ -147,7 +152,7 @@ def test_what_a_person_made_must_fit(url: str, statement: str, changes: dict[str
         with pytest.raises(PlatformError, match=says):
             raise PlatformError(refusal(source(url, {"t": table("id")}, **changes)))
     finally:
-        run(url, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name in ('s2', 's3')")
+        run(url, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like 's_'")
 
 
 def test_a_slot_of_another_database_is_refused(postgres: Postgres, url: str) -> None:

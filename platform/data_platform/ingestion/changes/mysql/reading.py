@@ -287,8 +287,9 @@ class ChangesReading:
         return log, _until_closed(by_gtid, [] if first is None else [first], events)
 
     def _is_of_another_log(self, log: Log) -> bool:
-        """Whether the file that a log begins in was begun at another time than the one that was read."""
-        return self._progress.created not in ("", str(log.created))
+        """Whether the file that a log begins in was begun at another time than the one that was read, as far as it was
+        said when."""
+        return log.created != 0 and self._progress.created not in ("", str(log.created))
 
     def _can_go_by_gtid(self) -> bool:
         """Whether the reading may go on by GTID: on another server, of which places say nothing of what was copied of

@@ -44,7 +44,8 @@ class Slot:
 SLOT = """
 select s.slot_type, s.plugin::text, s.database::text, current_database()::text as here, s.temporary, s.active,
     s.confirmed_flush_lsn::text as confirmed, s.restart_lsn::text as restart, s.wal_status::text as state,
-    to_jsonb(s) ->> 'invalidation_reason' as reason, (to_jsonb(s) ->> 'conflicting')::bool as conflicting
+    to_jsonb(s) ->> 'invalidation_reason' as reason, (to_jsonb(s) ->> 'conflicting')::bool as conflicting,
+    (to_jsonb(s) ->> 'two_phase')::bool as two_phase
 from pg_replication_slots s where s.slot_name = %s
 """
 
@@ -64,6 +65,8 @@ def find_slot(server: Server, place: Place) -> Slot | None:
         wrong = f"is of the database {row['database']}, and the tables are in {row['here']}"
     elif row["temporary"]:
         wrong = "is a temporary one, which ends with the connection that made it"
+    elif row["two_phase"]:
+        wrong = "gives transactions that are prepared before it is known whether they are committed (two_phase)"
     if wrong is not None:
         raise PlatformError(
             f"The replication slot {place.slot} {wrong}. Name another under `changes: slot:`, or leave it out to have "
