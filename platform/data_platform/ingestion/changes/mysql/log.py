@@ -145,8 +145,8 @@ class Log:
                 return
             when, kind, server, size, end, flags = unpack(packet, 1)
             if kind == Kind.FORMAT:
-                # Whether the events of the file have checksums: the kind of them stands before that of this event, which
-                # it has in any case, but may be wrong where the others have none.
+                # Whether the events of the file have checksums: their kind stands before that of this event, which it
+                # has in any case, but may be wrong where the others have none.
                 self._checked = packet[-5] == 1
             checked = self._checked
             if checked and crc32(memoryview(packet)[1:-4]) != int.from_bytes(packet[-4:], "little"):
