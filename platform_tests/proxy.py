@@ -13,11 +13,13 @@ from urllib.parse import urlsplit, urlunsplit
 @dataclass
 class Proxy:
     """`url` is the server's through the proxy. Nothing is forwarded while `stalled`, nor from the server after
-    `stall_after` bytes; each chunk from the server waits `delay` seconds and holds `chunk` bytes at most."""
+    `stall_after` bytes; after `cut_after` of them all connections end, those to come as well. Each chunk from the
+    server waits `delay` seconds and holds `chunk` bytes at most."""
 
     url: str
     stalled: bool = False
     stall_after: int | None = None
+    cut_after: int | None = None
     delay: float = 0
     chunk: int = 65_536
     forwarded: int = 0
@@ -82,6 +84,8 @@ def _forward(proxy: Proxy, source: socket.socket, target: socket.socket, counts:
                 time.sleep(proxy.delay)
                 proxy.forwarded += len(data)
             target.sendall(data)
+            if proxy.cut_after is not None and proxy.forwarded >= proxy.cut_after:
+                proxy.end()
     for one in (source, target):
         _end(one)
 

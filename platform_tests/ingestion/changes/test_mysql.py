@@ -24,7 +24,7 @@ from platform_tests.ingestion.changes.mysql_shop import (
 )
 from platform_tests.servers import own_mariadb
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.changes.mysql import copy, reading, source
 from data_platform.ingestion.changes.mysql.copy import begin_locked_snapshot
 from data_platform.ingestion.source import Batch
@@ -70,12 +70,10 @@ def test_an_account_without_the_rights_is_told_which_it_needs(at: Shop) -> None:
     with pytest.raises(PlatformError, match=rights):
         read(changes(url, {"t": table()}), {})
     at.run("grant binlog monitor on *.* to 'reader'@'%'")
-    read(changes(url, {"t": table()}), position := nowhere())
-    at.run("insert into t values (2)")
     with pytest.raises(PlatformError, match=rights):
-        read(changes(url, {"t": table()}), position)
+        read(changes(url, {"t": table()}), {})
     at.run("grant replication slave on *.* to 'reader'@'%'")
-    read(changes(url, {"t": table()}), position)
+    read(changes(url, {"t": table()}), {})
 
 
 def test_a_wrong_password_and_a_missing_database_are_reported(at: Shop) -> None:
@@ -91,15 +89,20 @@ def test_a_wrong_password_and_a_missing_database_are_reported(at: Shop) -> None:
 def test_tables_that_have_no_changes_are_refused(at: Shop) -> None:
     at.run("create table orders (id int primary key)", "create view v as select * from orders")
     at.run("create table m (id int primary key) engine = MyISAM")
-    at.run("create table s (id int primary key) with system versioning")
+    at.run(
+        "create table s (id int primary key, a bigint unsigned generated always as row start, b bigint unsigned "
+        "generated always as row end, period for system_time (a, b)) with system versioning"
+    )
     for name, message in [
         ("order", r"There is no table order in .* Did you mean orders\?"),
         ("v", "shop.v is a view, whose changes the binary log does not have"),
         ("m", r"stored by MyISAM, which has no transactions.*ALTER TABLE m ENGINE = InnoDB"),
-        ("s", "shop.s is a system versioned, whose changes"),
+        ("s", r"shop.s keeps its versions by transactions \(b is bigint"),
     ]:
         with pytest.raises(PlatformError, match=message):
             read(changes(at.url, {name: table()}), {})
+    with pytest.raises(PlatformError, match="The tables orders and o of the source are both"):
+        read(changes(at.url, {"orders": table(), "o": table(table="shop.orders")}), {})
     with pytest.raises(PlatformError, match=r"has no column idd in the source\. Did you mean id\?"):
         read(changes(at.url, {"orders": table(columns=["idd"])}), {})
 
@@ -193,6 +196,24 @@ def test_another_server_or_a_restored_one_is_not_taken_for_the_one_that_was_read
         with pytest.raises(PlatformError, match=r"this is another server, or one that was restored"):
             read(changes(at.url, {"t": table()}), position)
         read(changes(at.url, {"t": table()}), {})
+
+
+def test_a_log_that_was_reset_after_the_copy_and_before_the_log_was_ever_read_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
+    with own_mariadb() as server, shop(server.url) as at:
+        at.run("create table t (id int primary key)")
+        time.sleep(1.1)
+        at.run("reset master", "insert into t values (1)")
+        read(changes(at.url, {"t": table()}), position := nowhere())
+        time.sleep(1.1)
+        # The same place is the end of an event again, and after that it is in the middle of one.
+        at.run("reset master", "insert into t values (2)", "insert into t values (3)")
+        for place in (int(position["place"]), int(position["place"]) - 7):
+            with pytest.raises(PlatformError, match="this is another server, or one that was restored") as caught:
+                read(changes(at.url, {"t": table()}), {**position, "place": str(place)})
+            assert not isinstance(caught.value, TransientError)
 
 
 def test_a_server_that_was_restarted_is_read_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +392,40 @@ def test_what_changes_rows_without_the_log_is_noted(at: Shop, statement: str, wh
     assert what in note
     assert "--full-refresh" in note
     assert operations(batches, "id")[-1] == ("insert", 5)
+
+
+def test_columns_that_the_server_makes_for_itself_are_left_out(at: Shop) -> None:
+    at.run("create table t (id int primary key, v text, unique (v), u varchar(900), unique (u) using hash)")
+    read(changes(at.url, {"t": table()}), position := nowhere())
+    at.run("insert into t values (1, 'a', 'b')")
+    batches = read(changes(at.url, {"t": table()}), position)
+    assert rows_of(batches).to_pylist() == [{"id": 1, "v": "a", "u": "b"}]
+
+
+NAMED = ", a timestamp(6) generated always as row start, b timestamp(6) generated always as row end"
+
+
+@pytest.mark.parametrize("columns", ["", f"{NAMED}, period for system_time (a, b)"])
+def test_of_a_table_that_keeps_its_versions_the_present_ones_are_read(at: Shop, columns: str) -> None:
+    at.run(f"create table t (id int primary key, v int{columns}) with system versioning")
+    at.run("insert into t (id, v) values (1, 1), (2, 2), (3, 3)", "update t set v = 10 where id = 1")
+    batches = read(changes(at.url, {"t": table()}), position := nowhere())
+    at.run("update t set v = 20 where id = 2", "delete from t where id = 3", "replace into t (id, v) values (1, 11)")
+    at.run("insert into t (id, v) values (2, 0) on duplicate key update v = 22", "update t set id = 5 where id = 1")
+    at.run("delete history from t")
+    more = read(changes(at.url, {"t": table()}), position)
+    assert operations(more, "id", "v") == [
+        ("update", 2, 20),
+        ("delete", 3, 3),
+        ("delete", 1, 10),
+        ("insert", 1, 11),
+        ("update", 2, 22),
+        ("delete", 1, 11),
+        ("insert", 5, 11),
+    ]
+    there = applied([*batches, *more], "t", "id")
+    assert {key: row["v"] for (key,), row in there.items()} == dict(at.rows("select id, v from t"))
+    assert set(rows_of(more).column_names) == set(rows_of(batches).column_names)
 
 
 def test_rows_that_foreign_keys_delete_are_not_in_the_log_and_that_is_noted(at: Shop) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from platform_tests.ingestion.kafka.topics import table
 
 from data_platform.ingestion.kafka import source as source_module
-from data_platform.ingestion.kafka.cluster import Cluster, Noted
+from data_platform.ingestion.kafka.cluster import Cluster, Connection, Noted
 from data_platform.ingestion.kafka.messages import Index, Reader
 from data_platform.ingestion.kafka.positions import Route
 from data_platform.ingestion.kafka.source import Kafka, TopicsReading
@@ -68,7 +68,10 @@ def test_a_position_is_after_what_came_and_before_what_comes(
     reader = Reader(declared, Json(10), TextKey(None), PARTITIONS)
     consumer: Any = Told(chunks)
     source = Kafka("s", Cluster("b"), {"t": declared})
-    reading = TopicsReading(source, cast(Consumer, consumer), Noted(), "t", {}, way, reader, Index(PARTITIONS), {})
+    unasked = cast(Connection, None)  # topics without an id cannot be told from others
+    reading = TopicsReading(
+        source, unasked, cast(Consumer, consumer), Noted(), "t", {}, way, reader, Index(PARTITIONS), {}
+    )
     position, given_offsets = {"t/0": 0, "t/1": 0}, list[tuple[int, int]]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_module, "BATCH_SECONDS", 0)  # each chunk is a batch

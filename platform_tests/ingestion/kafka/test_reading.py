@@ -2,6 +2,7 @@
 gone is passed over in silence."""
 
 import json
+import secrets
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from platform_tests.ingestion.kafka.topics import Topics, load, numbers, positio
 from platform_tests.ingestion.reading import probe
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.kafka import source as source_module
 from data_platform.lakehouse.connect import Lakehouse
 
 COMPACTED: dict[str, Any] = {
@@ -218,6 +220,30 @@ def test_a_topic_that_was_deleted_and_made_anew_is_refused_even_if_it_is_longer(
     load(lake, topics.source({"a": table(topic, accept_lost=[accepted])}))
     assert rows(lake, "n") == ["1", "2", "3", "4", "5"]
     assert load(lake, source).loads == ()
+
+
+def test_a_topic_that_is_made_anew_while_it_is_read_is_not_taken_for_the_one_that_was(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "BATCH_ROWS", 100)
+    monkeypatch.setattr(source_module, "AT_ONCE", 100)
+    topic = topics.make()
+    topics.send(topic, *({"n": number, "of": "old", "x": secrets.token_hex(2_000)} for number in range(3_000)))
+    came: list[str] = []
+
+    def read() -> None:
+        with topics.source({"a": table(topic)}, buffered_kb=64).reading(["a"], {}) as reading:
+            for batch in reading:
+                came.extend(batch.rows["of"].to_pylist() if batch.rows.num_rows else [])
+                if len(came) == 100:
+                    topics.delete(topic)
+                    time.sleep(0.5)
+                    topics.make()
+                    topics.send(topic, *({"n": number, "of": "new"} for number in range(5_000)))
+
+    with pytest.raises(PlatformError, match=f"{topic}: made anew as "):
+        read()
+    assert set(came) == {"old"}
 
 
 def test_times_that_no_calendar_has_are_null(lake: Lakehouse, topics: Topics) -> None:

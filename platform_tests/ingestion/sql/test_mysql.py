@@ -11,9 +11,10 @@ import duckdb
 import pyarrow as pa
 import pytest
 from platform_tests.ingestion.reading import overlap, probe, read_all
+from platform_tests.proxy import proxy_to
 from platform_tests.servers import free_port, mariadb_is_installed, running_mariadb
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.source import HINT
 from data_platform.ingestion.sql.dialects.mysql import backquote, query, text_literal
 from data_platform.ingestion.sql.source import Relational, SqlTable
@@ -225,3 +226,19 @@ def test_the_time_of_the_last_write_is_the_hint_of_a_table_without_a_cursor(url:
     assert first[HINT].endswith("?"), "another write in this second would not move it"
     run(url, "insert into t values (2)")
     assert list(probe(reader, "t")) == [HINT]
+
+
+CUTS = [0, 300, 1_000, 3_000, 10_000, 600_000, 1_500_000]
+"""Bytes from the server after which a connection is cut: in the handshake, among the questions before the rows, and in
+the middle of these."""
+
+
+@real
+def test_a_connection_that_is_cut_anywhere_is_a_passing_failure(url: str) -> None:
+    # The client has the server compress its answers: to little, of text that repeats itself.
+    run(url, "create table t as select seq as id, sha2(seq, 512) as v from seq_1_to_40000")
+    for count in CUTS:
+        with proxy_to(url) as proxy:
+            proxy.cut_after = count
+            with pytest.raises(TransientError, match=r"The connection to MySQL at .* broke"):
+                read_all(Relational(proxy.url, {"t": table()}), "t")

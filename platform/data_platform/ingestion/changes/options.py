@@ -1,7 +1,10 @@
 """What a source that is read by its log of changes says of it in `defs.yaml`, whichever database it is."""
 
+from collections.abc import Hashable, Mapping
+
 from pydantic import Field
 
+from data_platform.errors import PlatformError
 from data_platform.options import Options, Size
 
 RETAINED_ABOVE = 10 * 10**9
@@ -30,3 +33,15 @@ class Changes(Options):
         default=RETAINED_ABOVE,
         description="The check of the source warns when the server keeps more log than this for us: 500 MB, 10 GB.",
     )
+
+
+def require_named_once(tables: Mapping[str, tuple[Hashable, str]]) -> None:
+    """Raise PlatformError if two tables of a source are one table of the database, whose changes are given to one of
+    them. `tables` say by their names what tells tables apart there, and what to call them."""
+    names: dict[Hashable, str] = {}
+    for name, (table, relation) in tables.items():
+        if (other := names.setdefault(table, name)) != name:
+            raise PlatformError(
+                f"The tables {other} and {name} of the source are both {relation}: its changes are read once. Take one "
+                "of them out of defs.yaml, or read it in a source of its own. Nothing was read."
+            )

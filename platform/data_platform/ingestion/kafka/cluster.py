@@ -169,6 +169,10 @@ class Connection:
     timeout: timedelta
     _began: float = field(default_factory=time.monotonic)
 
+    def again(self) -> "Connection":
+        """The same, for questions that are answered within `timeout` from now."""
+        return Connection(self.cluster, self.admin, self.noted, self.timeout)
+
     def _left(self) -> float:
         """The seconds that are left for an answer."""
         return max(0.1, self._began + self.timeout.total_seconds() - time.monotonic())

@@ -102,7 +102,7 @@ class Kafka:
             orders = {
                 place: int(after[order_entry(one)]) for place, one in enumerate(partitions) if order_entry(one) in after
             }
-            yield TopicsReading(self, consumer, noted, name, after, way, reader, Index(partitions), orders)
+            yield TopicsReading(self, connection, consumer, noted, name, after, way, reader, Index(partitions), orders)
 
     def _table(self, name: str) -> KafkaTable:
         if name not in self.tables:
@@ -182,6 +182,7 @@ class TopicsReading:
     """One pass over the partitions of a table. `orders` is what `_order` was last, by the places of partitions."""
 
     source: Kafka
+    connection: Connection
     consumer: Consumer
     noted: Noted
     name: str
@@ -219,6 +220,8 @@ class TopicsReading:
                 # What came before it is whole.
                 failed = error
             if self._reached:
+                if failed is None:
+                    self._require_same_topics()
                 yield self._batch(messages)
             if failed is not None:
                 raise failed
@@ -297,6 +300,23 @@ class TopicsReading:
             except PlatformError as error:
                 raise error from None
         raise TransientError(f"{source.name}/{self.name}: messages were deleted while they were to be read.")
+
+    def _require_same_topics(self) -> None:
+        """Raise PlatformError if a topic was deleted and made anew: the client reads on in the new one at the offset
+        that it had reached in the old one. Of a cluster that does not answer, the next reading finds out."""
+        known = {**self.after, **self.way.first}
+        names = sorted({topic for topic, _ in self.reader.partitions if topic in known})
+        if not names:
+            return
+        try:
+            topics = self.connection.again().topics(names)
+        except TransientError:
+            return
+        anew = [one for one in topics.values() if one.id is not None and known.get(one.name, one.id) != one.id]
+        if anew:
+            label = f"{self.source.name}/{self.name}"
+            route(self.connection.again(), label, self.reader.table, anew, known)
+            raise TransientError(f"{label}: {listed([one.name for one in anew])} was made anew while it was read.")
 
     def _require_life(self, now: float) -> None:
         """Raise PlatformError if the connection is refused, or nothing came for too long."""

@@ -3,6 +3,7 @@ lost is in `test_refusals`, random histories are in `test_histories`."""
 
 import datetime as dt
 import time
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from platform_tests.ingestion.changes.postgresql.following import KEYED, Followe
 from platform_tests.servers import Postgres, start_postgres, stop_postgres
 
 from data_platform.errors import PlatformError, TransientError
+from data_platform.ingestion.changes.postgresql import copy as copy_module
 from data_platform.ingestion.changes.postgresql import log as log_module
 from data_platform.ingestion.changes.postgresql import slot as slot_module
 from data_platform.ingestion.changes.postgresql.copied import Copied, Snapshot
@@ -196,6 +198,66 @@ def test_partitions_are_read_as_their_table(url: str) -> None:
         ("delete", 1, dt.date(2020, 5, 5)),
         ("insert", 1, dt.date(2021, 1, 1)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("statements", "note"),
+    [
+        (["alter table t detach partition t1"], "1 partitions of t were detached or dropped"),
+        (["drop table t1"], "1 partitions of t were detached or dropped"),
+        (["truncate t1"], "partitions of t were truncated or rewritten: t1."),
+        (
+            ["create table t3 (id int primary key)", "alter table t attach partition t3 for values from (20) to (30)"],
+            "tables became partitions of t: t3.",
+        ),
+        (["create table t3 partition of t for values from (20) to (30)"], None),
+        (["truncate t"], None),
+        (["insert into t values (2), (12)"], None),
+    ],
+)
+def test_what_is_done_to_partitions_without_the_log_is_noted_once(
+    url: str, statements: list[str], note: str | None
+) -> None:
+    run(
+        url,
+        "create table t (id int primary key) partition by range (id)",
+        "create table t1 partition of t for values from (0) to (10)",
+        "create table t2 partition of t for values from (10) to (20)",
+        "insert into t values (1), (11)",
+    )
+    follower = Follower(source(url, {"t": table("id")}))
+    follower.read()
+    run(url, *statements)
+    notes = [one for batch in follower.read() for one in batch.notes]
+    assert [one.startswith(note) for one in notes] == [True] if note else notes == []
+    assert [one for batch in follower.read() for one in batch.notes] == []
+
+
+def test_a_table_that_others_come_to_inherit_from_is_read_on_without_their_rows(follower: Follower, url: str) -> None:
+    run(url, "create table more (x int, primary key (id)) inherits (t)", "insert into more values (9, 'more', 1)")
+    run(url, "insert into t values (3, 'c')")
+    batches = follower.read()
+    assert [row["id"] for batch in batches for row in batch.rows.to_pylist()] == [3]
+    assert "rows of the tables that inherit from t are not in it: more." in [n for one in batches for n in one.notes]
+
+
+def test_limits_that_a_role_sets_on_its_transactions_do_not_end_a_copy(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_module, "BATCH_ROWS", 10)
+    database = urlsplit(url).path[1:]
+    run(
+        url,
+        f"{KEYED}; insert into t select i, repeat('x', 4000) from generate_series(1, 5000) i",
+        f"alter database {database} set transaction_timeout = '300ms'",
+        f"alter database {database} set idle_in_transaction_session_timeout = '300ms'",
+    )
+    of, count = source(url, {"t": table("id")}), 0
+    with of.reading(["t"], {}) as reading:
+        for number, batch in enumerate(reading):
+            count += batch.rows.num_rows
+            time.sleep(0.4 if number < 3 else 0)
+    assert count == 5000
 
 
 def test_a_table_that_was_made_anew_is_another_one(follower: Follower, url: str) -> None:

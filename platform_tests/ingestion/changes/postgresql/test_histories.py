@@ -30,6 +30,7 @@ from data_platform.ingestion.changes.postgresql import copy as copy_module
 from data_platform.ingestion.changes.postgresql import log as log_module
 from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
 from data_platform.ingestion.changes.postgresql.copy import KEY
+from data_platform.ingestion.source import Budget
 from data_platform.ingestion.sql.source import batches
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.staging.recipe import Recipe
@@ -286,3 +287,26 @@ def test_a_table_that_is_named_later_is_copied_while_the_others_go_on(lake: Lake
         assert operations == (2,)
     finally:
         all_of_them.drop()
+
+
+@ON_SQLITE
+def test_a_copy_and_the_log_both_go_on_under_a_budget_below_the_rate_of_changes(
+    lake: Lakehouse, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_module, "BATCH_ROWS", 100)
+    run(
+        postgres_url,
+        "create table t (id int primary key, n int not null)",
+        "insert into t select i, 0 from generate_series(1, 600) i",
+    )
+    of = source(postgres_url, {"t": table("id")})
+    lsns, loads = set(), 0
+    while not (loads and Copied.parse(position(lake)[f"{ENTRY}t"]).is_complete):
+        follow(lake, of, budget=Budget(rows=50))
+        lsns.add(position(lake)["lsn"])
+        run(postgres_url, *["update t set n = n + 1 where id % 6 = 0"] * 2)
+        loads += 1
+        assert loads < 30, "the copy does not go on"
+    assert len(lsns) > 3, "the log is not read on"
+    follow(lake, of)
+    assert present(lake, "t", ["id"]) == {(row[0],): row for row in query(postgres_url, "select id, n from t")}

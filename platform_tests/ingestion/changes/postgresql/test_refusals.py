@@ -45,6 +45,10 @@ def made(url: str) -> list[tuple[Any, ...]]:
             "create table t (id int, code int not null unique); alter table t replica identity using index t_code_key",
             "`key` has the column id, which the log does not give",
         ),
+        (
+            f"{KEYED}; create table more (x int, primary key (id)) inherits (t)",
+            r"has tables that inherit from it \(more\)",
+        ),
         ("create view t as select 1 as id", "is a view"),
         ("create materialized view t as select 1 as id", "is a materialized view"),
         ("create unlogged table t (id int primary key)", "is unlogged"),
@@ -58,6 +62,13 @@ def test_a_table_whose_changes_cannot_be_read_is_refused_before_anything_is_made
     run(url, *statements.split("; "))
     with pytest.raises(PlatformError, match=says):
         raise PlatformError(refusal(source(url, {"t": table("id")})))
+    assert made(url) == []
+
+
+def test_a_table_that_two_names_stand_for_is_refused(url: str) -> None:
+    run(url, KEYED)
+    of = source(url, {"t": table("id"), "slim": table("id", table="public.t", columns=["id"])})
+    assert "The tables t and slim of the source are both" in refusal(of)
     assert made(url) == []
 
 
@@ -128,6 +139,11 @@ def test_a_standby_is_refused() -> None:
         ("select 1", {"slot": "s1"}, "no replication slot s1.*pg_create_logical_replication_slot"),
         ("select pg_create_physical_replication_slot('s2')", {"slot": "s2"}, "is a physical one"),
         ("select pg_create_logical_replication_slot('s3', 'test_decoding')", {"slot": "s3"}, "plugin test_decoding"),
+        (
+            "select pg_create_logical_replication_slot('s4', 'pgoutput', false, true)",
+            {"slot": "s4"},
+            r"before it is known whether they are committed \(two_phase\)",
+        ),
     ],
 )
 def test_what_a_person_made_must_fit(url: str, statement: str, changes: dict[str, Any], says: str) -> None:
@@ -136,7 +152,7 @@ def test_what_a_person_made_must_fit(url: str, statement: str, changes: dict[str
         with pytest.raises(PlatformError, match=says):
             raise PlatformError(refusal(source(url, {"t": table("id")}, **changes)))
     finally:
-        run(url, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name in ('s2', 's3')")
+        run(url, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like 's_'")
 
 
 def test_a_slot_of_another_database_is_refused(postgres: Postgres, url: str) -> None:
@@ -260,3 +276,42 @@ def test_a_table_that_was_unpublished_for_a_while_is_copied_again(follower: Foll
         "update t set v = 'seen' where id = 2",
     )
     assert follower.changes() == [("truncate", None, None), ("insert", 2, "seen")]
+
+
+@pytest.mark.parametrize("options", ["publish = 'insert, update'", "publish_via_partition_root = false"])
+def test_a_publication_whose_options_were_altered_has_left_out_what_nobody_knows(
+    follower: Follower, url: str, options: str
+) -> None:
+    all_of_it = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+    run(url, f"alter publication data_platform_shop set ({options})", "delete from t where id = 1")
+    assert "the options of the publication data_platform_shop (or its owner) were altered" in lost(follower)
+    run(url, f"alter publication data_platform_shop set ({all_of_it})")
+    assert "were altered" in lost(follower)  # though they are as before
+    run(url, f"alter publication data_platform_shop set ({options})")
+    follower.position = {}
+    assert [row[1] for row in follower.changes()] == [2]
+    run(url, "delete from t where id = 2")
+    assert [row[:2] for row in follower.changes()] == [("delete", 2)]
+
+
+@pytest.mark.parametrize("part", ["(id)", "where (id > 1)"])
+def test_a_table_of_which_only_a_part_was_published_for_a_while_is_copied_again(
+    follower: Follower, url: str, part: str
+) -> None:
+    run(url, f"alter publication data_platform_shop set table t {part}", "update t set v = 'unseen' where id = 1")
+    assert follower.changes() == [("truncate", None, None), ("insert", 1, "unseen"), ("insert", 2, "b")]
+    run(url, "update t set v = 'seen' where id = 1")
+    assert follower.changes() == [("update", 1, "seen")]
+
+
+def test_of_a_publication_of_some_rows_the_copy_has_those_that_the_log_gives(url: str) -> None:
+    run(
+        url,
+        "create table t (id int primary key, v text)",
+        "insert into t values (1, 'a'), (500, 'b')",
+        "create publication few for table t where (id < 100) with (publish_via_partition_root = true)",
+    )
+    follower = Follower(source(url, {"t": table("id")}, publication="few"))
+    assert follower.changes() == [("insert", 1, "a")]
+    run(url, "insert into t values (2, 'c'), (501, 'd')", "update t set id = 502 where id = 1")
+    assert [row[:2] for row in follower.changes()] == [("insert", 2), ("delete", 1)]

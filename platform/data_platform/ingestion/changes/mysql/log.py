@@ -145,9 +145,9 @@ class Log:
                 return
             when, kind, server, size, end, flags = unpack(packet, 1)
             if kind == Kind.FORMAT:
-                # When the file was begun, and whether its events have checksums: the kind of them stands before that of
-                # this event, which it has in any case, but may be wrong where the others have none.
-                self.created, self._checked = when, packet[-5] == 1
+                # Whether the events of the file have checksums: their kind stands before that of this event, which it
+                # has in any case, but may be wrong where the others have none.
+                self._checked = packet[-5] == 1
             checked = self._checked
             if checked and crc32(memoryview(packet)[1:-4]) != int.from_bytes(packet[-4:], "little"):
                 raise TransientError(
@@ -160,6 +160,8 @@ class Log:
                     f"{self._connection.where}: an event of its binary log after {self.place} came cut: {size:,} bytes "
                     f"are announced, and {len(packet) - 1:,} came."
                 )
+            if kind == Kind.FORMAT:
+                self.created = when
             body = packet[20:-4] if checked else packet[20:]
             if kind == Kind.ROTATE:
                 self.file, self._at = body[8:].decode(), int.from_bytes(body[:8], "little")

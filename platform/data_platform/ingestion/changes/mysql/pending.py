@@ -2,6 +2,7 @@
 a batch at once.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -18,7 +19,7 @@ from data_platform.ingestion.changes.mysql.copy import (
     stretches_of,
     with_details,
 )
-from data_platform.ingestion.changes.mysql.images import Layout
+from data_platform.ingestion.changes.mysql.images import Layout, Type
 from data_platform.ingestion.changes.mysql.log import Place
 from data_platform.ingestion.changes.mysql.tables import SourceTable
 from data_platform.ingestion.changes.mysql.values import Values, described
@@ -27,11 +28,25 @@ from data_platform.ingestion.changes.mysql.values import Values, described
 @dataclass(frozen=True)
 class Read:
     """A table at one place of the log: how its rows are read, and which of their values identify them. Without a key
-    every change of a row is the end of one and the beginning of another."""
+    every change of a row is the end of one and the beginning of another. `ends` is where a row says until when it was
+    one, if the table keeps old versions; `hidden` are columns that no statement shows."""
 
     table: SourceTable
     layout: Layout
     key: Callable[[tuple[Any, ...]], Any] | None
+    ends: int | None = None
+    hidden: frozenset[str] = frozenset()
+
+
+NO_END = frozenset(seconds + (999_999).to_bytes(3) for seconds in (b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff"))
+"""How the log writes the end of a version that has none: the last moment that a timestamp has, since MariaDB 11.5 a
+later one."""
+
+HASH = re.compile(r"DB_ROW_HASH_\d+")
+"""What MariaDB calls the columns that it makes for UNIQUE ... USING HASH."""
+
+VERSION_COLUMNS = ["row_start", "row_end"]
+"""What MariaDB calls those of WITH SYSTEM VERSIONING if nobody names them: the last ones of a table."""
 
 
 def read_of(table: SourceTable, layout: Layout) -> Read:
@@ -39,7 +54,15 @@ def read_of(table: SourceTable, layout: Layout) -> Read:
     takes for it."""
     names = {column.name.lower(): number for number, column in enumerate(layout.columns)}
     numbers = {*layout.primary_key, *(names[name.lower()] for name in table.options.key if name.lower() in names)}
-    return Read(table, layout, itemgetter(*sorted(numbers)) if numbers else None)
+    declared = table.declared or {}
+    undeclared = [column for column in layout.columns if column.name not in declared]
+    hidden = {column.name for column in undeclared if HASH.fullmatch(column.name)}
+    ends = next((number for number, column in enumerate(layout.columns) if column.name == table.ends), None)
+    versions = undeclared[-2:]
+    if [(one.name, one.type, one.size) for one in versions] == [(one, Type.TIMESTAMP2, 6) for one in VERSION_COLUMNS]:
+        hidden |= {*VERSION_COLUMNS}
+        ends = layout.columns.index(versions[1])
+    return Read(table, layout, itemgetter(*sorted(numbers)) if numbers else None, ends, frozenset(hidden))
 
 
 @dataclass
@@ -55,7 +78,9 @@ class Pending:
     places: list[Place] = field(default_factory=list)
 
     def add(self, operation: str, rows: Sequence[tuple[Any, ...]], numbers: Numbers, second: int, place: Place) -> None:
-        """Add rows that were inserted, updated or deleted."""
+        """Add rows that were inserted, updated or deleted; old versions of rows are none."""
+        if (ends := self.read.ends) is not None:
+            rows = [row for row in rows if row[ends] in NO_END]
         count = len(rows)
         self.rows += rows
         self.operations += [operation] * count
@@ -85,7 +110,8 @@ class Pending:
             return None
         source, layout = self.read.table, self.read.layout
         declared = source.declared or {}
-        columns = source.pick([described(column, declared) for column in layout.columns])
+        shown = [column for column in layout.columns if column.name not in self.read.hidden]
+        columns = source.pick([described(column, declared) for column in shown])
         of_log = {column.name: (number, column) for number, column in enumerate(layout.columns)}
         arrays = []
         for column in columns:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.changes.mysql.connection import LOG_FATAL, Connection, ServerError
 from data_platform.ingestion.changes.mysql.copy import (
     DONE,
@@ -173,6 +173,7 @@ class ChangesReading:
         if progress.place is None:
             progress.place = place
             progress.gtids = self._gtids_at(place)
+            progress.created = self._created(place)
         for table in due:
             name = table.name
             if not progress.copies[name].stretches and DONE in self._after.values():
@@ -205,6 +206,13 @@ class ChangesReading:
             return {}
         text = self._connection.value(f"select binlog_gtid_pos('{place.file}', {place.at})") or ""
         return {gtid.partition("-")[0]: gtid for gtid in text.split(",") if gtid}
+
+    def _created(self, place: Place) -> str:
+        """When the file of a place was begun."""
+        with self._origin.connect() as connection:
+            log = Log(connection, self._origin.server_id, place)
+            next(log.events(), None)
+            return str(log.created)
 
     def _reached(self, table: str, rows: pa.Table, *moved: str) -> Batch:
         """A batch with the position that the reading reached."""
@@ -245,13 +253,18 @@ class ChangesReading:
             try:
                 log = Log(connection, self._origin.server_id, start)
                 events = log.events()
-                first = next(events, None)
+                try:
+                    first = next(events, None)
+                except TransientError:
+                    # The place may be in the middle of an event of another log.
+                    if not self._is_of_another_log(log):
+                        raise
             except ServerError as error:
                 if error.code != LOG_FATAL:
                     raise
                 reason = f"the log cannot be read from {start} on ({error.said})"
             else:
-                if self._progress.created in ("", str(log.created)):
+                if not self._is_of_another_log(log):
                     return log, events if first is None else chain([first], events)
                 began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(log.created))
                 reason = f"the log was read up to {start}, and the {start.file} that is there was begun at {began}"
@@ -272,6 +285,11 @@ class ChangesReading:
             by_gtid.close()
             raise
         return log, _until_closed(by_gtid, [] if first is None else [first], events)
+
+    def _is_of_another_log(self, log: Log) -> bool:
+        """Whether the file that a log begins in was begun at another time than the one that was read, as far as it was
+        said when."""
+        return log.created != 0 and self._progress.created not in ("", str(log.created))
 
     def _can_go_by_gtid(self) -> bool:
         """Whether the reading may go on by GTID: on another server, of which places say nothing of what was copied of

@@ -19,7 +19,7 @@ from data_platform.ingestion.changes.mysql.server import end_of_log, examined
 from data_platform.ingestion.changes.mysql.statements import Effects, effects
 from data_platform.ingestion.changes.mysql.tables import SourceTable, missing, source_table
 from data_platform.ingestion.changes.mysql.values import Values
-from data_platform.ingestion.changes.options import Changes
+from data_platform.ingestion.changes.options import Changes, require_named_once
 from data_platform.ingestion.source import Position, Probe
 from data_platform.ingestion.sql.dialects import Timeouts
 from data_platform.ingestion.sql.source import SqlTable
@@ -96,6 +96,7 @@ class MysqlChanges:
         with self.connect() as connection:
             server = examined(connection)
             described = {name: source_table(connection, name, self.options[name]) for name in tables}
+            require_named_once({name: (table.relation, table.relation) for name, table in described.items()})
             due = [table for name, table in described.items() if not copied(after, name).is_whole]
             for table in due:
                 if not table.columns:

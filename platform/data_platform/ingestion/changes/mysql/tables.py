@@ -17,6 +17,10 @@ ORDERED = frozenset({"integer", "decimal", "date", "timestamp", "timestamptz", "
 """Kinds of columns whose values are ordered alike in a statement and as constants."""
 
 
+KINDS = ("BASE TABLE", "SYSTEM VERSIONED")
+"""Kinds of tables whose rows are in the log."""
+
+
 @dataclass(frozen=True)
 class KeyColumn:
     """A column of the primary key. Its values are kept as text; the hexadecimal digits of bytes."""
@@ -46,7 +50,8 @@ class KeyColumn:
 class SourceTable:
     """A table of the source under its name in the platform, and as the server has it. `columns` are those that are
     read, none if the table is not there any more; `declared` the types of all; `key` the columns by which it is copied
-    in stretches, none if it is copied as a piece; `cascades` say which foreign keys change it without the log."""
+    in stretches, none if it is copied as a piece; `cascades` say which foreign keys change it without the log, `ends`
+    is the column that says until when a version of a row was one, of a table that keeps them and names it."""
 
     name: str
     schema: str
@@ -57,6 +62,7 @@ class SourceTable:
     key: tuple[KeyColumn, ...] = ()
     engine: str = ""
     cascades: tuple[str, ...] = ()
+    ends: str = ""
 
     @property
     def relation(self) -> str:
@@ -92,7 +98,7 @@ def source_table(connection: Connection, name: str, options: SqlTable) -> Source
         rows = connection.rows(f"select table_name, table_type, engine from information_schema.tables where {at}")
         if rows:
             found, kind, engine = (value or "" for value in rows[0])
-            if kind != "BASE TABLE":
+            if kind not in KINDS:
                 raise PlatformError(
                     f"Table {name}: {schema}.{found} is a {kind.lower()}, whose changes the binary log does not "
                     "have as rows of it. Take the tables that it is made of, or read it by a cursor."
@@ -116,7 +122,8 @@ def missing(connection: Connection, table: SourceTable) -> PlatformError:
 def _described(connection: Connection, table: SourceTable, at: str) -> SourceTable:
     rows = connection.table(
         "select column_name as n, column_type as t, data_type as d, is_nullable as o, column_key as k, "
-        "numeric_precision as p, numeric_scale as s, character_set_name as charset, collation_name as collation "
+        "numeric_precision as p, numeric_scale as s, character_set_name as charset, collation_name as collation, "
+        "generation_expression as made "
         f"from information_schema.columns where {at} order by ordinal_position"
     )
     texts = [{name: value or "" for name, value in row.items()} for row in rows]
@@ -130,10 +137,17 @@ def _described(connection: Connection, table: SourceTable, at: str) -> SourceTab
     declared = {row["n"]: row["d"].lower() for row in texts}
     collations = {row["n"]: (row["charset"], row["collation"]) for row in texts}
     key = _key(connection, {column.name: column for column in columns}, collations, at)
+    ends = next((row for row in texts if row["made"].upper() == "ROW END"), None)
+    if ends is not None and ends["d"].lower() != "timestamp":
+        raise PlatformError(
+            f"Table {table.name}: {table.schema}.{table.table} keeps its versions by transactions ({ends['n']} is "
+            f"{ends['t']}), of which the log does not have the rows. Read it by a cursor, in a source of its own."
+        )
     private = {*table.options.mask, *table.options.mask_within, *table.options.as_text}
     if any(column.name in private for column in key):
         key = ()
     table = replace(table, declared=declared, key=key, cascades=_cascades(connection, table))
+    table = replace(table, ends=ends["n"] if ends is not None else "")
     return replace(table, columns=tuple(table.pick(columns)))
 
 

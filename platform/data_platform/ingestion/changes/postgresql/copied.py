@@ -17,6 +17,11 @@ ENTRY = "table "
 """What the entries of a position begin with that say of a table what was copied of it."""
 
 
+TURN, LOG, COPY = "turn", "log", "copy"
+"""The entry of a position that says what a reading begins with while a copy is not complete: what the one before did
+not end with. So each goes on, however little a load may read."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A snapshot as `pg_current_snapshot()` writes it: transactions before `xmin` have ended, those from `xmax` on have

@@ -31,6 +31,11 @@ CHANGES = pa.schema(
 KEY = "/key"
 """What the names of the columns begin with that hold a key as text: no column of a table is called so here."""
 
+UNLIMITED = """
+select count(set_config(name, '0', true)) as value from pg_settings
+where name in ('transaction_timeout', 'idle_in_transaction_session_timeout')
+"""
+
 FILES = """
 select coalesce(string_agg(pg_relation_filenode(relid)::text, ',' order by relid), pg_relation_filenode({0})::text, '')
     as value
@@ -55,14 +60,18 @@ def copy(
     tables: Sequence[LoggedTable],
     copied: dict[str, Copied],
     columns: Mapping[str, Sequence[str]],
+    rows: Mapping[str, str | None],
     order: int,
     base: Position,
     *,
     anew: Collection[str],
 ) -> Iterator[Batch]:
     """Copy what `copied` says is missing of tables, and bring that up to date. `columns` are those that the log gives
-    of each. A copy that begins has `order` + 2, and a truncate before it if it is one of `anew`, of which older rows
-    may have landed; `base` are entries that every position has. Ends with all tables complete."""
+    of each, `rows` the condition of those that it gives, if it does not give all. A copy that begins has `order` + 2,
+    and a truncate before it if it is one of `anew`, of which older rows may have landed; `base` are entries that every
+    position has. Ends with all tables complete."""
+    # It is one transaction for as long as the copy takes, in which nothing is asked while a batch is committed.
+    session.scalar(UNLIMITED, pa.int64())
     # The first statement of a session that is one transaction has taken its snapshot.
     snapshot = Snapshot.parse(str(session.scalar("select pg_current_snapshot()::text as value", pa.string())))
     until = from_lsn(str(session.scalar("select pg_current_wal_insert_lsn()::text as value", pa.string())))
@@ -82,7 +91,7 @@ def copy(
             state = replace(state, file=file, order=order + 2)
             if table.name in anew:
                 yield Batch(table.name, with_changes("truncate", order + 1, _one_null(found)), "changes", None)
-        yield from _copy(session, table, found, copied, state, snapshot, until, base)
+        yield from _copy(session, table, found, rows[table.name], copied, state, snapshot, until, base)
 
 
 def _one_null(columns: Sequence[Column]) -> pa.Table:
@@ -94,6 +103,7 @@ def _copy(
     session: PostgresqlSession,
     table: LoggedTable,
     columns: list[Column],
+    condition: str | None,
     copied: dict[str, Copied],
     state: Copied,
     snapshot: Snapshot,
@@ -106,10 +116,13 @@ def _copy(
         raise PlatformError(f"Table {table.name}: its primary key was altered ({gone[0]} is gone). Try again.")
     key = [every[name] for name in table.key]
     statement = f"select {', '.join([selected(session, columns), *_key_texts(key)])} from {table.relation}"
+    conditions = [] if condition is None else [f"({condition})"]
     if state.last is not None:
         values = (f"{literal(text)}::{column.declared}" for text, column in zip(state.last, key, strict=True))
         names = ", ".join(session.quote(column.name) for column in key)
-        statement += f" where ({names}) > ({', '.join(values)})"
+        conditions.append(f"({names}) > ({', '.join(values)})")
+    if conditions:
+        statement += f" where {' and '.join(conditions)}"
     if key:
         statement += f" order by {', '.join(session.quote(column.name) for column in key)}"
     texts = [f"{KEY}{number}" for number in range(len(key))]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.postgresql import pgoutput
-from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
+from data_platform.ingestion.changes.postgresql.copied import COPY, ENTRY, TURN, Copied
 from data_platform.ingestion.changes.postgresql.copy import CHANGES
 from data_platform.ingestion.changes.postgresql.pgoutput import BODY, Begin, Relation, RelationColumn, Rows
 from data_platform.ingestion.changes.postgresql.place import to_lsn
@@ -221,6 +221,8 @@ class Log:
                 del self._pieces[name]
         if not self._pieces:
             self._current = self._gathered
+        if not all(copied.is_complete for copied in self.copied.values()):
+            position[TURN] = COPY
         return position
 
     def resume(self) -> None:

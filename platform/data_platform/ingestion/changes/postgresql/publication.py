@@ -11,6 +11,9 @@ from data_platform.ingestion.changes.postgresql.tables import LoggedTable
 from data_platform.ingestion.sql.dialects.session import known
 from data_platform.lakehouse.sql import quote
 
+FILTERS_FROM = 150_000
+"""The first release whose publications can leave out rows and columns."""
+
 GENERATED_FROM = 180_000
 """The first release whose log can give generated columns."""
 
@@ -30,6 +33,13 @@ def publication_of(server: Server, place: Place) -> str | None:
     return str(rows[0]["oid"]) if rows else None
 
 
+def options_of(server: Server, place: Place) -> str:
+    """Text that is another once the options of the publication were set, be it that they were set back: the number of
+    the transaction that wrote them. Which tables it has is not among them."""
+    rows = server.rows("select xmin::text as written from pg_publication where pubname = %s", [place.publication])
+    return str(rows[0]["written"]) if rows else ""
+
+
 def members(server: Server, place: Place, tables: Sequence[LoggedTable]) -> dict[str, int]:
     """For each table the number of its membership in the publication: another once it was taken out and named again.
     0 where the publication is of all tables, or of a schema."""
@@ -39,14 +49,15 @@ def members(server: Server, place: Place, tables: Sequence[LoggedTable]) -> dict
 
 
 def ensure_publication(server: Server, place: Place, tables: Sequence[LoggedTable], version: int) -> None:
-    """Make the publication of the tables, or bring ours to them. Raises PlatformError if one that a person made lacks
-    a table or an operation."""
+    """Make the publication of the tables, or bring ours to them and to all of their rows, columns and operations.
+    Raises PlatformError if one that a person made lacks a table or an operation."""
     found = server.rows(
         "select puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot from pg_publication "
         "where pubname = %s",
         [place.publication],
     )
     name = quote(place.publication)
+    options = f"publish = '{', '.join(OPERATIONS)}', publish_via_partition_root = true"
     if not found:
         if not place.publication_is_ours:
             raise PlatformError(
@@ -59,9 +70,13 @@ def ensure_publication(server: Server, place: Place, tables: Sequence[LoggedTabl
             server,
             place,
             f"create publication {name} for table {', '.join(table.relation for table in tables)} "
-            f"with (publish = '{', '.join(OPERATIONS)}', publish_via_partition_root = true{generated})",
+            f"with ({options}{generated})",
         )
         return
+    if place.publication_is_ours and not (
+        found[0]["pubviaroot"] and all(found[0][f"pub{operation}"] for operation in OPERATIONS)
+    ):
+        _make(server, place, f"alter publication {name} set ({options})")
     published = {
         int(row["oid"])
         for row in server.rows(
@@ -70,6 +85,12 @@ def ensure_publication(server: Server, place: Place, tables: Sequence[LoggedTabl
             [place.publication],
         )
     }
+    if place.publication_is_ours and version >= FILTERS_FROM:
+        partly = [int(row["oid"]) for row in server.rows(PARTLY, [place.publication])]
+        if partly:
+            # Published anew they have another number, by which they are known to be copied anew.
+            _unpublish(server, place, partly)
+            published -= {*partly}
     lacking = [table for table in tables if table.oid not in published]
     if not place.publication_is_ours:
         _require_published(place, found[0], lacking)
@@ -78,8 +99,19 @@ def ensure_publication(server: Server, place: Place, tables: Sequence[LoggedTabl
         _make(server, place, f"alter publication {name} add table {', '.join(table.relation for table in lacking)}")
     others = published - {table.oid for table in tables}
     if others:
-        rows = server.rows("select oid::regclass::text as name from unnest(%s::oid[]) as oid", [list(others)])
-        _make(server, place, f"alter publication {name} drop table {', '.join(row['name'] for row in rows)}")
+        _unpublish(server, place, list(others))
+
+
+PARTLY = """
+select r.prrelid as oid from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+where p.pubname = %s and (r.prqual is not null or r.prattrs is not null)
+"""
+
+
+def _unpublish(server: Server, place: Place, tables: Sequence[int]) -> None:
+    rows = server.rows("select oid::regclass::text as name from unnest(%s::oid[]) as oid", [list(tables)])
+    names = ", ".join(row["name"] for row in rows)
+    _make(server, place, f"alter publication {quote(place.publication)} drop table {names}")
 
 
 def generated_columns(server: Server, place: Place, version: int) -> bool:
@@ -105,6 +137,17 @@ where t.pubname = %s and c.oid = %s
 def published_columns(server: Server, place: Place, table: LoggedTable) -> list[str]:
     """The columns of a table that the publication gives."""
     return list(server.row(COLUMNS, [place.publication, table.oid])["columns"])
+
+
+def published_rows(server: Server, place: Place, table: LoggedTable) -> str | None:
+    """The SQL condition of the rows of a table that the publication gives; None if it gives all."""
+    rows = server.rows(
+        "select to_jsonb(t) ->> 'rowfilter' as condition from pg_publication_tables t "
+        "join pg_namespace n on n.nspname = t.schemaname "
+        "join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename where t.pubname = %s and c.oid = %s",
+        [place.publication, table.oid],
+    )
+    return rows[0]["condition"] if rows else None
 
 
 def publications(server: Server) -> list[str]:

@@ -11,8 +11,9 @@ import psycopg
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.changes.held import Held
 from data_platform.ingestion.changes.postgresql.place import Place, from_lsn, to_lsn
-from data_platform.ingestion.changes.postgresql.publication import publication_of, publications
+from data_platform.ingestion.changes.postgresql.publication import options_of, publication_of, publications
 from data_platform.ingestion.changes.postgresql.server import Server
+from data_platform.ingestion.source import Position
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import quote
 
@@ -43,7 +44,8 @@ class Slot:
 SLOT = """
 select s.slot_type, s.plugin::text, s.database::text, current_database()::text as here, s.temporary, s.active,
     s.confirmed_flush_lsn::text as confirmed, s.restart_lsn::text as restart, s.wal_status::text as state,
-    to_jsonb(s) ->> 'invalidation_reason' as reason, (to_jsonb(s) ->> 'conflicting')::bool as conflicting
+    to_jsonb(s) ->> 'invalidation_reason' as reason, (to_jsonb(s) ->> 'conflicting')::bool as conflicting,
+    (to_jsonb(s) ->> 'two_phase')::bool as two_phase
 from pg_replication_slots s where s.slot_name = %s
 """
 
@@ -63,6 +65,8 @@ def find_slot(server: Server, place: Place) -> Slot | None:
         wrong = f"is of the database {row['database']}, and the tables are in {row['here']}"
     elif row["temporary"]:
         wrong = "is a temporary one, which ends with the connection that made it"
+    elif row["two_phase"]:
+        wrong = "gives transactions that are prepared before it is known whether they are committed (two_phase)"
     if wrong is not None:
         raise PlatformError(
             f"The replication slot {place.slot} {wrong}. Name another under `changes: slot:`, or leave it out to have "
@@ -223,8 +227,9 @@ def _under_way(server: Server) -> str:
     return f"the session {rows[0]['pid']} of {rows[0]['name']} has had a transaction under way for {rows[0]['since']}"
 
 
-def require_position(server: Server, place: Place, lsn: int, system_id: str | None, publication: str | None) -> Slot:
+def require_position(server: Server, place: Place, position: Position) -> Slot:
     """The slot, if the log can be read on from a stored position. Raises PlatformError, and says why, if not."""
+    lsn, system_id, publication = from_lsn(position["lsn"]), position.get("system"), position.get("publication")
 
     def lost(what: str) -> PlatformError:
         return PlatformError(
@@ -255,6 +260,11 @@ def require_position(server: Server, place: Place, lsn: int, system_id: str | No
     if (there := publication_of(server, place)) != publication:
         state = "was made anew" if there else "is gone"
         raise lost(f"the publication {place.publication} {state}, and what changed meanwhile was not published")
+    if position.get("options", options := options_of(server, place)) != options:
+        raise lost(
+            f"the options of the publication {place.publication} (or its owner) were altered, and what it left out "
+            "meanwhile cannot be told"
+        )
     return slot
 
 

@@ -2,14 +2,16 @@
 belongs in `copy`, the log in `log`, what is made at the server in `slot`.
 
 A position has the entries `lsn` (up to where the log was read, at the end of a transaction), `order` (the last that was
-given), `system` and `publication` (what it is of), and one for each table: what was copied of it. The slot is made
+given), `system`, `publication` and `options` (what it is of), and one for each table: what was copied of it. While
+that is not all, `turn` says whether the log or the copy is to go on first (see `copied`). The slot is made
 before the first copy, and is advanced only when what was read is committed. What the copy has already seen is passed
 over in the log (see `copied`), so that a table can be copied at any time: in pieces, after a full refresh was asked
 for, or when it is named later than the others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
 import psycopg
 import pyarrow as pa
@@ -19,12 +21,18 @@ from data_platform.ingestion.changes.held import Held
 from data_platform.ingestion.changes.options import Changes
 from data_platform.ingestion.changes.postgresql import publication as publications
 from data_platform.ingestion.changes.postgresql import slot as slots
-from data_platform.ingestion.changes.postgresql.copied import ENTRY, Copied
+from data_platform.ingestion.changes.postgresql.copied import COPY, ENTRY, LOG, TURN, Copied
 from data_platform.ingestion.changes.postgresql.copy import copy
 from data_platform.ingestion.changes.postgresql.log import Log
 from data_platform.ingestion.changes.postgresql.place import from_lsn, place_of, to_lsn
 from data_platform.ingestion.changes.postgresql.server import LogConnection, Server
-from data_platform.ingestion.changes.postgresql.tables import LoggedTable, logged_tables
+from data_platform.ingestion.changes.postgresql.tables import (
+    LoggedTable,
+    Partition,
+    logged_tables,
+    partitions,
+    require_no_heirs,
+)
 from data_platform.ingestion.source import Batch, Overlap, Position, Probe
 from data_platform.ingestion.sql.dialects.postgresql import PostgresqlSession
 from data_platform.ingestion.sql.dialects.session import Timeouts, known
@@ -34,6 +42,9 @@ PEEKED_BYTES = 64 * 2**20
 """Bytes of log that a probe looks into at most. If there is more, a reading is due in any case: it moves the slot."""
 
 PEEK_SECONDS = 10
+
+PARTITIONS = "partitions "
+"""What the entries of a position begin with that say where the rows of a table's partitions lie."""
 
 
 class PostgresqlChanges:
@@ -68,7 +79,7 @@ class PostgresqlChanges:
     def _look(self, server: Server, position: Position) -> str | None:
         """Where the first change after the position is, about; None if there is none, or it cannot be told."""
         lsn = from_lsn(position["lsn"])
-        slot = slots.require_position(server, self.place, lsn, position.get("system"), position.get("publication"))
+        slot = slots.require_position(server, self.place, position)
         end = slots.now(server)
         if slot.active or end <= lsn:
             return None
@@ -100,10 +111,11 @@ class PostgresqlChanges:
                 for table in found:
                     if ENTRY + table.name not in after:
                         columns_to_read(session, table.name, table.relation, table.options)
+                require_no_heirs([table for table in found if ENTRY + table.name not in after])
             is_new = False
             if "lsn" in after:
                 lsn, order = from_lsn(after["lsn"]), int(after["order"])
-                slots.require_position(server, self.place, lsn, after.get("system"), after.get("publication"))
+                slots.require_position(server, self.place, after)
                 publications.ensure_publication(server, self.place, found, version)
             else:
                 slots.require_rights(server, self.place)
@@ -189,15 +201,12 @@ class ChangesReading:
         return None
 
     def __iter__(self) -> Iterator[Batch]:
-        first = self._tables[0].name
         if "lsn" in self._after:
-            gone = [
-                name for name in self._after if name.startswith(ENTRY) and name.removeprefix(ENTRY) not in self._copied
-            ]
-            if gone:
-                yield Batch(first, pa.table({}), "changes", {"lsn": self._after["lsn"]}, forget=gone)
+            yield from self._changed_outside_of_the_log()
+            if self._missing() and self._after.get(TURN, COPY) == COPY:
+                yield from self._copy_a_piece()
             yield from self._read_log()
-        missing = [table for table in self._tables if not self._copied[table.name].is_complete]
+        missing = self._missing()
         if missing:
             copied = False
             for batch in self._copy(missing):
@@ -205,6 +214,36 @@ class ChangesReading:
                 yield batch
             if copied:
                 yield from self._read_log()
+
+    def _missing(self) -> list[LoggedTable]:
+        return [table for table in self._tables if not self._copied[table.name].is_complete]
+
+    def _changed_outside_of_the_log(self) -> Iterator[Batch]:
+        """Notes of what became of tables without a word of it in the log, and the entries of the position that tell it
+        the next time; those of tables that are not read any more are forgotten."""
+        moved = {"lsn": self._after["lsn"]}
+        if "options" not in self._after:
+            moved["options"] = publications.options_of(self._server, self._source.place)
+        for table in self._tables:
+            if table.heirs:
+                note = f"rows of the tables that inherit from {table.name} are not in it: {', '.join(table.heirs)}."
+                yield Batch(table.name, pa.table({}), "changes", None, notes=[note])
+            if not table.is_partitioned:
+                continue
+            there, before = partitions(self._server, table), self._after.get(PARTITIONS + table.name)
+            if before is not None and self._copied[table.name].is_complete:
+                notes = _of_partitions(table.name, json.loads(before), there)
+                yield Batch(table.name, pa.table({}), "changes", None, notes=notes)
+            if before != _files(there):
+                moved[PARTITIONS + table.name] = _files(there)
+        gone = [
+            name
+            for name in self._after
+            for kind in (ENTRY, PARTITIONS)
+            if name.startswith(kind) and name.removeprefix(kind) not in self._copied
+        ]
+        if gone or len(moved) > 1:
+            yield Batch(self._tables[0].name, pa.table({}), "changes", moved, forget=gone)
 
     def committed(self, position: Position) -> None:
         """Advance the slot."""
@@ -226,7 +265,17 @@ class ChangesReading:
         yield from self._log.upto(slots.now(self._server))
         self._lsn, self._order = self._log.lsn, self._log.order
 
-    def _copy(self, tables: Sequence[LoggedTable]) -> Iterator[Batch]:
+    def _copy_a_piece(self) -> Iterator[Batch]:
+        """The next rows of a copy, up to a position, if they can be read."""
+        if not self._anew and slots.wait_for_commits(self._server) is not None:
+            return
+        with closing(self._copy(self._missing())) as batches:
+            for batch in batches:
+                yield batch
+                if batch.position is not None and batch.rows.num_rows:
+                    return
+
+    def _copy(self, tables: Sequence[LoggedTable]) -> Generator[Batch]:
         is_first = "lsn" not in self._after
         if self._anew or (is_first and not self._is_new):
             # Of what was under way when a table was published, the log may have a part: the copy has to see all of it.
@@ -248,18 +297,26 @@ class ChangesReading:
                 f"The first copy cannot go on yet: {waits}. What was committed stays; try again later."
             )
         columns = {table.name: self._published(table) for table in tables}
+        place = self._source.place
+        rows = {table.name: publications.published_rows(self._server, place, table) for table in tables}
         order, self._order = self._order, self._order + 2
-        base = {"lsn": to_lsn(self._lsn), "order": str(self._order)}
+        base = {"lsn": to_lsn(self._lsn), "order": str(self._order), TURN: LOG}
         if is_first:
             # None of those that the copy does not reach is to be taken for one that was named later.
             entries = {ENTRY + table.name: str(self._copied[table.name]) for table in tables}
             server = {
                 "system": slots.system(self._server),
-                "publication": publications.publication_of(self._server, self._source.place) or "",
+                "publication": publications.publication_of(self._server, place) or "",
+                "options": publications.options_of(self._server, place),
+            }
+            entries |= {
+                PARTITIONS + table.name: _files(partitions(self._server, table))
+                for table in tables
+                if table.is_partitioned
             }
             yield Batch(tables[0].name, pa.table({}), "changes", {**base, **server, **entries})
         with self._source.open_copy() as session:
-            yield from copy(session, tables, self._copied, columns, order, base, anew=self._anew)
+            yield from copy(session, tables, self._copied, columns, rows, order, base, anew=self._anew)
 
     def _published(self, table: LoggedTable) -> list[str]:
         """The columns that the log gives of a table."""
@@ -267,3 +324,29 @@ class ChangesReading:
         generated = publications.generated_columns(self._server, self._source.place, self._version)
         left_out = {*table.unlogged, *(() if generated else table.stored)}
         return [name for name in names if name not in left_out]
+
+
+def _files(there: Mapping[str, Partition]) -> str:
+    """Where the rows of partitions lie, as a position has it."""
+    return json.dumps({oid: one.file for oid, one in there.items()})
+
+
+def _of_partitions(table: str, before: Mapping[str, str], now: Mapping[str, Partition]) -> list[str]:
+    """What became of the partitions of a table that the log does not say. That all of them were rewritten is what a
+    TRUNCATE of the table does as well, which it says."""
+    gone = len(before.keys() - now.keys())
+    joined = [one.name for oid, one in now.items() if oid not in before and one.was_attached]
+    stayed = [oid for oid in now if oid in before]
+    rewritten = [now[oid].name for oid in stayed if now[oid].file != before[oid]]
+    if len(rewritten) == len(stayed) > 1:
+        rewritten = []
+    ends = "The log does not have the rows: if these are not the same as before, read it anew: --full-refresh."
+    return [
+        note
+        for note in (
+            f"{gone} partitions of {table} were detached or dropped: their rows stay here as they were." * (gone > 0),
+            f"tables became partitions of {table}: {', '.join(joined[:10])}. {ends}" * bool(joined),
+            f"partitions of {table} were truncated or rewritten: {', '.join(rewritten[:10])}. {ends}" * bool(rewritten),
+        )
+        if note
+    ]

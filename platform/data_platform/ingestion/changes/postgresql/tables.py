@@ -2,11 +2,12 @@
 the server is in `slot`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.changes.options import require_named_once
 from data_platform.ingestion.changes.postgresql.server import Server
 from data_platform.ingestion.sql.dialects import Session
 from data_platform.ingestion.sql.source import SqlTable
@@ -23,7 +24,9 @@ select c.oid, n.nspname::text as schema, c.relname::text as name, c.relkind::tex
     array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attgenerated = 'v'
         and not a.attisdropped) as virtual,
     array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
-        as columns
+        as columns,
+    array(select inhrelid::regclass::text from pg_inherits where inhparent = c.oid and c.relkind = 'r' order by 1)
+        as heirs
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {}::regclass
 """
 
@@ -48,7 +51,8 @@ class LoggedTable:
     """A table at the server, under the name that it has here. `relation` is its quoted name there, `key` the columns
     that tell its rows apart in the log (of its primary key, or of the index that is its replica identity), in the order
     of their index, `row_key` the columns whose change makes another row of a row. `unlogged`
-    are columns that are never in the log (computed when they are read), `stored` those that are if it is asked for."""
+    are columns that are never in the log (computed when they are read), `stored` those that are if it is asked for.
+    `heirs` are tables that inherit from it, whose rows it shows and the log gives under their own names."""
 
     name: str
     relation: str
@@ -58,12 +62,16 @@ class LoggedTable:
     stored: tuple[str, ...]
     unlogged: tuple[str, ...]
     options: SqlTable
+    heirs: tuple[str, ...] = ()
+    is_partitioned: bool = False
 
 
 def logged_tables(server: Server, session: Session, tables: Mapping[str, SqlTable]) -> list[LoggedTable]:
     """What the server says of tables. Raises PlatformError for one whose changes cannot be read: before anything is
     made, since of a published table that says nothing of its rows' identity, the server refuses UPDATE and DELETE."""
-    return [_logged(server, session, name, options) for name, options in tables.items()]
+    found = [_logged(server, session, name, options) for name, options in tables.items()]
+    require_named_once({table.name: (table.oid, table.relation) for table in found})
+    return found
 
 
 def _logged(server: Server, session: Session, name: str, options: SqlTable) -> LoggedTable:
@@ -97,7 +105,45 @@ def _logged(server: Server, session: Session, name: str, options: SqlTable) -> L
         tuple(row["stored"]),
         tuple(row["virtual"]),
         options,
+        tuple(row["heirs"]),
+        row["kind"] == "p",
     )
+
+
+def require_no_heirs(tables: Sequence[LoggedTable]) -> None:
+    """Raise PlatformError for a table that others inherit from: its first copy would have their rows, of which the log
+    says nothing under its name."""
+    for table in tables:
+        if table.heirs:
+            raise PlatformError(
+                f"Table {table.name} ({table.relation}) has tables that inherit from it ({', '.join(table.heirs)}): "
+                "reading it gives their rows as well, and the log gives them under their own names. Nothing was made "
+                "at the source. Take the tables that inherit, or read it without `changes`, in a source of its own."
+            )
+
+
+PARTITIONS = """
+select t.relid::int8::text as oid, t.relid::regclass::text as name, c.relfilenode::int8::text as file,
+    i.xmin is distinct from y.xmin as was_attached
+from pg_partition_tree({}) t join pg_class c on c.oid = t.relid join pg_type y on y.oid = c.reltype
+    join pg_inherits i on i.inhrelid = t.relid
+where t.isleaf and t.level > 0
+"""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition that holds rows: where these lie, and whether it was a table of its own before."""
+
+    name: str
+    file: str
+    was_attached: bool
+
+
+def partitions(server: Server, table: LoggedTable) -> dict[str, Partition]:
+    """The partitions of a table that hold rows, by their numbers."""
+    rows = server.rows(PARTITIONS.format(table.oid))
+    return {row["oid"]: Partition(row["name"], row["file"], row["was_attached"]) for row in rows}
 
 
 def _require_identity(shown: str, row: Mapping[str, Any], options: SqlTable) -> None:

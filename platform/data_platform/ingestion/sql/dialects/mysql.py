@@ -36,6 +36,13 @@ DRIVER_ROWS = 65_536
 INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "year": 16}
 NO_DATE = re.compile(r"no date: ([0-9a-f]+) ([0-9a-f]+) <([^>]*)>")
 
+LOST = re.compile(
+    r"gone away|Lost connection|Server shutdown in progress|Connection was killed|^INTERRUPT Error: Interrupted|"
+    r'Failed to fetch result row for MySQL query ".*":$'
+)
+"""What DuckDB says of a connection that broke: of one that breaks among the rows of an answer it gives no reason, and
+where several of its threads wait, the others were interrupted."""
+
 TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext")
 
 
@@ -58,6 +65,7 @@ class MysqlSession(ServerSession):
             "user": unquote(parts.username or ""),
             "password": unquote(parts.password or ""),
         }
+        self._is_attached = False
         self._connection = database(settings_from_environment())
         try:
             with self._reporting():
@@ -79,6 +87,7 @@ class MysqlSession(ServerSession):
         except BaseException:
             self.close()
             raise
+        self._is_attached = True
         self.withholds = withholds
 
     def close(self) -> None:
@@ -258,14 +267,17 @@ class MysqlSession(ServerSession):
             shown = "a value" if self.withholds else no_date[3]
             raise NoPlaceError(column, f"{shown}, which is no {kind}")
         where, said = f"MySQL at {redact_url(self.url)}", self.said(reason)
-        if "Failed to connect" in reason or "Access denied for user" in reason or "Unknown database" in reason:
+        refused = "Access denied for user" in reason or "Unknown database" in reason
+        # The driver opens further connections for later statements: a server that had answered is gone then.
+        is_lost = LOST.search(reason) is not None or (self._is_attached and "Failed to connect" in reason)
+        if refused or ("Failed to connect" in reason and not is_lost):
             raise PlatformError(
                 f"Cannot connect to {where}: {said}. Check that the server runs, and host, port, user, password and "
                 "database in the URL."
             )
         if "command denied" in reason:
             raise PlatformError(f"{where} forbids it: {said}. Grant the account SELECT on the table.")
-        if "gone away" in reason or "Lost connection" in reason:
+        if is_lost:
             raise TransientError(
                 f"The connection to {where} broke: {said}. What was committed stays; the next load goes on from it."
             )
