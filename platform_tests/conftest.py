@@ -135,14 +135,6 @@ def settings(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Iter
         yield copy(prepared, Settings(home, url, str(tmp_path / "data")), server)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def unopened(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Settings:
-    """Where a lakehouse of this test's own may be, with either catalog; nothing is there yet."""
-    if request.param == "sqlite":
-        return Settings(home, str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
-    return Settings(home, request.getfixturevalue("postgres_url"), str(tmp_path / "data"))
-
-
 @pytest.fixture
 def lake(settings: Settings) -> Iterator[Lakehouse]:
     """That lakehouse, open."""

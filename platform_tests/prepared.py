@@ -1,13 +1,12 @@
 """New lakehouses by copy: a lakehouse with its ledger and without a table is made once for a session and catalog, and
-copied for each test, which takes a few milliseconds instead of some hundred. For tests that need one that nobody has
-opened yet, there is the fixture `unopened`.
+copied for each test, which takes a few milliseconds instead of some hundred. Tests of the lakehouse itself, in
+`lakehouse/`, begin with nothing.
 """
 
 import json
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -48,4 +47,4 @@ def copy(prepared: Settings, into: Settings, server: Postgres | None = None) -> 
         with closing(sqlite3.connect(into.catalog)) as file:
             file.execute(DATA_PATH.format("?"), [f"{into.data}/"])
             file.commit()
-    return replace(into)
+    return into
