@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
 from platform_tests.servers import free_port, wait_for_port
+
+from data_platform.ingestion.debezium.runtime import filled_once
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.4.0"
 REGISTRY = "io.apicurio:apicurio-registry-app:2.6.13.Final:tar.gz:all"
@@ -237,7 +238,7 @@ def running_registry() -> Iterator[str]:
 
 
 def _download_kafka() -> None:
-    with _downloading(_kafka_folder()) as folder:
+    with filled_once(_kafka_folder()) as folder:
         if folder is not None:
             (folder / "pom.xml").write_text(POM.format(*KAFKA.split(":")))
             copied = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}/lib"]
@@ -245,29 +246,13 @@ def _download_kafka() -> None:
 
 
 def _download_registry() -> None:
-    with _downloading(_registry_folder()) as folder:
+    with filled_once(_registry_folder()) as folder:
         if folder is not None:
             copied = ["dependency:copy", f"-Dartifact={REGISTRY}", f"-DoutputDirectory={folder}"]
             _checked(["mvn", "-B", "-q", *copied])
             archive = next(folder.glob("*.tar.gz"))
             _checked(["tar", "-xzf", str(archive), "-C", str(folder)])
             archive.unlink()
-
-
-@contextmanager
-def _downloading(folder: Path) -> Iterator[Path | None]:
-    """A folder to fill that takes its place in the cache when it is whole; None if it is there already."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if folder.exists():
-            yield None
-            return
-        filling = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-        try:
-            yield filling
-            filling.rename(folder)
-        finally:
-            shutil.rmtree(filling, ignore_errors=True)
 
 
 def _checked(command: list[str]) -> None:

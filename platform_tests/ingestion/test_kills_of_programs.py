@@ -28,7 +28,7 @@ CASES = [
     pytest.param("tap", "sqlite", 2),
     pytest.param("dlt", "sqlite", 2),
     *(
-        pytest.param(kind, catalog, 25, marks=pytest.mark.crash)
+        pytest.param(kind, catalog, 13, marks=pytest.mark.crash)
         for kind in ("tap", "dlt")
         for catalog in ("sqlite", "postgresql")
     ),

@@ -73,7 +73,7 @@ def given_jars(jars: str) -> Path:
 def downloaded(kind: str, home: Path) -> Path:
     """The folder of the jars of a kind, which Maven fills if it is not there. Raises PlatformError if it cannot."""
     folder = home / "debezium" / f"{kind}-{VERSION}"
-    with _once(folder) as filling:
+    with filled_once(folder) as filling:
         if filling is not None:
             maven = shutil.which("mvn")
             if maven is None:
@@ -96,7 +96,7 @@ def _compiled(compiler: str, jars: Path, home: Path) -> Path:
     names = sorted(path.name for path in jars.glob("*.jar"))
     digest = hashlib.sha256("\n".join([source, compiler, *names]).encode()).hexdigest()[:16]
     folder = home / "debezium" / f"classes-{digest}"
-    with _once(folder) as filling:
+    with filled_once(folder) as filling:
         if filling is not None:
             (filling / f"{PROGRAM}.java").write_text(source, encoding="utf-8")
             command = [compiler, "-nowarn", "-proc:none", "-cp", f"{jars}/*", "-d", str(filling)]
@@ -109,7 +109,7 @@ def _compiled(compiler: str, jars: Path, home: Path) -> Path:
 
 
 @contextmanager
-def _once(folder: Path) -> Iterator[Path | None]:
+def filled_once(folder: Path) -> Iterator[Path | None]:
     """A folder to fill that takes the place of `folder` when it is whole; None if that is there already."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.exists():
