@@ -1,5 +1,5 @@
 """`python -m data_platform.cli.daemon`: Dagster's daemon as `dp ui` starts it, which does not outlive the process that
-started it, looks every second which sensors are due, and launches at once the runs that they ask for. The options are
+started it, looks twice a second which sensors are due, and launches at once the runs that they ask for. The options are
 those of `dagster-daemon`. What else the UI starts belongs to `development`.
 """
 
@@ -13,7 +13,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 
 from data_platform.cli.development import end_with_parent
 
-LOOK_SECONDS = 1
+LOOK_SECONDS = 0.5
 """How often the daemon looks which sensors are due. Dagster's own five seconds are half of the time between rows that
 were staged and the models that follow them."""
 
@@ -42,7 +42,7 @@ def prompt() -> None:
         PromptQueue.enqueued.set()
         return run
 
-    sensor.MIN_INTERVAL_LOOP_TIME = LOOK_SECONDS
+    sensor.MIN_INTERVAL_LOOP_TIME = LOOK_SECONDS  # type: ignore[assignment]
     QueuedRunCoordinator.submit_run = submit_run  # type: ignore[method-assign,assignment]
     controller.QueuedRunCoordinatorDaemon = PromptQueue  # type: ignore[attr-defined]
 
