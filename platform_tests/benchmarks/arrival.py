@@ -32,7 +32,7 @@ from nyc_flights.simulator import web
 from nyc_flights.simulator.weather import serve_weather
 from nyc_flights.simulator.world import World
 
-AIM = 10.0
+AIM = 6.0
 """Seconds from the tick that saw the file to the published mart."""
 
 MART = "mart_campaign_conversion"
