@@ -9,7 +9,9 @@ from platform_tests.components.models_shop import add_models
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, checks, failures, materialized
 
 from data_platform.components.keys import CHECK, model_key, raw_key
+from data_platform.components.metadata import OWN_COLUMNS
 from data_platform.components.platform import platform_definitions
+from data_platform.lakehouse.tables import PLATFORM_COLUMNS
 
 
 def check_metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
@@ -124,3 +126,7 @@ def test_a_model_is_described_in_words_without_its_sql(shop: Shop) -> None:
         description = graph.get(model_key(model)).description or ""
         assert "select" not in description.lower()
     assert graph.get(raw_key("shop", "orders")).owners == ["team:shop"]
+
+
+def test_every_column_that_the_platform_adds_to_raw_rows_is_described() -> None:
+    assert set(OWN_COLUMNS) >= PLATFORM_COLUMNS

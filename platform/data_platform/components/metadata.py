@@ -58,6 +58,10 @@ OWN_COLUMNS = {
     "_line": "The line of the file on which the row begins.",
     "_operation": "What the source did with the row: insert, update, delete or truncate.",
     "_order": "The place of the change in the source's log.",
+    "_committed_at": "When the transaction of the change was committed at the source.",
+    "_unchanged": "Columns that the update left as they were and the log does not repeat: they are null here.",
+    "_deleted_load_id": "Of a tombstone: the load of the row that the source no longer has.",
+    "_deleted_row": "Of a tombstone: the number of that row within its load.",
 }
 """What the columns mean that the platform adds to raw tables."""
 
