@@ -1,4 +1,4 @@
-"""What is reported of an exception that somebody else's code raised: a staging function, a rule of a contract, a source of
+"""What is said of an exception that somebody else's code raised: a staging function, a rule of a contract, a source of
 another package, a library. Its type, its message without secrets or private values, and the line of the user's code.
 What becomes of the step is decided where it is caught.
 """
