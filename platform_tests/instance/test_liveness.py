@@ -145,13 +145,10 @@ def test_a_run_is_taken_over_from_what_launched_it(instance: dg.DagsterInstance)
 def test_a_run_that_was_launched_and_whose_process_never_began_is_ended(instance: dg.DagsterInstance) -> None:
     run_id = new_run(instance, dg.DagsterRunStatus.STARTING)
     release = hold(instance.root_directory, run_id, begun=False)
-    # As if the launcher were killed: its lock goes, its file stays.
-    file = Path(instance.root_directory) / FOLDER / run_id
-    kept = file.rename(file.with_name("kept"))
+    assert end_dead_runs(instance) == []
     release()
-    kept.rename(file)
     assert end_dead_runs(instance) == [run_id]
-    assert status(instance, run_id) == "FAILURE"
+    assert (status(instance, run_id), files(instance)) == ("FAILURE", [])
 
 
 def test_what_was_left_by_a_process_killed_before_its_file_had_its_name_is_removed(

@@ -7,11 +7,13 @@ import runpy
 import threading
 from typing import Any
 
+import dagster as dg
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
 from dagster._daemon import controller, sensor
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from data_platform.cli.development import end_with_parent
+from data_platform.instance.liveness import hold
 
 LOOK_SECONDS = 0.5
 """How often the daemon looks which sensors are due. Dagster's own five seconds are half of the time between rows that
@@ -31,6 +33,18 @@ class PromptQueue(QueuedRunCoordinatorDaemon):
             yield from self.run_iteration(workspace_process_context)
             self.enqueued.wait(self.interval_seconds)
             yield None
+
+    def _dequeue_run(self, instance: dg.DagsterInstance, workspace: Any, run: dg.DagsterRun, *options: Any) -> bool:
+        queued = instance.get_run_by_id(run.run_id)
+        if queued is None or queued.status is not dg.DagsterRunStatus.QUEUED:
+            return super()._dequeue_run(instance, workspace, run, *options)
+        # Dagster says that the run starts, and launches it after that: killed between the two, nobody would know that
+        # it is dead.
+        release = hold(instance.root_directory, run.run_id, begun=False)
+        try:
+            return super()._dequeue_run(instance, workspace, run, *options)
+        finally:
+            release()
 
 
 def prompt() -> None:

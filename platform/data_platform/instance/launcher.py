@@ -70,7 +70,8 @@ class ForkingRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
             raise dg.DagsterInvariantViolationError(f"Run {run.run_id} does not say which code it is to execute.")
         home = self._instance.root_directory
         arguments = serialize_value(ExecuteRunArgs(origin, run.run_id, self._instance.get_ref()))
-        # Held from here on, so that a run is found dead whenever it dies.
+        # Held from here on, so that a run is found dead whenever it dies, and if this process ends before Dagster has
+        # said that the launch failed.
         release = hold(home, run.run_id, begun=False)
         try:
             receiver, sender = multiprocessing.Pipe(duplex=False)

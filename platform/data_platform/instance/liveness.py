@@ -37,8 +37,9 @@ DIED = (
 def hold(home: str, run_id: str, *, begun: bool = True) -> Callable[[], None]:
     """Hold the lock of a run from now on, until the process ends or what is returned is called. That belongs after
     the end of the run was recorded, which is why a process that executes a single run need not call it. `home` is
-    Dagster's. Whoever holds a run that another process holds takes it over: from the launcher, of which no
-    process has `begun` to execute it, or the process itself once more."""
+    Dagster's. Whoever holds a run that another process holds takes it over: from what launches it, which holds it
+    before a process has `begun` to execute it, or the process itself once more. What launches a run and lets go of it
+    leaves the file: unless a process took it over, the next look ends the run."""
     folder = _folder(home)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file, partial = folder / run_id, folder / f".{run_id}"
@@ -50,7 +51,7 @@ def hold(home: str, run_id: str, *, begun: bool = True) -> Callable[[], None]:
 
     def release() -> None:
         # Another process may have taken it over, with a file of its own in the place of ours.
-        if file.exists() and file.samefile(f"/dev/fd/{descriptor}"):
+        if begun and file.exists() and file.samefile(f"/dev/fd/{descriptor}"):
             file.unlink(missing_ok=True)
         os.close(descriptor)
 
@@ -93,7 +94,8 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
                 alive.add(file.name)
                 continue
             run = instance.get_run_by_id(file.name)
-            if run is not None and not run.is_finished:
+            # One that is queued still, or again, is launched later.
+            if run is not None and not run.is_finished and run.status is not dg.DagsterRunStatus.QUEUED:
                 _end(instance, run)
                 ended.append(run.run_id)
             instance.event_log_storage.free_concurrency_slots_for_run(file.name)
