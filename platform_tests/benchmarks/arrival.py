@@ -204,7 +204,7 @@ def _is_quiet(instance: dg.DagsterInstance) -> bool:
 
 @contextmanager
 def _dagster(log: Path) -> Iterator[int]:
-    """`dagster dev` as `dp ui` starts it; the id of its process, which leads a group of its own."""
+    """`dagster dev` as `dp ui` starts it; the id of its process."""
     command = [sys.executable, "-m", "data_platform.cli", "ui", "--port", str(free_port())]
     with log.open("w") as stream:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=stream, stderr=stream, start_new_session=True)

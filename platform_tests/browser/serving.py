@@ -61,11 +61,11 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def processes(group: int) -> list[int]:
-    """The processes of a group that still run."""
-    listed = subprocess.run(["ps", "-axo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+def processes(session: int) -> list[int]:
+    """The processes of a session that still run."""
+    listed = subprocess.run(["ps", "-axo", "pid=,sess=,stat="], capture_output=True, text=True, check=True).stdout
     found = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, of, state in found if int(of) == group and not state.startswith("Z")]
+    return [int(pid) for pid, of, state in found if int(of) == session and not state.startswith("Z")]
 
 
 def answers(url: str) -> bool:

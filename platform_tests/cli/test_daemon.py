@@ -13,6 +13,7 @@ from data_platform.instance.liveness import end_dead_runs, hold, running
 
 LAUNCHING = """
 import os, signal, sys
+from types import SimpleNamespace
 import dagster as dg
 from data_platform.cli.daemon import PromptQueue
 from data_platform.instance.launcher import ForkingRunLauncher
@@ -29,9 +30,10 @@ def fail(*_):
 home, run_id, launch = sys.argv[1:]
 ForkingRunLauncher.launch_run = globals()[launch]
 with dg.DagsterInstance.from_config(home) as instance:
-    queue = PromptQueue(interval_seconds=1)
-    run = instance.get_run_by_id(run_id)
-    queue._dequeue_run(instance, None, run, instance.get_concurrency_config(), None)
+    runs = [instance.get_run_by_id(run_id)]
+    workspace = SimpleNamespace(instance=instance, create_request_context=lambda: None)
+    queue, config = PromptQueue(interval_seconds=1), instance.get_concurrency_config()
+    list(queue._dequeue_runs_iter(workspace, instance.run_coordinator, runs, config, fixed_iteration_time=None))
 """
 
 

@@ -51,7 +51,7 @@ ENTRY_POINTS = "[data_platform.services]\nsleeper = fake_service:command\nnone =
 
 
 class Ui:
-    """A `dp ui` beside stand-ins of Dagster and of a package with a service, in a process group as in a terminal."""
+    """A `dp ui` beside stand-ins of Dagster and of a package with a service, in a session as in a terminal."""
 
     def __init__(self, folder: Path, *, ignores_interrupts: bool = False, **variables: str) -> None:
         self.told, self.port = folder / "told.json", free_port()
@@ -88,9 +88,9 @@ class Ui:
 
     def processes(self) -> list[int]:
         """What still runs of all that it started, itself included."""
-        listed = subprocess.run(["ps", "-axo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["ps", "-axo", "pid=,sess=,stat="], capture_output=True, text=True, check=True).stdout
         found = [line.split() for line in listed.splitlines()]
-        return [int(pid) for pid, group, state in found if int(group) == self.process.pid and not state.startswith("Z")]
+        return [int(pid) for pid, session, state in found if int(session) == self.process.pid and not state.startswith("Z")]
 
     def end(self) -> None:
         """Kill, by their ids, what a failed test left."""
@@ -187,6 +187,14 @@ def test_ctrl_c_in_a_terminal_ends_dagster_and_the_services(start: Start) -> Non
     ui.started()
     assert len(ui.processes()) == 3
     os.killpg(ui.process.pid, signal.SIGINT)
+    assert ui.process.wait(20) == 0
+    assert ui.processes() == []
+
+
+def test_an_interrupt_of_the_ui_alone_ends_dagster_and_the_services(start: Start) -> None:
+    ui = start()
+    ui.started()
+    ui.process.send_signal(signal.SIGINT)
     assert ui.process.wait(20) == 0
     assert ui.processes() == []
 

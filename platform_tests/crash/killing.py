@@ -255,7 +255,8 @@ class Killer:
                     for process in [pid for pid, command in ui.processes().items() if part in command]:
                         _kill(process)
                 elif kind == "SIGKILL of the UI":
-                    os.killpg(ui.process.pid, signal.SIGKILL)
+                    for process in ui.processes():
+                        _kill(process)
                 elif kind == "SIGTERM of the UI":
                     ui.process.terminate()
                 else:
@@ -322,14 +323,15 @@ class Ui:
 
     def processes(self) -> dict[int, str]:
         """The processes that it started, and their command lines."""
-        return {pid: command for pid in _group(self.process.pid) if (command := _command(pid))}
+        return {pid: command for pid in _session(self.process.pid) if (command := _command(pid))}
 
     def stop(self) -> None:
         self.process.terminate()
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            for process in self.processes():
+                _kill(process)
             self.process.wait()
 
     def tail(self) -> str:
@@ -364,8 +366,8 @@ def _kill(pid: int) -> None:
         return
 
 
-def _group(group: int) -> list[int]:
-    return [pid for pid, of, _ in _listed() if of == group]
+def _session(session: int) -> list[int]:
+    return [pid for pid, of, _ in _listed() if of == session]
 
 
 def _children(parent: int) -> list[int]:
@@ -377,7 +379,7 @@ def _children(parent: int) -> list[int]:
 
 
 def _listed() -> list[tuple[int, int, int]]:
-    """Process, group and parent of all that run."""
+    """Process, session and parent of all that run."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -385,7 +387,7 @@ def _listed() -> list[tuple[int, int, int]]:
         except OSError:  # it ended meanwhile
             continue
         if parts[0] != "Z":
-            found.append((int(status.parent.name), int(parts[2]), int(parts[1])))
+            found.append((int(status.parent.name), int(parts[3]), int(parts[1])))
     return found
 
 

@@ -34,15 +34,17 @@ class PromptQueue(QueuedRunCoordinatorDaemon):
             self.enqueued.wait(self.interval_seconds)
             yield None
 
-    def _dequeue_run(self, instance: dg.DagsterInstance, workspace: Any, run: dg.DagsterRun, *options: Any) -> bool:
+    def _dequeue_run(
+        self, instance: dg.DagsterInstance, workspace: Any, run: dg.DagsterRun, *options: Any, **more: Any
+    ) -> bool:
         queued = instance.get_run_by_id(run.run_id)
         if queued is None or queued.status is not dg.DagsterRunStatus.QUEUED:
-            return super()._dequeue_run(instance, workspace, run, *options)
+            return super()._dequeue_run(instance, workspace, run, *options, **more)
         # Dagster says that the run starts, and launches it after that: killed between the two, nobody would know that
         # it is dead.
         release = hold(instance.root_directory, run.run_id, begun=False)
         try:
-            return super()._dequeue_run(instance, workspace, run, *options)
+            return super()._dequeue_run(instance, workspace, run, *options, **more)
         finally:
             release()
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
@@ -62,14 +63,20 @@ def ui(
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
             stdout=out,
             stderr=subprocess.STDOUT,
+            # Ctrl-C in a terminal reaches us alone, and the server through us: as an interrupt of us alone does.
+            process_group=0,
         )
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's form
+    def terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's form
         server.terminate()
 
-    signal.signal(signal.SIGTERM, stop)
-    # Ctrl-C in a terminal reaches the server by itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's form
+        # All of the server's processes, as a terminal does.
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         while (code := ended(server)) is None:
             keep_small(log)
