@@ -90,7 +90,8 @@ class Ui:
         """What still runs of all that it started, itself included."""
         listed = subprocess.run(["ps", "-axo", "pid=,sess=,stat="], capture_output=True, text=True, check=True).stdout
         found = [line.split() for line in listed.splitlines()]
-        return [int(pid) for pid, session, state in found if int(session) == self.process.pid and not state.startswith("Z")]
+        of_ours = [(int(pid), state) for pid, session, state in found if int(session) == self.process.pid]
+        return [pid for pid, state in of_ours if not state.startswith("Z")]
 
     def end(self) -> None:
         """Kill, by their ids, what a failed test left."""
