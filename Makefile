@@ -38,11 +38,11 @@ ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000 (make ui PORT=3001
 
 # One worker a core, and one thread of DuckDB a worker, which reads there how many cores it has: with more of them the
 # thread that asked spins while another one works, or waits for the catalog, a third of the suite's time.
-test: $(READY) ## the test suite (minutes)
-	@SLURM_CPUS_ON_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
+test: $(READY) ## the tests that need nothing but Python (minutes)
+	@SLURM_CPUS_ON_NODE=1 NO_SERVERS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
 	  -m "not attack and not bench and not browser and not crash and not newcomer and not servers and not year"
 
-test-servers: $(READY) ## the tests with the logs of databases, Kafka, Debezium and taps (minutes; Java, Maven, MariaDB)
+test-servers: $(READY) ## the tests on servers: PostgreSQL, MariaDB, Kafka, Debezium, taps (minutes; Java, Maven, MariaDB)
 	@SLURM_CPUS_ON_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "servers and not crash"
 
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)

@@ -32,16 +32,26 @@ OF_SERVERS = (
     "ingestion/debezium/",
     "ingestion/kafka/",
     "ingestion/singer/",
+    "ingestion/sql/test_mysql.py",
+    "ingestion/sql/test_postgresql.py",
+    "ingestion/sql/test_replica.py",
+    "nyc_flights/test_postgresql.py",
 )
 """Tests below this folder that take servers and programs of others (the logs of databases, Kafka, taps, Debezium) or
 kill processes: `make test-servers`, not `make test`."""
 
+SERVERS = frozenset({"kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry"})
+"""The fixtures that start a server, and how a test's parameters name what it runs on."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of OF_SERVERS."""
+    """Mark the tests that take a server, so that `make test` needs nothing but Python."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(OF_SERVERS):
+        assert isinstance(item, pytest.Function)
+        parameters = item.callspec.id.split("-") if hasattr(item, "callspec") else []
+        takes_one = SERVERS.intersection([*item.fixturenames, *parameters])
+        if takes_one or item.path.relative_to(here).as_posix().startswith(OF_SERVERS):
             item.add_marker("servers")
 
 

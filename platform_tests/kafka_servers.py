@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from platform_tests.servers import free_port, wait_for_port
+from platform_tests.servers import free_port, require_servers, wait_for_port
 
 from data_platform.ingestion.debezium.runtime import filled_once
 
@@ -146,6 +146,7 @@ def running_kafka() -> Iterator[Kafka]:
 
 def start_kafka() -> Kafka:
     """Download it if it is not there yet, format its storage and start it."""
+    require_servers()
     _download_kafka()
     folder = Path(tempfile.mkdtemp(prefix="kafka-"))
     ports = [free_port() for _ in range(6)]

@@ -44,6 +44,12 @@ def free_port() -> int:
         return port
 
 
+def require_servers() -> None:
+    """Raise RuntimeError where no server may be started: in `make test`, which needs nothing but Python."""
+    if os.environ.get("NO_SERVERS"):
+        raise RuntimeError("this test starts a server: mark it with pytest.mark.servers, or list it in conftest.py")
+
+
 def start_postgres(settings: Sequence[str] = ()) -> Postgres:
     """Start a PostgreSQL with logical replication (0.7 s), as the user `nobody` when we are root.
 
@@ -51,6 +57,7 @@ def start_postgres(settings: Sequence[str] = ()) -> Postgres:
     read neither root's virtual environment nor pytest's folders: so the binaries are copied beside the data, together
     with the libraries they are linked to.
     """
+    require_servers()
     as_root = os.geteuid() == 0
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     data = folder / "data"
@@ -192,6 +199,7 @@ class Mariadb:
 def start_mariadb(settings: Sequence[str] = ()) -> Mariadb:
     """Start a MariaDB with a row-based binary log (1 s), as the user `nobody` when we are root. `settings` are further
     arguments of the server."""
+    require_servers()
     program = _mariadbd()
     if program is None:
         raise RuntimeError("there is no MariaDB on this machine: apt-get install mariadb-server")

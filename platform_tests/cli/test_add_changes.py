@@ -4,6 +4,7 @@ is said before it is made, and the draft reads the log."""
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import pytest
 import yaml
 from platform_tests.cli.conftest import Dp
 from platform_tests.databases import with_mariadb
@@ -100,6 +101,7 @@ def test_a_database_without_a_log_is_refused(dp: Dp, package: Path, tmp_path: Pa
 
 
 @with_mariadb
+@pytest.mark.servers
 def test_mariadb_is_drafted_once_its_log_has_rows(dp: Dp, package: Path) -> None:
     with own_mariadb() as server:
         shop = Shop(server.url)

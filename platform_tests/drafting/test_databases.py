@@ -48,6 +48,7 @@ def test_tables_whose_names_come_to_the_same_are_told_apart_and_the_exact_name_c
 
 
 @with_mariadb
+@pytest.mark.servers
 def test_dates_that_are_none_are_drafted_as_dates_that_are_read_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

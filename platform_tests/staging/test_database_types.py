@@ -217,6 +217,7 @@ def test_postgresql(lake: Lakehouse, postgres_url: str) -> None:
     not (mariadb_is_installed() or os.environ.get("MYSQL_URL")),
     reason="no MariaDB here: apt-get install mariadb-server, or set MYSQL_URL",
 )
+@pytest.mark.servers
 def test_mariadb(lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
     columns = ", ".join(f"{_name(place)} {declared}" for place, declared in enumerate(MARIADB))

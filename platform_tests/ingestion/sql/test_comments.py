@@ -30,6 +30,7 @@ def test_postgresql(postgres_url: str) -> None:
 
 
 @with_mariadb
+@pytest.mark.servers
 def test_mariadb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_PLATFORM_HOME", str(tmp_path))
     with running_mariadb() as server:

@@ -151,6 +151,7 @@ def test_postgresql(postgres_url: str) -> None:
     not (mariadb_is_installed() or os.environ.get("MYSQL_URL")),
     reason="no MariaDB here: apt-get install mariadb-server, or set MYSQL_URL",
 )
+@pytest.mark.servers
 def test_mariadb() -> None:
     with running_mariadb() as server:
         run_mysql(f"{server}/mysql", "create database promising")

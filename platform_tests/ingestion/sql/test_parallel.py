@@ -68,6 +68,7 @@ def test_a_table_with_a_cursor_is_not_read_in_parallel_and_is_told_why() -> None
 
 
 @with_mariadb
+@pytest.mark.servers
 def test_mariadb_is_refused_for_its_connections_cannot_share_a_snapshot() -> None:
     with running_mariadb() as url, pytest.raises(PlatformError, match="cannot share one view of it without locking"):
         read_all(source(f"{url}/mysql"))

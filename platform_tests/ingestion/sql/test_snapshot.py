@@ -232,6 +232,7 @@ def test_each_table_is_told_what_it_took_at_the_source(lake: Lakehouse, database
 
 
 @with_mariadb
+@pytest.mark.servers
 def test_mysql_is_refused_with_what_it_has_instead() -> None:
     with running_mariadb() as url:
         reader = Relational(f"{url}/mysql", {"help_topic": CUSTOMERS}, snapshot=True)
