@@ -55,11 +55,7 @@ def a_parquet_file() -> bytes:
         (gzip.compress(zipped("a.csv"), mtime=0), "a zip archive of 1 file", "unpack it"),
         (b"BZh91AY&SY" + b"x" * 50, "packed by bzip2", "unpack it"),
         (b"%PDF-1.7 and so on", "a PDF document", "exported as CSV"),
-        (b'[{"a": 1, "c": 2}, {"a": 2, "c": 3}]', "a JSON array", "jq -c '.[]' FILE"),
-        (b'[\n  {\n    "a": 1\n  }\n]\n', "a JSON array", "jq -c '.[]' FILE"),
-        (b'{\n  "a": 1,\n  "b": {"c": 2}\n}\n{\n  "a": 2\n}\n', "JSON of several lines an object", "jq -c . FILE"),
         (b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", "an HTML page", "login page"),
-        (b'<?xml version="1.0"?>\n<rows><row id="1"/></rows>\n', "an XML document", "exported as CSV"),
         (b"id,name\n1,a\x00\x01\x02\n", "is no text (it holds zeros)", "exported as CSV"),
         (bytes(range(128, 256)) * 20, "its encoding cannot be recognised", "ask the sender"),
         (
@@ -68,7 +64,7 @@ def a_parquet_file() -> bytes:
                 b"We had everything before us, we had nothing, in short\nthe period was so far like the present one\n"
             ),
             "such as prose or a log",
-            "CSV or JSON lines",
+            "format: {type: log, pattern: ...}",
         ),
         (
             (
@@ -77,7 +73,7 @@ def a_parquet_file() -> bytes:
                 b"2024-05-01 10:00:02 INFO done with the work of today\n"
             ),
             "such as prose or a log",
-            "CSV or JSON lines",
+            "format: {type: log, pattern: ...}",
         ),
     ],
 )  # fmt: skip
@@ -187,3 +183,37 @@ def test_files_of_one_name_and_two_forms_are_two_tables(tmp_path: Path) -> None:
         "orders_jsonl": "orders.jsonl",
         "prices": "prices.csv",
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "count"),
+    [
+        (b'[{"a": 1, "c": 2}, {"a": 2, "c": 3}]', {"type": "json"}, 2),
+        (b'{\n"next": [1], "data": {"items": [{"a": 1}]}}\n', {"type": "json", "rows": "data.items"}, 1),
+        (b'{\n  "a": 1,\n  "b": {"c": 2}\n}\n{\n  "a": 2\n}\n', {"type": "json"}, 2),
+        (
+            b'<?xml version="1.0"?>\n<rows><row id="1"/><row id="2"/></rows>\n',
+            {"type": "xml", "rows": "row"},
+            2,
+        ),
+        (
+            b'<?xml version="1.0"?><a><head><p>1</p></head><body><p><n>1</n></p><p><n>2</n></p></body></a>',
+            {"type": "xml", "rows": "a/body/p"},
+            2,
+        ),
+        (b'192.0.2.1 - - [10/Oct/2025:13:55:36 -0700] "GET / HTTP/1.1" 200 5\n' * 3, {"pattern": "common"}, 3),
+        (
+            b'192.0.2.1 - - [10/Oct/2025:13:55:36 -0700] "GET / HTTP/1.1" 200 5 "-" "curl"\n' * 3,
+            {"pattern": "combined"},
+            3,
+        ),
+        (b"Oct 11 22:14:15 db1 su[12]: failed\n" * 3, {"pattern": "syslog"}, 3),
+        (b"<34>1 2025-10-11T22:14:15Z db1 su - - - failed\n" * 3, {"pattern": "rfc5424"}, 3),
+    ],
+)
+def test_documents_and_logs_are_recognised(
+    tmp_path: Path, content: bytes, expected: dict[str, str], count: int
+) -> None:
+    table = draft(tmp_path, content, "rows.dat")
+    assert expected.items() <= table.place["format"].items()
+    assert table.rows.num_rows == count

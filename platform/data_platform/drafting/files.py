@@ -15,8 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import polars as pl
 from pydantic import TypeAdapter
 
+from data_platform.drafting.documents import json_format, xml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
 from data_platform.drafting.naming import distinct_names
 from data_platform.drafting.profile import (
@@ -31,6 +33,7 @@ from data_platform.drafting.profile import (
 )
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Format, read, recognition
+from data_platform.ingestion.files.formats.grammar import grammar
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.source import Batch, Position, Reading
 
@@ -184,23 +187,41 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
     except (OSError, EOFError, zlib.error) as error:
         raise PlatformError(f"{path} cannot be read: {error}.") from None
     if kind is not None:
-        raise PlatformError(f"{path} is {kind[0]}: {kind[1]}.")
+        raise PlatformError(f"{path} is {kind.name}: {kind.way_out}.")
     if not start.strip():
         raise PlatformError(f"{path} is empty: put a file with some rows there.")
     encoding, notes = _encoding(path, start)
     text = start.decode(encoding.get("encoding", "utf-8-sig"), errors="replace").removeprefix("\ufeff")
     if len(start) == SNIFFED_BYTES:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
-    if re.match(r"\s*\{\s*\"", text) and recognition.text_kind(text, json_lines=True) is None:
+    if re.match(r"\s*\{\s*\"", text) and recognition.text_kind(text, "json_lines") is None:
         return {"type": "json_lines", **encoding}, notes
-    if (other := recognition.text_kind(text, json_lines=False)) is not None:
-        raise PlatformError(f"{path} is {other[0]}: {other[1]}.")
+    other = recognition.text_kind(text, "csv")
+    if other is not None and other.type in ("json", "xml"):
+        form, note = json_format(text) if other.type == "json" else xml_format(path, start)
+        return {**form, **(encoding if other.type == "json" else {})}, [*notes, note]
+    if other is not None:
+        raise PlatformError(f"{path} is {other.name}: {other.way_out}.")
     returns: dict[str, Any] = {}
     if recognition.only_carriage_returns(text):
         returns = {"line_end": "cr"}
         notes.append("its lines end in carriage returns alone: `line_end: cr`")
         text = text.replace("\r", "\n")
+    if (pattern := _log_pattern(text)) is not None and not returns:
+        notes.append(f"its lines are those of a log: `pattern: {pattern}`")
+        return {"type": "log", "pattern": pattern, **encoding}, notes
     return _delimited(path, text, {**encoding, **returns}, notes)
+
+
+def _log_pattern(text: str) -> str | None:
+    """The name of the pattern that nearly all lines match, if there is one."""
+    lines = pl.Series([line for line in text.splitlines()[:200] if line.strip()], dtype=pl.String)
+    shares = {name: grammar(name, {}).matches(lines)[1].mean() for name in ("combined", "common", "rfc5424", "syslog")}
+    return next((name for name, share in shares.items() if isinstance(share, float) and share >= LOG_SHARE), None)
+
+
+LOG_SHARE = 0.9
+"""Of the first lines as many must match the pattern of a log."""
 
 
 def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:
@@ -241,9 +262,8 @@ def _delimited(path: Path, text: str, more: dict[str, Any], notes: list[str]) ->
     if not one_column and not _regular(lines, delimiter):
         raise PlatformError(
             f"{path} is neither JSON lines nor delimited text, but text without a delimiter that its lines share, "
-            f"such as prose or a log: {lines[0][:80]!r}. For fixed width, write the source's defs.yaml by "
-            "hand: `format: {type: fixed_width, columns: [...]}`; for a log, have its fields written as CSV or "
-            "JSON lines."
+            f"such as prose or a log: {lines[0][:80]!r}. Write the source's defs.yaml by hand: for fixed width "
+            "`format: {type: fixed_width, columns: [...]}`, for a log `format: {type: log, pattern: ...}`."
         )
     form: dict[str, Any] = {"type": "csv", **({} if delimiter == "," else {"delimiter": delimiter}), **more}
     header, *following = [*csv.reader(lines[:2], delimiter=delimiter)]

@@ -6,7 +6,6 @@ the last tell without opening it whether to read it (the time of change shows a 
 same size and time), the last whether there is anything new in it. Entries of earlier releases have no time of change.
 """
 
-import codecs
 import logging
 import re
 import time
@@ -96,7 +95,7 @@ class FileTable(TableOptions):
 
     def lands_as_text(self) -> bool:
         """Formats without types give nothing but text."""
-        return self.format.type in ("csv", "fixed_width")
+        return self.format.values_are_text
 
     @model_validator(mode="after")
     def _order_of_snapshots(self) -> "FileTable":
@@ -115,9 +114,9 @@ def _found(root: Path, options: FileTable) -> list[Delivery]:
     found = storage.find(root, options.path, options.stable_for)
     if options.deliveries == "snapshot":
         return found
-    line_end = ("\r" if getattr(options.format, "line_end", "lf") == "cr" else "\n").encode(
-        _without_mark(options.format.encoding)
-    )
+    line_end = options.format.record_end()
+    if line_end is None:
+        return found
     before = (time.time() - max(UNENDED_FOR, options.stable_for)) * 1e9
     ready = []
     for delivery in found:
@@ -130,13 +129,6 @@ def _found(root: Path, options: FileTable) -> list[Delivery]:
         else:
             ready.append(delivery)
     return ready
-
-
-def _without_mark(encoding: str) -> str:
-    """An encoding of the same line ends that writes no byte order mark: of UTF-16 with a mark, most is little-endian,
-    and a file that is not only waits."""
-    name = codecs.lookup(encoding).name
-    return {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(name, name)
 
 
 class Files:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.files.formats.format import FileFormat, FormatOptions
 from data_platform.ingestion.files.formats.text import (
     MARK,
     Encoding,
@@ -20,9 +21,11 @@ from data_platform.ingestion.files.formats.text import (
     checked_columns,
     good_lines,
     in_order,
+    line_end_in,
     shown,
     utf8_blocks,
 )
+from data_platform.ingestion.source import MAX_COLUMNS
 from data_platform.options import Options
 
 
@@ -48,7 +51,7 @@ def _counting(pattern: str) -> str:
     return pattern
 
 
-class FixedWidth(Options):
+class FixedWidth(FormatOptions):
     """A record a line, every field at its place. Wholly empty lines are no records."""
 
     type: Literal["fixed_width"] = Field(description="Which kind it is.")
@@ -62,8 +65,12 @@ class FixedWidth(Options):
         description="Regular expression that the whole last line must match; its group holds the count of records.",
     )
 
+    def record_end(self) -> bytes:
+        """As the base."""
+        return line_end_in(self.encoding)
 
-def read(options: FixedWidth, stream: BinaryIO) -> Iterator[Parsed]:
+
+def read(options: FixedWidth, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iterator[Parsed]:  # noqa: ARG001
     """Parse a seekable stream block by block. With a trailer it is read twice: first to count.
 
     Raises PlatformError, before anything is delivered, when the trailer is missing or its count differs.
@@ -118,3 +125,6 @@ def _check_trailer(options: FixedWidth, stream: BinaryIO) -> int | None:
             "Have the file sent again."
         )
     return last_number
+
+
+FORMAT = FileFormat(FixedWidth, read)

@@ -11,7 +11,7 @@ first line has, then those of any; all others one by one by msgspec.
 
 from collections.abc import Iterator
 from functools import cache
-from typing import BinaryIO, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 import msgspec
 import polars as pl
@@ -19,6 +19,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from data_platform.errors import shortened
+from data_platform.ingestion.files.formats.format import FileFormat, FormatOptions
 from data_platform.ingestion.files.formats.text import (
     OWN_COLUMNS,
     Encoding,
@@ -26,17 +27,23 @@ from data_platform.ingestion.files.formats.text import (
     Reject,
     good_lines,
     in_order,
+    line_end_in,
     utf8_blocks,
 )
 from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, too_many_columns
-from data_platform.options import Options
 
 
-class JsonLines(Options):
+class JsonLines(FormatOptions):
     """One JSON object a line. Empty lines are no records."""
 
     type: Literal["json_lines"] = Field(description="Which kind it is.")
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
+
+    values_are_text: ClassVar[bool] = False
+
+    def record_end(self) -> bytes:
+        """As the base."""
+        return line_end_in(self.encoding)
 
 
 def read(options: JsonLines, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iterator[Parsed]:
@@ -46,7 +53,7 @@ def read(options: JsonLines, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -
 
     def parse_block(block: bytes, first: int) -> Parsed:
         lines, undecodable = good_lines(block, first, options.encoding)
-        rows, bad = parse(lines.rename({"_line": NUMBER}), max_columns, _FORBIDDEN)
+        rows, bad = parse(lines.rename({"_line": NUMBER}), max_columns, FORBIDDEN)
         rows = rows.rename_columns([name or "_line" for name in rows.column_names])
         bad = [reject for reject in bad if not reject.record.isspace()]
         return Parsed(rows, sorted([*undecodable, *bad], key=lambda reject: reject.line))
@@ -86,7 +93,8 @@ def parse(
 _SHAPES = 6  # kinds of objects (fields, their order and types) in a block that are worth a pattern
 _WORTH = 100  # lines left that are worth another one
 _KEPT = 1000  # characters of an object that has too many fields
-_FORBIDDEN = frozenset({NUMBER, *OWN_COLUMNS})
+FORBIDDEN = frozenset({NUMBER, *OWN_COLUMNS})
+"""What no field of a file can be called."""
 _SPACE = r"[ \t\r]*"
 _HEX = "[0-9a-fA-F]"
 _CHARACTERS = (
@@ -227,3 +235,6 @@ def _table(texts: dict[str, pl.Series], lines: pl.Series) -> pa.Table:
         name: text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string()) for name, text in texts.items()
     }
     return pa.table(columns | {NUMBER: lines.to_arrow()})
+
+
+FORMAT = FileFormat(JsonLines, read)

@@ -5,19 +5,35 @@ is certain is said; what encoding a text has is not asked here, but whether it i
 import codecs
 import re
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from zipfile import BadZipFile, ZipFile
+
+from data_platform.ingestion.files.formats.registry import formats
 
 LOOKED_AT = 64 << 10
 """Bytes at the beginning of a file that tell what it is."""
 
+
+class Kind(NamedTuple):
+    """What a file is: its name in a sentence, what to do about it, and the type of the format that reads it if one
+    does."""
+
+    name: str
+    way_out: str
+    type: str = ""
+
+
 _CONVERT = "have it exported as CSV or JSON lines"
 _UNPACK = "unpack it before it is delivered, or have it packed by gzip"
-_MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"PAR1", "a Parquet file", _CONVERT),
-    (b"ORC", "an ORC file", _CONVERT),
-    (b"Obj\x01", "an Avro file", _CONVERT),
-    (b"ARROW1", "an Arrow file", _CONVERT),
+_TYPED = (
+    (b"PAR1", "a Parquet file", "parquet"),
+    (b"ORC", "an ORC file", "orc"),
+    (b"Obj\x01", "an Avro file", "avro"),
+    (b"ARROW1", "an Arrow file", "arrow"),
+)
+"""Binary formats by their first bytes, and the type of the format that reads each."""
+
+_MAGIC = (
     (b"SQLite format 3\0", "an SQLite database", "add it as a source of type sql"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office before 2007, such as .xls", _CONVERT),
     (b"%PDF-", "a PDF document", _CONVERT),
@@ -31,39 +47,46 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "packed by gzip twice", "have it packed once"),
 )
 _OFFICE = (
-    ("xl/", "an Excel workbook (.xlsx)"),
-    ("word/", "a Word document (.docx)"),
-    ("ppt/", "a PowerPoint document (.pptx)"),
+    ("xl/", "an Excel workbook (.xlsx)", "excel"),
+    ("word/", "a Word document (.docx)", ""),
+    ("ppt/", "a PowerPoint document (.pptx)", ""),
 )
 _ARRAY = re.compile(r"\s*\[\s*\{\s*\"(?:[^\"\\]|\\.)*\"\s*:")
 _OBJECT = re.compile(r"\s*\{\s*\"(?:[^\"\\]|\\.)*\"\s*:")
 _PRETTY = re.compile(r"\s*\{\s*\n\s*\"(?:[^\"\\]|\\.)*\"\s*:")
 
 
-def binary_kind(stream: BinaryIO, head: bytes) -> tuple[str, str] | None:
+def binary_kind(stream: BinaryIO, head: bytes) -> Kind | None:
     """What a file is that is no text, and what to do about it; None if it may be text. `stream` is only looked into
     where the beginning does not tell, and may be left anywhere."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _packed(stream)
     if head[257:262] == b"ustar":
-        return "a tar archive", _UNPACK
-    return next(((kind, way_out) for magic, kind, way_out in _MAGIC if head.startswith(magic)), None)
+        return Kind("a tar archive", _UNPACK)
+    for magic, name, type_ in _TYPED:
+        if head.startswith(magic):
+            return _of_type(name, type_)
+    return next((Kind(name, way_out) for magic, name, way_out in _MAGIC if head.startswith(magic)), None)
 
 
-def _packed(stream: BinaryIO) -> tuple[str, str]:
+def _of_type(name: str, type_: str) -> Kind:
+    return Kind(name, f"set `format: {{type: {type_}}}`" if type_ in formats() else _CONVERT, type_)
+
+
+def _packed(stream: BinaryIO) -> Kind:
     stream.seek(0)
     try:
         with ZipFile(stream if stream.seekable() else BytesIO(stream.read())) as archive:
             names = archive.namelist()
     except (BadZipFile, OSError, ValueError):
-        return "a zip archive, cut off or damaged", "have it sent again, unpacked or packed by gzip"
-    for prefix, kind in _OFFICE:
-        if any(name.startswith(prefix) for name in names):
-            return kind, _CONVERT
+        return Kind("a zip archive, cut off or damaged", "have it sent again, unpacked or packed by gzip")
+    for prefix, name, type_ in _OFFICE:
+        if any(one.startswith(prefix) for one in names):
+            return _of_type(name, type_)
     if "mimetype" in names and "content.xml" in names:
-        return "an OpenDocument file (.ods, .odt)", _CONVERT
+        return Kind("an OpenDocument file (.ods, .odt)", _CONVERT)
     holds = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"a zip archive of {len(names)} file{'s' * (len(names) != 1)} ({holds})", _UNPACK
+    return Kind(f"a zip archive of {len(names)} file{'s' * (len(names) != 1)} ({holds})", _UNPACK)
 
 
 def unmarked(head: bytes) -> str | None:
@@ -87,23 +110,24 @@ def unmarked(head: bytes) -> str | None:
     return None
 
 
-def text_kind(text: str, *, json_lines: bool) -> tuple[str, str] | None:
-    """What a text is that is neither delimited nor of fixed width, nor JSON lines where these are expected, and what
-    to do about it; None if it may be what is expected."""
+def text_kind(text: str, declared: str) -> Kind | None:
+    """What a text is that its beginning shows to be of another format than of the type `declared`, and what to do
+    about it; None if it may be what is expected."""
     start = text.lstrip("\ufeff \t\r\n")[:200].lower()
     if start.startswith(("<!doctype html", "<html")):
-        return "an HTML page", "look at it in a browser: it may be an error or a login page. Have the data sent instead"
+        look = "look at it in a browser: it may be an error or a login page. Have the data sent instead"
+        return Kind("an HTML page", look)
     if start.startswith("<?xml"):
-        return "an XML document", _CONVERT
+        return Kind("an XML document", "set `format: {type: xml, rows: NAME_OF_THE_ELEMENT}`", "xml")
     if _ARRAY.match(text):
         # One that is whole on its line is that line's reject, as any other value that is no object.
         first, *more = text.strip().split("\n", 1)
-        if not json_lines or (more and not first.rstrip().endswith("]")):
-            return "a JSON array", "have each object written on a line of its own, as `jq -c '.[]' FILE` does"
+        if declared != "json_lines" or (more and not first.rstrip().endswith("]")):
+            return Kind("a JSON array", "set `format: {type: json}`", "json")
     elif _PRETTY.match(text):
-        return "JSON of several lines an object", "have each object written on one line, as `jq -c . FILE` does"
-    elif not json_lines and _OBJECT.match(text):
-        return "JSON lines", "set `format: {type: json_lines}`"
+        return Kind("JSON of several lines an object", "set `format: {type: json, rows: PATH}`", "json")
+    elif _OBJECT.match(text) and declared not in ("json", "json_lines"):
+        return Kind("JSON lines", "set `format: {type: json_lines}`", "json_lines")
     return None
 
 

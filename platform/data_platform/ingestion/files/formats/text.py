@@ -84,6 +84,12 @@ Encoding = Annotated[str, AfterValidator(_known_encoding)]
 """The name of a text encoding that Python knows."""
 
 
+def line_end_in(encoding: str, line_end: str = "\n") -> bytes:
+    """A line end in an encoding, without a byte order mark: of UTF-16 with one, most is little-endian."""
+    name = codecs.lookup(encoding).name
+    return line_end.encode({"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(name, name))
+
+
 def checked_columns(names: list[str]) -> list[str]:
     """The names of columns, refused when one is empty, longer than LONGEST_NAME or holds a NUL, occurs twice (in any
     case: SQL does not tell `id` from `ID`) or is one of the platform's own. Raises ValueError with the reason."""

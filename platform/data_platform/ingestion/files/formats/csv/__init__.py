@@ -7,5 +7,8 @@ Python's `csv` in strict mode (`strict`), which is the definition of what a reco
 
 from data_platform.ingestion.files.formats.csv.options import Csv
 from data_platform.ingestion.files.formats.csv.reader import read
+from data_platform.ingestion.files.formats.format import FileFormat
 
-__all__ = ["Csv", "read"]
+__all__ = ["FORMAT", "Csv", "read"]
+
+FORMAT = FileFormat(Csv, read)

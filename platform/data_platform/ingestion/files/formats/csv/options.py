@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from data_platform.ingestion.files.formats.text import Encoding, checked_columns
-from data_platform.options import Options
+from data_platform.ingestion.files.formats.format import FormatOptions
+from data_platform.ingestion.files.formats.text import Encoding, checked_columns, line_end_in
 
 
 def _one_character(value: str) -> str:
@@ -17,7 +17,7 @@ def _one_character(value: str) -> str:
 Character = Annotated[str, AfterValidator(_one_character)]
 
 
-class Csv(Options):
+class Csv(FormatOptions):
     """Delimited text, a record a line unless line ends are quoted or escaped. Wholly empty lines are no records: an
     empty value in a table of one column must be quoted. A quote is only read where it encloses a whole field: a record
     with one elsewhere is a reject, since nobody can tell which delimiters were meant to separate."""
@@ -50,6 +50,10 @@ class Csv(Options):
     comment: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="Records that begin with this are passed over."
     )
+
+    def record_end(self) -> bytes:
+        """As the base."""
+        return line_end_in(self.encoding, "\r" if self.line_end == "cr" else "\n")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,0 +1,56 @@
+"""Where the rows of a JSON or XML document are, by its beginning."""
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+import ijson
+
+from data_platform.errors import PlatformError
+
+
+def json_format(text: str) -> tuple[dict[str, Any], str]:
+    """The format of a JSON document that begins so, and a note: its rows are the elements of the first array that holds
+    objects, or else each document is a row."""
+    array, found = None, None
+    try:
+        for path, event, _ in ijson.parse(io.BytesIO(text.encode()), multiple_values=True):
+            if event == "start_map" and array is not None and path == f"{array}.item".lstrip("."):
+                found = array
+                break
+            array = path if event == "start_array" and "item" not in path.split(".") else None
+    except ijson.JSONError:
+        found = None  # the beginning alone is cut off
+    if not found:
+        what = "the elements of the array" if found is not None else "the documents in the file"
+        return {"type": "json"}, f"a JSON document whose rows are {what}"
+    return {"type": "json", "rows": found}, f"a JSON document whose rows are at `rows: {found}`"
+
+
+def xml_format(path: Path, start: bytes) -> tuple[dict[str, Any], str]:
+    """The format of an XML document that begins so, and a note: its rows are the elements that repeat, the outermost
+    if there are several kinds. Raises PlatformError if none does."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    at: list[str] = []
+
+    def begin(name: str, _: dict[str, str]) -> None:
+        at.append(name.rpartition(" ")[2])
+        counts[tuple(at)] += 1
+
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.StartElementHandler, parser.EndElementHandler = begin, lambda _: at.pop()
+    try:
+        parser.Parse(start, False)
+    except expat.ExpatError as error:
+        raise PlatformError(f"{path} is no well-formed XML: {error}.") from None
+    repeated = [one for one, count in counts.items() if count > 1]
+    if not repeated:
+        raise PlatformError(
+            f"{path} is an XML document in whose beginning no element repeats. Write the source's defs.yaml by hand: "
+            "`format: {type: xml, rows: NAME_OF_THE_ELEMENT}`."
+        )
+    rows = min(repeated, key=lambda one: (len(one), -counts[one]))
+    name = rows[-1] if sum(one[-1] == rows[-1] for one in counts) == 1 else "/".join(rows)
+    return {"type": "xml", "rows": name}, f"an XML document whose rows are the elements `{name}`"
