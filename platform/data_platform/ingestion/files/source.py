@@ -21,7 +21,7 @@ from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
-from data_platform.ingestion.files.formats import Format, Parsed, read
+from data_platform.ingestion.files.formats import Format, Parsed, TypedFormat, read
 from data_platform.ingestion.files.storage import Delivery
 from data_platform.ingestion.source import (
     BATCH_ROWS,
@@ -96,7 +96,7 @@ class FileTable(TableOptions):
 
     def lands_as_text(self) -> bool:
         """Formats without types give nothing but text."""
-        return self.format.type in ("csv", "fixed_width")
+        return self.format.type in ("csv", "fixed_width", "excel")
 
     @model_validator(mode="after")
     def _order_of_snapshots(self) -> "FileTable":
@@ -113,7 +113,7 @@ row of its own, under a key that does not exist, which nothing takes back when t
 def _found(root: Path, options: FileTable) -> list[Delivery]:
     """The files of a table that are ready to be read, as far as their times and their last bytes tell."""
     found = storage.find(root, options.path, options.stable_for)
-    if options.deliveries == "snapshot":
+    if options.deliveries == "snapshot" or isinstance(options.format, TypedFormat):
         return found
     line_end = ("\r" if getattr(options.format, "line_end", "lf") == "cr" else "\n").encode(
         _without_mark(options.format.encoding)

@@ -7,16 +7,47 @@ from typing import Annotated, BinaryIO
 from pydantic import Field
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.formats import csv, fixed_width, json_lines, recognition
+from data_platform.ingestion.files.formats import (
+    arrow,
+    avro,
+    csv,
+    excel,
+    fixed_width,
+    json_lines,
+    orc,
+    parquet,
+    recognition,
+)
+from data_platform.ingestion.files.formats.arrow import Arrow
+from data_platform.ingestion.files.formats.avro import Avro
 from data_platform.ingestion.files.formats.csv import Csv
+from data_platform.ingestion.files.formats.excel import Excel
 from data_platform.ingestion.files.formats.fixed_width import FixedColumn, FixedWidth
 from data_platform.ingestion.files.formats.json_lines import JsonLines
+from data_platform.ingestion.files.formats.orc import Orc
+from data_platform.ingestion.files.formats.parquet import Parquet
 from data_platform.ingestion.files.formats.text import Parsed, Reject
+from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.source import MAX_COLUMNS
 
-__all__ = ["Csv", "FixedColumn", "FixedWidth", "Format", "JsonLines", "Parsed", "Reject", "read"]
+__all__ = [
+    "Arrow",
+    "Avro",
+    "Csv",
+    "Excel",
+    "FixedColumn",
+    "FixedWidth",
+    "Format",
+    "JsonLines",
+    "Orc",
+    "Parquet",
+    "Parsed",
+    "Reject",
+    "TypedFormat",
+    "read",
+]
 
-Format = Annotated[Csv | FixedWidth | JsonLines, Field(discriminator="type")]
+Format = Annotated[Csv | FixedWidth | JsonLines | Parquet | Arrow | Avro | Orc | Excel, Field(discriminator="type")]
 """The options of a format; `type` says which."""
 
 
@@ -34,12 +65,28 @@ def read(options: Format, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> I
             return fixed_width.read(options, stream)
         case JsonLines():
             return json_lines.read(options, stream, max_columns)
+        case Parquet():
+            return parquet.read(options, stream, max_columns)
+        case Arrow():
+            return arrow.read(options, stream, max_columns)
+        case Avro():
+            return avro.read(options, stream, max_columns)
+        case Orc():
+            return orc.read(options, stream, max_columns)
+        case Excel():
+            return excel.read(options, stream, max_columns)
 
 
 def _refuse_another_kind(options: Format, stream: BinaryIO) -> None:
     """Raise PlatformError if the stream's beginning shows that it is not what it was declared to be."""
     begin = stream.tell()
     head = stream.read(recognition.LOOKED_AT)
+    if isinstance(options, TypedFormat):
+        kind = recognition.other_than(options.type, stream, head)
+        stream.seek(begin)
+        if kind is not None:
+            raise PlatformError(f"declared {recognition.NAMES[options.type]}, but it is {kind[0]}: {kind[1]}.")
+        return
     declared = options.type.replace("_", " ").replace("csv", "CSV").replace("json", "JSON")
     kind = recognition.binary_kind(stream, head)
     stream.seek(begin)

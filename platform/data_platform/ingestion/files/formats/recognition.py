@@ -12,14 +12,17 @@ LOOKED_AT = 64 << 10
 """Bytes at the beginning of a file that tell what it is."""
 
 _CONVERT = "have it exported as CSV or JSON lines"
+_TYPED = "set `format: {type: %s}`"
 _UNPACK = "unpack it before it is delivered, or have it packed by gzip"
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"PAR1", "a Parquet file", _CONVERT),
-    (b"ORC", "an ORC file", _CONVERT),
-    (b"Obj\x01", "an Avro file", _CONVERT),
-    (b"ARROW1", "an Arrow file", _CONVERT),
+    (b"PAR1", "a Parquet file", _TYPED % "parquet"),
+    (b"PARE", "a Parquet file", _TYPED % "parquet"),
+    (b"ORC", "an ORC file", _TYPED % "orc"),
+    (b"Obj\x01", "an Avro file", _TYPED % "avro"),
+    (b"ARROW1", "an Arrow file", _TYPED % "arrow"),
+    (b"FEA1", "a Feather file of version 1, which nothing reads any more", "have it written as Parquet"),
     (b"SQLite format 3\0", "an SQLite database", "add it as a source of type sql"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office before 2007, such as .xls", _CONVERT),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office before 2007, such as .xls", _TYPED % "excel"),
     (b"%PDF-", "a PDF document", _CONVERT),
     (b"\x89PNG", "an image", _CONVERT),
     (b"\xff\xd8\xff", "an image", _CONVERT),
@@ -31,10 +34,13 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "packed by gzip twice", "have it packed once"),
 )
 _OFFICE = (
-    ("xl/", "an Excel workbook (.xlsx)"),
-    ("word/", "a Word document (.docx)"),
-    ("ppt/", "a PowerPoint document (.pptx)"),
+    ("xl/", "an Excel workbook (.xlsx)", _TYPED % "excel"),
+    ("word/", "a Word document (.docx)", _CONVERT),
+    ("ppt/", "a PowerPoint document (.pptx)", _CONVERT),
 )
+_MESSAGE = b"\xff\xff\xff\xff"  # what a message of an Arrow stream begins with
+NAMES = {"parquet": "Parquet", "arrow": "Arrow", "avro": "Avro", "orc": "ORC", "excel": "Excel"}
+"""Formats that have types, by what `format` calls them."""
 _ARRAY = re.compile(r"\s*\[\s*\{\s*\"(?:[^\"\\]|\\.)*\"\s*:")
 _OBJECT = re.compile(r"\s*\{\s*\"(?:[^\"\\]|\\.)*\"\s*:")
 _PRETTY = re.compile(r"\s*\{\s*\n\s*\"(?:[^\"\\]|\\.)*\"\s*:")
@@ -47,7 +53,33 @@ def binary_kind(stream: BinaryIO, head: bytes) -> tuple[str, str] | None:
         return _packed(stream)
     if head[257:262] == b"ustar":
         return "a tar archive", _UNPACK
+    if head.startswith(_MESSAGE) and head[4:8].strip(b"\0"):
+        return "an Arrow stream", _TYPED % "arrow"
     return next(((kind, way_out) for magic, kind, way_out in _MAGIC if head.startswith(magic)), None)
+
+
+def typed_format(stream: BinaryIO, head: bytes) -> str | None:
+    """The format that has types, by the name that `format` gives it, which a file is of; None if it is of another."""
+    kind = binary_kind(stream, head)
+    return next((name for name in NAMES if kind is not None and kind[1] == _TYPED % name), None)
+
+
+def other_than(declared: str, stream: BinaryIO, head: bytes) -> tuple[str, str] | None:
+    """What a file is that was declared to be of a format that has types, and is not; None if it seems to be."""
+    if typed_format(stream, head) == declared:
+        return None
+    if (kind := binary_kind(stream, head)) is not None:
+        return None if declared == "excel" and kind[0] == _CUT_ZIP else kind
+    text = head.decode("utf-8", "replace")
+    if b"\0" in head or text.count("\ufffd") > 1:
+        return f"none (it begins with {head[:8].hex(' ')})", "have it sent again, or declare what it is"
+    if (found := text_kind(text, json_lines=False)) is not None:
+        return found
+    return f"text ({text.strip().splitlines()[0][:40]!r})" if text.strip() else "blank", _DECLARE
+
+
+_CUT_ZIP = "a zip archive, cut off or damaged"
+_DECLARE = "if that is meant, set `format: {type: csv}` or what it is"
 
 
 def _packed(stream: BinaryIO) -> tuple[str, str]:
@@ -56,12 +88,12 @@ def _packed(stream: BinaryIO) -> tuple[str, str]:
         with ZipFile(stream if stream.seekable() else BytesIO(stream.read())) as archive:
             names = archive.namelist()
     except (BadZipFile, OSError, ValueError):
-        return "a zip archive, cut off or damaged", "have it sent again, unpacked or packed by gzip"
-    for prefix, kind in _OFFICE:
+        return _CUT_ZIP, "have it sent again, unpacked or packed by gzip"
+    for prefix, kind, way_out in _OFFICE:
         if any(name.startswith(prefix) for name in names):
-            return kind, _CONVERT
+            return kind, way_out
     if "mimetype" in names and "content.xml" in names:
-        return "an OpenDocument file (.ods, .odt)", _CONVERT
+        return "an OpenDocument file (.ods, .odt)", _TYPED % "excel"
     holds = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"a zip archive of {len(names)} file{'s' * (len(names) != 1)} ({holds})", _UNPACK
 
