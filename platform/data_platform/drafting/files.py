@@ -30,7 +30,7 @@ from data_platform.drafting.profile import (
     slug,
 )
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.formats import Format, read, recognition
+from data_platform.ingestion.files.formats import Excel, Format, read, recognition
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.source import Batch, Position, Reading
 
@@ -180,6 +180,8 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
             file.seek(0)
             with gzip.open(file) if packed else nullcontext(file) as stream:
                 start = stream.read(SNIFFED_BYTES)
+                if (typed := recognition.typed_format(cast(BinaryIO, stream), start)) is not None:
+                    return _typed(typed, cast(BinaryIO, stream))
                 kind = recognition.binary_kind(cast(BinaryIO, stream), start)
     except (OSError, EOFError, zlib.error) as error:
         raise PlatformError(f"{path} cannot be read: {error}.") from None
@@ -201,6 +203,22 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
         notes.append("its lines end in carriage returns alone: `line_end: cr`")
         text = text.replace("\r", "\n")
     return _delimited(path, text, {**encoding, **returns}, notes)
+
+
+def _typed(name: str, stream: BinaryIO) -> tuple[dict[str, Any], list[str]]:
+    """The format of a file that has types, or cells; of a workbook also where its table is."""
+    title = recognition.NAMES[name]
+    if name != "excel":
+        return {"type": name}, [f"{title}: the types are those of the file"]
+    notes = [f"{title}: the first sheet that is not hidden is read, or name one by `sheet`"]
+    for row in range(1, MOST_TITLES + 2):
+        place = {} if row == 1 else {"range": f"A{row}"}
+        stream.seek(0)
+        with suppress(PlatformError):
+            first = next(read(Excel.model_validate({"type": name, **place}), stream))
+            more = [f"what stands above the header is passed over: `range: A{row}`"] if place else []
+            return ({"type": name, **place}, notes + more) if first.rows.num_rows else ({"type": name}, notes)
+    return {"type": name}, notes
 
 
 def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:

@@ -29,7 +29,8 @@ def sheet(*lines: list[Any], at: tuple[int, int] = (0, 0)) -> bytes:
 
 
 def found(content: bytes, **options: Any) -> dict[str, list[Any]]:
-    return rows("excel", content, **options).to_pydict()
+    columns: dict[str, list[Any]] = rows("excel", content, **options).to_pydict()
+    return columns
 
 
 def patched(content: bytes, part: str, change: Callable[[bytes], bytes]) -> bytes:
