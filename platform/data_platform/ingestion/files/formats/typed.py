@@ -62,7 +62,8 @@ def column_names(names: Sequence[str], max_columns: int) -> list[str]:
 
 def numbered(rows: pa.Table, first: int) -> pa.Table:
     """The rows with `_line`, their numbers in the file."""
-    return rows.append_column("_line", pa.array(range(first, first + rows.num_rows), pa.int64()))
+    numbers = pl.int_range(first, first + rows.num_rows, dtype=pl.Int64, eager=True)
+    return rows.append_column("_line", numbers.to_arrow())
 
 
 @contextmanager
