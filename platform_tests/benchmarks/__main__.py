@@ -26,6 +26,7 @@ BENCHMARKS = {
     "mariadb_changes": "mysql_changes_to_raw:mariadb",
     "csv": "files_to_raw:csv",
     "json_lines": "files_to_raw:json_lines",
+    "parquet": "files_to_raw:parquet",
     "kafka_json": "kafka_to_raw:kafka_json",
     "kafka_avro": "kafka_to_raw:kafka_avro",
     "staging": "raw_to_staged:staging",

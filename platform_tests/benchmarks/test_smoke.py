@@ -21,6 +21,7 @@ ROWS = {
     "mariadb_changes": 2 if mariadb_is_installed() else 0,
     "csv": 1,
     "json_lines": 1,
+    "parquet": 1,
     "kafka_json": int(kafka_can_run()),
     "kafka_avro": int(kafka_can_run() and registry_can_run()),
     "staging": 1,
@@ -54,4 +55,4 @@ def test_all_benchmarks_run_and_their_table_has_every_row_with_figures(tmp_path:
         if row["reference"] is not None:
             figures = (row["ratio"], row["cpu_ratio"], row["reference"]["seconds"], row["reference"]["peak"])
             assert all(math.isfinite(figure) and figure > 0 for figure in figures)
-    assert sum(row["aim"] is not None for row in rows) == 20 + mariadb_is_installed()
+    assert sum(row["aim"] is not None for row in rows) == 21 + mariadb_is_installed()

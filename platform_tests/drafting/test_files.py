@@ -4,12 +4,20 @@ silence."""
 import gzip
 import io
 import zipfile
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from platform_tests.ingestion.files.formats.writing import (
+    as_arrow,
+    as_avro,
+    as_orc,
+    as_parquet,
+    as_workbook,
+)
 
 from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.files import file_tables
@@ -36,21 +44,16 @@ def zipped(*names: str) -> bytes:
     return out.getvalue()
 
 
-def a_parquet_file() -> bytes:
-    out = io.BytesIO()
-    parquet.write_table(pa.table({"id": [1]}), out)
-    return out.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "named", "way_out"),
     [
         (zipped("a.csv", "b.csv"), "a zip archive of 2 files (a.csv, b.csv)", "unpack it"),
         (zipped("a.csv")[:-30], "a zip archive, cut off or damaged", "sent again"),
-        (zipped("[Content_Types].xml", "xl/workbook.xml"), "an Excel workbook", "exported as CSV"),
-        (zipped("mimetype", "content.xml"), "an OpenDocument file", "exported as CSV"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "before 2007, such as .xls", "exported as CSV"),
-        (a_parquet_file(), "a Parquet file", "exported as CSV"),
+        (zipped("[Content_Types].xml", "xl/workbook.xml"), "the workbook is damaged", "sent again"),
+        (zipped("mimetype", "content.xml"), "the workbook is damaged", "sent again"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "the workbook is damaged", "sent again"),
+        (as_parquet(pa.table({"id": [1]}))[:-9], "the Parquet file is damaged or cut off", "sent again"),
+        (b"FEA1" + b"\0" * 50, "a Feather file of version 1", "written as Parquet"),
         (gzip.compress(gzip.compress(b"id\n1\n", mtime=0), mtime=0), "packed by gzip twice", "packed once"),
         (gzip.compress(zipped("a.csv"), mtime=0), "a zip archive of 1 file", "unpack it"),
         (b"BZh91AY&SY" + b"x" * 50, "packed by bzip2", "unpack it"),
@@ -217,3 +220,66 @@ def test_documents_and_logs_are_recognised(
     table = draft(tmp_path, content, "rows.dat")
     assert expected.items() <= table.place["format"].items()
     assert table.rows.num_rows == count
+
+
+TYPED = pa.table(
+    {
+        "order_id": pa.array([1, 2, 3], pa.int32()),
+        "price": pa.array([Decimal("1.50"), Decimal("2.00"), None], pa.decimal128(9, 2)),
+        "ordered_at": pa.array([datetime(2024, 5, day) for day in (1, 2, 3)], pa.timestamp("us", "UTC")),
+        "lines": pa.array([[1], [2], []], pa.list_(pa.int64())),
+    }
+)
+AVRO = {
+    "type": "record",
+    "name": "orders",
+    "fields": [
+        {"name": "order_id", "type": "int"},
+        {"name": "price", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}]},
+        {"name": "ordered_at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        {"name": "lines", "type": {"type": "array", "items": "long"}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("parquet", as_parquet(TYPED)),
+        ("arrow", as_arrow(TYPED)),
+        ("orc", as_orc(TYPED)),
+        ("avro", as_avro(AVRO, TYPED.to_pylist())),
+    ],
+)
+def test_the_contract_of_a_file_that_has_types_has_them_too(tmp_path: Path, form: str, content: bytes) -> None:
+    table = draft(tmp_path, content, "orders_2024-05-01.bin")
+    drafted = draft_table(table, Wish())
+    assert table.place == {"path": "orders_*.bin", "format": {"type": form}}
+    assert "the types are those of the file" in table.notes[0]
+    assert [(column.name, column.annotation) for column in drafted.columns] == [
+        ("order_id", "int"),
+        ("price", "Annotated[pl.Decimal, 9, 2]"),
+        ("ordered_at", "Instant"),
+        ("lines", "str"),
+    ]
+    assert list(drafted.key) == ["order_id"]
+
+
+def test_a_workbook_is_drafted_from_where_its_table_begins(tmp_path: Path) -> None:
+    def fill(workbook: Any) -> None:
+        page = workbook.add_worksheet()
+        page.write(0, 0, "Sales of May")
+        page.write_row(2, 0, ["id", "weight", "day"])
+        for row in range(3):
+            page.write_row(3 + row, 0, [row + 1, row + 0.5])
+            page.write_datetime(3 + row, 2, datetime(2024, 5, 1 + row))
+
+    table = draft(tmp_path, as_workbook(fill), "sales.xlsx")
+    assert table.place["format"] == {"type": "excel", "range": "A3"}
+    assert any("`range: A3`" in note for note in table.notes)
+    drafted = draft_table(table, Wish())
+    assert [(column.name, column.annotation) for column in drafted.columns] == [
+        ("id", "int"),
+        ("weight", "float"),
+        ("day", "pl.Date"),
+    ]

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
@@ -48,8 +49,8 @@ class Reader:
             self.landed = found[: max((n + 1 for n, b in enumerate(found) if b.position is not None), default=0)]
         return found
 
-    def ids(self) -> list[str]:
+    def ids(self) -> list[Any]:
         return [row["id"] for batch in self.batches() for row in batch.rows.to_pylist()]
 
-    def landed_ids(self) -> list[str]:
+    def landed_ids(self) -> list[Any]:
         return [row["id"] for batch in self.landed for row in batch.rows.to_pylist()]

@@ -32,7 +32,7 @@ from data_platform.drafting.profile import (
     slug,
 )
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.formats import Format, read, recognition
+from data_platform.ingestion.files.formats import Excel, Format, read, recognition
 from data_platform.ingestion.files.formats.grammar import grammar
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.source import Batch, Position, Reading
@@ -184,6 +184,8 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
             with gzip.open(file) if packed else nullcontext(file) as stream:
                 start = stream.read(SNIFFED_BYTES)
                 kind = recognition.binary_kind(cast(BinaryIO, stream), start)
+                if kind is not None and kind.type:
+                    return _typed(kind.type, cast(BinaryIO, stream))
     except (OSError, EOFError, zlib.error) as error:
         raise PlatformError(f"{path} cannot be read: {error}.") from None
     if kind is not None:
@@ -222,6 +224,22 @@ def _log_pattern(text: str) -> str | None:
 
 LOG_SHARE = 0.9
 """Of the first lines as many must match the pattern of a log."""
+
+
+def _typed(name: str, stream: BinaryIO) -> tuple[dict[str, Any], list[str]]:
+    """The format of a file that has types, or cells; of a workbook also where its table is."""
+    title = recognition.NAMES[name]
+    if name != "excel":
+        return {"type": name}, [f"{title}: the types are those of the file"]
+    notes = [f"{title}: the first sheet that is not hidden is read, or name one by `sheet`"]
+    for row in range(1, MOST_TITLES + 2):
+        place = {} if row == 1 else {"range": f"A{row}"}
+        stream.seek(0)
+        with suppress(PlatformError):
+            first = next(read(Excel.model_validate({"type": name, **place}), stream))
+            more = [f"what stands above the header is passed over: `range: A{row}`"] if place else []
+            return ({"type": name, **place}, notes + more) if first.rows.num_rows else ({"type": name}, notes)
+    return {"type": name}, notes
 
 
 def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:

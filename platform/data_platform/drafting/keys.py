@@ -107,6 +107,7 @@ def _by_values(profile: TableProfile, rows: pl.DataFrame, columns: Sequence[Cand
         for one in columns
         if one.identifies
         and not one.private
+        and not rows[one.raw].dtype.is_nested()
         and rows[one.raw].null_count() == 0
         and not (one.annotation == "str" and (rows[one.raw].cast(pl.String) == "").any())
     ]

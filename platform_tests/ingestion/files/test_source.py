@@ -405,7 +405,7 @@ def test_a_snapshot_without_a_last_line_end_is_read_at_once_and_longer_waits_cou
     ("content", "options", "message"),
     [
         (b"PK\x03\x04junk", {}, "declared CSV, but it is a zip archive, cut off or damaged"),
-        (b"PAR1" + b"\0" * 50, {}, "declared CSV, but it is a Parquet file: have it exported"),
+        (b"PAR1" + b"\0" * 50, {}, "declared CSV, but it is a Parquet file: set `format: {type: parquet}`"),
         (b'{"id": 1}\n{"id": 2}\n', {}, r"declared CSV, but it is JSON lines: set `format: \{type: json_lines\}`"),
         (b'[{"id": 1}, {"id": 2}]', {}, r"declared CSV, but it is a JSON array: set `format: \{type: json\}`"),
         (b'[\n{"id": 1},\n{"id": 2}\n]\n', {"type": "json_lines"}, "declared JSON lines, but it is a JSON array"),

@@ -10,24 +10,36 @@ from pydantic import Field
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import recognition
+from data_platform.ingestion.files.formats.arrow import Arrow
+from data_platform.ingestion.files.formats.avro import Avro
 from data_platform.ingestion.files.formats.csv import Csv
+from data_platform.ingestion.files.formats.excel import Excel
 from data_platform.ingestion.files.formats.fixed_width import FixedColumn, FixedWidth
 from data_platform.ingestion.files.formats.format import FileFormat, FormatOptions
 from data_platform.ingestion.files.formats.json_lines import JsonLines
+from data_platform.ingestion.files.formats.orc import Orc
+from data_platform.ingestion.files.formats.parquet import Parquet
 from data_platform.ingestion.files.formats.registry import formats
 from data_platform.ingestion.files.formats.text import Parsed, Reject
+from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.source import MAX_COLUMNS
 
 __all__ = [
+    "Arrow",
+    "Avro",
     "Csv",
+    "Excel",
     "FileFormat",
     "FixedColumn",
     "FixedWidth",
     "Format",
     "FormatOptions",
     "JsonLines",
+    "Orc",
+    "Parquet",
     "Parsed",
     "Reject",
+    "TypedFormat",
     "read",
 ]
 
@@ -54,13 +66,17 @@ def _refuse_another_kind(options: FormatOptions, declared: str, stream: BinaryIO
     begin = stream.tell()
     head = stream.read(recognition.LOOKED_AT)
     encoding = getattr(options, "encoding", None)
-    kind = recognition.binary_kind(stream, head)
+    if isinstance(options, TypedFormat):
+        kind = recognition.other_than(declared, stream, head)
+    else:
+        kind = recognition.binary_kind(stream, head)
     stream.seek(begin)
     if kind is None and encoding is not None:
         kind = _other_text(options, declared, head, encoding)
     if kind is not None and kind.type != declared:
-        name = declared.replace("_", " ").replace("csv", "CSV").replace("json", "JSON").replace("xml", "XML")
-        raise PlatformError(f"declared {name}, but it is {kind.name}: {kind.way_out}.")
+        raise PlatformError(
+            f"declared {recognition.NAMES.get(declared, declared)}, but it is {kind.name}: {kind.way_out}."
+        )
 
 
 def _other_text(options: FormatOptions, declared: str, head: bytes, encoding: str) -> "recognition.Kind | None":

@@ -8,8 +8,6 @@ from io import BytesIO
 from typing import BinaryIO, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
-from data_platform.ingestion.files.formats.registry import formats
-
 LOOKED_AT = 64 << 10
 """Bytes at the beginning of a file that tell what it is."""
 
@@ -27,15 +25,17 @@ _CONVERT = "have it exported as CSV or JSON lines"
 _UNPACK = "unpack it before it is delivered, or have it packed by gzip"
 _TYPED = (
     (b"PAR1", "a Parquet file", "parquet"),
+    (b"PARE", "a Parquet file", "parquet"),
     (b"ORC", "an ORC file", "orc"),
     (b"Obj\x01", "an Avro file", "avro"),
     (b"ARROW1", "an Arrow file", "arrow"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office before 2007, such as .xls", "excel"),
 )
-"""Binary formats by their first bytes, and the type of the format that reads each."""
+"""Files by their first bytes, and the type of the format that reads each."""
 
 _MAGIC = (
+    (b"FEA1", "a Feather file of version 1, which nothing reads any more", "have it written as Parquet"),
     (b"SQLite format 3\0", "an SQLite database", "add it as a source of type sql"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office before 2007, such as .xls", _CONVERT),
     (b"%PDF-", "a PDF document", _CONVERT),
     (b"\x89PNG", "an image", _CONVERT),
     (b"\xff\xd8\xff", "an image", _CONVERT),
@@ -51,6 +51,21 @@ _OFFICE = (
     ("word/", "a Word document (.docx)", ""),
     ("ppt/", "a PowerPoint document (.pptx)", ""),
 )
+_MESSAGE = b"\xff\xff\xff\xff"  # what a message of an Arrow stream begins with
+NAMES = {
+    "csv": "CSV",
+    "fixed_width": "fixed width",
+    "json_lines": "JSON lines",
+    "json": "JSON",
+    "xml": "XML",
+    "log": "a log",
+    "parquet": "Parquet",
+    "arrow": "Arrow",
+    "avro": "Avro",
+    "orc": "ORC",
+    "excel": "Excel",
+}
+"""What messages call a format, by its type."""
 _ARRAY = re.compile(r"\s*\[\s*\{\s*\"(?:[^\"\\]|\\.)*\"\s*:")
 _OBJECT = re.compile(r"\s*\{\s*\"(?:[^\"\\]|\\.)*\"\s*:")
 _PRETTY = re.compile(r"\s*\{\s*\n\s*\"(?:[^\"\\]|\\.)*\"\s*:")
@@ -63,6 +78,8 @@ def binary_kind(stream: BinaryIO, head: bytes) -> Kind | None:
         return _packed(stream)
     if head[257:262] == b"ustar":
         return Kind("a tar archive", _UNPACK)
+    if head.startswith(_MESSAGE) and head[4:8].strip(b"\0"):
+        return _of_type("an Arrow stream", "arrow")
     for magic, name, type_ in _TYPED:
         if head.startswith(magic):
             return _of_type(name, type_)
@@ -70,7 +87,23 @@ def binary_kind(stream: BinaryIO, head: bytes) -> Kind | None:
 
 
 def _of_type(name: str, type_: str) -> Kind:
-    return Kind(name, f"set `format: {{type: {type_}}}`" if type_ in formats() else _CONVERT, type_)
+    return Kind(name, f"set `format: {{type: {type_}}}`" if type_ else _CONVERT, type_)
+
+
+def other_than(declared: str, stream: BinaryIO, head: bytes) -> Kind | None:
+    """What a file is that was declared to be of a format that has types, and is not; None if it seems to be."""
+    if (kind := binary_kind(stream, head)) is not None:
+        return None if kind.type == declared or (declared == "excel" and kind.name == _CUT_ZIP) else kind
+    text = head.decode("utf-8", "replace")
+    if b"\0" in head or text.count("\ufffd") > 1:
+        return Kind(f"none (it begins with {head[:8].hex(' ')})", "have it sent again, or declare what it is")
+    if (found := text_kind(text, declared)) is not None:
+        return found
+    return Kind(f"text ({text.strip().splitlines()[0][:40]!r})" if text.strip() else "blank", _DECLARE)
+
+
+_CUT_ZIP = "a zip archive, cut off or damaged"
+_DECLARE = "if that is meant, set `format: {type: csv}` or what it is"
 
 
 def _packed(stream: BinaryIO) -> Kind:
@@ -79,12 +112,12 @@ def _packed(stream: BinaryIO) -> Kind:
         with ZipFile(stream if stream.seekable() else BytesIO(stream.read())) as archive:
             names = archive.namelist()
     except (BadZipFile, OSError, ValueError):
-        return Kind("a zip archive, cut off or damaged", "have it sent again, unpacked or packed by gzip")
+        return Kind(_CUT_ZIP, "have it sent again, unpacked or packed by gzip")
     for prefix, name, type_ in _OFFICE:
         if any(one.startswith(prefix) for one in names):
             return _of_type(name, type_)
     if "mimetype" in names and "content.xml" in names:
-        return Kind("an OpenDocument file (.ods, .odt)", _CONVERT)
+        return _of_type("an OpenDocument file (.ods, .odt)", "excel")
     holds = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return Kind(f"a zip archive of {len(names)} file{'s' * (len(names) != 1)} ({holds})", _UNPACK)
 

@@ -7,12 +7,36 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import get_args
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.formats import csv, fixed_width, json_document, json_lines, log, xml
+from data_platform.ingestion.files.formats import (
+    arrow,
+    avro,
+    csv,
+    excel,
+    fixed_width,
+    json_document,
+    json_lines,
+    log,
+    orc,
+    parquet,
+    xml,
+)
 from data_platform.ingestion.files.formats.format import FileFormat
 
 ENTRY_POINTS = "data_platform.formats"
 
-OWN = (csv.FORMAT, fixed_width.FORMAT, json_lines.FORMAT, json_document.FORMAT, xml.FORMAT, log.FORMAT)
+OWN = (
+    csv.FORMAT,
+    fixed_width.FORMAT,
+    json_lines.FORMAT,
+    json_document.FORMAT,
+    xml.FORMAT,
+    log.FORMAT,
+    parquet.FORMAT,
+    arrow.FORMAT,
+    avro.FORMAT,
+    orc.FORMAT,
+    excel.FORMAT,
+)
 """The formats of this package, in the order of the reference."""
 
 

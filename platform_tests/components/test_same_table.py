@@ -1,0 +1,189 @@
+"""One data set, delivered in every way that there is, comes to the same staged table under one contract."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from platform_tests.components.shop import Shop, failures
+from platform_tests.ingestion.files.formats.writing import (
+    as_arrow,
+    as_arrow_stream,
+    as_avro,
+    as_orc,
+    as_parquet,
+    as_workbook,
+)
+
+AT = [datetime(2024, 2, 29, 23, 59, 58), datetime(1969, 12, 31, 1, 2, 3), datetime(2100, 1, 1)]
+ROWS = [
+    (1, "tea, green", Decimal("3.50"), 0.1, True, date(2024, 2, 29), AT[0].replace(tzinfo=UTC), ["a"]),
+    (2, 'a "mug"\nof two lines', Decimal("-12345.67"), None, False, date(1999, 12, 31), AT[1].replace(tzinfo=UTC), []),
+    (
+        2**53 - 1,
+        "Über 日本 \U0001f600",
+        Decimal("0.01"),
+        1e-7,
+        True,
+        date(2100, 1, 1),
+        AT[2].replace(tzinfo=UTC),
+        ["ü"],
+    ),
+]
+"""What every delivery holds."""
+
+NAMES = ("id", "name", "price", "weight", "paid", "day", "at", "tags")
+CONTRACT = '''
+"""The contract of all deliveries."""
+
+from typing import Annotated
+
+import polars as pl
+
+from data_platform.contracts import Contract, Field, Instant
+
+
+class Item(Contract):
+    """An item."""
+
+    id: int = Field(unique=True)
+    name: str
+    price: Annotated[pl.Decimal, 9, 2]
+    weight: float = Field(nullable=True)
+    paid: bool
+    day: pl.Date
+    at: Instant
+    tags: str
+
+
+def blanks(raw: pl.LazyFrame) -> pl.LazyFrame:
+    """An empty field is how CSV writes null."""
+    return raw.with_columns(weight=pl.when(pl.col("weight") != "").then("weight"))
+'''
+
+TABLE = pa.table(
+    dict(zip(NAMES, map(list, zip(*ROWS, strict=True)), strict=True)),
+    pa.schema(
+        zip(
+            NAMES,
+            [
+                pa.int64(),
+                pa.string(),
+                pa.decimal128(9, 2),
+                pa.float64(),
+                pa.bool_(),
+                pa.date32(),
+                pa.timestamp("us", "UTC"),
+                pa.list_(pa.string()),
+            ],
+            strict=True,
+        )
+    ),
+)
+AVRO = {
+    "type": "record",
+    "name": "item",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "name", "type": "string"},
+        {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+        {"name": "weight", "type": ["null", "double"]},
+        {"name": "paid", "type": "boolean"},
+        {"name": "day", "type": {"type": "int", "logicalType": "date"}},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        {"name": "tags", "type": {"type": "array", "items": "string"}},
+    ],
+}
+
+
+def text(value: Any) -> Any:
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def as_csv() -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(NAMES)
+    writer.writerows([*map(text, row)] for row in ROWS)
+    return out.getvalue().encode()
+
+
+def as_json_lines() -> bytes:
+    def plain(value: Any) -> Any:
+        return float(value) if isinstance(value, Decimal) else text(value) if isinstance(value, date) else value
+
+    return "".join(
+        json.dumps({name: plain(value) for name, value in zip(NAMES, row, strict=True)}) + "\n" for row in ROWS
+    ).encode()
+
+
+def as_excel() -> bytes:
+    def fill(workbook: Any) -> None:
+        page = workbook.add_worksheet()
+        page.write_row(0, 0, NAMES)
+        day, at = workbook.add_format({"num_format": "yyyy-mm-dd"}), workbook.add_format({"num_format": "hh:mm:ss"})
+        for number, row in enumerate(ROWS, 1):
+            for place, value in enumerate(row):
+                if isinstance(value, datetime) and value.year >= 1970:
+                    page.write_datetime(number, place, value.replace(tzinfo=None), at)
+                elif isinstance(value, datetime | list):
+                    page.write_string(number, place, text(value))
+                elif isinstance(value, date):
+                    page.write_datetime(number, place, value, day)
+                else:
+                    page.write(number, place, value)
+
+    return as_workbook(fill)
+
+
+DELIVERIES: dict[str, tuple[dict[str, Any], Callable[[], bytes]]] = {
+    "csv": ({"type": "csv"}, as_csv),
+    "json_lines": ({"type": "json_lines"}, as_json_lines),
+    "parquet": ({"type": "parquet"}, lambda: as_parquet(TABLE)),
+    "arrow": ({"type": "arrow"}, lambda: as_arrow(TABLE)),
+    "arrow_stream": ({"type": "arrow"}, lambda: as_arrow_stream(TABLE)),
+    "orc": ({"type": "orc"}, lambda: as_orc(TABLE)),
+    "avro": ({"type": "avro"}, lambda: as_avro(AVRO, TABLE.to_pylist(), "deflate")),
+    "excel": ({"type": "excel"}, as_excel),
+}
+"""Files by the table that they become: the format in `defs.yaml`, and what writes one."""
+
+
+@pytest.fixture
+def staged(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of each table, staged by one run of a source that its `defs.yaml` describes."""
+    folder, landing = shop.package / "defs" / "many", shop.package.parent / "many"
+    folder.mkdir()
+    landing.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "contracts.py").write_text(CONTRACT)
+    where = f"{shop.name}.defs.many.contracts"
+    tables = {}
+    for name, (form, write) in DELIVERIES.items():
+        (landing / f"items.{name}").write_bytes(write())
+        tables[f"from_{name}"] = {"path": f"items.{name}", "format": form, "key": ["id"], "contract": f"{where}.Item"}
+    tables["from_csv"]["stage"] = f"{where}.blanks"
+    described = {
+        "type": "data_platform.components.FileSource",
+        "attributes": {"folder": str(landing), "tables": tables},
+    }
+    (folder / "defs.yaml").write_text(yaml.safe_dump(described))
+    result = shop.run(*(f"{layer}/many/{name}" for name in tables for layer in ("raw", "staged")))
+    assert failures(result) == {}
+    columns = ", ".join(f'"{name}"' for name in NAMES)
+    return {name: shop.query(f"SELECT {columns} FROM staged_many.{name} ORDER BY id") for name in tables}
+
+
+def test_every_delivery_gives_the_same_staged_table(staged: dict[str, list[tuple[Any, ...]]]) -> None:
+    for name, rows in staged.items():
+        assert [(*row[:-1], json.loads(row[-1])) for row in rows] == ROWS, name
