@@ -30,7 +30,7 @@ $(READY): requirements.lock pyproject.toml platform/pyproject.toml
 
 setup: $(READY) ## make the environment
 
-demo: $(READY) ## play two weeks of real flights through the platform (SOURCE=postgresql: from a PostgreSQL, by its log)
+demo: $(READY) ## play two weeks of real flights through the platform (SOURCE=postgresql or kafka: see README)
 	@$(BIN)/dp demo --days 14 $(if $(SOURCE),--source $(SOURCE))
 
 ui: $(READY) ## serve the Dagster UI on http://127.0.0.1:3000 (make ui PORT=3001: on another port)

@@ -2,12 +2,10 @@
 into a cache outside of the checkout (`SERVER_CACHE`), started by Java on free loopback ports and stopped again.
 `KAFKA_BOOTSTRAP` and `SCHEMA_REGISTRY_URL` put servers of a user's own in their place. Nothing here is a fake."""
 
-import base64
 import os
 import shutil
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,30 +14,13 @@ from pathlib import Path
 from platform_tests.servers import free_port, require_servers, wait_for_port
 
 from data_platform.ingestion.debezium.runtime import filled_once
+from nyc_flights.simulator import broker
 
-KAFKA = "org.apache.kafka:kafka_2.13:4.4.0"
 REGISTRY = "io.apicurio:apicurio-registry-app:2.6.13.Final:tar.gz:all"
 """The last line of releases that Java 17 runs."""
 
 USER, PASSWORD = "platform", "s3cret-of-the-broker"
 """Who may use the listener that asks for a password."""
-
-JAVA = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
-"""Java that starts soon rather than runs fast."""
-
-POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>tests</groupId><artifactId>tests</artifactId><version>1</version><packaging>pom</packaging>
-<dependencies><dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>
-</dependencies></project>"""
-
-LOG_SETTINGS = """status=WARN
-appender.c.type=Console
-appender.c.name=C
-appender.c.layout.type=PatternLayout
-appender.c.layout.pattern=%d %p %c{1} %m%n
-rootLogger.level=WARN
-rootLogger.appenderRef.c.ref=C
-"""
 
 
 def cache() -> Path:
@@ -62,7 +43,7 @@ def _can_run(folder: Path) -> bool:
 
 
 def _kafka_folder() -> Path:
-    return cache() / f"kafka-{KAFKA.rpartition(':')[2]}"
+    return broker.jars_in(cache())
 
 
 def _registry_folder() -> Path:
@@ -107,16 +88,8 @@ class Kafka:
     def start(self) -> None:
         """Start it (again), at the same address and with what it stored."""
         assert self.folder is not None, "a server given by KAFKA_BOOTSTRAP is not ours to start"
-        log = self.folder / "server.log"
-        logging = f"-Dlog4j2.configurationFile=file:{self.folder}/log4j2.properties"
-        program = ["kafka.Kafka", str(self.folder / "server.properties")]
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                ["java", "-Xms128m", "-Xmx512m", *JAVA, logging, "-cp", f"{_kafka_folder()}/lib/*", *program],
-                stdout=output,
-                stderr=output,
-            )
-        wait_for_port(self.ports[0], self.process, log)
+        self.process = broker.start(self.folder, _kafka_folder())
+        wait_for_port(self.ports[0], self.process, self.folder / "server.log")
 
     def kill(self) -> None:
         """Stop it as a power cut would."""
@@ -147,21 +120,17 @@ def running_kafka() -> Iterator[Kafka]:
 def start_kafka() -> Kafka:
     """Download it if it is not there yet, format its storage and start it."""
     require_servers()
-    _download_kafka()
+    broker.download(_kafka_folder())
     folder = Path(tempfile.mkdtemp(prefix="kafka-"))
     ports = [free_port() for _ in range(6)]
-    (folder / "log4j2.properties").write_text(LOG_SETTINGS)
     _make_certificate(folder)
-    (folder / "server.properties").write_text(_settings(folder, ports))
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = ["java", "-Xmx128m", *JAVA, "-cp", f"{_kafka_folder()}/lib/*", "kafka.tools.StorageTool"]
-    _checked([*tool, "format", "-t", cluster, "-c", str(folder / "server.properties")])
+    broker.prepare(folder, _kafka_folder(), _settings(folder, ports))
     server = Kafka(f"127.0.0.1:{ports[0]}", folder, ports)
     server.start()
     return server
 
 
-def _settings(folder: Path, ports: list[int]) -> str:
+def _settings(folder: Path, ports: list[int]) -> dict[str, object]:
     plain, controller, secured, encrypted, behind_proxy, proxied = ports
     listeners = {
         "PLAINTEXT": plain,
@@ -172,11 +141,8 @@ def _settings(folder: Path, ports: list[int]) -> str:
     }
     advertised = {name: port for name, port in listeners.items() if name != "CONTROLLER"} | {"PROXIED": proxied}
     plain_login = "org.apache.kafka.common.security.plain.PlainLoginModule"
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": 1,
+    return {
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "controller.listener.names": "CONTROLLER",
         "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
         "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in advertised.items()),
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_PLAINTEXT,"
@@ -187,24 +153,12 @@ def _settings(folder: Path, ports: list[int]) -> str:
         "listener.name.encrypted.ssl.keystore.type": "PKCS12",
         "listener.name.encrypted.ssl.keystore.location": folder / "keys.p12",
         "listener.name.encrypted.ssl.keystore.password": PASSWORD,
-        "log.dirs": folder / "data",
-        "auto.create.topics.enable": "false",
-        "offsets.topic.replication.factor": 1,
-        "offsets.topic.num.partitions": 1,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "transaction.state.log.num.partitions": 1,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
-        "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.backoff.ms": 200,
-        "log.retention.ms": -1,  # messages of tests are as old as they say
         "log.retention.check.interval.ms": 500,
         "log.initial.task.delay.ms": 500,
         "broker.session.timeout.ms": 1000,
         "broker.heartbeat.interval.ms": 200,
     }
-    return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
 def _make_certificate(folder: Path) -> None:
@@ -228,7 +182,9 @@ def running_registry() -> Iterator[str]:
     jar = next(_registry_folder().glob("*-runner.jar"))
     address = ["-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={port}"]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(["java", "-Xmx384m", *JAVA, *address, "-jar", str(jar)], stdout=log, stderr=log)
+        server = subprocess.Popen(
+            ["java", "-Xmx384m", *broker.JAVA, *address, "-jar", str(jar)], stdout=log, stderr=log
+        )
     try:
         wait_for_port(port, server, folder / "log")
         yield f"http://127.0.0.1:{port}/apis/ccompat/v7"
@@ -236,14 +192,6 @@ def running_registry() -> Iterator[str]:
         server.kill()
         server.wait()
         shutil.rmtree(folder)
-
-
-def _download_kafka() -> None:
-    with filled_once(_kafka_folder()) as folder:
-        if folder is not None:
-            (folder / "pom.xml").write_text(POM.format(*KAFKA.split(":")))
-            copied = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}/lib"]
-            _checked(["mvn", "-B", "-q", "-f", str(folder / "pom.xml"), *copied])
 
 
 def _download_registry() -> None:

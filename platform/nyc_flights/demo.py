@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WEATHER_PORT = 8713
 OPERATIONS = "operations.sqlite"
 ATTEMPTS = 3
-SOURCES = ("sqlite", "postgresql")
+SOURCES = ("sqlite", "postgresql", "kafka")
 
 
 def demo(
@@ -42,7 +42,10 @@ def demo(
     reset: Annotated[bool, typer.Option("--reset", help="Forget everything and begin on 1 January again.")] = False,
     source: Annotated[
         str | None,
-        typer.Option(help="What the operations database is: sqlite, or postgresql, read by its log of changes."),
+        typer.Option(
+            help="sqlite; postgresql: that is the operations database, read by its log of changes; kafka: a topic of "
+            "gate events comes besides (Java and Maven are needed)."
+        ),
     ] = None,
 ) -> None:
     """Play real flights of 2013 through the platform, from the source systems to published marts."""
@@ -62,7 +65,9 @@ def demo(
     remember(settings.home, defaults(settings))
     load_environment(settings.home)
     prepare_dagster_home(settings)
-    world = World(settings.home, _variable("OPERATIONS_URL"))
+    world = World(
+        settings.home, _variable("OPERATIONS_URL"), gates=os.environ.get("GATES_BOOTSTRAP") if is_kafka() else None
+    )
     console = Console()
     with sources(world, console):
         if play:
@@ -84,8 +89,8 @@ def defaults(settings: "Settings") -> dict[str, str]:
 
 
 def choose(settings: "Settings", source: str | None) -> None:
-    """Have the operations database be of a kind: two variables say so, which are kept with the others. Raises
-    PlatformError for another kind, or if the world that is there was begun with another."""
+    """Have the demo be of a kind: two variables say so, which are kept with the others. Raises PlatformError for
+    another kind, if the world that is there was begun with another, or if what it needs is missing."""
     from data_platform.cli.environment import remember
     from data_platform.components.component import VARIANT
     from nyc_flights.simulator.server import url_of
@@ -93,22 +98,44 @@ def choose(settings: "Settings", source: str | None) -> None:
     if source is None:
         return
     if source not in SOURCES:
-        raise PlatformError(f"The operations database is no {source!r}, but one of: {', '.join(SOURCES)}.")
-    is_postgresql = os.environ.get(VARIANT) == "postgresql"
-    if is_postgresql == (source == "postgresql"):
+        raise PlatformError(f"The demo has no source {source!r}, but one of: {', '.join(SOURCES)}.")
+    before = os.environ.get(VARIANT) or SOURCES[0]
+    if before == source:
         return
     if (settings.home / "clock.json").exists():
         raise PlatformError(
-            f"The demo in {settings.home} was begun with {'postgresql' if is_postgresql else 'sqlite'}. Begin again "
-            f"with `dp demo --reset --source {source}`, or name another home by DATA_PLATFORM_HOME."
+            f"The demo in {settings.home} was begun with {before}. Begin again with "
+            f"`dp demo --reset --source {source}`, or name another home by DATA_PLATFORM_HOME."
         )
-    if is_postgresql:
-        raise PlatformError(f"{VARIANT} is set to postgresql. Unset it for a demo of SQLite.")
-    url = os.environ.get("OPERATIONS_URL", "")
-    if not url.startswith(("postgresql://", "postgres://")):
-        os.environ["OPERATIONS_URL"] = url = url_of()
-    os.environ[VARIANT] = "postgresql"
-    remember(settings.home, {"OPERATIONS_URL": url, VARIANT: "postgresql"})
+    if before != SOURCES[0]:
+        raise PlatformError(f"{VARIANT} is set to {before}. Unset it for a demo of {source}.")
+    if source == "postgresql":
+        url = os.environ.get("OPERATIONS_URL", "")
+        address = {"OPERATIONS_URL": url if url.startswith(("postgresql://", "postgres://")) else url_of()}
+    else:
+        address = {"GATES_BOOTSTRAP": broker_address(settings)}
+    os.environ |= address | {VARIANT: source}
+    remember(settings.home, address | {VARIANT: source})
+
+
+def broker_address(settings: "Settings") -> str:
+    """Where the gates' Kafka is: somebody's own, else that of the demo. Raises PlatformError, saying what to install,
+    if the client is missing, or what runs the demo's."""
+    from data_platform.components.kafka import require_client
+    from nyc_flights.simulator.broker import bootstrap_of, jars_in, require
+
+    require_client()
+    if given := os.environ.get("GATES_BOOTSTRAP"):
+        return given
+    require(jars_in(settings.home))
+    return bootstrap_of()
+
+
+def is_kafka() -> bool:
+    """Whether the demo has a topic of gate events."""
+    from data_platform.components.component import VARIANT
+
+    return os.environ.get(VARIANT) == "kafka"
 
 
 def _variable(name: str) -> str:
@@ -122,29 +149,35 @@ def forget(settings: "Settings") -> None:
     """
     from data_platform.cli.environment import forget as forget_variables
     from data_platform.components.component import VARIANT
+    from nyc_flights.simulator import broker
     from nyc_flights.simulator.server import remove
 
     if not (settings.catalog_is_sqlite and Path(settings.catalog).is_relative_to(settings.home)):
         raise PlatformError("--reset only forgets a lakehouse in the platform's home; LAKEHOUSE_CATALOG names another.")
+    # First what may be refused, so that nothing is gone then.
+    remove(settings.home / "postgresql")
+    broker.remove(settings.home / "kafka")
     for name in ("lakehouse", "dagster", "dbt", "landing", "spool", "truth"):
         shutil.rmtree(settings.home / name, ignore_errors=True)
     for name in (OPERATIONS, f"{OPERATIONS}-wal", f"{OPERATIONS}-shm", "clock.json"):
         (settings.home / name).unlink(missing_ok=True)
-    remove(settings.home / "postgresql")
-    forget_variables(settings.home, ["OPERATIONS_URL", VARIANT])
+    forget_variables(settings.home, ["OPERATIONS_URL", "GATES_BOOTSTRAP", VARIANT])
 
 
 @contextmanager
 def sources(world: "World", console: "Console") -> Iterator[None]:
     """The source systems: begun if they are not there yet, the weather service answering for the time of the block,
     unless one answers already (beside the UI)."""
+    from nyc_flights.simulator import broker
     from nyc_flights.simulator.operations import is_sqlite
     from nyc_flights.simulator.server import serving
     from nyc_flights.simulator.weather import serve_weather
     from nyc_flights.simulator.world import start
 
-    url = world.operations_url
-    with nullcontext() if is_sqlite(url) else serving(world.folder / "postgresql", url):
+    url, jars = world.operations_url, broker.jars_in(world.folder)
+    database = nullcontext() if is_sqlite(url) else serving(world.folder / "postgresql", url)
+    kafka = broker.serving(world.folder / "kafka", jars, world.gates) if world.gates else nullcontext()
+    with database, kafka:
         if not (world.folder / "clock.json").exists():
             with console.status("Making the source systems of 2013..."):
                 start(world)
@@ -175,6 +208,17 @@ def operations_service(settings: "Settings") -> list[str] | None:
     if not folder.exists():
         return None
     return [sys.executable, "-m", "nyc_flights.simulator.server", str(folder), _variable("OPERATIONS_URL")]
+
+
+def gates_service(settings: "Settings") -> list[str] | None:
+    """The command that runs the demo's Kafka beside the UI; None where there is none."""
+    from nyc_flights.simulator.broker import jars_in
+
+    folder = settings.home / "kafka"
+    if not folder.exists() or not is_kafka():
+        return None
+    arguments = [str(folder), str(jars_in(settings.home)), _variable("GATES_BOOTSTRAP")]
+    return [sys.executable, "-m", "nyc_flights.simulator.broker", *arguments]
 
 
 def days_left(world: "World", days: int) -> int:
@@ -294,7 +338,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.history import row_count
-    from data_platform.lakehouse.tables import modelled_table, staged_table
+    from data_platform.lakehouse.tables import all_tables, modelled_table, staged_table
     from nyc_flights.simulator.truth import read_truth
     from nyc_flights.simulator.world import clock
 
@@ -303,7 +347,9 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     with open_lakehouse(settings, read_only=True) as lake:
         totals = ledger.totals(lake)
         published = ledger.published(lake)
-        counts = {one: row_count(lake, staged_table(one.source, one.table)) for one in totals}
+        there = set(all_tables(lake.connection))
+        staged = {one: staged_table(one.source, one.table) for one in totals}
+        counts = {one: row_count(lake, table) if table in there else 0 for one, table in staged.items()}
     tables = Table(title=f"From the sources to the staged tables, to day {clock(world).day}", title_justify="left")
     for name in ("table", "loads", "rows landed", "rows staged", "values spoiled, repaired", "rows quarantined"):
         tables.add_column(name, justify="left" if name == "table" else "right")

@@ -89,7 +89,13 @@ class Played:
 
 @contextmanager
 def platform(
-    home: Path, extensions: Path, *, operations: str | None = None, catalog: str | None = None, seed: int = 7
+    home: Path,
+    extensions: Path,
+    *,
+    operations: str | None = None,
+    gates: str | None = None,
+    catalog: str | None = None,
+    seed: int = 7,
 ) -> Iterator[Played]:
     """A platform in the folder `home` whose sources have just begun; the environment is its own for the time of the
     block. `extensions` is a folder of DuckDB's extensions that several platforms share."""
@@ -111,7 +117,7 @@ def platform(
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         settings = settings_from_environment()
         prepare_dagster_home(settings)
-        world = World(home, operations_url, seed)
+        world = World(home, operations_url, seed, gates)
         start(world)
         with serve_weather(world, requests_per_second=1000) as weather, dg.DagsterInstance.get() as instance:
             patch.setenv("WEATHER_URL", weather.url)

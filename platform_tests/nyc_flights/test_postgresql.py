@@ -60,7 +60,7 @@ def test_nothing_private_is_in_the_lakehouse_in_the_clear(played: Played) -> Non
 
 def test_a_variant_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIANT, "oracle")
-    with pytest.raises(PlatformError, match=r"is oracle, which nyc_flights has not. It has: postgresql"):
+    with pytest.raises(PlatformError, match=r"is oracle, which nyc_flights has not. It has: kafka, postgresql"):
         folders(Path(next(iter(nyc_flights.__path__))))
 
 

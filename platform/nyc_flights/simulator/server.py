@@ -34,8 +34,13 @@ def url_of(port: int = PORT) -> str:
 def answers(url: str) -> bool:
     """Whether something listens at an address."""
     parts = urlsplit(url)
+    return is_listening(parts.hostname or "127.0.0.1", parts.port or PORT)
+
+
+def is_listening(host: str, port: int) -> bool:
+    """Whether something listens at a port."""
     with socket.socket() as probe:
-        return probe.connect_ex((parts.hostname or "127.0.0.1", parts.port or PORT)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 @contextmanager
@@ -63,14 +68,15 @@ def serving(folder: Path, url: str) -> Iterator[None]:
 
 def remove(folder: Path) -> None:
     """Remove the database. Raises PlatformError while it is served."""
-    if _is_running(folder / "data" / "postmaster.pid"):
+    if is_running(folder / "data" / "postmaster.pid"):
         raise PlatformError(f"The PostgreSQL in {folder} is running: end the UI, or what else runs it, first.")
     shutil.rmtree(folder.resolve(), ignore_errors=True)
     if folder.is_symlink():
         folder.unlink()
 
 
-def _is_running(file: Path) -> bool:
+def is_running(file: Path) -> bool:
+    """Whether there is a process with the number that the first line of a file says."""
     if not file.exists():
         return False
     try:

@@ -12,18 +12,20 @@ from pathlib import Path
 import polars as pl
 
 from data_platform.errors import PlatformError
-from nyc_flights.simulator import aircraft, bookings, flights, observations, operations, reference, web
+from nyc_flights.simulator import aircraft, bookings, flights, gates, observations, operations, reference, web
 from nyc_flights.simulator.days import LAST_DAY, closes
 
 
 @dataclass(frozen=True)
 class World:
     """A simulated company. The landing folder is `folder/landing`, and `operations_url` is a path, `sqlite:///path`
-    or `postgresql://...`. The same seed always gives the same data."""
+    or `postgresql://...`. Gate events go to the Kafka at `gates` (host:port); None: to nobody. The same seed always
+    gives the same data."""
 
     folder: Path
     operations_url: str
     seed: int = 2013
+    gates: str | None = None
 
     @property
     def landing(self) -> Path:
@@ -125,6 +127,8 @@ def _play(world: World, day: int) -> None:
         truth.append(web.deliver(world.landing / "web", seed, day))
     _write_truth(world, f"day-{day:03}", [*truth, *[spoiled for _, spoiled in rows.values()]])
     operations.write(world.operations_url, {table: changed for table, (changed, _) in rows.items()}, create=day == 0)
+    if world.gates is not None:
+        gates.send(world.gates, seed, day)
 
 
 def _write_truth(world: World, name: str, frames: list[pl.DataFrame]) -> None:

@@ -1,0 +1,1 @@
+"""What the demo has besides where a Kafka runs: `dp demo --source kafka`."""

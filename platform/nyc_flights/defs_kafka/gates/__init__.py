@@ -1,0 +1,1 @@
+"""The source of gate events: its contract."""
