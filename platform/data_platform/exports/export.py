@@ -18,6 +18,7 @@ from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.lakehouse.tables import MODELLED, PLATFORM_COLUMNS, STAGED, Table, column_types
 from data_platform.lakehouse.transaction import temp_relation
+from data_platform.staging.recipe import ADDED
 
 BATCH_ROWS = 10_000
 """Rows that are turned into text and sent at once."""
@@ -37,6 +38,8 @@ class TableExport:
     withheld: frozenset[str] = frozenset()
     columns: tuple[str, ...] | None = None
     adopt: bool = False
+    private: bool = False
+    """Whether values of the table must not be shown."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,15 @@ def origin(lake: Lakehouse, spec: TableExport) -> Origin:
 def exported_columns(spec: TableExport, there: Origin, database: Database) -> tuple[Column, ...]:
     """The columns that are exported. Raises PlatformError for those that do not exist, are private, or have no place at
     the target."""
-    own = [name for name in there.types if name not in PLATFORM_COLUMNS]
+    own = own_columns(there)
     wanted = require_columns(spec, own)
     return tuple(database.column(spec.label, name, there.types[name], is_key=name in spec.key) for name in wanted)
+
+
+def own_columns(there: Origin) -> list[str]:
+    """The columns of the table without those that the platform gives to rows itself."""
+    staged = there.table.layer == STAGED
+    return [name for name in there.types if not (staged and (name in PLATFORM_COLUMNS or name in ADDED))]
 
 
 def require_columns(spec: TableExport, own: Sequence[str]) -> list[str]:
@@ -138,20 +147,25 @@ def require_columns(spec: TableExport, own: Sequence[str]) -> list[str]:
     return list(chosen)
 
 
-def changes_query(lake: Lakehouse, spec: TableExport, there: Origin, after: int) -> str | None:
-    """A query of the changes of the table since a snapshot, or None if it cannot be told any more."""
+def changes_query(lake: Lakehouse, there: Origin, after: int, names: Sequence[str]) -> str | None:
+    """A query of the rows that are in the table now and were not in it at an earlier snapshot, and of those that were
+    in it then and are no more, by the columns of these names; None if that snapshot has expired.
+
+    Both versions are read and compared. DuckLake's own list of changes (`ducklake_table_changes`) would be faster, but
+    loses deletes once the files concerned were merged and rewritten, as maintenance does.
+    """
     kept = lake.connection.execute(
-        f"SELECT count(*) FROM ducklake_snapshots({literal(CATALOG)}) WHERE snapshot_id BETWEEN ? AND ?",
-        [after, there.snapshot],
+        f"SELECT 1 FROM ducklake_snapshots({literal(CATALOG)}) WHERE snapshot_id = ?", [after]
     ).fetchone()
-    if kept != (there.snapshot - after + 1,):
+    if kept is None:
         return None
-    if after == there.snapshot:
-        return f"SELECT * FROM {spec.source.sql} LIMIT 0"
-    return (
-        f"SELECT * FROM ducklake_table_changes({literal(CATALOG)}, {literal(spec.source.schema)}, "
-        f"{literal(spec.source.name)}, {after + 1}, {there.snapshot})"
+    now, then = (
+        f"SELECT {quote_all(names)} FROM {there.table.sql} AT (VERSION => {version})"
+        for version in (there.snapshot, after)
     )
+    if after == there.snapshot:
+        return f"{now} LIMIT 0"
+    return f"({now} EXCEPT ALL {then}) UNION ALL ({then} EXCEPT ALL {now})"
 
 
 def export_table(
@@ -201,8 +215,8 @@ def export_table(
         elif not alike:
             why = "its columns or its key changed"
         else:
-            changes = changes_query(lake, spec, there, before.snapshot)
-            why = "" if changes else f"the versions since {before.snapshot}, the last that was exported, have expired"
+            changes = changes_query(lake, there, before.snapshot, [column.name for column in columns])
+            why = "" if changes else f"the version that was exported last, {before.snapshot}, has expired"
         with ExitStack() as kept:
             written, unchanged = _write(
                 lake, spec, session, there, columns, database, changes, kept, added, alike, at_target is not None
