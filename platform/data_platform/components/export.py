@@ -152,7 +152,7 @@ class Export(PlatformComponent):
                             "dagster/row_count": there,
                         }
             except Exception as error:  # noqa: BLE001 - a driver or a library may raise anything
-                yield from failed_step(context, error, [key], private=False)
+                yield from failed_step(context, error, [key], private=spec.private)
             for note in notes:
                 context.log.info(note)
             yield dg.MaterializeResult(

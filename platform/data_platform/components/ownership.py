@@ -80,7 +80,8 @@ def refusals(package: Path) -> dict[Path, str]:
 
 
 def _owned(folder: Path) -> Iterator[Owned]:
-    """What a folder makes its platform's: a source, the models of a dbt project, or nothing, if it exports or sends alerts."""
+    """What a folder makes its platform's: a source, the models of a dbt project, or nothing, if it is an export or
+    sends alerts."""
     file = folder / DEFS
     parsed = _parsed(file) if any(kind in _text(file) for kind in (MODELS, ALERTS, EXPORT)) else {}
     attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]

@@ -1,6 +1,6 @@
 """Whether a target holds what the lakehouse holds: the number of rows, and the sum of a hash of each, which the
-database computes itself. Columns that the two may write differently (floating-point numbers, JSON, bytes, intervals) are
-not part of the hash.
+database computes itself. Columns that the two may write differently (floating-point numbers, JSON, bytes, intervals)
+are not part of the hash.
 """
 
 from collections.abc import Sequence

@@ -158,11 +158,11 @@ def postgresql_column(table: str, name: str, kind: str, *, is_key: bool = False)
         )
     if simple in (*NAIVE, "TIMESTAMP WITH TIME ZONE"):
         text, fraction = _microseconds(value, simple)
-        earliest = f"'4713-01-01 00:00:00{'+00' if 'ZONE' in simple else ''} (BC)'"
+        earliest = f"'4713-01-01 (BC) 00:00:00{'+00' if 'ZONE' in simple else ''}'"
         whole = f"{value}::{'TIMESTAMPTZ' if 'ZONE' in simple else 'TIMESTAMP'}"
         refusals += [*fraction, (f"isfinite({whole}) AND {whole} < {earliest}", "times before 4713 BC")]
     if simple in ("DATE", *NAIVE, "TIMESTAMP WITH TIME ZONE"):
-        text = f"replace({text}, ' (BC)', ' BC')"
+        text = f"replace({text}, ' (BC)', '') || CASE WHEN contains({text}, ' (BC)') THEN ' BC' ELSE '' END"
     if simple in JSONS:
         text, refusals = _json(value, simple)
         refusals.append((f"contains({text}, '\\u0000')", "the character U+0000"))
