@@ -41,7 +41,7 @@ def arm(point: str) -> None:
         if point in names:
             setattr(kind, names[point], dying_after(getattr(kind, names[point])))
     if point == "send":
-        postgresql.text_of = dying_after(postgresql.text_of)  # type: ignore[assignment]
+        postgresql.text_of = dying_after(postgresql.text_of)
         mysql.MysqlTable._insert = dying_after(mysql.MysqlTable._insert)  # type: ignore[method-assign]
     if point == "rename":
         plain = mysql.execute

@@ -180,7 +180,8 @@ class MysqlTable:
         self.sql = backquote(table)
         version = str(value(connection, "select version()"))
         self.is_mariadb = "mariadb" in version.lower()
-        self.most = min(STATEMENT_BYTES, int(value(connection, "select @@max_allowed_packet")) - 65_536)
+        self.largest = int(value(connection, "select @@max_allowed_packet")) - 1024
+        self.most = min(STATEMENT_BYTES, self.largest - 65_536)
         found = fetch(
             connection,
             "select table_name, lakehouse, export, source_table, source_id, snapshot, shape, row_count, run_id "
@@ -324,10 +325,10 @@ class MysqlTable:
         for group in chunks(strings(rows), self.most):
             statement = f"insert into {into} ({names}) values {','.join(group)}"
             size = len(statement.encode())
-            if size > self.most + 65_536:
+            if size > self.largest:
                 raise PlatformError(
                     f"A row of {self.table} has {size:,} bytes, and {self.database.where} takes statements of "
-                    f"{self.most + 65_536:,} at most. Raise its max_allowed_packet. What was sent is undone."
+                    f"{self.largest:,} at most. Raise its max_allowed_packet. What was sent is undone."
                 )
             execute(self.connection, statement)
             sent += size
