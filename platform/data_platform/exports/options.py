@@ -10,7 +10,7 @@ from data_platform.options import Options
 class PostgresqlTarget(Options):
     """Tables in a schema of a PostgreSQL database."""
 
-    type: Literal["postgresql"]
+    type: Literal["postgresql"] = Field(description="Tables of PostgreSQL.")
     url: str = Field(description='postgresql://user:password@host:port/database; `"{{ env.NAME }}"` for secrets.')
     schema_: str = Field(
         default="public", alias="schema", min_length=1, description="The schema of the tables; made if it is not there."
@@ -20,14 +20,14 @@ class PostgresqlTarget(Options):
 class MysqlTarget(Options):
     """Tables in a database of MySQL or MariaDB."""
 
-    type: Literal["mysql"]
+    type: Literal["mysql"] = Field(description="Tables of MySQL or MariaDB.")
     url: str = Field(description='mysql://user:password@host:port/database; `"{{ env.NAME }}"` for secrets.')
 
 
 class FilesTarget(Options):
     """Files in a folder: one for each exported version of a table, and `latest.json`, which names the newest."""
 
-    type: Literal["files"]
+    type: Literal["files"] = Field(description="Files in a folder.")
     folder: str = Field(
         description="The folder, within which each table has one of its own; a relative path lies below the "
         "platform's home. May hold `{{ env.NAME }}`."
