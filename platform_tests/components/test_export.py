@@ -7,6 +7,8 @@ import pytest
 from platform_tests.components.shop import ORDERS, Shop, checks, materialized, names_of
 from platform_tests.exports.conftest import Place, postgresql_place
 
+from data_platform.cli.doctor import _platform_findings
+from data_platform.components.execution import executable_keys, in_runs, select
 from data_platform.components.export import table_export
 from data_platform.errors import PlatformError
 from data_platform.exports.options import ExportTable
@@ -139,3 +141,20 @@ def test_files_cannot_be_merged(shop: Shop) -> None:
     add_export(shop, "{type: files, folder: out}")
     with pytest.raises(PlatformError, match="files are written whole: `mode: replace` for orders"):
         _ = shop.definitions
+
+
+def test_dp_run_takes_the_name_of_an_export_and_without_a_name_exports_nothing(shop: Shop, tmp_path: Path) -> None:
+    add_export(shop, f"{{type: files, folder: {tmp_path}/out}}", mode="replace")
+    keys = executable_keys(shop.definitions)
+    assert names_of(select(keys, ["crm"])) == [EXPORT]
+    assert EXPORT not in names_of(select(keys, []))
+    assert [name for name, _ in in_runs(select(keys, ["export", "shop"]))] == ["shop", "export/crm"]
+
+
+def test_dp_doctor_says_whether_the_target_answers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_URL", "postgresql://postgres:hunter2hunter2@127.0.0.1:1/nowhere")
+    add_export(shop, '{type: postgresql, url: "{{ env.CRM_URL }}"}')
+    found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
+    assert found.verdict == "error"
+    assert "cannot be reached" in found.detail
+    assert "hunter2" not in found.detail

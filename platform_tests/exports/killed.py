@@ -1,5 +1,5 @@
-"""A process that exports the customers once, and kills itself at a given point:
-`python -m platform_tests.exports.killed KIND URL MODE POINT`, with the lakehouse named by the environment.
+"""A process that exports the customers once, and kills itself after a given step (`send`: after the first rows
+were sent): `python -m platform_tests.exports.killed KIND URL MODE POINT`, with the lakehouse named by the environment.
 """
 
 import os
@@ -16,9 +16,6 @@ from data_platform.exports.export import export_table
 from data_platform.exports.target import Database
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import settings_from_environment
-
-POINTS = ("claim", "create", "send", "merge", "replace", "record", "rename", "commit")
-"""After what the process dies; `send` is after the first rows were sent."""
 
 
 def die(*_: object) -> None:

@@ -8,7 +8,6 @@ import sys
 import pytest
 from platform_tests.exports.conftest import Place
 from platform_tests.exports.customers import MERGE, REPLACE, change, export, make, rows
-from platform_tests.exports.killed import POINTS
 from platform_tests.workers import ROOT
 
 from data_platform.exports.export import agreement
@@ -39,18 +38,18 @@ def test_the_export_after_a_kill_at_any_point_makes_it_whole(settings: Settings,
     spec = MERGE if mode == "merge" else REPLACE
     with open_lakehouse(settings) as lake:
         make(lake)
-    died = [point for point in POINTS if killed(settings, place, mode, point)]
+    first = ["claim", "create", "send", mode]
+    assert [point for point in first if killed(settings, place, mode, point)] == first
     with open_lakehouse(settings) as lake:
         export(lake, place, spec)
         assert rows(place) == BEFORE
         change(lake, "DELETE FROM {} WHERE id = 1", "UPDATE {} SET name = 'Rob' WHERE id = 2")
         change(lake, "INSERT INTO {} VALUES (3, 'Cyd', 1, 1)")
-    for point in POINTS:
-        if killed(settings, place, mode, point):
-            died.append(point)
+    # A table is put in place by a statement of its own only where DDL is no part of a transaction.
+    for point in ["send", mode, *(["rename"] if (mode, place.name) == ("replace", "mariadb") else []), "commit"]:
+        assert killed(settings, place, mode, point)
         assert rows(place) in (BEFORE, AFTER), point
     with open_lakehouse(settings) as lake:
         done = export(lake, place, spec)
         assert rows(place) == AFTER
         assert agreement(lake, spec, place.database, done, hashed=True).agrees
-    assert {mode, "claim", "send", "commit"} <= set(died)

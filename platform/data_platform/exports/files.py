@@ -19,6 +19,9 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote
 
 LATEST = "latest.json"
+OWNER, LOCK = ".owner.json", ".lock"
+"""The file that says whose the folder is, and the one that is locked while it is written to."""
+
 LOCK_SECONDS = 120
 FORMATS = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER true, FORCE_QUOTE *"}
 
@@ -48,7 +51,7 @@ def export_file(
         raise PlatformError(f"No folder can be called {spec.name!r}. Give the table another name in defs.yaml.")
     try:
         into.mkdir(parents=True, exist_ok=True)
-        with FileLock(into / ".lock", timeout=LOCK_SECONDS):
+        with FileLock(into / LOCK, timeout=LOCK_SECONDS):
             return _written(lake, spec, into, form, keep, run_id, began, full=full)
     except Timeout:
         raise TransientError(f"Another export has been writing to {into} for longer than {LOCK_SECONDS} s.") from None
@@ -61,15 +64,17 @@ def _written(
 ) -> FilesWritten:
     there = origin(lake, spec)
     names = require_columns(spec, own_columns(there))
-    before = read_latest(into)
-    own = [before.get("lakehouse"), before.get("export")] == [lake.identity, spec.export]
-    others = sorted(path.name for path in into.iterdir() if path.name != ".lock")
+    before, owner = read_json(into / LATEST), {"lakehouse": lake.identity, "export": spec.export}
+    own = read_json(into / OWNER) == owner
+    others = sorted(path.name for path in into.iterdir() if path.name not in (LOCK, OWNER))
     unfinished = [name for name in others if name.startswith(".")]
     if not own and not spec.adopt and set(others) - set(unfinished):
         raise PlatformError(
             f"{into} has files that this export did not make: {', '.join(others[:5])}. They were left as they are. "
             "Give the table another name in defs.yaml, or write `adopt: true`."
         )
+    if not own:
+        put(into, OWNER, owner)
     columns = {name: there.types[name] for name in names}
     last = before.get("snapshot")
     same = own and not full and isinstance(last, int) and last <= there.snapshot and before.get("columns") == columns
@@ -99,24 +104,29 @@ def _written(
         "run_id": run_id,
         "exported_at": datetime.now(UTC).isoformat(),
     }
-    draft = into / f".{LATEST}"
-    draft.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    draft.replace(into / LATEST)
+    put(into, LATEST, said)
     _forget(into, spec.name, form, keep, unfinished)
     return FilesWritten(there, file, rows, size, time.monotonic() - began, unchanged=False)
 
 
-def read_latest(into: Path) -> Mapping[str, object]:
-    """What `latest.json` says; nothing if there is none. Raises PlatformError if it is not one of ours."""
+def read_json(file: Path) -> Mapping[str, object]:
+    """What a file of ours says; nothing if it is not there. Raises PlatformError if it is not one of ours."""
     try:
-        said = json.loads((into / LATEST).read_text(encoding="utf-8"))
+        said = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError:
-        raise PlatformError(f"{into / LATEST} is no JSON: remove it, and the table is exported anew.") from None
+        said = None
     if not isinstance(said, dict):
-        raise PlatformError(f"{into / LATEST} was not made by an export. Give the table another name.")
+        raise PlatformError(f"{file} was not made by an export. Remove it, or give the table another name.")
     return said
+
+
+def put(into: Path, name: str, said: Mapping[str, object]) -> None:
+    """Write a file of JSON, in the place of the one that is there, all at once."""
+    draft = into / f".draft-{name}"
+    draft.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    draft.replace(into / name)
 
 
 def count_rows(lake: Lakehouse, file: Path, form: str) -> int:
