@@ -36,6 +36,7 @@ OF_SERVERS = (
     "ingestion/sql/test_postgresql.py",
     "ingestion/sql/test_replica.py",
     "nyc_flights/test_postgresql.py",
+    "test_servers.py",
 )
 """Tests below this folder that take servers and programs of others (the logs of databases, Kafka, taps, Debezium) or
 kill processes: `make test-servers`, not `make test`."""

@@ -115,6 +115,7 @@ def commit_and_read_while_it_stops(settings: Settings, server: Postgres) -> None
 SERVER_NAMED = r"postgresql://postgres:\*\*\*@127"
 
 
+@pytest.mark.servers
 def test_a_server_that_is_lost_is_named_by_commits_reads_and_whoever_opens_the_lakehouse(
     home: Path, tmp_path: Path
 ) -> None:
