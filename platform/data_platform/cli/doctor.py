@@ -328,7 +328,7 @@ def _platform_findings(package: Path) -> Iterator[Finding]:
                 f"needs {', '.join(unset)} in the environment, which {'is' if len(unset) == 1 else 'are'} not set",
                 "Its runs fail until then. Export it, or write NAME=value into the file `environment` in the home.",
             )
-        elif folder.name in good and (export := export_of(folder)) is not None:
+        elif folder.name in good and (export := export_of(folder)) is not None and export.options.to.type != "files":
             yield _target_finding(f"{package.name}/{folder.name}", folder / DEFS, export)
 
 
