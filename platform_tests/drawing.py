@@ -21,6 +21,7 @@ FLOORS = [
     "ingestion",
     "staging",
     "modelling",
+    "exports",
     "observability",
     "drafting",
     "instance",

@@ -45,7 +45,7 @@ def models(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[
 
 
 EVERY_KEY = [
-    (model.__name__, name, field.description)
+    (model.__name__, field.alias or name, field.description)
     for seen in [set[type[BaseModel]]()]
     for kind in components().values()
     for model in models(kind.model, seen)
@@ -57,6 +57,7 @@ def test_every_component_of_the_public_api_is_in_it() -> None:
     assert {name.rsplit(".")[-1] for name in components()} == {
         "DebeziumSource",
         "DltSource",
+        "Export",
         "FileSource",
         "KafkaSource",
         "RestSource",

@@ -22,6 +22,7 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from data_platform.components.export import Export
     from data_platform.lakehouse.ledger import MaskKeys
 
 Verdict = Literal["ok", "info", "warning", "error"]
@@ -308,7 +309,7 @@ def sources(platform: str | None) -> Iterator[Finding]:
 def _platform_findings(package: Path) -> Iterator[Finding]:
     from data_platform.components.component import DEFS, folder_of, folders
     from data_platform.components.ownership import broken_asset
-    from data_platform.components.platform import broken_sources
+    from data_platform.components.platform import broken_sources, export_of
     from data_platform.components.spec import VARIABLE
 
     broken = broken_sources(package)
@@ -327,3 +328,14 @@ def _platform_findings(package: Path) -> Iterator[Finding]:
                 f"needs {', '.join(unset)} in the environment, which {'is' if len(unset) == 1 else 'are'} not set",
                 "Its runs fail until then. Export it, or write NAME=value into the file `environment` in the home.",
             )
+        elif folder.name in good and (export := export_of(folder)) is not None and export.options.to.type != "files":
+            yield _target_finding(f"{package.name}/{folder.name}", folder / DEFS, export)
+
+
+def _target_finding(name: str, where: Path, export: "Export") -> Finding:
+    """Whether the target of an export answers."""
+    try:
+        export.ping(where)
+    except PlatformError as error:
+        return Finding(name, "error", str(error), "Its exports fail until then.")
+    return Finding(name, "ok", f"the target of its exports ({export.options.to.type}) answers")

@@ -84,7 +84,7 @@ def run(
             for key in group:
                 if key.path[0] == "raw" and (full_refresh or retype):
                     config[ops[key]] = {"full_refresh": full_refresh, "retype": retype}
-                if key.path[0] == "modelled" and full_refresh:
+                if key.path[0] in ("modelled", "export") and full_refresh:
                     config[ops[key]] = {"full_refresh": True}
                 if key.path[0] == "staged" and (rebuild or last_load):
                     config[ops[key]] = {"rebuild": rebuild, "first_load": first_load, "last_load": last_load}

@@ -9,6 +9,7 @@ What is named here is what platforms and other packages may rely on: `platform_d
 from data_platform.components.alerts import Alerts
 from data_platform.components.debezium import DebeziumSource
 from data_platform.components.dlt import DltSource
+from data_platform.components.export import Export
 from data_platform.components.file import FileSource
 from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
@@ -29,6 +30,7 @@ __all__ = [
     "DebeziumSource",
     "Declared",
     "DltSource",
+    "Export",
     "FileSource",
     "KafkaSource",
     "Overlap",

@@ -1,5 +1,5 @@
 """How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
-`reconciliation/<source>/<table>`, `modelled/<model>`. Spelt only here."""
+`reconciliation/<source>/<table>`, `modelled/<model>`, `export/<name>/<table>`. Spelt only here."""
 
 import dagster as dg
 
@@ -10,6 +10,9 @@ RECONCILIATION = "reconciliation"
 
 CHECK = "contract"
 """The name of the one check that each table has in each layer."""
+
+EXPORT = "export"
+"""The first part of the keys of assets that are exported tables."""
 
 BROKEN = "broken"
 """The first part of the keys of assets that stand for folders which cannot be loaded."""
@@ -37,9 +40,21 @@ def reconcile_job(source: str) -> str:
     return f"reconcile_{source}"
 
 
+def export_job(name: str) -> str:
+    """The job that exports all tables of an export."""
+    return f"export_{name}"
+
+
+def export_key(name: str, table: str) -> dg.AssetKey:
+    """The asset of an exported table."""
+    return dg.AssetKey([EXPORT, name, table])
+
+
 def job_name(key: dg.AssetKey) -> str | None:
     """The job that an asset belongs to: one of its source, or that of the models."""
     layer, *rest = key.path
+    if layer == EXPORT:
+        return export_job(rest[0])
     if layer == RECONCILIATION:
         return reconcile_job(rest[0])
     if layer in (RAW, STAGED) and len(rest) > 1:

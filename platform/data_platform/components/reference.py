@@ -12,6 +12,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from data_platform.components.component import DEFS, PlatformComponent
+from data_platform.components.export import Export
 from data_platform.components.models import DbtModels
 from data_platform.components.source import source_kinds, type_name
 from data_platform.options import DURATION, PERCENTAGE, duration_text
@@ -32,9 +33,9 @@ class _Generator(GenerateJsonSchema):
 
 
 def components() -> dict[str, type[PlatformComponent]]:
-    """Every component that a `defs.yaml` may name, by the name that it has there: the registered kinds of source, and
-    the models."""
-    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels]
+    """Every component that a `defs.yaml` may name, by the name that it has there: the registered kinds of source,
+    the models, and exports."""
+    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels, Export]
     return {type_name(kind): kind for kind in kinds}
 
 
@@ -51,7 +52,7 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "required": ["type", "attributes"],
         "properties": {
-            "type": {"enum": list(known), "description": "The component: what kind of source, or models."},
+            "type": {"enum": list(known), "description": "The component: what kind of source, models, or an export."},
             "attributes": {"type": "object", "description": "What the component is told."},
         },
         "allOf": [

@@ -1,0 +1,289 @@
+"""The component `Export`: tables of the lakehouse, staged or modelled, as tables of another database or as files. An
+asset for each, which depends on the table that it exports, with a check that the target agrees. What an export does is
+in `exports`; here it is put into Dagster's words.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from pydantic import Field
+
+from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
+from data_platform.components.failures import RETRIES, failed_step, failure
+from data_platform.components.keys import CHECK, export_job, export_key
+from data_platform.components.mistakes import forget_broken
+from data_platform.components.ownership import MODELS, broken_asset
+from data_platform.components.resource import LakehouseResource
+from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.components.spec import resolve
+from data_platform.contracts.contract import Contract, contract_columns
+from data_platform.errors import PlatformError
+from data_platform.exports.export import TableExport, agreement, export_table, versions
+from data_platform.exports.files import count_rows, export_file
+from data_platform.exports.mysql import Mysql
+from data_platform.exports.options import ExportOptions, ExportTable, FilesTarget, MysqlTarget
+from data_platform.exports.postgresql import Postgresql
+from data_platform.exports.target import Database
+from data_platform.lakehouse.connect import shared_lakehouse
+from data_platform.lakehouse.history import row_count
+from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.tables import MODELLED, modelled_table, staged_table
+from data_platform.modelling import dbt
+from data_platform.options import Duration
+
+Event = dg.MaterializeResult[None] | dg.AssetCheckResult
+
+
+class ExportComponentOptions(ExportOptions):
+    """Tables of the lakehouse, and where they are exported to."""
+
+    every: Duration = Field(
+        default=timedelta(seconds=30), description="How often the sensor looks for newly staged or published rows."
+    )
+
+
+class ExportConfig(dg.Config):
+    """How a table is exported, in the launchpad."""
+
+    full_refresh: bool = False
+    """Export all rows, whatever was exported before."""
+
+
+class Export(PlatformComponent):
+    """Brings tables of the lakehouse to a database or to files."""
+
+    model = ExportComponentOptions
+    options: ExportComponentOptions
+
+    def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
+        specs = {name: table_export(folder, name, table) for name, table in self.options.tables.items()}
+        assets = [self.asset(folder, spec, environment.settings) for spec in specs.values()]
+        job = dg.define_asset_job(
+            export_job(folder.name),
+            selection=dg.AssetSelection.assets(*assets),
+            description=f"Export all tables of {folder.name}.",
+        )
+        sensor = export_sensor(folder, specs, self.options.every, environment.settings, job)
+        return dg.Definitions(assets=assets, jobs=[job], sensors=[sensor])
+
+    def database(self, where: Path) -> Database | None:
+        """The database that tables are exported to; None for files. Raises PlatformError if a variable of its address
+        is not set."""
+        to = self.options.to
+        if isinstance(to, FilesTarget):
+            return None
+        url = resolve(to.url, f"{where}: to.url")
+        return Mysql(url) if isinstance(to, MysqlTarget) else Postgresql(url, to.schema_)
+
+    def folder(self, where: Path, settings: Settings) -> Path:
+        """The folder that files are exported to."""
+        assert isinstance(self.options.to, FilesTarget)  # noqa: S101 - `database` gave None
+        return settings.home / resolve(self.options.to.folder, f"{where}: to.folder")
+
+    def ping(self, where: Path) -> None:
+        """Raise PlatformError if the target does not answer."""
+        database = self.database(where)
+        if database is not None:
+            database.ping()
+
+    def asset(self, folder: Path, spec: TableExport, settings: Settings) -> dg.AssetsDefinition:
+        """The asset of one exported table."""
+        key, where, to = export_key(folder.name, spec.name), folder / DEFS, self.options.to
+        compare = self.options.tables[spec.name].compare
+
+        @dg.asset(
+            key=key,
+            deps=[dg.AssetKey(spec.label.split("/"))],
+            group_name=f"export_{folder.name}",
+            kinds={to.format if isinstance(to, FilesTarget) else to.type},
+            pool=self.options.pool or f"export_{folder.name}",
+            retry_policy=RETRIES,
+            description=f"{self.options.description} {spec.label}, exported by `{spec.mode}`.".strip(),
+            metadata={
+                "defs": str(where),
+                "mode": spec.mode,
+                "private columns left out": ", ".join(sorted(spec.withheld)) or "none",
+                **({"key": ", ".join(spec.key)} if spec.key else {}),
+            },
+            check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="The target holds the rows of the table.")],
+        )
+        def export(
+            context: dg.AssetExecutionContext, config: ExportConfig, lakehouse: LakehouseResource
+        ) -> Iterator[Event]:
+            try:
+                database = self.database(where)
+                with lakehouse.open() as lake:
+                    if database is None:
+                        assert isinstance(to, FilesTarget)  # noqa: S101 - as `database` says
+                        into, run = self.folder(where, settings), context.run.run_id
+                        file = export_file(lake, spec, into, to.format, to.keep, run_id=run, full=config.full_refresh)
+                        here = row_count(lake, spec.source, f" AT (VERSION => {file.origin.snapshot})")
+                        there, hashed = count_rows(lake, file.file, to.format), False
+                        version, agrees, notes = file.origin.version, here == there, []
+                        figures: dict[str, Any] = {
+                            "rows inserted": 0 if file.unchanged else file.rows,
+                            "bytes": file.bytes,
+                            "seconds": round(file.seconds, 2),
+                            "file": dg.MetadataValue.path(str(file.file)),
+                            "snapshot": file.origin.snapshot,
+                            "dagster/row_count": there,
+                        }
+                    else:
+                        began = time.monotonic()
+                        done = export_table(lake, spec, database, run_id=context.run.run_id, full=config.full_refresh)
+                        seconds = round(time.monotonic() - began, 2)
+                        found = agreement(lake, spec, database, done, hashed=compare == "rows")
+                        here, there, hashed, agrees = found.here, found.there, found.hashed, found.agrees
+                        version, notes = done.origin.version, list(done.written.notes)
+                        notes += [f"All rows were written or compared: {done.whole}."] if done.whole else []
+                        figures = {
+                            "rows inserted": done.written.inserted,
+                            "rows updated": done.written.updated,
+                            "rows deleted": done.written.deleted,
+                            "bytes": done.written.bytes,
+                            "seconds": seconds,
+                            "snapshot": done.origin.snapshot,
+                            **({"snapshot before": done.before} if done.before is not None else {}),
+                            "dagster/row_count": there,
+                        }
+            except Exception as error:  # noqa: BLE001 - a driver or a library may raise anything
+                yield from failed_step(context, error, [key], private=spec.private)
+            for note in notes:
+                context.log.info(note)
+            yield dg.MaterializeResult(
+                asset_key=key, metadata={**figures, "notes": " ".join(notes)}, data_version=dg.DataVersion(str(version))
+            )
+            yield dg.AssetCheckResult(
+                asset_key=key,
+                check_name=CHECK,
+                passed=agrees,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=verdict(spec, here, there, hashed=hashed, agrees=agrees, notes=notes),
+                metadata={"rows in the lakehouse": here, "rows at the target": there, "rows are hashed": hashed},
+            )
+
+        return export
+
+
+def verdict(spec: TableExport, here: int, there: int, *, hashed: bool, agrees: bool, notes: list[str]) -> str:
+    """What the check says."""
+    if agrees:
+        return " ".join([f"The target holds all {here:,} rows{', by their hash' if hashed else ''}.", *notes])
+    what = f"{there:,} rows, and {spec.label} has {here:,}" if here != there else "other values in as many rows"
+    return (
+        f"The target holds {what}: others write to it, too. To write all rows again: "
+        f"dp run export/{spec.export}/{spec.name} --full-refresh"
+    )
+
+
+def table_export(folder: Path, name: str, table: ExportTable) -> TableExport:
+    """What an export needs to know of a table: its key and its private columns are those of the source or the model.
+
+    Raises PlatformError, with the file, for a table that the platform does not have, or a key that is missing.
+    """
+    where, private, key = folder / DEFS, set[str](), tuple(table.key)
+    layer, *rest = table.from_.split("/")
+    if layer == MODELLED:
+        source = modelled_table(rest[0])
+        contract = _contract_of_model(folder, rest[0])
+        private = _private(contract) if contract is not None else set()
+    else:
+        # Here, as the platform imports every component.
+        from data_platform.components.platform import source_spec
+
+        try:
+            spec = source_spec(folder.parents[1], rest[0])
+        except PlatformError as error:
+            raise PlatformError(f"{where}, table {name}: {error}") from None
+        if rest[1] not in spec.tables:
+            raise PlatformError(
+                f"{where}, table {name}: the source {rest[0]} has no table {rest[1]}. It has: {', '.join(spec.tables)}."
+            )
+        source, known = staged_table(*rest), spec.tables[rest[1]]
+        private = _private(known.contract) | set(known.table.mask)
+        key = key or (tuple(known.table.key) if table.mode == "merge" else ())
+    if table.mode == "merge" and not key:
+        raise PlatformError(
+            f"{where}, table {name}: `mode: merge` needs a `key`, and {table.from_} says none. Name it here, or write "
+            "`mode: replace`."
+        )
+    unknown = [column for column in table.private if column not in private]
+    if unknown:
+        raise PlatformError(
+            f"{where}, table {name}: `private` names {', '.join(unknown)}, which neither the contract nor `mask` says "
+            f"to be private. They say: {', '.join(sorted(private)) or 'none'}."
+        )
+    columns = tuple(table.columns) if table.columns is not None else None
+    withheld = frozenset(private) - set(table.private)
+    return TableExport(
+        folder.name, name, source, table.from_, table.mode, key, withheld, columns, table.adopt, bool(private)
+    )
+
+
+def _private(contract: type[Contract]) -> set[str]:
+    return {column.name for column in contract_columns(contract) if column.private}
+
+
+def _contract_of_model(folder: Path, model: str) -> type[Contract] | None:
+    """The contract of a model; None if it has none. Raises PlatformError if the platform has no such model."""
+    for one in folders(folder.parents[1]):
+        said = yaml.safe_load((one / DEFS).read_text(encoding="utf-8"))
+        if not isinstance(said, dict) or str(said.get("type", "")).rpartition(".")[2] != MODELS:
+            continue
+        attributes = said.get("attributes") or {}
+        project = (one / str(attributes.get("project"))).resolve()
+        names = sorted(path.stem for path in project.rglob("*.sql"))
+        if model in names:
+            return dbt.contracts_of(str(attributes.get("contracts")), names).get(model)
+    raise PlatformError(f"{folder / DEFS}: there is no model {model} in this platform to be exported.")
+
+
+def export_sensor(
+    folder: Path, specs: Mapping[str, TableExport], every: timedelta, settings: Settings, job: Job
+) -> dg.SensorDefinition:
+    """Asks for exports of the tables that were staged or published since they were exported last. It only looks: what
+    is exported, the position at the target decides."""
+    broken, name = broken_asset(folder), folder.name
+
+    @dg.sensor(
+        name=f"export_{name}_sensor",
+        job=job,
+        minimum_interval_seconds=least_interval(every),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Follows the tables that are exported: asks for those with newer rows.",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        forget_broken(context.instance, broken)
+        try:
+            with shared_lakehouse(settings) as lake, lake.reading():
+                now = versions(lake)
+        except Exception as error:  # noqa: BLE001 - a library may raise anything
+            raise failure(error) from None
+        exported = _exported(context.instance, name, specs)
+        stale = {
+            table: now[spec.label]
+            for table, spec in specs.items()
+            if spec.label in now and exported.get(table) != str(now[spec.label])
+        }
+        if not stale:
+            return dg.SkipReason("Every table is exported as it was last staged or published.")
+        requests = {table: [Request([export_key(name, table)], version)] for table, version in stale.items()}
+        return request_once(context.instance, f"export_{name}", requests, every)
+
+    return look
+
+
+def _exported(instance: dg.DagsterInstance, name: str, tables: Mapping[str, TableExport]) -> dict[str, str | None]:
+    """The versions that were exported last, as the runs say."""
+    keys = {export_key(name, table): table for table in tables}
+    events = instance.event_log_storage.get_latest_materialization_events(list(keys))
+    return {
+        keys[key]: (event.asset_materialization.tags or {}).get("dagster/data_version")
+        for key, event in events.items()
+        if event is not None and event.asset_materialization is not None
+    }

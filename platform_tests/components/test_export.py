@@ -1,0 +1,160 @@
+"""The component `Export`: its assets and their lineage, what its runs say, and what its sensor asks for."""
+
+import json
+from pathlib import Path
+
+import pytest
+from platform_tests.components.shop import ORDERS, Shop, checks, materialized, names_of
+from platform_tests.exports.conftest import Place, postgresql_place
+
+from data_platform.cli.doctor import _platform_findings
+from data_platform.components.execution import executable_keys, in_runs, select
+from data_platform.components.export import table_export
+from data_platform.errors import PlatformError
+from data_platform.exports.options import ExportTable
+
+__all__ = ["postgresql_place"]
+
+EXPORT = "export/crm/orders"
+
+DEFS = """
+type: data_platform.components.Export
+attributes:
+  to: {to}
+  tables:
+    orders: {{from: staged/shop/orders, mode: {mode}{more}}}
+"""
+
+
+def add_export(shop: Shop, to: str, mode: str = "merge", more: str = "") -> None:
+    """Write the folder of an export."""
+    folder = shop.package / "defs" / "crm"
+    folder.mkdir(exist_ok=True)
+    (folder / "__init__.py").touch()
+    (folder / "defs.yaml").write_text(DEFS.format(to=to, mode=mode, more=more))
+
+
+def to_postgresql(shop: Shop, place: Place, monkeypatch: pytest.MonkeyPatch, more: str = "") -> None:
+    monkeypatch.setenv("CRM_URL", place.url)
+    add_export(shop, '{type: postgresql, url: "{{ env.CRM_URL }}", schema: platform}', more=more)
+
+
+def test_it_follows_the_staged_table_and_says_what_it_wrote(
+    shop: Shop, postgresql_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_postgresql(shop, postgresql_place, monkeypatch)
+    assert "as it was last staged" in str(shop.tick("export_crm_sensor"))
+    graph = shop.definitions.resolve_asset_graph()
+    assert names_of(
+        list(graph.get(next(k for k in graph.materializable_asset_keys if k.path[0] == "export")).parent_keys)
+    ) == ["staged/shop/orders"]
+    assert shop.run(*ORDERS).success
+    request = shop.tick("export_crm_sensor")
+    assert names_of(request.asset_selection) == [EXPORT]
+    result = shop.follow(request)
+    assert checks(result)[EXPORT] == (
+        True,
+        "The target holds all 3 rows, by their hash. All rows were written or compared: the first export.",
+    )
+    assert materialized(result)[EXPORT]["rows inserted"] == 3
+    assert "as it was last staged" in str(shop.tick("export_crm_sensor"))
+    assert postgresql_place.query("select * from platform.orders where order_id = 1")[0][:2] == (1, 5.0)
+    shop.execute("update orders set quantity = 7, changed_at = '2021-01-01T00:00:00Z' where order_id = 3")
+    assert shop.run(*ORDERS).success
+    figures = materialized(shop.follow(shop.tick("export_crm_sensor")))[EXPORT]
+    assert (figures["rows inserted"], figures["rows updated"], figures["rows deleted"]) == (0, 1, 0)
+
+
+def test_a_private_column_is_exported_only_if_it_is_named(
+    shop: Shop, postgresql_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_postgresql(shop, postgresql_place, monkeypatch)
+    assert shop.run(*ORDERS, EXPORT).success
+    columns = "select column_name from information_schema.columns where table_name = 'orders' order by 1"
+    assert postgresql_place.query(columns) == [("changed_at",), ("order_id",), ("total",)]
+
+
+def test_one_that_is_named_is_exported(shop: Shop, postgresql_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_postgresql(shop, postgresql_place, monkeypatch, ", private: [customer]")
+    assert shop.run(*ORDERS, EXPORT).success
+    assert postgresql_place.query("select customer from platform.orders order by 1") == [("Ada",), ("Bob",), ("Cyd",)]
+
+
+def test_a_change_at_the_target_fails_the_check_and_a_full_refresh_mends_it(
+    shop: Shop, postgresql_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_postgresql(shop, postgresql_place, monkeypatch)
+    assert shop.run(*ORDERS, EXPORT).success
+    postgresql_place.query("update platform.orders set changed_at = 'yesterday' where order_id = 2")
+    passed, said = checks(shop.run(EXPORT))[EXPORT]
+    assert not passed
+    assert "other values in as many rows" in said
+    again = shop.run(EXPORT, config={"export__crm__orders": {"full_refresh": True}})
+    assert checks(again)[EXPORT][0]
+
+
+def test_a_target_that_does_not_let_us_in_fails_the_run_without_the_password(
+    shop: Shop, postgres: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_URL", "postgresql://postgres:hunter2hunter2@127.0.0.1:1/nowhere")
+    add_export(shop, '{type: postgresql, url: "{{ env.CRM_URL }}"}')
+    assert shop.run(*ORDERS).success
+    result = shop.run(EXPORT)
+    assert not result.success
+    passed, said = checks(result)[EXPORT]
+    assert not passed
+    assert "cannot be reached" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_files_are_named_by_their_version_and_latest_names_the_newest(shop: Shop, tmp_path: Path, form: str) -> None:
+    add_export(shop, f"{{type: files, folder: {tmp_path}/out, format: {form}}}", mode="replace")
+    assert shop.run(*ORDERS).success
+    result = shop.run(EXPORT)
+    assert checks(result)[EXPORT][0]
+    folder = tmp_path / "out" / "orders"
+    latest = json.loads((folder / "latest.json").read_text())
+    assert (folder / latest["file"]).stat().st_size == latest["bytes"]
+    assert (latest["rows"], list(latest["columns"])) == (3, ["order_id", "total", "changed_at"])
+    shop.run(EXPORT)
+    assert json.loads((folder / "latest.json").read_text()) == latest
+
+
+MISTAKES = [
+    ({"from": "staged/shop/nothing", "mode": "merge"}, "has no table nothing. It has: orders, products"),
+    ({"from": "staged/nowhere/orders", "mode": "merge"}, "has no source nowhere"),
+    ({"from": "modelled/nothing", "mode": "replace"}, "there is no model nothing"),
+    ({"from": "staged/shop/orders", "mode": "merge", "private": ["total"]}, "They say: customer, email"),
+]
+
+
+@pytest.mark.parametrize(("said", "reason"), MISTAKES, ids=[str(number) for number in range(len(MISTAKES))])
+def test_what_the_platform_does_not_have_is_refused_when_definitions_load(
+    shop: Shop, said: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(PlatformError, match=reason):
+        table_export(shop.package / "defs" / "crm", "orders", ExportTable.model_validate(said))
+
+
+def test_files_cannot_be_merged(shop: Shop) -> None:
+    add_export(shop, "{type: files, folder: out}")
+    with pytest.raises(PlatformError, match="files are written whole: `mode: replace` for orders"):
+        _ = shop.definitions
+
+
+def test_dp_run_takes_the_name_of_an_export_and_without_a_name_exports_nothing(shop: Shop, tmp_path: Path) -> None:
+    add_export(shop, f"{{type: files, folder: {tmp_path}/out}}", mode="replace")
+    keys = executable_keys(shop.definitions)
+    assert names_of(select(keys, ["crm"])) == [EXPORT]
+    assert EXPORT not in names_of(select(keys, []))
+    assert [name for name, _ in in_runs(select(keys, ["export", "shop"]))] == ["shop", "export/crm"]
+
+
+def test_dp_doctor_says_whether_the_target_answers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_URL", "postgresql://postgres:hunter2hunter2@127.0.0.1:1/nowhere")
+    add_export(shop, '{type: postgresql, url: "{{ env.CRM_URL }}"}')
+    found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
+    assert found.verdict == "error"
+    assert "cannot be reached" in found.detail
+    assert "hunter2" not in found.detail
