@@ -156,7 +156,8 @@ DELIVERIES: dict[str, tuple[dict[str, Any], Callable[[], bytes]]] = {
     "avro": ({"type": "avro"}, lambda: as_avro(AVRO, TABLE.to_pylist(), "deflate")),
     "excel": ({"type": "excel"}, as_excel),
 }
-"""Files by the table that they become: the format in `defs.yaml`, and what writes one."""
+"""Files by the table that they become: the format in `defs.yaml`, and what writes one. DuckDB takes the names of some
+for those of files, as long as there is no such table."""
 
 
 @pytest.fixture
@@ -171,8 +172,8 @@ def staged(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
     tables = {}
     for name, (form, write) in DELIVERIES.items():
         (landing / f"items.{name}").write_bytes(write())
-        tables[f"from_{name}"] = {"path": f"items.{name}", "format": form, "key": ["id"], "contract": f"{where}.Item"}
-    tables["from_csv"]["stage"] = f"{where}.blanks"
+        tables[name] = {"path": f"items.{name}", "format": form, "key": ["id"], "contract": f"{where}.Item"}
+    tables["csv"]["stage"] = f"{where}.blanks"
     described = {
         "type": "data_platform.components.FileSource",
         "attributes": {"folder": str(landing), "tables": tables},
