@@ -3,11 +3,16 @@
 import gzip
 import os
 import sqlite3
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from platform_tests.cli.conftest import Dp
+from platform_tests.ingestion.files.formats.writing import as_parquet, as_workbook
 from platform_tests.ingestion.http.server import Answer, Asked, running_api
 
 from data_platform.components.platform import source_spec
@@ -229,6 +234,42 @@ def test_a_single_compressed_file_of_json_lines_is_the_whole_table(dp: Dp, packa
     assert (columns["id"].dtype, columns["n"].dtype, columns["n"].nullable) == (pl.String(), pl.Int64(), True)
     with spec.open() as source, source.reading(["people"], {}) as reading:
         assert [batch.kind for batch in reading] == ["whole"]
+
+
+def test_a_folder_of_files_with_types_and_workbooks_is_drafted_from_what_they_hold(
+    dp: Dp, package: Path, landing: Path
+) -> None:
+    table = pa.table(
+        {
+            "order_id": pa.array([1, 2], pa.int64()),
+            "amount": pa.array([Decimal("1.50"), None], pa.decimal128(9, 2)),
+            "changed_at": pa.array([datetime(2024, 5, 1)] * 2, pa.timestamp("ns")),
+            "lines": pa.array([[{"n": 1}], []], pa.list_(pa.struct([("n", pa.int8())]))),
+            "picture": pa.array([b"a", b"b"]),
+        }
+    )
+    (landing / "orders_2024-05-01.parquet").write_bytes(as_parquet(table))
+    (landing / "sales.xlsx").write_bytes(as_workbook(lambda book: _fill(book.add_worksheet("May"))))
+    done = dp("add", "source", "sales", "--folder", "sales")
+    assert done.exit_code == 0, done.stderr
+    assert "Parquet: the types are those of the file" in done.stdout
+    assert "what stands above the header is passed over: `range: A3`" in done.stdout
+    results, frames = run(package, "sales")
+    assert {name: result.rows_inserted for name, result in results.items()} == {"orders": 2, "sales": 2}
+    assert frames["orders"].sort("order_id").select("amount", "lines").rows() == [
+        (Decimal("1.50"), '[{"n":1}]'),
+        (None, "[]"),
+    ]
+    assert frames["orders"]["changed_at"].dtype == pl.Datetime("us", "UTC")
+    assert frames["sales"].sort("id").select("id", "day").rows() == [(1, date(2024, 5, 1)), (2, date(2024, 5, 2))]
+
+
+def _fill(page: Any) -> None:
+    page.write(0, 0, "Sales of May")
+    page.write_row(2, 0, ["id", "day"])
+    for number in (1, 2):
+        page.write(2 + number, 0, number)
+        page.write_datetime(2 + number, 1, datetime(2024, 5, number))
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,17 @@ def test_an_empty_reference_to_a_shared_text_is_no_value() -> None:
     assert found(content)["x"] == [None]
 
 
+def test_a_long_number_that_a_formula_gives_as_text_keeps_its_digits() -> None:
+    content = patched(
+        sheet(["id"], [1]),
+        "xl/worksheets/sheet1.xml",
+        lambda part: part.replace(
+            b'<c r="A2"><v>1</v></c>', b'<c r="A2" t="str"><f>Other!A2</f><v>-8086931554011838357</v></c>'
+        ),
+    )
+    assert found(content)["id"] == ["-8086931554011838357"]
+
+
 def test_rows_have_the_numbers_of_the_sheet_and_rows_and_columns_without_a_value_are_none() -> None:
     content = sheet(["id", "x", None], [1, "a"], [None, None], [2, None], [None, None], at=(3, 2))
     assert found(content) == {"id": ["1", "2"], "x": ["a", None], "_line": [5, 7]}
