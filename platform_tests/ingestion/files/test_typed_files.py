@@ -11,7 +11,9 @@ from platform_tests.ingestion.files.formats.test_typed import TYPES
 from platform_tests.ingestion.files.formats.writing import as_arrow, as_parquet
 from platform_tests.ingestion.landing import ON_SQLITE
 
+from data_platform.errors import PlatformError
 from data_platform.ingestion.drift import LoadRefusedError
+from data_platform.ingestion.files import source as files
 from data_platform.ingestion.files.source import Files
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import Lakehouse
@@ -32,6 +34,27 @@ def test_a_type_that_holds_less_than_what_is_stored_refuses_the_load(lake: Lakeh
     write(tmp_path, "landing/1", as_parquet(pa.table({"a": ["x"], "b": [1]})), 1)
     write(tmp_path, "landing/2", as_parquet(pa.table({"a": ["y"], "b": [0.5]})), 2)
     with pytest.raises(LoadRefusedError, match="shop/t: column b was BIGINT and is now DOUBLE"):
+        load(lake, tmp_path)
+
+
+def test_a_file_of_many_batches_that_is_damaged_in_its_last_one_lands_nothing(
+    lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
+    names = pa.table({"name": [f"name {n}" for n in range(100)]})
+    content = as_parquet(names, write_page_checksum=True, compression="none", use_dictionary=False, row_group_size=10)
+    value = b"\x07\0\0\0name 95"
+    assert value in content
+    write(tmp_path, "landing/1", as_parquet(names.slice(0, 1)), 1)
+    write(tmp_path, "landing/2", content.replace(value, b"\x07\0\0\0name 96"), 2)
+    with pytest.raises(PlatformError, match="landing/2: the Parquet file is damaged or cut off"):
+        load(lake, tmp_path)
+    assert rows(lake, "name") == [("name 0",)]
+
+
+def test_a_file_of_no_bytes_is_refused(lake: Lakehouse, tmp_path: Path) -> None:
+    write(tmp_path, "landing/1", b"", 1)
+    with pytest.raises(PlatformError, match=r"landing/1: it is empty \(0 bytes\), which no file of its format is"):
         load(lake, tmp_path)
 
 

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, ByteSize, Field, model_validator
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import Format, Parsed, read
+from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.files.storage import Delivery
 from data_platform.ingestion.source import (
     BATCH_ROWS,
@@ -239,6 +240,8 @@ class FolderReading:
                 "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
                 "Have it sent again, or delete it."
             )
+        if not delivery.size and isinstance(self._options.format, TypedFormat):
+            raise PlatformError("it is empty (0 bytes), which no file of its format is. Have it sent again.")
         held = storage.held(self._root, delivery)
         content = storage.sha256(self._root, delivery, held)
         position = {delivery.path: f"{delivery.version}:{content}"}
