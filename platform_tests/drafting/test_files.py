@@ -212,6 +212,8 @@ def test_files_of_one_name_and_two_forms_are_two_tables(tmp_path: Path) -> None:
         ),
         (b"Oct 11 22:14:15 db1 su[12]: failed\n" * 3, {"pattern": "syslog"}, 3),
         (b"<34>1 2025-10-11T22:14:15Z db1 su - - - failed\n" * 3, {"pattern": "rfc5424"}, 3),
+        (b'level=info msg="slow answer" ms=12\n' * 3, {"type": "logfmt"}, 3),
+        (b"#Version: 1.0\n#Fields: date c-ip\n2025-10-11 192.0.2.1\n", {"type": "w3c"}, 1),
     ],
 )
 def test_documents_and_logs_are_recognised(

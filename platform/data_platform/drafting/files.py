@@ -34,6 +34,8 @@ from data_platform.drafting.profile import (
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Excel, Format, read, recognition
 from data_platform.ingestion.files.formats.grammar import grammar
+from data_platform.ingestion.files.formats.logfmt import PAIRS
+from data_platform.ingestion.files.formats.w3c import FIELDS
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.source import Batch, Position, Reading
 
@@ -209,6 +211,10 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
         returns = {"line_end": "cr"}
         notes.append("its lines end in carriage returns alone: `line_end: cr`")
         text = text.replace("\r", "\n")
+    if text.startswith(LOG_DIRECTIVES) and FIELDS in text:
+        return {"type": "w3c", **encoding}, [*notes, "a log whose columns are named by its lines `#Fields:`"]
+    if _is_logfmt(text) and not returns:
+        return {"type": "logfmt", **encoding}, [*notes, "its lines are pairs of keys and values: logfmt"]
     if (pattern := _log_pattern(text)) is not None and not returns:
         notes.append(f"its lines are those of a log: `pattern: {pattern}`")
         return {"type": "log", "pattern": pattern, **encoding}, notes
@@ -222,6 +228,14 @@ def _log_pattern(text: str) -> str | None:
     return next((name for name, share in shares.items() if isinstance(share, float) and share >= LOG_SHARE), None)
 
 
+def _is_logfmt(text: str) -> bool:
+    """Whether nearly all lines are pairs of keys and values, two at least."""
+    lines = pl.Series([line for line in text.splitlines()[:200] if line.strip()], dtype=pl.String)
+    share = (lines.str.contains(PAIRS) & (lines.str.count_matches("=", literal=True) >= 2)).mean()
+    return isinstance(share, float) and share >= LOG_SHARE
+
+
+LOG_DIRECTIVES = ("#Software:", "#Version:", "#Fields:", "#Date:")
 LOG_SHARE = 0.9
 """Of the first lines as many must match the pattern of a log."""
 

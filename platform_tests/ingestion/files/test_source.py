@@ -294,7 +294,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, form: str, monkeypat
         ({"path": "../x.csv"}, "below the source's folder"),
         ({"path": ""}, "below the source's folder"),
         ({"path": "a**/x.csv"}, "must stand alone"),
-        ({"format": {"type": "xsl"}}, "'csv', 'fixed_width', 'json_lines', 'json', 'xml', 'log'"),
+        ({"format": {"type": "xsl"}}, "'csv', 'fixed_width', 'json_lines', 'json', 'xml', 'log', 'logfmt', 'w3c'"),
         ({"format": {}}, "type"),
         ({"format": {"type": "csv", "encoding": "nope"}}, "unknown encoding 'nope'"),
         ({"stable_for": -1}, "greater than or equal to 0"),

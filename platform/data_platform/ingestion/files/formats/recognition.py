@@ -59,6 +59,8 @@ NAMES = {
     "json": "JSON",
     "xml": "XML",
     "log": "a log",
+    "logfmt": "logfmt",
+    "w3c": "a log of the W3C's extended format",
     "parquet": "Parquet",
     "arrow": "Arrow",
     "avro": "Avro",

@@ -16,8 +16,10 @@ from data_platform.ingestion.files.formats import (
     json_document,
     json_lines,
     log,
+    logfmt,
     orc,
     parquet,
+    w3c,
     xml,
 )
 from data_platform.ingestion.files.formats.format import FileFormat
@@ -31,6 +33,8 @@ OWN = (
     json_document.FORMAT,
     xml.FORMAT,
     log.FORMAT,
+    logfmt.FORMAT,
+    w3c.FORMAT,
     parquet.FORMAT,
     arrow.FORMAT,
     avro.FORMAT,
