@@ -3,27 +3,63 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import resolve
+from data_platform.components.spec import VARIABLE, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.files.storage import Storage
+from data_platform.ingestion.files.storage.local import LocalFolder
+from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
+from data_platform.redaction import register
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
 
 
-class FileSourceOptions(SourceOptions):
-    """Files in a folder."""
+EXTRA = "buckets"
+"""The extra that brings the client of stores of objects."""
+
+BUCKETS = ("s3", "gs", "az")
+"""The schemes of addresses of buckets."""
+
+
+class FileSourceOptions(SourceOptions, StorageOptions):
+    """Files in a folder, or in a bucket."""
 
     folder: str = Field(
-        description="The folder; a relative path lies below the platform's landing folder. May hold `{{ env.NAME }}`."
+        description="The folder; a relative path lies below the platform's landing folder. Or what lies below a prefix "
+        "in a bucket: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix. May hold `{{ env.NAME }}`."
     )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
+
+    @field_validator("access_key_id", "secret_access_key")
+    @classmethod
+    def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not VARIABLE.search(value.get_secret_value()):
+            raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
+        return value
+
+    @model_validator(mode="after")
+    def _options_of_the_storage(self) -> "FileSourceOptions":
+        scheme = self.folder.partition("://")[0] if "://" in self.folder else ""
+        if scheme and scheme not in BUCKETS and not VARIABLE.search(scheme):
+            raise ValueError(
+                f"`folder` begins with {scheme}://, which is no place that files are read from: name a folder, or "
+                f"{', '.join(f'{one}://' for one in BUCKETS)}; what HTTP offers is read by a RestSource"
+            )
+        given = sorted(self.model_fields_set & set(StorageOptions.model_fields))
+        if given and not scheme and not VARIABLE.search(self.folder):
+            raise ValueError(f"`{given[0]}` says how a bucket is reached, but `folder` ({self.folder}) is no bucket")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("`access_key_id` and `secret_access_key` are needed together")
+        if self.anonymous and self.access_key_id is not None:
+            raise ValueError("`anonymous` and `access_key_id` exclude each other")
+        return self
 
 
 class FileSource(SourceComponent):
@@ -37,8 +73,27 @@ class FileSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:
         make_folder(settings.spool, settings)
-        folder = settings.landing / resolve(self.options.folder, f"{where}: folder")
-        return Files(folder, self.options.tables, settings.spool)
+        return Files(self._storage(where, settings), self.options.tables, settings.spool)
+
+    def _storage(self, where: Path, settings: Settings) -> Storage:
+        """Where the files lie, with the values of the environment."""
+        options, folder = self.options, resolve(self.options.folder, f"{where}: folder")
+        if "://" not in folder:
+            return LocalFolder(settings.landing / folder)
+        require_client()
+        from data_platform.ingestion.files.storage.objects import Bucket
+
+        given = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name in options.model_fields_set & set(StorageOptions.model_fields)
+            if (value := getattr(options, name)) is not None
+        }
+        reached = StorageOptions.model_validate(
+            {name: resolve(one, f"{where}: {name}") if isinstance(one, str) else one for name, one in given.items()}
+        )
+        if reached.secret_access_key is not None:
+            register(reached.secret_access_key.get_secret_value())
+        return Bucket(folder, reached)
 
     @classmethod
     def recognises(cls, address: str) -> bool:
@@ -57,3 +112,14 @@ class FileSource(SourceComponent):
     @classmethod
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - as the base
         raise PlatformError("Files need no --cursor: each is loaded once.")
+
+
+def require_client() -> None:
+    """Raise PlatformError, saying what to install, if the client of stores of objects is not there."""
+    try:
+        import obstore  # noqa: F401
+    except ImportError as error:
+        raise PlatformError(
+            f"Reading buckets needs the package obstore, which cannot be imported ({error}). Install it where Dagster "
+            f"runs: pip install 'data-platform[{EXTRA}]'."
+        ) from None
