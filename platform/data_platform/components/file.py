@@ -97,11 +97,18 @@ class FileSource(SourceComponent):
 
     @classmethod
     def recognises(cls, address: str) -> bool:
-        """The path of a folder."""
-        return "://" not in address and Path(address).expanduser().is_dir()
+        """The path of a folder, or the URL of a bucket."""
+        return address.startswith(tuple(f"{one}://" for one in BUCKETS)) or (
+            "://" not in address and Path(address).expanduser().is_dir()
+        )
 
     @classmethod
     def profile(cls, request: "Request") -> "Profile":
+        if "://" in request.address:
+            raise PlatformError(
+                f"The tables of {request.address} cannot be drafted: write its defs.yaml by hand, as the README shows, or "
+                "copy a few of its files into a folder, add that as a source, and then change `folder`."
+            )
         from data_platform.drafting.files import profile_files
 
         return profile_files(request)

@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -43,7 +43,9 @@ class Store:
         data = content.encode() if isinstance(content, str) else content
         s3_backends["123456789012"]["aws"].put_object(self.name, key, data)
 
-    def reader(self, folder: str = "in", endpoint: str = "", name: str = "", table: Any = None, **options: Any) -> Reader:
+    def reader(
+        self, folder: str = "in", endpoint: str = "", name: str = "", table: Any = None, **options: Any
+    ) -> Reader:
         url = f"s3://{name or self.name}/{folder}"
         given = {**KEYS, "endpoint": endpoint or self.endpoint, "max_retries": 1, "timeout": 5, **options}
         return Reader(Bucket(url, StorageOptions.model_validate(given)), **(table or {}))
@@ -167,7 +169,10 @@ def test_the_empty_objects_that_stand_for_folders_are_no_files(store: Store) -> 
     assert list(probe(store.reader(table={"path": "*"}).source, "t") or {}) == []
 
 
-@pytest.mark.parametrize("name", ["a b.csv", "ä€.csv", "a+b.csv", "100%.csv", "a%20b.csv", "it's=1&2.csv", "#?.csv", "a:b.csv"])
+NAMES = ["a b.csv", "ä€.csv", "a+b.csv", "100%.csv", "a%20b.csv", "it's=1&2.csv", "#?.csv", "a:b.csv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_keys_of_any_characters_are_read(store: Store, name: str) -> None:
     store.put(f"in/{name}", "id\n1\n")
     reader = store.reader()
@@ -181,7 +186,9 @@ def test_only_the_newest_partitions_are_listed(store: Store) -> None:
         for part in range(100):
             store.put(f"in/dt=2024-{1 + day // 28:02}-{1 + day % 28:02}/{part}.csv", f"id\n{day}-{part}\n")
     reader = store.reader(table={"path": "dt=*/*.csv", "partitions": {"by": "dt=%Y-%m-%d", "late": "2d"}})
-    reader.position = {f"dt=2024-04-{day:02}/{part}.csv": f"1:2:3:{day}{part}" for day in range(12, 17) for part in range(99)}
+    reader.position = {
+        f"dt=2024-04-{day:02}/{part}.csv": f"1:2:3:{day}{part}" for day in range(12, 17) for part in range(99)
+    }
     store.requests.clear()
     changed = probe(reader.source, "t", reader.position) or {}
     assert store.listings() == 1
@@ -221,7 +228,9 @@ def test_a_bucket_that_is_gone_is_named_with_what_to_do(store: Store) -> None:
 
 def test_a_store_that_nobody_answers_for_is_named_and_no_secret_is(store: Store) -> None:
     reader = store.reader(endpoint="http://127.0.0.1:9")
-    with pytest.raises(TransientError, match=r"s3://.*/in does not answer.*127\.0\.0\.1:9.*`max_retries` \(1\)") as error:
+    with pytest.raises(
+        TransientError, match=r"s3://.*/in does not answer.*127\.0\.0\.1:9.*`max_retries` \(1\)"
+    ) as error:
         reader.batches()
     assert "top-secret" not in str(error.value)
 
@@ -280,7 +289,7 @@ def test_a_store_that_is_to_be_slowed_down_for_is_asked_again(store: Store, monk
         assert store.reader().ids() == ["1"]
     with (
         answering(monkeypatch, 503, "SlowDown", 100),
-        pytest.raises(TransientError, match="does not answer as it should.*503"),
+        pytest.raises(TransientError, match=r"does not answer as it should.*503"),
     ):
         store.reader().batches()
 
@@ -290,7 +299,7 @@ def test_wrong_credentials_are_said_with_where_they_are_set_and_without_them(
 ) -> None:
     with (
         answering(monkeypatch, 403, "InvalidAccessKeyId", 100),
-        pytest.raises(TransientError, match=r"may not be read at http.*403.*`access_key_id`.*AWS_ACCESS_KEY_ID") as error,
+        pytest.raises(TransientError, match=r"may not be read at http.*403.*`access_key_id`.*AWS_ACCESS_KEY") as error,
     ):
         store.reader().batches()
     assert "top-secret" not in str(error.value)
@@ -311,14 +320,14 @@ def test_a_public_bucket_is_read_without_a_signature(store: Store, monkeypatch: 
     signed.clear()
     url = f"s3://{store.name}/in"
     anonymous = StorageOptions.model_validate({"endpoint": store.endpoint, "anonymous": True})
-    assert Reader(Bucket(url, anonymous)).ids() == ["1"]
+    assert list(probe(Reader(Bucket(url, anonymous)).source)) == ["a.csv"]
     assert set(signed) == {False}
 
 
 def test_a_key_that_is_no_path_is_said(store: Store) -> None:
     store.put("in/a.csv", "id\n1\n")
     store.put("in/x//b.csv", "id\n1\n")
-    with pytest.raises(PlatformError, match="holds a key that is no path.*Rename the object"):
+    with pytest.raises(PlatformError, match=r"holds a key that is no path.*Rename the object"):
         store.reader(table={"path": "**/*.csv"}).batches()
 
 
@@ -329,3 +338,30 @@ def test_what_other_clouds_lack_is_said_without_a_traceback(url: str, monkeypatc
             monkeypatch.delenv(name)
     with pytest.raises(PlatformError, match=re.escape(url)):
         Bucket(url, StorageOptions(max_retries=0, timeout=0.5)).find("*", 0)
+
+
+def test_the_variables_of_aws_are_what_is_taken_where_the_source_says_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("in/a.csv", "id\n1\n")
+    for name, value in (("ACCESS_KEY_ID", "k"), ("SECRET_ACCESS_KEY", "s"), ("ENDPOINT_URL", store.endpoint)):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    assert Reader(Bucket(f"s3://{store.name}/in", StorageOptions())).ids() == ["1"]
+
+
+def test_an_object_that_may_not_be_read_leaves_the_others_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("in/a.csv", "id\n1\n")
+    store.put("in/b.csv", "id\n2\n")
+    reader = store.reader()
+    find = Bucket.find
+
+    def find_then_refuse(*args: Any) -> Any:
+        found = find(*args)
+        stack.enter_context(answering(monkeypatch, 403, "AccessDenied", 1))
+        return found
+
+    with ExitStack() as stack, monkeypatch.context() as patch:
+        patch.setattr(Bucket, "find", find_then_refuse)
+        with pytest.raises(PlatformError, match=r"a\.csv: it may not be read with these credentials"):
+            reader.batches()
+    assert reader.landed_ids() == ["2"]

@@ -29,7 +29,7 @@ class Partitions(Options):
         parts = re.findall("%.?", by)
         if not parts or parts != list(_DIGITS)[: len(parts)]:
             raise ValueError(
-                f"{by!r} must hold a date, its largest part first: %Y, %Y and %m, ... up to %Y, %m, %d and %H, each once"
+                f"{by!r} must hold a date, its largest part first, each once: %Y, %Y and %m, up to %Y, %m, %d and %H"
             )
         return by
 
@@ -48,7 +48,7 @@ class Partitions(Options):
         if newest is None:
             return ""
         try:
-            return (datetime.strptime(newest, self.by) - self.late).strftime(self.by)  # noqa: DTZ007 - of the paths
+            return (datetime.strptime(newest, self.by) - self.late).strftime(self.by)
         except (ValueError, OverflowError):  # 2024-13-45: by such a name nothing may be left out
             return ""
 

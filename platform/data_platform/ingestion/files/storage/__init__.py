@@ -1,5 +1,5 @@
-"""Where files are delivered to, as `source` sees it: what a storage can do, and what is known of a file in one. Each kind
-of storage is a module of its own (`local`, `objects`), what a packed file holds is in `unpacking`.
+"""Where files are delivered to, as `source` sees it: what a storage can do, and what is known of a file in one. Each
+kind of storage is a module of its own (`local`, `objects`), what a packed file holds is in `unpacking`.
 """
 
 import fnmatch
@@ -143,4 +143,3 @@ def sha256(stream: BinaryIO) -> str:
     content = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0)
     return content
-

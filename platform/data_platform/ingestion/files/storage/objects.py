@@ -5,6 +5,8 @@ the two, or while it is read, is refused by the store itself. obstore does the r
 since it lists after a key, reads by etag and has one interface for the three clouds.
 """
 
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,8 +49,7 @@ class Bucket:
         return self._url
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
-        """As of every storage. Listed is only what begins like the pattern up to its first wildcard, from `start` on.
-        """
+        """As of every storage. Listed is only what begins like the pattern up to its first wildcard, from `start` on."""
         wanted = pattern_of(pattern)
         with self._explained():
             found = [one for one in self._listed(wanted.beginning, start) if wanted.matches(one.path)]
@@ -99,8 +100,8 @@ class Bucket:
             yield file
 
     def _read_part(self, delivery: Delivery, begin: int, end: int, file: BinaryIO) -> None:
-        """Write a part of an object to the file; begun anew when the connection is lost amid it, as often as the options
-        say."""
+        """Write a part of an object to the file; begun anew when the connection is lost amid it, as often as the
+        options say."""
         options: dict[str, Any] = {"range": (begin, end)}
         if delivery.etag:
             options["if_match"] = delivery.etag
@@ -137,19 +138,22 @@ class Bucket:
         options = self._options
         if "NoSuchBucket" in str(error) or (path is None and isinstance(error, _GONE)):
             return StorageUnavailableError(
-                f"There is no bucket {urlsplit(self._url).netloc}, of which {self} is to be read{self._at()}. Make it, or "
-                "correct `folder` or `endpoint`."
+                f"There is no bucket {urlsplit(self._url).netloc}, of which {self} is to be read{self._at()}. Make it, "
+                "or correct `folder` or `endpoint`."
             )
         if isinstance(error, _GONE):
             return FileNotFoundError(f"{self}/{path} is gone")
-        if isinstance(error, _REFUSED):
+        if isinstance(error, _REFUSED) or re.search(r"status code: 40[13]\b", str(error)):
+            if path is not None:  # the bucket could be listed: others may be read
+                return PlatformError(f"it may not be read with these credentials ({_said(error)}); grant them that.")
             return StorageUnavailableError(
-                f"{self} may not be read{self._at()} with the credentials that were given ({_said(error)}). Needed is the "
-                f"right to list the bucket and to read its objects. {self._credentials()}"
+                f"{self} may not be read{self._at()} with the credentials that were given ({_said(error)}). Needed is "
+                f"the right to list the bucket and to read its objects. {self._credentials()}"
             )
         if isinstance(error, exceptions.InvalidPathError) or "empty path segment" in str(error):
             return PlatformError(
-                f"{self} holds a key that is no path ({_said(error)}). Rename the object, or name a `folder` further down."
+                f"{self} holds a key that is no path ({_said(error)}). Rename the object, or name a `folder` further "
+                "down."
             )
         if "169.254.169.254" in str(error):  # where a machine at Amazon asks for its role
             return StorageUnavailableError(f"There are no credentials for {self}{self._at()}. {self._credentials()}")
@@ -184,15 +188,16 @@ def _said(error: Exception) -> str:
     return shortened(str(error).split("\n\nDebug source:")[0].replace("\n", " "), 300)
 
 
-def _store(url: str, options: StorageOptions) -> Any:  # noqa: ANN401 - of one of three classes
+def _store(url: str, options: StorageOptions) -> Any:
     place = urlsplit(url)
+    endpoint = options.endpoint or (os.environ.get("AWS_ENDPOINT_URL") if place.scheme == "s3" else None)
     shared: Mapping[str, Any] = {
         "prefix": place.path.strip("/") or None,
         "client_options": {
             "connect_timeout": timedelta(seconds=options.timeout),
             "read_timeout": timedelta(seconds=options.timeout),
             "timeout": options.answer_timeout,
-            "allow_http": (options.endpoint or "").startswith("http://"),
+            "allow_http": (endpoint or "").startswith("http://"),
         },
         "retry_config": {"max_retries": options.max_retries, "retry_timeout": options.patience},
     }
@@ -203,7 +208,7 @@ def _store(url: str, options: StorageOptions) -> Any:  # noqa: ANN401 - of one o
         if place.scheme == "az":
             return AzureStore(place.netloc, **shared, **unsigned)
         given = {
-            "endpoint": options.endpoint,
+            "endpoint": endpoint,
             "region": options.region,
             "access_key_id": options.access_key_id and options.access_key_id.get_secret_value(),
             "secret_access_key": options.secret_access_key and options.secret_access_key.get_secret_value(),

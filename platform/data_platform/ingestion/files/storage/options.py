@@ -33,9 +33,7 @@ class StorageOptions(Options):
         default=timedelta(minutes=5),
         description="How long one answer may take: a page of a listing, 64 MiB of a file of a bucket.",
     )
-    max_retries: int = Field(
-        default=5, ge=0, description="How often a request is sent again after 429, 5xx or a loss."
-    )
+    max_retries: int = Field(default=5, ge=0, description="How often a request is sent again after 429, 5xx or a loss.")
     patience: Duration = Field(
         default=timedelta(minutes=5), description="No retry begins later than this after the first try."
     )

@@ -1,0 +1,39 @@
+"""Which paths can be new, given those that are loaded and how late one may come."""
+
+import pytest
+from platform_tests.ingestion.deliveries import table
+from pydantic import ValidationError
+
+from data_platform.ingestion.files.partitions import Partitions
+
+
+@pytest.mark.parametrize(
+    ("by", "late", "newest", "start"),
+    [
+        ("dt=%Y-%m-%d", "2d", "dt=2024-03-01/a.csv", "dt=2024-02-28"),
+        ("logs/%Y/%m/%d/%H", "2h", "logs/2024/01/01/01/x", "logs/2023/12/31/23"),
+        ("orders_%Y%m%d", "0s", "orders_20240501.csv", "orders_20240501"),
+        ("%Y", "1d", "2024/a", "2023"),
+        ("dt=%Y-%m-%d", "1d", "dt=2024-13-45/a.csv", ""),
+        ("dt=%Y-%m-%d", "1d", "elsewhere/a.csv", ""),
+        ("dt=%Y-%m-%d", "9999999d", "dt=2024-01-01/a.csv", ""),
+    ],
+)
+def test_looked_at_is_what_is_not_older_than_the_newest_loaded_date_less_the_lateness(
+    by: str, late: str, newest: str, start: str
+) -> None:
+    partitions = Partitions.model_validate({"by": by, "late": late})
+    assert partitions.start([newest, "dt=2024-01-15/b.csv" if by.startswith("dt") and start else newest]) == start
+    assert partitions.start([]) == ""
+
+
+@pytest.mark.parametrize("by", ["dt=%d-%m-%Y", "dt=", "dt=%Y-%d", "dt=%Y-%m-%d-%M", "%y", "%Y-%Y", "100%"])
+def test_dates_that_do_not_sort_as_their_texts_do_are_refused(by: str) -> None:
+    with pytest.raises(ValidationError, match="largest part first"):
+        Partitions.model_validate({"by": by})
+
+
+def test_partitions_of_other_paths_are_refused() -> None:
+    table("dt=*/*.csv", partitions={"by": "dt=%Y-%m-%d"})
+    with pytest.raises(ValidationError, match=r"paths begin with 'dt=', where `path` is 'day=\*/"):
+        table("day=*/*.csv", partitions={"by": "dt=%Y-%m-%d"})
