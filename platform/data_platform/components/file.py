@@ -85,8 +85,8 @@ class FileSource(SourceComponent):
 
         given = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for name in options.model_fields_set & set(StorageOptions.model_fields)
-            if (value := getattr(options, name)) is not None
+            for name in StorageOptions.model_fields
+            if name in options.model_fields_set and (value := getattr(options, name)) is not None
         }
         reached = StorageOptions.model_validate(
             {name: resolve(one, f"{where}: {name}") if isinstance(one, str) else one for name, one in given.items()}
@@ -106,8 +106,8 @@ class FileSource(SourceComponent):
     def profile(cls, request: "Request") -> "Profile":
         if "://" in request.address:
             raise PlatformError(
-                f"The tables of {request.address} cannot be drafted: write its defs.yaml by hand, as the README shows, or "
-                "copy a few of its files into a folder, add that as a source, and then change `folder`."
+                f"The tables of {request.address} cannot be drafted: write its defs.yaml by hand, as the README shows, "
+                "or copy a few of its files into a folder, add that as a source, and then change `folder`."
             )
         from data_platform.drafting.files import profile_files
 

@@ -27,6 +27,12 @@ def test_looked_at_is_what_is_not_older_than_the_newest_loaded_date_less_the_lat
     assert partitions.start([]) == ""
 
 
+def test_a_date_in_the_future_hides_nothing() -> None:
+    partitions = Partitions.model_validate({"by": "dt=%Y-%m-%d"})
+    assert partitions.start(["dt=2924-01-01/a.csv", "dt=2024-01-15/b.csv"]) == "dt=2024-01-14"
+    assert partitions.start(["dt=2924-01-01/a.csv"]) == ""
+
+
 @pytest.mark.parametrize("by", ["dt=%d-%m-%Y", "dt=", "dt=%Y-%d", "dt=%Y-%m-%d-%M", "%y", "%Y-%Y", "100%"])
 def test_dates_that_do_not_sort_as_their_texts_do_are_refused(by: str) -> None:
     with pytest.raises(ValidationError, match="largest part first"):

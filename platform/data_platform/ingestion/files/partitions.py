@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pydantic import Field, field_validator
 
@@ -42,9 +42,12 @@ class Partitions(Options):
 
     def start(self, loaded: Iterable[str]) -> str:
         """What the paths that are looked at do not sort before: the newest date in those that are loaded, less `late`.
-        Empty, so that all are, while none with a date is loaded."""
+        Empty, so that all are, while none with a date is loaded. Dates beyond tomorrow do not count: a mistake in one
+        name would hide all that comes until then."""
         shape = re.compile("".join(_expression(part) for part in re.split("(%.)", self.by)))
-        newest = max((found.group() for path in loaded if (found := shape.match(path))), default=None)
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(self.by)
+        dates = (found.group() for path in loaded if (found := shape.match(path)))
+        newest = max((date for date in dates if date <= tomorrow), default=None)
         if newest is None:
             return ""
         try:

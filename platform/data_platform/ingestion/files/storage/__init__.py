@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from data_platform.errors import TransientError
 
@@ -140,6 +141,6 @@ def unrecordable(path: str) -> str | None:
 def sha256(stream: BinaryIO) -> str:
     """The hash of a file's bytes as they were delivered, packed or not, from its beginning, where it is left."""
     stream.seek(0)
-    content = hashlib.file_digest(stream, "sha256").hexdigest()
+    content = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256").hexdigest()
     stream.seek(0)
     return content

@@ -8,7 +8,7 @@ since it lists after a key, reads by etag and has one interface for the three cl
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +49,7 @@ class Bucket:
         return self._url
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
-        """As of every storage. Listed is only what begins like the pattern up to its first wildcard, from `start` on."""
+        """As of every storage. Only what begins like the pattern up to its first wildcard is listed, from `start`."""
         wanted = pattern_of(pattern)
         with self._explained():
             found = [one for one in self._listed(wanted.beginning, start) if wanted.matches(one.path)]
@@ -191,7 +191,7 @@ def _said(error: Exception) -> str:
 def _store(url: str, options: StorageOptions) -> Any:
     place = urlsplit(url)
     endpoint = options.endpoint or (os.environ.get("AWS_ENDPOINT_URL") if place.scheme == "s3" else None)
-    shared: Mapping[str, Any] = {
+    shared: dict[str, Any] = {
         "prefix": place.path.strip("/") or None,
         "client_options": {
             "connect_timeout": timedelta(seconds=options.timeout),
@@ -201,18 +201,19 @@ def _store(url: str, options: StorageOptions) -> Any:
         },
         "retry_config": {"max_retries": options.max_retries, "retry_timeout": options.patience},
     }
-    unsigned = {"skip_signature": True} if options.anonymous else {}
+    if options.anonymous:
+        shared["skip_signature"] = True
     try:
         if place.scheme == "gs":
-            return GCSStore(place.netloc, **shared, **unsigned)
+            return GCSStore(place.netloc, **shared)
         if place.scheme == "az":
-            return AzureStore(place.netloc, **shared, **unsigned)
-        given = {
+            return AzureStore(place.netloc, **shared)
+        given: dict[str, Any] = {
             "endpoint": endpoint,
             "region": options.region,
             "access_key_id": options.access_key_id and options.access_key_id.get_secret_value(),
             "secret_access_key": options.secret_access_key and options.secret_access_key.get_secret_value(),
         }
-        return S3Store(place.netloc, **shared, **unsigned, **{name: one for name, one in given.items() if one})
+        return S3Store(place.netloc, **shared, **{name: one for name, one in given.items() if one})
     except exceptions.BaseError as error:
         raise PlatformError(f"{url} cannot be reached by what is given: {_said(error)}.") from None
