@@ -24,9 +24,13 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
     [
         ("ftp://host/in", {}, r"begins with ftp://, .*s3://, gs://, az://"),
         ("https://host/in", {}, "RestSource"),
-        ("in", {"endpoint": "http://minio"}, r"`endpoint` says how a bucket is reached, but `folder` \(in\)"),
+        ("in", {"endpoint": "http://minio"}, r"`endpoint` says how another machine is reached; in is of this one"),
         ("s3://b", {"access_key_id": "AKIA", "secret_access_key": "abc"}, r"take it from the environment"),
         ("s3://b", {"access_key_id": "{{ env.A }}"}, "needed together"),
+        ("sftp://u@h/in", {"region": "x"}, "`region` is not for sftp://"),
+        ("s3://b", {"host_key": "SHA256:" + "a" * 43}, "`host_key` is not for s3://"),
+        ("sftp://u@h/in", {"host_key": "any"}, "should match pattern"),
+        ("sftp://u@h/in", {"password": "written-here"}, "take it from the environment"),
         ("s3://b", {"anonymous": True, **KEYS}, "exclude each other"),
     ],
 )
@@ -54,5 +58,8 @@ def test_secrets_of_a_bucket_come_from_the_environment_and_stay_out_of_messages(
 
 def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setitem(sys.modules, "paramiko", None)
     with pytest.raises(PlatformError, match=r"pip install 'data-platform\[buckets\]'"):
         source("s3://landing/in", settings)
+    with pytest.raises(PlatformError, match=r"pip install 'data-platform\[sftp\]'"):
+        source("sftp://user@host/in", settings)

@@ -24,7 +24,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import Format, Parsed, read
 from data_platform.ingestion.files.partitions import Partitions
-from data_platform.ingestion.files.storage import CHANGED, Delivery, Storage, StorageUnavailableError
+from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import unpacked
 from data_platform.ingestion.source import (
@@ -158,30 +158,38 @@ def _without_mark(encoding: str) -> str:
 
 
 class Files:
-    """A folder, and below it the files of each table, as a `Source`: a path, or a `Storage` elsewhere. `spool` takes
+    """A folder, and below it the files of each table, as a `Source`: a path, or a `Place` elsewhere. `spool` takes
     unpacked files, and those that are fetched, which are too large for memory; by default the system's folder for
     temporary files."""
 
-    def __init__(self, folder: Path | Storage, tables: Mapping[str, FileTable], spool: Path | None = None) -> None:
-        self._folder: Storage = LocalFolder(folder) if isinstance(folder, Path) else folder
+    def __init__(self, folder: Path | Place, tables: Mapping[str, FileTable], spool: Path | None = None) -> None:
+        self._place: Place = LocalFolder(folder) if isinstance(folder, Path) else folder
         self._tables = tables
         self._spool = spool
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """Which files are new or changed by size and times, without opening any."""
-        return probe_each(tables, lambda table: Probe(self._unread(table, after.get(table, {}))))
+        if not tables:
+            return {}
+        try:
+            with self._place.session() as folder:
+                return probe_each(tables, lambda table: Probe(self._unread(folder, table, after.get(table, {}))))
+        except StorageUnavailableError as error:
+            return {table: Probe({}, failure=error) for table in tables}
 
     @contextmanager
     def reading(self, tables: Sequence[str], after: Position) -> Iterator["FolderReading"]:
         """Read the files of one table that are new or changed: see `FolderReading`."""
         name = the_only(tables)
-        yield FolderReading(self._folder, name, self._table(name), after, self._spool)
+        options = self._table(name)
+        with self._place.session() as folder:
+            yield FolderReading(folder, name, options, after, self._spool)
 
-    def _unread(self, table: str, after: Position) -> dict[str, str]:
+    def _unread(self, folder: Storage, table: str, after: Position) -> dict[str, str]:
         options = self._table(table)
         return {
             delivery.path: delivery.version
-            for delivery in _found(self._folder, options, after)
+            for delivery in _found(folder, options, after)
             if not _is_known(after, delivery) and not storage.unrecordable(delivery.path)
         }
 

@@ -1,5 +1,5 @@
 """Where files are delivered to, as `source` sees it: what a storage can do, and what is known of a file in one. Each
-kind of storage is a module of its own (`local`, `objects`), what a packed file holds is in `unpacking`.
+kind of storage is a module of its own (`local`, `objects`, `sftp`), what a packed file holds is in `unpacking`.
 """
 
 import fnmatch
@@ -78,6 +78,16 @@ class Storage(Protocol):
 
     def changed(self, delivery: Delivery) -> bool:
         """Whether the file is no longer the one that was found, so that what was read of it may be a mixture."""
+
+
+class Place(Protocol):
+    """Where a folder lies, and how it is reached."""
+
+    def __str__(self) -> str:
+        """The folder as messages name it, without secrets."""
+
+    def session(self) -> AbstractContextManager[Storage]:
+        """The folder, for as long as the block lasts. Raises PlatformError if it cannot be reached."""
 
 
 Matcher = Callable[[str], object] | None

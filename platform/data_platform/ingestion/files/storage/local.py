@@ -17,13 +17,18 @@ HELD_BYTES = 1 << 20
 
 
 class LocalFolder:
-    """A folder; see `Storage`, whose methods these are."""
+    """A folder; see `Place` and `Storage`, whose methods these are."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def __str__(self) -> str:
         return str(self._root)
+
+    @contextmanager
+    def session(self) -> Iterator["LocalFolder"]:
+        """Itself: there is no connection to keep."""
+        yield self
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
         root = self._root

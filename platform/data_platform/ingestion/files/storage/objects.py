@@ -38,7 +38,7 @@ _HIGHEST = "\U0010ffff"
 
 
 class Bucket:
-    """What lies below a prefix in a bucket; see `Storage`, whose methods these are."""
+    """What lies below a prefix in a bucket; see `Place` and `Storage`, whose methods these are."""
 
     def __init__(self, url: str, options: StorageOptions) -> None:
         """`url` and `options` hold no variables of the environment any more. Connects to nothing."""
@@ -47,6 +47,11 @@ class Bucket:
 
     def __str__(self) -> str:
         return self._url
+
+    @contextmanager
+    def session(self) -> Iterator["Bucket"]:
+        """Itself: there is no connection to keep."""
+        yield self
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
         """As of every storage. Only what begins like the pattern up to its first wildcard is listed, from `start`."""

@@ -8,7 +8,7 @@ from data_platform.options import Duration, Options
 
 
 class StorageOptions(Options):
-    """How the folder is reached where it lies elsewhere: `s3://`, `gs://`, `az://`. A folder of this machine
+    """How the folder is reached where it lies elsewhere: `s3://`, `gs://`, `az://`, `sftp://`. A folder of this machine
     needs none of it."""
 
     endpoint: str | None = Field(
@@ -26,14 +26,29 @@ class StorageOptions(Options):
         "machine, as AWS has them. `gs://` and `az://` take what GOOGLE_* and AZURE_* say.",
     )
     secret_access_key: SecretStr | None = Field(default=None, description="Of `s3://`: '{{ env.NAME }}'.")
+    password: SecretStr | None = Field(default=None, description="Of `sftp://`: '{{ env.NAME }}'.")
+    private_key: str | None = Field(
+        default=None, description="Of `sftp://`: the file of the private key, which has no passphrase."
+    )
+    known_hosts: str | None = Field(
+        default=None, description="Of `sftp://`: the file with the server's key. Default: ~/.ssh/known_hosts."
+    )
+    host_key: str | None = Field(
+        default=None,
+        pattern="^SHA256:[A-Za-z0-9+/]{43}=?$",
+        description="Of `sftp://`: the fingerprint of the server's key, instead of `known_hosts`: SHA256:... as "
+        "ssh-keygen -l prints it.",
+    )
     timeout: float = Field(
         default=30, gt=0, description="Seconds to wait for a connection, and for the next byte of an answer."
     )
     answer_timeout: Duration = Field(
         default=timedelta(minutes=5),
-        description="How long one answer may take: a page of a listing, 64 MiB of a file of a bucket.",
+        description="How long one answer may take: a page of a listing, 64 MiB of a file.",
     )
-    max_retries: int = Field(default=5, ge=0, description="How often a request is sent again after 429, 5xx or a loss.")
+    max_retries: int = Field(
+        default=5, ge=0, description="Of buckets: how often a request is sent again after 429, 5xx or a loss."
+    )
     patience: Duration = Field(
-        default=timedelta(minutes=5), description="No retry begins later than this after the first try."
+        default=timedelta(minutes=5), description="Of buckets: no retry begins later than this after the first try."
     )
