@@ -24,7 +24,11 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
     [
         ("ftp://host/in", {}, r"begins with ftp://, .*s3://, gs://, az://"),
         ("https://host/in", {}, "RestSource"),
-        ("in", {"endpoint": "http://minio"}, r"`endpoint` says how another machine is reached; in is of this one"),
+        (
+            "in",
+            {"endpoint": "http://minio"},
+            r"`endpoint` says how another machine is reached, but `folder` \(in\) is of this one",
+        ),
         ("s3://b", {"access_key_id": "AKIA", "secret_access_key": "abc"}, r"take it from the environment"),
         ("s3://b", {"access_key_id": "{{ env.A }}"}, "needed together"),
         ("sftp://u@h/in", {"region": "x"}, "`region` is not for sftp://"),
