@@ -104,6 +104,17 @@ def test_an_object_written_anew_with_the_same_content_moves_its_position_alone(s
     assert reader.position != before
 
 
+def test_objects_of_the_same_second_as_the_newest_loaded_or_an_earlier_one_are_not_missed(store: Store) -> None:
+    store.put("in/b.csv", "id\n1\n")
+    reader = store.reader()
+    assert reader.ids() == ["1"]
+    at = store.bucket.keys["in/b.csv"].last_modified
+    for name, seconds in (("a", 0), ("c", 0), ("d", 60)):
+        store.put(f"in/{name}.csv", f"id\n{name}\n")
+        store.bucket.keys[f"in/{name}.csv"].last_modified = at - timedelta(seconds=seconds)
+    assert reader.ids() == ["d", "a", "c"]
+
+
 def test_an_object_that_is_overwritten_between_the_listing_and_the_read_is_read_next_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

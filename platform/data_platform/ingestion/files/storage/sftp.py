@@ -88,8 +88,8 @@ class SftpFolder:
         except paramiko.BadHostKeyException as error:
             raise StorageUnavailableError(
                 f"The key of {self} is not the one that is known of it: it is {error.key.fingerprint}. Either the "
-                "server was set up anew, or another one answers in its place. Ask who runs it before you change `host_key` "
-                "or the file of known hosts."
+                "server was set up anew, or another one answers in its place. Ask who runs it before you change "
+                "`host_key` or the file of known hosts."
             ) from None
         except paramiko.AuthenticationException:
             raise StorageUnavailableError(
