@@ -1,7 +1,9 @@
 """Which paths can be new, given those that are loaded and how late one may come."""
 
+from pathlib import Path
+
 import pytest
-from platform_tests.ingestion.deliveries import table
+from platform_tests.ingestion.deliveries import Reader, table, write
 from pydantic import ValidationError
 
 from data_platform.ingestion.files.partitions import Partitions
@@ -25,6 +27,22 @@ def test_looked_at_is_what_is_not_older_than_the_newest_loaded_date_less_the_lat
     partitions = Partitions.model_validate({"by": by, "late": late})
     assert partitions.start([newest, "dt=2024-01-15/b.csv" if by.startswith("dt") and start else newest]) == start
     assert partitions.start([]) == ""
+
+
+def test_a_load_that_ends_early_leaves_no_earlier_date_behind(tmp_path: Path) -> None:
+    for at, day in enumerate(("03", "09", "01", "05")):  # the newest of them did not come last
+        write(tmp_path, f"dt=2024-01-{day}/a.csv", f"id\n{day}\n" * (at + 1), at + 1)
+    reader = Reader(tmp_path, path="dt=*/*.csv", partitions={"by": "dt=%Y-%m-%d", "late": "0s"})
+    with reader.source.reading(["t"], {}) as reading:
+        paths = [path for batch in reading for path in batch.position or {}]
+    assert paths == [f"dt=2024-01-{day}/a.csv" for day in ("01", "03", "05", "09")]
+    with reader.source.reading(["t"], dict.fromkeys(paths[:1], "1:1:1:x")) as reading:
+        assert [path for batch in reading for path in batch.position or {}] == paths
+
+
+def test_snapshots_by_arrival_have_no_partitions() -> None:
+    with pytest.raises(ValidationError, match="need `order: name`"):
+        table("dt=*/*.csv", partitions={"by": "dt=%Y-%m-%d"}, deliveries="snapshot")
 
 
 def test_a_date_in_the_future_hides_nothing() -> None:

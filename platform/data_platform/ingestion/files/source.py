@@ -101,7 +101,8 @@ class FileTable(TableOptions):
     partitions: Partitions | None = Field(
         default=None,
         description="Where paths begin with a date: only files of the newest dates are looked at, so that a bucket of "
-        "a million is not listed each time. A file that comes later than `late` is not seen before a full refresh.",
+        "a million is not listed each time. A file that comes, or is mended, later than `late` is not seen before a full "
+        "refresh. Files are read in the order of their paths.",
     )
 
     def lands_as_text(self) -> bool:
@@ -118,6 +119,8 @@ class FileTable(TableOptions):
     def _partitions_of_its_path(self) -> "FileTable":
         if self.partitions is not None:
             self.partitions.refuse_other(self.path)
+            if self.deliveries == "snapshot" and self.order == "arrival":
+                raise ValueError("`partitions` are read by their dates: snapshots of them need `order: name`")
         return self
 
 
@@ -200,8 +203,8 @@ class Files:
 
 
 class FolderReading:
-    """The files of one table that are new or changed, oldest first. Small ones are gathered into batches, each of which
-    moves the position of all its files; of a large one, only the last batch has a position.
+    """The files of one table that are new or changed, oldest first (by date with `partitions`). Small ones are gathered
+    into batches, each of which moves the position of all its files; of a large one, only the last batch has a position.
 
     A file that has the content which was loaded last under its path only moves its position. The same content under
     another name, or again after another, is news of a table with a key, whose rows may go back to an earlier state; it
@@ -234,6 +237,9 @@ class FolderReading:
         found = _found(self._folder, self._options, self._after)
         if self._orders:
             found.sort(key=lambda delivery: by_name(delivery.path))
+        elif self._options.partitions:
+            # A load that ends early must not have loaded a date before one that is older: that would not be looked at.
+            found.sort(key=lambda delivery: delivery.path)
         for delivery in found:
             if _is_known(self._after, delivery):
                 continue
