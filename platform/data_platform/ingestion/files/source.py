@@ -101,8 +101,8 @@ class FileTable(TableOptions):
     partitions: Partitions | None = Field(
         default=None,
         description="Where paths begin with a date: only files of the newest dates are looked at, so that a bucket of "
-        "a million is not listed each time. A file that comes, or is mended, later than `late` is not seen before a full "
-        "refresh. Files are read in the order of their paths.",
+        "a million is not listed each time. A file that comes, or is mended, later than `late` is not seen before a "
+        "full refresh. Files are read in the order of their paths.",
     )
 
     def lands_as_text(self) -> bool:
