@@ -6,6 +6,7 @@ from typing import Any
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.files.storage import Place
 from data_platform.ingestion.source import Batch
 
 CSV = {"type": "csv"}
@@ -28,7 +29,7 @@ def write(root: Path, name: str, content: str | bytes, at: int) -> Path:
 class Reader:
     """Reads a table again and again, as a platform does: lands batches and keeps the position."""
 
-    def __init__(self, root: Path, **options: object) -> None:
+    def __init__(self, root: Path | Place, **options: object) -> None:
         self.source = Files(root, {"t": table(**options)})  # type: ignore[arg-type]  # options of any table
         self.position: dict[str, str] = {}
 

@@ -1,29 +1,81 @@
 """The component `FileSource`: tables delivered as files. How they are read is in `ingestion.files`."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import resolve
+from data_platform.components.spec import VARIABLE, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.files.storage import Place
+from data_platform.ingestion.files.storage.local import LocalFolder
+from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
+from data_platform.redaction import register
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
 
 
-class FileSourceOptions(SourceOptions):
-    """Files in a folder."""
+EXTRA = "buckets"
+"""The extra that brings the client of stores of objects."""
+
+SFTP_EXTRA = "sftp"
+"""The extra that brings the client of SFTP servers."""
+
+BUCKETS = ("s3", "gs", "az")
+"""The schemes of addresses of buckets."""
+
+SCHEMES = (*BUCKETS, "sftp")
+
+_OF_SFTP = {"password", "private_key", "known_hosts", "host_key"}
+_OF_BUCKETS = {"endpoint", "region", "anonymous", "access_key_id", "secret_access_key", "max_retries", "patience"}
+
+
+class FileSourceOptions(SourceOptions, StorageOptions):
+    """Files in a folder, in a bucket, or on an SFTP server."""
 
     folder: str = Field(
-        description="The folder; a relative path lies below the platform's landing folder. May hold `{{ env.NAME }}`."
+        description="The folder; a relative path lies below the platform's landing folder. Or what lies below a prefix "
+        "in a bucket: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix; or on a server: "
+        "sftp://user@host/path, sftp://user@host/~/path from the user's home on. May hold `{{ env.NAME }}`."
     )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
+
+    @field_validator("access_key_id", "secret_access_key", "password")
+    @classmethod
+    def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not VARIABLE.search(value.get_secret_value()):
+            raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
+        return value
+
+    @model_validator(mode="after")
+    def _options_of_the_storage(self) -> "FileSourceOptions":
+        scheme = self.folder.partition("://")[0] if "://" in self.folder else ""
+        if scheme and scheme not in SCHEMES and not VARIABLE.search(scheme):
+            raise ValueError(
+                f"`folder` begins with {scheme}://, which is no place that files are read from: name a folder, or "
+                f"{', '.join(f'{one}://' for one in SCHEMES)}; what HTTP offers is read by a RestSource"
+            )
+        given = sorted(self.model_fields_set & set(StorageOptions.model_fields))
+        if given and not scheme and not VARIABLE.search(self.folder):
+            raise ValueError(
+                f"`{given[0]}` says how another machine is reached, but `folder` ({self.folder}) is of this one"
+            )
+        if other := sorted(
+            self.model_fields_set & (_OF_BUCKETS if scheme == "sftp" else _OF_SFTP if scheme else set())
+        ):
+            raise ValueError(f"`{other[0]}` is not for {scheme}://: the reference (dp docs) says what is")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("`access_key_id` and `secret_access_key` are needed together")
+        if self.anonymous and self.access_key_id is not None:
+            raise ValueError("`anonymous` and `access_key_id` exclude each other")
+        return self
 
 
 class FileSource(SourceComponent):
@@ -37,16 +89,46 @@ class FileSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:
         make_folder(settings.spool, settings)
-        folder = settings.landing / resolve(self.options.folder, f"{where}: folder")
-        return Files(folder, self.options.tables, settings.spool)
+        return Files(self._place(where, settings), self.options.tables, settings.spool)
+
+    def _place(self, where: Path, settings: Settings) -> Place:
+        """Where the files lie, with the values of the environment."""
+        options, folder = self.options, resolve(self.options.folder, f"{where}: folder")
+        if "://" not in folder:
+            return LocalFolder(settings.landing / folder)
+        given = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name in StorageOptions.model_fields
+            if name in options.model_fields_set and (value := getattr(options, name)) is not None
+        }
+        reached = StorageOptions.model_validate(
+            {name: resolve(one, f"{where}: {name}") if isinstance(one, str) else one for name, one in given.items()}
+        )
+        register(*(one.get_secret_value() for one in (reached.secret_access_key, reached.password) if one is not None))
+        if folder.startswith("sftp://"):
+            _require("paramiko", "SFTP servers", SFTP_EXTRA)
+            from data_platform.ingestion.files.storage.sftp import SftpFolder
+
+            return SftpFolder(folder, reached)
+        _require("obstore", "buckets", EXTRA)
+        from data_platform.ingestion.files.storage.objects import Bucket
+
+        return Bucket(folder, reached)
 
     @classmethod
     def recognises(cls, address: str) -> bool:
-        """The path of a folder."""
-        return "://" not in address and Path(address).expanduser().is_dir()
+        """The path of a folder, or the URL of a bucket or an SFTP server."""
+        return address.startswith(tuple(f"{one}://" for one in SCHEMES)) or (
+            "://" not in address and Path(address).expanduser().is_dir()
+        )
 
     @classmethod
     def profile(cls, request: "Request") -> "Profile":
+        if "://" in request.address:
+            raise PlatformError(
+                f"The tables of {request.address} cannot be drafted: write its defs.yaml by hand, as the README shows, "
+                "or copy a few of its files into a folder, add that as a source, and then change `folder`."
+            )
         from data_platform.drafting.files import profile_files
 
         return profile_files(request)
@@ -57,3 +139,14 @@ class FileSource(SourceComponent):
     @classmethod
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - as the base
         raise PlatformError("Files need no --cursor: each is loaded once.")
+
+
+def _require(package: str, what: str, extra: str) -> None:
+    """Raise PlatformError, saying what to install, if a client is not there."""
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise PlatformError(
+            f"Reading {what} needs the package {package}, which cannot be imported ({error}). Install it where Dagster "
+            f"runs: pip install 'data-platform[{extra}]'."
+        ) from None

@@ -4,6 +4,7 @@ import errno
 import gzip
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from data_platform.ingestion.files import source as files
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.source import Files
+from data_platform.ingestion.files.storage.local import LocalFolder
 
 PACKED = gzip.compress(b"id\n" + os.urandom(4_000).hex().encode() + b"\n1\n")
 
@@ -90,10 +92,11 @@ def test_a_file_that_changes_while_it_is_read_does_not_land_and_is_read_next_tim
     write(tmp_path, "b.csv", "id\n9\n", 2)
     hash_of = storage.sha256
 
-    def hash_then_grow(root: Path, delivery: storage.Delivery, held: bytes | None = None) -> str:
-        content = hash_of(root, delivery, held)
-        if delivery.version.startswith("5:1000000000:"):
+    def hash_then_grow(stream: BinaryIO) -> str:
+        content = hash_of(stream)
+        if stream.read() == b"id\n1\n" and path.stat().st_size == 5:
             write(tmp_path, "a.csv", path.read_text() + "2\n", 3)
+        stream.seek(0)
         return content
 
     monkeypatch.setattr(storage, "sha256", hash_then_grow)
@@ -122,14 +125,16 @@ def test_a_large_file_that_changes_midway_ends_the_read_at_once_so_that_its_rows
 def test_a_file_that_vanishes_before_it_is_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     write(tmp_path, "b.csv", "id\n2\n", 2)
-    found = storage.find
+    found = LocalFolder.find
 
-    def find_then_delete(root: Path, pattern: str, stable_for: float) -> list[storage.Delivery]:
-        deliveries = found(root, pattern, stable_for)
+    def find_then_delete(
+        folder: LocalFolder, pattern: str, stable_for: float, start: str = ""
+    ) -> list[storage.Delivery]:
+        deliveries = found(folder, pattern, stable_for, start)
         (tmp_path / "a.csv").unlink()
         return deliveries
 
-    monkeypatch.setattr(storage, "find", find_then_delete)
+    monkeypatch.setattr(LocalFolder, "find", find_then_delete)
     assert Reader(tmp_path).ids() == ["2"]
 
 
@@ -138,10 +143,10 @@ def test_a_failing_disk_is_a_broken_file_not_a_crash(tmp_path: Path, monkeypatch
     write(tmp_path, "b.csv", "id\n2\n", 2)
     hash_of = storage.sha256
 
-    def failing(root: Path, delivery: storage.Delivery, held: bytes | None = None) -> str:
-        if delivery.path == "a.csv":
+    def failing(stream: BinaryIO) -> str:
+        if stream.read() == b"id\n1\n":
             raise OSError(errno.EIO, "Input/output error")
-        return hash_of(root, delivery, held)
+        return hash_of(stream)
 
     monkeypatch.setattr(storage, "sha256", failing)
     reader = Reader(tmp_path)

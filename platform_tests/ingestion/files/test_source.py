@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import source as files
-from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.source import Files
+from data_platform.ingestion.files.storage import local, unpacking
+from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.source import BATCH_ROWS, REJECTS_SCHEMA, Source
 
 
@@ -242,7 +243,7 @@ def test_a_missing_folder_and_an_unknown_table_are_named(tmp_path: Path) -> None
 def test_unpacked_files_too_large_for_memory_go_to_the_spool_and_leave_it_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_SPOOL_MEMORY", 100)
+    monkeypatch.setattr(unpacking, "SPOOL_MEMORY", 100)
     root, spool = tmp_path / "landing", tmp_path / "spool"
     write(root, "a.csv.gz", gzip.compress(b"id\n" + b"1\n" * 500), 1)
     (batch,) = read_all(Files(root, {"t": table("*.gz")}, spool), "t")
@@ -257,7 +258,7 @@ def test_unpacked_files_too_large_for_memory_go_to_the_spool_and_leave_it_empty(
 def test_closing_the_read_lets_go_of_file_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BATCH_ROWS", 10)
     monkeypatch.setattr(text, "BLOCK", 64)
-    monkeypatch.setattr(storage, "HELD_BYTES", 0)
+    monkeypatch.setattr(local, "HELD_BYTES", 0)
     write(tmp_path, "a.csv", "id\n" + "1\n" * 500, 1)
     with reading(Files(tmp_path, {"t": table()})) as batches:
         next(batches)
@@ -365,7 +366,7 @@ def test_what_the_walk_finds_is_what_pathlib_finds(tmp_path: Path) -> None:
     for pattern in ("*.csv", "x/*.csv", "*/*.csv", "**/*.csv", "**", "x/**/a.csv", "**/y/**/*.csv", "x*/[!a].*", "é/*"):
         glob = tmp_path.glob(pattern + "/*" if pattern.endswith("**") else pattern)
         expected = sorted({path.relative_to(tmp_path).as_posix() for path in glob if path.is_file()})
-        assert sorted(delivery.path for delivery in storage.find(tmp_path, pattern, 0)) == expected, pattern
+        assert sorted(delivery.path for delivery in LocalFolder(tmp_path).find(pattern, 0)) == expected, pattern
 
 
 @pytest.mark.parametrize(("encoding", "packed"), [("utf-8", False), ("utf-16-le", False), ("utf-8", True)])

@@ -3,7 +3,8 @@ How a format's bytes become rows is in `formats`, where files come from in `stor
 
 A position has an entry a file, `<path>` -> `<size>:<time of modification [ns]>:<time of change [ns]>:<sha256>`: all but
 the last tell without opening it whether to read it (the time of change shows a file that was replaced by one of the
-same size and time), the last whether there is anything new in it. Entries of earlier releases have no time of change.
+same size and time), the last whether there is anything new in it. Entries of earlier releases have no time of change;
+those of objects in buckets have the etag in its place.
 """
 
 import logging
@@ -22,7 +23,10 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import Format, Parsed, read
 from data_platform.ingestion.files.formats.typed import TypedFormat
-from data_platform.ingestion.files.storage import Delivery
+from data_platform.ingestion.files.partitions import Partitions
+from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
+from data_platform.ingestion.files.storage.local import LocalFolder
+from data_platform.ingestion.files.storage.unpacking import unpacked
 from data_platform.ingestion.source import (
     BATCH_ROWS,
     REJECTS_SCHEMA,
@@ -91,7 +95,14 @@ class FileTable(TableOptions):
     forget_after: Duration | None = Field(
         default=None,
         description="Files that are gone from the folder and were modified longer ago than this are forgotten: 90d. "
-        "The position then stops growing, and such a file is loaded again if it ever comes back. Default: never.",
+        "The position then stops growing, and such a file is loaded again if it ever comes back. With `partitions`, "
+        "those that are no longer looked at are forgotten as well. Default: never.",
+    )
+    partitions: Partitions | None = Field(
+        default=None,
+        description="Where paths begin with a date: only files of the newest dates are looked at, so that a bucket of "
+        "a million is not listed each time. A file that comes, or is mended, later than `late` is not seen before a "
+        "full refresh. Files are read in the order of their paths.",
     )
 
     def lands_as_text(self) -> bool:
@@ -104,15 +115,25 @@ class FileTable(TableOptions):
             raise ValueError("`order: name` says which snapshot is the newest: it needs `deliveries: snapshot`")
         return self
 
+    @model_validator(mode="after")
+    def _partitions_of_its_path(self) -> "FileTable":
+        if self.partitions is not None:
+            self.partitions.refuse_other(self.path)
+            if self.deliveries == "snapshot" and self.order == "arrival":
+                raise ValueError("`partitions` are read by their dates: snapshots of them need `order: name`")
+        return self
+
 
 UNENDED_FOR = 10.0
 """Seconds that a file of additions must have been left alone if its last line has no end: half a row would land as a
 row of its own, under a key that does not exist, which nothing takes back when the line is completed."""
 
 
-def _found(root: Path, options: FileTable) -> list[Delivery]:
-    """The files of a table that are ready to be read, as far as their times and their last bytes tell."""
-    found = storage.find(root, options.path, options.stable_for)
+def _found(folder: Storage, options: FileTable, after: Position) -> list[Delivery]:
+    """The files of a table that are ready to be read, as far as their times and their last bytes tell: all of them, or
+    those of the newest partitions."""
+    start = options.partitions.start(after) if options.partitions else ""
+    found = folder.find(options.path, options.stable_for, start)
     if options.deliveries == "snapshot":
         return found
     line_end = options.format.record_end()
@@ -121,7 +142,7 @@ def _found(root: Path, options: FileTable) -> list[Delivery]:
     before = (time.time() - max(UNENDED_FOR, options.stable_for)) * 1e9
     ready = []
     for delivery in found:
-        if before < delivery.mtime_ns <= time.time() * 1e9 and not storage.is_ended(root, delivery, line_end):
+        if before < delivery.mtime_ns <= time.time() * 1e9 and not folder.is_ended(delivery, line_end):
             logger.warning(
                 "%s is not read yet: its last line has no end, and it was written to less than %g s ago",
                 delivery.path,
@@ -133,29 +154,38 @@ def _found(root: Path, options: FileTable) -> list[Delivery]:
 
 
 class Files:
-    """A folder, and below it the files of each table, as a `Source`. `spool` takes unpacked files too large for memory;
-    by default the system's folder for temporary files."""
+    """A folder, and below it the files of each table, as a `Source`: a path, or a `Place` elsewhere. `spool` takes
+    unpacked files, and those that are fetched, which are too large for memory; by default the system's folder for
+    temporary files."""
 
-    def __init__(self, root: Path, tables: Mapping[str, FileTable], spool: Path | None = None) -> None:
-        self._root = root
+    def __init__(self, folder: Path | Place, tables: Mapping[str, FileTable], spool: Path | None = None) -> None:
+        self._place: Place = LocalFolder(folder) if isinstance(folder, Path) else folder
         self._tables = tables
         self._spool = spool
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """Which files are new or changed by size and times, without opening any."""
-        return probe_each(tables, lambda table: Probe(self._unread(table, after.get(table, {}))))
+        if not tables:
+            return {}
+        try:
+            with self._place.session() as folder:
+                return probe_each(tables, lambda table: Probe(self._unread(folder, table, after.get(table, {}))))
+        except StorageUnavailableError as error:
+            return {table: Probe({}, failure=error) for table in tables}
 
     @contextmanager
     def reading(self, tables: Sequence[str], after: Position) -> Iterator["FolderReading"]:
         """Read the files of one table that are new or changed: see `FolderReading`."""
         name = the_only(tables)
-        yield FolderReading(self._root, name, self._table(name), after, self._spool)
+        options = self._table(name)
+        with self._place.session() as folder:
+            yield FolderReading(folder, name, options, after, self._spool)
 
-    def _unread(self, table: str, after: Position) -> dict[str, str]:
+    def _unread(self, folder: Storage, table: str, after: Position) -> dict[str, str]:
         options = self._table(table)
         return {
             delivery.path: delivery.version
-            for delivery in _found(self._root, options)
+            for delivery in _found(folder, options, after)
             if not _is_known(after, delivery) and not storage.unrecordable(delivery.path)
         }
 
@@ -166,8 +196,8 @@ class Files:
 
 
 class FolderReading:
-    """The files of one table that are new or changed, oldest first. Small ones are gathered into batches, each of which
-    moves the position of all its files; of a large one, only the last batch has a position.
+    """The files of one table that are new or changed, oldest first (by date with `partitions`). Small ones are gathered
+    into batches, each of which moves the position of all its files; of a large one, only the last batch has a position.
 
     A file that has the content which was loaded last under its path only moves its position. The same content under
     another name, or again after another, is news of a table with a key, whose rows may go back to an earlier state; it
@@ -176,11 +206,12 @@ class FolderReading:
 
     Files that cannot be read are passed over and named in a PlatformError at the end; their position stays, so they are
     tried again. A file that turns bad after some of its rows were yielded (it was changed meanwhile, the disk failed)
-    ends the reading at once, since those rows must not land.
+    ends the reading at once, since those rows must not land; so does a storage that can no longer be reached, once what
+    was read before is delivered.
     """
 
-    def __init__(self, root: Path, table: str, options: FileTable, after: Position, spool: Path | None) -> None:
-        self._root, self._name, self._options, self._spool = root, table, options, spool
+    def __init__(self, folder: Storage, table: str, options: FileTable, after: Position, spool: Path | None) -> None:
+        self._folder, self._name, self._options, self._spool = folder, table, options, spool
         self._after = after
         self._orders = options.order == "name"
         self._loaded = _Loaded(after, named=self._orders)
@@ -196,9 +227,12 @@ class FolderReading:
     def __iter__(self) -> Iterator[Batch]:
         broken: list[str] = []
         gathered = _Gathered(self._name)
-        found = _found(self._root, self._options)
+        found = _found(self._folder, self._options, self._after)
         if self._orders:
             found.sort(key=lambda delivery: by_name(delivery.path))
+        elif self._options.partitions:
+            # A load that ends early must not have loaded a date before one that is older: that would not be looked at.
+            found.sort(key=lambda delivery: delivery.path)
         for delivery in found:
             if _is_known(self._after, delivery):
                 continue
@@ -214,8 +248,12 @@ class FolderReading:
                         yield batch
                     else:
                         gathered.add(batch)
+            except StorageUnavailableError:
+                if not begun:
+                    yield from gathered.batches()
+                raise
             except (PlatformError, OSError) as error:
-                if isinstance(error, FileNotFoundError) and not begun and not storage.exists(self._root, delivery):
+                if isinstance(error, FileNotFoundError) and not begun and not self._folder.exists(delivery):
                     logger.info("%s vanished before it was read", delivery.path)
                     continue
                 broken.append(f"{delivery.path.encode(errors='backslashreplace').decode()}: {error}")
@@ -233,7 +271,7 @@ class FolderReading:
         """The batches of one file; the last one has its position."""
         if reason := storage.unrecordable(delivery.path):
             raise PlatformError(reason)
-        if storage.leads_out(self._root, delivery):
+        if self._folder.leads_out(delivery):
             raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
         if not delivery.size and self._kind == "whole":
             raise PlatformError(
@@ -242,25 +280,27 @@ class FolderReading:
             )
         if not delivery.size and isinstance(self._options.format, TypedFormat):
             raise PlatformError("it is empty (0 bytes), which no file of its format is. Have it sent again.")
-        held = storage.held(self._root, delivery)
-        content = storage.sha256(self._root, delivery, held)
-        position = {delivery.path: f"{delivery.version}:{content}"}
-        note = self._known_content(delivery.path, content)
-        if note is not None or not delivery.size:
-            if storage.changed(self._root, delivery):
-                raise PlatformError(_CHANGED)
-            yield Batch(self._name, _NO_ROWS, "rows", position, notes=[note] if note else [])
-            return
-        with storage.unpacked(self._root, delivery, self._spool, self._options.max_unpacked, held) as stream:
-            waiting: tuple[pa.Table, pa.Table] | None = None
-            for rows, rejects in self._parsed(stream, delivery.path):
+        with self._folder.opened(delivery, self._spool) as file:
+            content = storage.sha256(file)
+            position = {delivery.path: f"{delivery.version}:{content}"}
+            note = self._known_content(delivery.path, content)
+            if note is not None or not delivery.size:
+                self._refuse_changed(delivery)
+                yield Batch(self._name, _NO_ROWS, "rows", position, notes=[note] if note else [])
+                return
+            with unpacked(file, delivery.path, delivery.size, self._spool, self._options.max_unpacked) as stream:
+                waiting: tuple[pa.Table, pa.Table] | None = None
+                for rows, rejects in self._parsed(stream, delivery.path):
+                    if waiting:
+                        yield Batch(self._name, waiting[0], self._kind, None, waiting[1])
+                    waiting = rows, rejects
+                self._refuse_changed(delivery)
                 if waiting:
-                    yield Batch(self._name, waiting[0], self._kind, None, waiting[1])
-                waiting = rows, rejects
-            if storage.changed(self._root, delivery):
-                raise PlatformError(_CHANGED)
-            if waiting:
-                yield Batch(self._name, waiting[0], self._kind, position, waiting[1])
+                    yield Batch(self._name, waiting[0], self._kind, position, waiting[1])
+
+    def _refuse_changed(self, delivery: Delivery) -> None:
+        if self._folder.changed(delivery):
+            raise PlatformError(CHANGED)
 
     def _parsed(self, stream: BinaryIO, path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
         most = self._options.max_columns
@@ -293,12 +333,10 @@ class FolderReading:
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
         more = [f"and {len(broken) - SHOWN_FILES:,} more"] if len(broken) > SHOWN_FILES else []
         return PlatformError(
-            f"Table {self._name}: {files} below {self._root} could not be read and will be tried again:\n  "
+            f"Table {self._name}: {files} below {self._folder} could not be read and will be tried again:\n  "
             + "\n  ".join([*broken[:SHOWN_FILES], *more])
         )
 
-
-_CHANGED = "it changed while it was read; it is read next time. If that repeats, set `stable_for`"
 
 _NO_ROWS = pa.table({})
 """What a batch holds that only moves the position."""

@@ -1,0 +1,60 @@
+"""Files whose paths begin with a date: which of them can be new, given those that are loaded."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from pydantic import Field, field_validator
+
+from data_platform.options import Duration, Options
+
+_DIGITS = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2}
+"""The parts of a date, largest first, and how many digits each has: paths then sort as the dates do."""
+
+
+class Partitions(Options):
+    """Where the date stands in the paths of a table's files, and how late one may come."""
+
+    by: str = Field(
+        description="How paths begin, with the date in them: dt=%Y-%m-%d, orders/%Y/%m/%d/%H, orders_%Y%m%d."
+    )
+    late: Duration = Field(
+        default=timedelta(days=1),
+        description="How long after the date of the newest loaded file one of an earlier date may come: 1d, 6h.",
+    )
+
+    @field_validator("by")
+    @classmethod
+    def _sorts_by_date(cls, by: str) -> str:
+        parts = re.findall("%.?", by)
+        if not parts or parts != list(_DIGITS)[: len(parts)]:
+            raise ValueError(
+                f"{by!r} must hold a date, its largest part first, each once: %Y, %Y and %m, up to %Y, %m, %d and %H"
+            )
+        return by
+
+    def refuse_other(self, path: str) -> None:
+        """Raise ValueError if the files that a pattern means need not begin as `by` says."""
+        fixed = self.by.split("%")[0]
+        common = min(len(fixed), len(re.split(r"[*?\[]", path)[0]))
+        if fixed[:common] != path[:common]:
+            raise ValueError(f"`partitions` says that paths begin with {fixed!r}, where `path` is {path!r}")
+
+    def start(self, loaded: Iterable[str]) -> str:
+        """What the paths that are looked at do not sort before: the newest date in those that are loaded, less `late`.
+        Empty, so that all are, while none with a date is loaded. Dates beyond tomorrow do not count: a mistake in one
+        name would hide all that comes until then."""
+        shape = re.compile("".join(_expression(part) for part in re.split("(%.)", self.by)))
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(self.by)
+        dates = (found.group() for path in loaded if (found := shape.match(path)))
+        newest = max((date for date in dates if date <= tomorrow), default=None)
+        if newest is None:
+            return ""
+        try:
+            return (datetime.strptime(newest, self.by) - self.late).strftime(self.by)
+        except (ValueError, OverflowError):  # 2024-13-45: by such a name nothing may be left out
+            return ""
+
+
+def _expression(part: str) -> str:
+    return f"[0-9]{{{_DIGITS[part]}}}" if part in _DIGITS else re.escape(part)

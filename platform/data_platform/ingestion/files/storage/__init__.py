@@ -1,0 +1,156 @@
+"""Where files are delivered to, as `source` sees it: what a storage can do, and what is known of a file in one. Each
+kind of storage is a module of its own (`local`, `objects`, `sftp`), what a packed file holds is in `unpacking`.
+"""
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol, cast
+
+from data_platform.errors import TransientError
+
+CHANGED = "it changed while it was read; it is read next time. If that repeats, set `stable_for`"
+
+
+class StorageUnavailableError(TransientError):
+    """The storage as a whole does not answer, or lets nobody in: the next file would fare no better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A file as it stood when it was found. `path` is relative to the root, with slashes. `linked` tells whether it is
+    a symbolic link or lies behind one. `etag` is what a store of objects calls its content by."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    linked: bool = False
+    ctime_ns: int = 0
+    etag: str = ""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the file is written to or replaced, by one of the same size and time too; the beginning of
+        its entry in a position."""
+        # A colon would end the field.
+        return f"{self.earlier_version}:{self.etag.strip(chr(34)).replace(':', '%3A') or self.ctime_ns}"
+
+    @property
+    def earlier_version(self) -> str:
+        """What began the entry before it held the time of the file's last change of status."""
+        return f"{self.size}:{self.mtime_ns}"
+
+
+class Storage(Protocol):
+    """A folder of files, wherever it lies. All of it may raise PlatformError, and StorageUnavailableError where nothing
+    in the folder can be reached."""
+
+    def __str__(self) -> str:
+        """The folder as messages name it, without secrets."""
+
+    def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
+        """The files that match, oldest first (by modification, then path), without opening any.
+
+        Left out: hidden files and folders, as in a shell (uploads in progress are often hidden), unless the pattern
+        names them; files modified less than `stable_for` seconds ago; and paths that sort before `start`. One whose
+        modification lies in the future is not young: the clocks differ. Raises PlatformError when there is no such
+        folder.
+        """
+
+    def is_ended(self, delivery: Delivery, line_end: bytes) -> bool:
+        """Whether the file's last line has its end, or nobody can tell: it is empty, packed, or cannot be read."""
+
+    def leads_out(self, delivery: Delivery) -> bool:
+        """Whether the file is, or lies behind, a link to somewhere outside the folder."""
+
+    def exists(self, delivery: Delivery) -> bool:
+        """Whether there is a file of that path, changed or not."""
+
+    def opened(self, delivery: Delivery, spool: Path | None) -> AbstractContextManager[BinaryIO]:
+        """A seekable stream of the file's bytes as they were delivered. One that is not at hand is brought first, from
+        32 MiB on into a temporary file in `spool`. Raises FileNotFoundError if it is gone, and PlatformError if it is
+        known at once that it is no longer the one that was found."""
+
+    def changed(self, delivery: Delivery) -> bool:
+        """Whether the file is no longer the one that was found, so that what was read of it may be a mixture."""
+
+
+class Place(Protocol):
+    """Where a folder lies, and how it is reached."""
+
+    def __str__(self) -> str:
+        """The folder as messages name it, without secrets."""
+
+    def session(self) -> AbstractContextManager[Storage]:
+        """The folder, for as long as the block lasts. Raises PlatformError if it cannot be reached."""
+
+
+Matcher = Callable[[str], object] | None
+"""Whether a name matches a part of a pattern; None stands for `**`: any number of folders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern of paths: a matcher for each part, and whether hidden names are meant too."""
+
+    parts: tuple[Matcher, ...]
+    hidden: bool
+    beginning: str
+    """What every path that matches begins with."""
+
+    def matches(self, path: str) -> bool:
+        """Whether a path matches, as a whole."""
+        names = path.split("/")
+        if not self.hidden and any(name.startswith(".") for name in names):
+            return False
+        return _match(names, self.parts)
+
+
+def pattern_of(text: str) -> Pattern:
+    """What a pattern as `defs.yaml` has it means."""
+    parts = list(PurePosixPath(text).parts)
+    if parts[-1] == "**":
+        parts.append("*")
+    found = re.search(r"[*?\[]", "/".join(parts))
+    return Pattern(
+        tuple(None if part == "**" else re.compile(fnmatch.translate(part)).match for part in parts),
+        any(part.startswith(".") for part in parts),
+        "/".join(parts)[: found.start() if found else None],
+    )
+
+
+def _match(names: Sequence[str], parts: Sequence[Matcher]) -> bool:
+    if not parts:
+        return not names
+    matches, rest = parts[0], parts[1:]
+    if matches is None:
+        return any(_match(names[skipped:], rest) for skipped in range(len(names)))
+    return bool(names and matches(names[0])) and _match(names[1:], rest)
+
+
+def ready(found: Sequence[Delivery], stable_for: float, start: str, now: float) -> list[Delivery]:
+    """Those of the files found that are old enough and do not sort before `start`, in the order of `Storage.find`."""
+    return sorted(
+        (one for one in found if one.path >= start and not 0 <= now - one.mtime_ns / 1e9 < stable_for),
+        key=lambda delivery: (delivery.mtime_ns, delivery.path),
+    )
+
+
+def unrecordable(path: str) -> str | None:
+    """Why a path cannot stand in a position, or None if it can."""
+    if not path.isascii() and any("\ud800" <= character <= "\udfff" for character in path):
+        return "its name holds bytes that are not UTF-8; rename it"
+    return None
+
+
+def sha256(stream: BinaryIO) -> str:
+    """The hash of a file's bytes as they were delivered, packed or not, from its beginning, where it is left."""
+    stream.seek(0)
+    content = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256").hexdigest()
+    stream.seek(0)
+    return content

@@ -1,0 +1,224 @@
+"""A bucket, or what lies below a prefix in it, as a `Storage`: S3 and what speaks its protocol, Google's and Azure's.
+
+Only complete objects are listed, and an object is read by the etag it was listed with: one that is overwritten between
+the two, or while it is read, is refused by the store itself. obstore does the requests, with its retries; it was chosen
+since it lists after a key, reads by etag and has one interface for the three clouds.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import obstore
+from obstore import exceptions
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from data_platform.errors import PlatformError, shortened
+from data_platform.ingestion.files.storage import CHANGED, Delivery, StorageUnavailableError, pattern_of, ready
+from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.unpacking import spooled
+from data_platform.options import duration_text
+
+PAGE = 1000
+"""Keys in a page of a listing: what S3 gives in one answer."""
+
+PART = 64 << 20
+"""Bytes of an object that are read by one request: what a time-out or a lost connection costs at most."""
+
+_GONE = (exceptions.NotFoundError, FileNotFoundError)
+_REFUSED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)
+
+_HIGHEST = "\U0010ffff"
+
+
+class Bucket:
+    """What lies below a prefix in a bucket; see `Place` and `Storage`, whose methods these are."""
+
+    def __init__(self, url: str, options: StorageOptions) -> None:
+        """`url` and `options` hold no variables of the environment any more. Connects to nothing."""
+        self._url, self._options = url, options
+        self._store = _store(url, options)
+
+    def __str__(self) -> str:
+        return self._url
+
+    @contextmanager
+    def session(self) -> Iterator["Bucket"]:
+        """Itself: there is no connection to keep."""
+        yield self
+
+    def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
+        """As of every storage. Only what begins like the pattern up to its first wildcard is listed, from `start`."""
+        wanted = pattern_of(pattern)
+        with self._explained():
+            found = [one for one in self._listed(wanted.beginning, start) if wanted.matches(one.path)]
+            # Programs that show buckets as folders make empty objects whose keys end in a slash.
+            found = [one for one in found if one.size or self._is_there(one.path)]
+        return ready(found, stable_for, start, time.time())
+
+    def _listed(self, beginning: str, start: str) -> Iterator[Delivery]:
+        """The objects whose paths have a beginning, from `start` on."""
+        folder = beginning.rpartition("/")[0]
+        # After a key; the one wanted first is to be among the rest. A store lists below whole folders alone.
+        after = _before(max(beginning[len(folder) :].lstrip("/") and beginning, start))
+        last = beginning + _HIGHEST
+        for page in obstore.list(self._store, folder or None, offset=after or None, chunk_size=PAGE):
+            for meta in page:
+                path = meta["path"]
+                if path > last:
+                    return
+                if path.startswith(beginning):
+                    modified = (meta["last_modified"] - _EPOCH) // timedelta(microseconds=1) * 1000
+                    yield Delivery(path, meta["size"], modified, etag=meta["e_tag"] or "")
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            obstore.head(self._store, path)
+        except _GONE:
+            return False
+        return True
+
+    def is_ended(self, delivery: Delivery, line_end: bytes) -> bool:  # noqa: ARG002 - it is complete
+        """True: there are only complete objects."""
+        return True
+
+    def leads_out(self, delivery: Delivery) -> bool:  # noqa: ARG002 - there are no links
+        return False
+
+    def exists(self, delivery: Delivery) -> bool:
+        with self._explained():
+            return self._is_there(delivery.path)
+
+    @contextmanager
+    def opened(self, delivery: Delivery, spool: Path | None) -> Iterator[BinaryIO]:
+        with spooled(spool) as file:
+            with self._explained(delivery.path):
+                for begin in range(0, delivery.size, PART):
+                    self._read_part(delivery, begin, min(begin + PART, delivery.size), file)
+            file.seek(0)
+            yield file
+
+    def _read_part(self, delivery: Delivery, begin: int, end: int, file: BinaryIO) -> None:
+        """Write a part of an object to the file; begun anew when the connection is lost amid it, as often as the
+        options say."""
+        options: dict[str, Any] = {"range": (begin, end)}
+        if delivery.etag:
+            options["if_match"] = delivery.etag
+        for attempt in range(self._options.max_retries + 1):
+            file.seek(begin)
+            try:
+                for block in obstore.get(self._store, delivery.path, options=options).stream(min_chunk_size=1 << 20):  # type: ignore[arg-type]  # the options, as they are documented
+                    file.write(memoryview(block))
+                if file.tell() != end:
+                    raise PlatformError(
+                        f"{self} gave {file.tell() - begin:,} bytes instead of {end - begin:,}. It is tried again."
+                    )
+                return
+            except exceptions.GenericError:
+                # Until the first byte came the client itself has tried again.
+                if file.tell() == begin or attempt == self._options.max_retries:
+                    raise
+
+    def changed(self, delivery: Delivery) -> bool:  # noqa: ARG002 - it was read by its etag
+        return False
+
+    @contextmanager
+    def _explained(self, path: str | None = None) -> Iterator[None]:
+        """What goes wrong, as a person may act upon it."""
+        try:
+            yield
+        except exceptions.PreconditionError:
+            raise PlatformError(CHANGED) from None
+        except (exceptions.BaseError, OSError) as error:
+            raise self._failure(error, path) from None
+
+    def _failure(self, error: Exception, path: str | None) -> Exception:
+        """What an error of the client means, of the object `path` or of the bucket."""
+        options = self._options
+        if "NoSuchBucket" in str(error) or (path is None and isinstance(error, _GONE)):
+            return StorageUnavailableError(
+                f"There is no bucket {urlsplit(self._url).netloc}, of which {self} is to be read{self._at()}. Make it, "
+                "or correct `folder` or `endpoint`."
+            )
+        if isinstance(error, _GONE):
+            return FileNotFoundError(f"{self}/{path} is gone")
+        if isinstance(error, _REFUSED) or re.search(r"status code: 40[13]\b", str(error)):
+            if path is not None:  # the bucket could be listed: others may be read
+                return PlatformError(f"it may not be read with these credentials ({_said(error)}); grant them that.")
+            return StorageUnavailableError(
+                f"{self} may not be read{self._at()} with the credentials that were given ({_said(error)}). Needed is "
+                f"the right to list the bucket and to read its objects. {self._credentials()}"
+            )
+        if isinstance(error, exceptions.InvalidPathError) or "empty path segment" in str(error):
+            return PlatformError(
+                f"{self} holds a key that is no path ({_said(error)}). Rename the object, or name a `folder` further "
+                "down."
+            )
+        if "169.254.169.254" in str(error):  # where a machine at Amazon asks for its role
+            return StorageUnavailableError(f"There are no credentials for {self}{self._at()}. {self._credentials()}")
+        return StorageUnavailableError(
+            f"{self} does not answer as it should{self._at()}: {_said(error)}. Is the store up, and can this machine "
+            f"reach it? `timeout` ({options.timeout:g} s), `max_retries` ({options.max_retries}) and `patience` "
+            f"({duration_text(options.patience)}) of the source say how long it is waited for."
+        )
+
+    def _at(self) -> str:
+        return f" at {self._options.endpoint}" if self._options.endpoint else ""
+
+    def _credentials(self) -> str:
+        if not self._url.startswith("s3://"):
+            return "Set the variables GOOGLE_* or AZURE_* of the environment, or `anonymous: true` for a public bucket."
+        return (
+            "Set `access_key_id` and `secret_access_key` of the source, or AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY where Dagster runs, or `anonymous: true` for a public bucket."
+        )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _before(path: str) -> str:
+    """A text that sorts before a path, with next to nothing between them."""
+    return path[:-1] + chr(ord(path[-1]) - 1) + "~" if path and ord(path[-1]) > 0x20 else path[:-1]
+
+
+def _said(error: Exception) -> str:
+    """What the client says, without its own inner parts."""
+    return shortened(str(error).split("\n\nDebug source:")[0].replace("\n", " "), 300)
+
+
+def _store(url: str, options: StorageOptions) -> Any:
+    place = urlsplit(url)
+    endpoint = options.endpoint or (os.environ.get("AWS_ENDPOINT_URL") if place.scheme == "s3" else None)
+    shared: dict[str, Any] = {
+        "prefix": place.path.strip("/") or None,
+        "client_options": {
+            "connect_timeout": timedelta(seconds=options.timeout),
+            "read_timeout": timedelta(seconds=options.timeout),
+            "timeout": options.answer_timeout,
+            "allow_http": (endpoint or "").startswith("http://"),
+        },
+        "retry_config": {"max_retries": options.max_retries, "retry_timeout": options.patience},
+    }
+    if options.anonymous:
+        shared["skip_signature"] = True
+    try:
+        if place.scheme == "gs":
+            return GCSStore(place.netloc, **shared)
+        if place.scheme == "az":
+            return AzureStore(place.netloc, **shared)
+        given: dict[str, Any] = {
+            "endpoint": endpoint,
+            "region": options.region,
+            "access_key_id": options.access_key_id and options.access_key_id.get_secret_value(),
+            "secret_access_key": options.secret_access_key and options.secret_access_key.get_secret_value(),
+        }
+        return S3Store(place.netloc, **shared, **{name: one for name, one in given.items() if one})
+    except exceptions.BaseError as error:
+        raise PlatformError(f"{url} cannot be reached by what is given: {_said(error)}.") from None

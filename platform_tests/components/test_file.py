@@ -1,0 +1,69 @@
+"""What a `FileSource` says of where its files lie."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from data_platform.components.file import FileSource, FileSourceOptions
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.settings import Settings
+
+TABLES = {"t": {"path": "*.csv", "format": {"type": "csv"}, "key": ["id"], "contract": "x.Y"}}
+KEYS = {"access_key_id": "{{ env.SHOP_ID }}", "secret_access_key": "{{ env.SHOP_HIDDEN }}"}
+
+
+def options(folder: str, **given: Any) -> FileSourceOptions:
+    return FileSourceOptions.model_validate({"folder": folder, "tables": TABLES, **given})
+
+
+@pytest.mark.parametrize(
+    ("folder", "given", "reason"),
+    [
+        ("ftp://host/in", {}, r"begins with ftp://, .*s3://, gs://, az://"),
+        ("https://host/in", {}, "RestSource"),
+        (
+            "in",
+            {"endpoint": "http://minio"},
+            r"`endpoint` says how another machine is reached, but `folder` \(in\) is of this one",
+        ),
+        ("s3://b", {"access_key_id": "AKIA", "secret_access_key": "abc"}, r"take it from the environment"),
+        ("s3://b", {"access_key_id": "{{ env.A }}"}, "needed together"),
+        ("sftp://u@h/in", {"region": "x"}, "`region` is not for sftp://"),
+        ("s3://b", {"host_key": "SHA256:" + "a" * 43}, "`host_key` is not for s3://"),
+        ("sftp://u@h/in", {"host_key": "any"}, "should match pattern"),
+        ("sftp://u@h/in", {"password": "written-here"}, "take it from the environment"),
+        ("s3://b", {"anonymous": True, **KEYS}, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(folder: str, given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        options(folder, **given)
+
+
+def source(folder: str, settings: Settings, **given: Any) -> Any:
+    component = FileSource.__new__(FileSource)
+    component.options = options(folder, **given)
+    return component.source(Path("defs/shop/defs.yaml"), settings)
+
+
+def test_secrets_of_a_bucket_come_from_the_environment_and_stay_out_of_messages(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PlatformError, match=r"access_key_id needs the environment variable SHOP_ID"):
+        source("s3://landing/in", settings, **KEYS)
+    monkeypatch.setenv("SHOP_ID", "the-id-of-a-key")
+    monkeypatch.setenv("SHOP_HIDDEN", "what-nobody-may-see")
+    source("s3://landing/in", settings, **KEYS)
+    assert "what-nobody-may-see" not in str(PlatformError("it said what-nobody-may-see"))
+
+
+def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    with pytest.raises(PlatformError, match=r"pip install 'data-platform\[buckets\]'"):
+        source("s3://landing/in", settings)
+    with pytest.raises(PlatformError, match=r"pip install 'data-platform\[sftp\]'"):
+        source("sftp://user@host/in", settings)
