@@ -63,7 +63,8 @@ def init(
     print(f"  1. dp run{option}: loads, stages and models the example, 8 rows, of which one goes to quarantine")
     print(f"  2. dp quarantine show {source_name(name)}/{EXAMPLE}: says why")
     print(f'  3. dp sql "from modelled.{model_name(name)}": what is published')
-    print(f"  4. dp add source NAME{option}: drafts a source of your own, from a database, an API or files")
+    print(f"  4. dp add source NAME{option}: drafts a source of your own, from a database, by its tables or its log of")
+    print("     changes, an API, files, Kafka, a Singer tap or dlt")
     print("  5. dp ui: shows all of it in the browser")
     print("The README says what is where." if not here else f"Its models are in {dbt_folder(name)}/.")
 

@@ -193,7 +193,7 @@ A data platform built with data-platform: from the systems we have to tables tha
 Then, with `.venv/bin` on the path:
 
     dp quarantine show {source}/{example}     # the row that was refused, and why
-    dp add source shop                        # a source of your own: from a database, an API or files
+    dp add source shop                        # a source of your own: a database, an API, files, Kafka...
     dp run shop                               # load, audit, stage
     dp docs                                   # every key of defs.yaml
 
