@@ -9,6 +9,7 @@ from xml.parsers import expat
 import ijson
 
 from data_platform.errors import PlatformError
+from data_platform.ingestion.files.formats.json_document import Shallow
 
 
 def json_format(text: str) -> tuple[dict[str, Any], str]:
@@ -16,7 +17,7 @@ def json_format(text: str) -> tuple[dict[str, Any], str]:
     objects, or else each document is a row."""
     array, found = None, None
     try:
-        for path, event, _ in ijson.parse(io.BytesIO(text.encode()), multiple_values=True):
+        for path, event, _ in ijson.parse(Shallow(io.BytesIO(text.encode())), multiple_values=True):
             if event == "start_map" and array is not None and path == f"{array}.item".lstrip("."):
                 found = array
                 break

@@ -35,6 +35,7 @@ def rows(content: str | bytes, **options: Any) -> list[dict[str, Any]]:
         ('{\n  "a": 1\n}\n{\n  "a": 2\n}\n', {}),
         ('{"items": [{"a": 1}]}\n{"items": [{"a": 2}]}', {"rows": "items"}),
         (b'\xef\xbb\xbf \n[{"a": 1}, {"a": 2}]', {}),
+        (" " * 100_000 + '[{"a": 1}, {"a": 2}]', {}),
         ('[{"a": 1}, {"a": 2}]'.encode("utf-16"), {"encoding": "utf-16"}),
     ],
 )
@@ -60,6 +61,11 @@ def test_elements_that_are_no_objects_are_rejects() -> None:
     found, rejects = parsed('[{"a": 1}, 2, [3], {"_line": 4}]')
     assert len(found) == 1
     assert [(reject.line, reject.record) for reject in rejects] == [(2, "2"), (3, "[3]"), (4, '{"_line":4}')]
+    assert rejects[1].reason == "not a JSON object: Expected `object`, got `array`"
+
+
+def test_a_number_may_have_thousands_of_digits() -> None:
+    assert rows('[{"a": %s}]' % ("9" * 4_000))[0]["a"] == "9" * 4_000
 
 
 @pytest.mark.parametrize(
@@ -74,6 +80,9 @@ def test_elements_that_are_no_objects_are_rejects() -> None:
         ("a,b\n1,2\n", "no JSON in line 1, column 1"),
         ("[" * 100_000, "nested more than 1000 deep"),
         ('{"a":' * 100_000, "nested more than 1000 deep"),
+        ('[{"a": 1e99999999999999999999}]', "an exponent that no number can have"),
+        ('[{"a": %s}]' % ("9" * 4_001), "a number has more than 4,000 digits"),
+        ('[{"a": "' + "x" * 65_000 + '", "b": ' + "9" * 5_000 + "}]", "a number has more than 4,000 digits"),
         ("<html></html>", "it is an HTML page"),
         ('<?xml version="1.0"?><a/>', "declared JSON, but it is an XML document"),
     ],

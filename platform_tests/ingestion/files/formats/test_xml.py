@@ -57,6 +57,23 @@ def test_an_attribute_and_a_child_of_one_name_are_a_reject_unless_attributes_hav
     assert (rows[0]["@id"], rows[0]["id"], rejects) == ("1", "2", [])
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('<order xmlns:p="u:p" xmlns:q="u:q" p:id="1" q:id="2"/>', "two attributes have one name"),
+        ('<order xmlns:p="u:p" xmlns:q="u:q"><p:id>1</p:id><q:id>2</q:id></order>', "two children are both called id"),
+        ("<order><text>1</text>own</order>", "are both `text`"),
+        ('<order text="1">own</order>', "are both `text`"),
+        ("<order><in><text>1</text>own</in></order>", "are both `text`"),
+        ('<order><in id="1"><id>2</id></in></order>', "both called id"),
+    ],
+)
+def test_values_that_would_be_one_column_are_a_reject_at_any_depth(row: str, reason: str) -> None:
+    rows, rejects = parsed(f'<a>{row}<order id="3"/></a>')
+    assert [one["id"] for one in rows] == ["3"]
+    assert reason in rejects[0].reason
+
+
 def test_a_name_that_no_column_can_bear_is_a_reject() -> None:
     assert "no column can be named '_file'" in parsed('<a><order _file="x"/></a>')[1][0].reason
 
@@ -79,6 +96,8 @@ def test_the_encoding_is_the_one_that_the_document_declares() -> None:
         ("<a><other/><other/></a>", "has no element `order`.*; it has: a, other"),
         ('<a><order n="\x01"/></a>', "not well-formed"),
         ("<x>" * 500, "nested more than 200 deep"),
+        ('<?xml version="1.0" encoding="GBK"?><a/>', "the encoding that it declares cannot be read"),
+        ('<?xml version="1.0" encoding="no-such"?><a/>', "the encoding that it declares cannot be read"),
         ("<a>" + '<order id="1"/>' + "<html>", "cut off"),
     ],
 )

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from itertools import accumulate, islice
 from typing import Annotated, Any, BinaryIO, ClassVar, Literal, cast
@@ -28,12 +29,15 @@ ROWS = 10_000
 DEEPEST = 1_000
 """Objects and arrays within each other, at most."""
 
+MOST_DIGITS = 4_000
+"""Digits of a number, at most: Python makes no number of more than 4,300, at which the parser crashes."""
+
 _EXPLAINED = 64 << 20  # bytes of a damaged document that is parsed once more to say in which line the damage is
 
 
 class JsonDocument(FormatOptions):
     """One JSON document a file, or several in a row. `_line` is the number of the row, as a document may have no
-    lines."""
+    lines. Numbers keep their digits; an exponent lands as `1E+5`."""
 
     type: Literal["json"] = Field(description="Which kind it is.")
     rows: Annotated[str, Field(min_length=1)] | None = Field(
@@ -61,10 +65,14 @@ def read(options: JsonDocument, stream: BinaryIO, max_columns: int = MAX_COLUMNS
             numbers = range(first, first + len(texts))
             frame = pl.DataFrame({"text": texts, NUMBER: numbers}, {"text": pl.String, NUMBER: pl.Int64})
             rows, rejects = parse(frame, max_columns, FORBIDDEN)
+            # What is to be done about an array is said there for JSON lines.
+            rejects = [replace(one, reason=one.reason.partition(" (of an array")[0]) for one in rejects]
             first += len(texts)
             yield Parsed(rows.rename_columns([name or "_line" for name in rows.column_names]), rejects)
     except ijson.JSONError as error:
         raise PlatformError(_damage(options, stream, beginning, str(error.args[0]))) from None
+    except ArithmeticError:
+        raise PlatformError("it has a number with an exponent that no number can have. Have it sent again.") from None
     except UnicodeDecodeError as error:
         raise PlatformError(f"it holds bytes that are not {options.encoding}: {error}.") from None
     if first == 1:
@@ -77,10 +85,10 @@ def _elements(options: JsonDocument, stream: BinaryIO) -> Iterator[str]:
 
     encode = msgspec.json.Encoder(decimal_format="number").encode
     begin = stream.tell()
-    array = options.rows is not None or _decoded(options, stream).read(64).lstrip().startswith(b"[")
+    array = options.rows is not None or _begins_with(_decoded(options, stream), b"[")
     stream.seek(begin)
     path = ".".join(part for part in (options.rows, "item" if array else "") if part)
-    for element in ijson.items(_Shallow(_decoded(options, stream)), path, multiple_values=True):
+    for element in ijson.items(Shallow(_decoded(options, stream)), path, multiple_values=True):
         try:
             text = encode(element).decode()
         except OverflowError:  # a whole number beyond 64 bits
@@ -90,6 +98,13 @@ def _elements(options: JsonDocument, stream: BinaryIO) -> Iterator[str]:
         if len(text) > LONGEST:
             raise PlatformError(f"a row has more than {LONGEST >> 20} MiB: {shortened(text, 100)}")
         yield text
+
+
+def _begins_with(stream: BinaryIO, sign: bytes) -> bool:
+    """Whether the first bytes that are no white space are these."""
+    while (block := stream.read(1 << 16)) and block.isspace():
+        continue
+    return block.lstrip().startswith(sign)
 
 
 def _decoded(options: JsonDocument, stream: BinaryIO) -> BinaryIO:
@@ -110,22 +125,28 @@ class _Utf8:
         self._reader = reader
 
     def read(self, size: int = -1) -> bytes:
+        """As many characters of the text, in UTF-8."""
         return self._reader.read(size).encode() if size else b""
 
 
-class _Shallow:
-    """A stream of JSON that raises PlatformError where it is nested more than DEEPEST deep: the parser's memory grows
-    with the square of the depth."""
+class Shallow:
+    """A stream of JSON that raises PlatformError where it is nested more than DEEPEST deep, as the parser's memory
+    grows with the square of the depth, or has a number of more than MOST_DIGITS digits."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._depth, self._rest = stream, 0, b""
+        self._stream, self._depth, self._rest, self._digits = stream, 0, b"", b""
 
     def read(self, size: int = -1) -> bytes:
+        """The next bytes of the stream, as they are."""
         data = self._stream.read(size)
         outside = _STRING.sub(b"", self._rest + data)
         whole, quote, begun = outside.partition(b'"')  # a string that goes on in what is read next
         escaped = (len(begun) - len(begun.rstrip(b"\\"))) % 2
         self._rest = quote + b"\\" * escaped
+        if _MANY_DIGITS.search(self._digits + whole):
+            raise PlatformError(f"a number has more than {MOST_DIGITS:,} digits.")
+        ending = (self._digits + whole)[-MOST_DIGITS:]
+        self._digits = ending[len(ending.rstrip(b"0123456789")) :]
         steps = [_STEPS[sign] for sign in whole.translate(None, _OTHERS)]
         deepest = max(accumulate(steps, initial=self._depth))
         self._depth += sum(steps)
@@ -135,6 +156,7 @@ class _Shallow:
 
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (MOST_DIGITS + 1))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _OTHERS = bytes(set(range(256)) - set(_STEPS))
 

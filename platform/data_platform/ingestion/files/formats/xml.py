@@ -51,12 +51,16 @@ class Xml(FormatOptions):
 
 @dataclass
 class _Element:
+    """An element that is open. `children` are the names of those within it, with their namespaces; `clash` is why two
+    of its values cannot be told apart by their names."""
+
     name: str
+    full: str
     line: int
     nil: bool
     fields: dict[str, Any]
     text: list[str] = field(default_factory=list)
-    children: set[str] = field(default_factory=set)
+    children: dict[str, str] = field(default_factory=dict)
     clash: str | None = None
 
 
@@ -72,6 +76,10 @@ def read(options: Xml, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iter
             reader.parser.Parse(chunk, not chunk)
         except expat.ExpatError as error:
             raise PlatformError(_damage(error)) from None
+        except (LookupError, ValueError) as error:
+            raise PlatformError(
+                f"the encoding that it declares cannot be read ({error}). Have it sent in UTF-8."
+            ) from None
         if len(reader.rows) + len(reader.rejects) >= ROWS or reader.size >= LONGEST:
             yield reader.taken()
         if not chunk:
@@ -137,9 +145,11 @@ class _Reader:
                 self.seen[local] = None
             if self._path[-len(self._wanted) :] != self._wanted:
                 return
-        fields = {self._prefix + key.rpartition(" ")[2]: value for key, value in attributes.items() if key != _NIL}
+        own = [key for key in attributes if key != _NIL]
+        fields = {self._prefix + key.rpartition(" ")[2]: attributes[key] for key in own}
         nil = attributes.get(_NIL) in ("true", "1")
-        self._open.append(_Element(local, self.parser.CurrentLineNumber, nil, fields))
+        clash = "two attributes have one name but for their namespaces" if len(fields) < len(own) else None
+        self._open.append(_Element(local, name, self.parser.CurrentLineNumber, nil, fields, clash=clash))
         self._grow(sum(map(len, fields)) + sum(map(len, fields.values())) + len(local))
 
     def _characters(self, text: str) -> None:
@@ -168,18 +178,12 @@ class _Reader:
     def _row(self, element: _Element) -> None:
         self.count += 1
         self._row_size = 0
-        fields = dict(element.fields)
-        own = "".join(element.text)
-        if own.strip() or not (fields or element.nil):
-            fields["text"] = own
+        fields = _with_text(element)
+        if not (fields or element.nil):
+            fields["text"] = "".join(element.text)
         bad = _bad_name(fields)
         if element.clash is not None or bad is not None:
-            reason = (
-                f"an attribute and a child are both called {element.clash}: set `attribute_prefix`"
-                if element.clash is not None
-                else f"no column can be named {bad!r}"
-            )
-            self.rejects.append(Reject(element.line, _json(fields), reason))
+            self.rejects.append(Reject(element.line, _json(fields), element.clash or f"no column can be named {bad!r}"))
             return
         self.columns.update(dict.fromkeys(fields))
         if len(self.columns) > self._max_columns:
@@ -193,22 +197,34 @@ class _Reader:
 def _add(above: _Element, element: _Element) -> None:
     """Make an element that has ended a field of the one around it."""
     name, value = element.name, _value(element)
+    above.clash = above.clash or element.clash
     if name not in above.fields:
         above.fields[name] = value
     elif name not in above.children:
-        above.clash = name
+        above.clash = f"an attribute and a child are both called {name}: set `attribute_prefix`"
+    elif above.children[name] != element.full:
+        above.clash = f"two children are both called {name} but for their namespaces"
     else:
         there = above.fields[name]
         above.fields[name] = [*there, value] if isinstance(there, list) else [there, value]
-    above.children.add(name)
+    above.children.setdefault(name, element.full)
 
 
 def _value(element: _Element) -> Any:
     """None, a text, or a dictionary of what is in the element."""
-    own = "".join(element.text)
     if not element.fields:
-        return None if element.nil else own
-    return {**element.fields, **({"text": own} if own.strip() else {})}
+        return None if element.nil else "".join(element.text)
+    return _with_text(element)
+
+
+def _with_text(element: _Element) -> dict[str, Any]:
+    """The fields of an element, `text` being what stands between its tags."""
+    own = "".join(element.text)
+    if not own.strip():
+        return dict(element.fields)
+    if "text" in element.fields:
+        element.clash = "what stands between its tags, and an attribute or a child of the name, are both `text`"
+    return {**element.fields, "text": own}
 
 
 def _json(value: Any) -> str:
