@@ -249,7 +249,8 @@ def summary(found: Status) -> Iterator[str]:
     yield f"Version {found.snapshot}, {found.bytes / 2**20:,.1f} MiB in {found.data}"
     quarantined = sum(one.quarantined for one in found.tables)
     if quarantined:
-        yield f"[yellow]{quarantined:,} rows in quarantine[/]: dp quarantine list"
+        rows = "1 row" if quarantined == 1 else f"{quarantined:,} rows"
+        yield f"[yellow]{rows} in quarantine[/]: dp quarantine list"
     if found.files_lost:
         yield f"[red]{found.files_lost:,} files are lost or have another size[/]: dp doctor --deep"
     for name in found.broken:

@@ -198,9 +198,11 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
     text = start.decode(encoding.get("encoding", "utf-8-sig"), errors="replace").removeprefix("\ufeff")
     if len(start) == SNIFFED_BYTES:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
-    if re.match(r"\s*\{\s*\"", text) and recognition.text_kind(text, "json_lines") is None:
-        return {"type": "json_lines", **encoding}, notes
     other = recognition.text_kind(text, "csv")
+    if other is not None and other.type == "json_lines":
+        if _is_an_object_a_line(text):
+            return {"type": "json_lines", **encoding}, notes
+        other = recognition.JSON
     if other is not None and other.type in ("json", "xml"):
         form, note = json_format(text) if other.type == "json" else xml_format(path, start)
         return {**form, **(encoding if other.type == "json" else {})}, [*notes, note]
@@ -221,22 +223,32 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
     return _delimited(path, text, {**encoding, **returns}, notes)
 
 
+def _is_an_object_a_line(text: str) -> bool:
+    """Whether half of the first lines are JSON objects: else one object goes over several lines."""
+    lines = [line for line in text.splitlines()[:20] if line.strip()]
+    objects = 0
+    for line in lines:
+        with suppress(ValueError):
+            objects += isinstance(json.loads(line), dict)
+    return 2 * objects >= len(lines)
+
+
 def _log_pattern(text: str) -> str | None:
-    """The name of the pattern that nearly all lines match, if there is one."""
+    """The name of the pattern that most lines match, if there is one."""
     lines = pl.Series([line for line in text.splitlines()[:200] if line.strip()], dtype=pl.String)
     shares = {name: grammar(name, {}).matches(lines)[1].mean() for name in ("combined", "common", "rfc5424", "syslog")}
     return next((name for name, share in shares.items() if isinstance(share, float) and share >= LOG_SHARE), None)
 
 
 def _is_logfmt(text: str) -> bool:
-    """Whether nearly all lines are pairs of keys and values, two at least."""
+    """Whether most lines are pairs of keys and values, two at least."""
     lines = pl.Series([line for line in text.splitlines()[:200] if line.strip()], dtype=pl.String)
     share = (lines.str.contains(PAIRS) & (lines.str.count_matches("=", literal=True) >= 2)).mean()
     return isinstance(share, float) and share >= LOG_SHARE
 
 
 LOG_DIRECTIVES = ("#Software:", "#Version:", "#Fields:", "#Date:")
-LOG_SHARE = 0.9
+LOG_SHARE = 0.5
 """Of the first lines as many must match the pattern of a log."""
 
 

@@ -34,7 +34,7 @@ def test_a_line_of_a_web_server_is_taken_apart() -> None:
     line = '192.0.2.1 - eve [10/Oct/2025:13:55:36 -0700] "GET /a?b=c HTTP/1.1" 200 2326'
     line += ' "https://x.example/" "An \\"agent\\""'
     assert row(line, "combined") == {
-        "client": "192.0.2.1",
+        "client_ip": "192.0.2.1",
         "user": "eve",
         "at": "10/Oct/2025:13:55:36 -0700",
         "method": "GET",
@@ -53,7 +53,7 @@ def test_a_line_of_a_web_server_is_taken_apart() -> None:
 def test_a_request_that_is_none_stays_as_it_was_sent(request_line: str) -> None:
     line = f'2001:db8::1 - - [01/Jan/2025:00:00:00 +0000] "{request_line}" 400 -'
     found = row(line, "common")
-    assert (found["client"], found["status"], "bytes" in found) == ("2001:db8::1", "400", False)
+    assert (found["client_ip"], found["status"], "bytes" in found) == ("2001:db8::1", "400", False)
     assert found.get("request", f"{found.get('method')} {found.get('target')}") == request_line
 
 

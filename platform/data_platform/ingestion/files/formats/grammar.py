@@ -53,7 +53,7 @@ PARTS: Mapping[str, str] = {
 
 _REQUEST = r'"(?:%{WORD:method} %{NOTSPACE:target}(?: HTTP/%{NOTSPACE:http_version})?|(?P<request>(?:[^"\\]|\\.)*))"'
 _COMMON = (
-    r"%{NOTSPACE:client} (?:-|%{NOTSPACE:ident}) (?:-|(?P<user>.+?)) \[%{HTTPDATE:at}\] " + _REQUEST + r" "
+    r"%{NOTSPACE:client_ip} (?:-|%{NOTSPACE:ident}) (?:-|(?P<user>.+?)) \[%{HTTPDATE:at}\] " + _REQUEST + r" "
     r"(?:-|%{INT:status}) (?:-|%{INT:bytes})"
 )
 PATTERNS: Mapping[str, str] = {

@@ -145,6 +145,10 @@ def unmarked(head: bytes) -> str | None:
     return None
 
 
+JSON = Kind("JSON of several lines an object", "set `format: {type: json, rows: PATH}`", "json")
+"""What is no JSON lines, but a document."""
+
+
 def text_kind(text: str, declared: str) -> Kind | None:
     """What a text is that its beginning shows to be of another format than of the type `declared`, and what to do
     about it; None if it may be what is expected."""
@@ -160,7 +164,7 @@ def text_kind(text: str, declared: str) -> Kind | None:
         if declared != "json_lines" or (more and not first.rstrip().endswith("]")):
             return Kind("a JSON array", "set `format: {type: json}`", "json")
     elif _PRETTY.match(text):
-        return Kind("JSON of several lines an object", "set `format: {type: json, rows: PATH}`", "json")
+        return JSON
     elif _OBJECT.match(text) and declared not in ("json", "json_lines"):
         return Kind("JSON lines", "set `format: {type: json_lines}`", "json_lines")
     return None
