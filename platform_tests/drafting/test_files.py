@@ -195,6 +195,7 @@ def test_files_of_one_name_and_two_forms_are_two_tables(tmp_path: Path) -> None:
         (b'{\n"next": [1], "data": {"items": [{"a": 1}]}}\n', {"type": "json", "rows": "data.items"}, 1),
         (b'{"meta": {"n": 1}, "orders": [\n {"a": 1},\n {"a": 2}]}\n', {"type": "json", "rows": "orders"}, 2),
         (b'{"a": 1}\n{"a": \n{"a": 3}\n', {"type": "json_lines"}, 2),
+        (b'{\n"rows": [{"a": 1}],\n"x": 1e99999}\n', {"type": "json", "rows": "rows"}, 1),
         (b'{\n  "a": 1,\n  "b": {"c": 2}\n}\n{\n  "a": 2\n}\n', {"type": "json"}, 2),
         (
             b'<?xml version="1.0"?>\n<rows><row id="1"/><row id="2"/></rows>\n',

@@ -160,7 +160,7 @@ def execute(
 
 
 def _is_interruption(event: dg.DagsterEvent) -> bool:
-    """Whether an event is that of a step, or of a run, that was told to stop."""
+    """Whether an event is that of a step, or of a run, that was asked to stop."""
     if event.event_type == dg.DagsterEventType.STEP_FAILURE:
         return event.step_failure_data.error_source == ErrorSource.INTERRUPT
     if event.event_type == dg.DagsterEventType.RUN_FAILURE:

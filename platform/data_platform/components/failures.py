@@ -18,7 +18,7 @@ from data_platform.redaction import scrub
 
 
 class _Retries(dg.RetryPolicy):
-    """A policy by which a step that was interrupted is not tried again, as Dagster would: it was told to stop."""
+    """A policy by which a step that was interrupted is not tried again, as Dagster would: it was asked to stop."""
 
     def calculate_delay(self, attempt_num: int) -> float:
         error = sys.exception()

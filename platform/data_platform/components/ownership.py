@@ -1,6 +1,6 @@
 """What the platforms of one workspace may call their own: each source and each model belongs to one of them, the one
 that the workspace names first. A second one of the same name is refused when definitions load, before it could write to
-the other's tables. Platforms of other projects on the same lakehouse are told apart when they write: `ledger.owners`.
+the other's tables. Platforms of other projects on the same lakehouse are kept from it as they write: `ledger.owners`.
 
 The files of the other platforms are read here, none of their code is imported.
 """

@@ -53,7 +53,7 @@ def schema() -> dict[str, Any]:
         "required": ["type", "attributes"],
         "properties": {
             "type": {"enum": list(known), "description": "The component: what kind of source, models, or an export."},
-            "attributes": {"type": "object", "description": "What the component is told."},
+            "attributes": {"type": "object", "description": "The options of the component."},
         },
         "allOf": [
             {"if": {"properties": {"type": {"const": name}}}, "then": {"properties": {"attributes": one}}}

@@ -22,8 +22,8 @@ def json_format(text: str) -> tuple[dict[str, Any], str]:
                 found = array
                 break
             array = path if event == "start_array" and "item" not in path.split(".") else None
-    except ijson.JSONError:
-        found = None  # the beginning alone is cut off
+    except (ijson.JSONError, ArithmeticError):
+        found = None  # the beginning alone is cut off; an exponent that no number can have is refused when it is read
     if not found:
         what = "the elements of the array" if found is not None else "the documents in the file"
         return {"type": "json"}, f"a JSON document whose rows are {what}"

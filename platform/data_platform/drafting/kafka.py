@@ -20,7 +20,7 @@ REGISTRY = "SCHEMA_REGISTRY_URL"
 """The variable that names the schema registry, if there is one."""
 
 LOOKED_AT = 200
-"""Values by which it is told what a topic holds."""
+"""Values that show what a topic holds."""
 
 
 def cluster_topics(cluster: Cluster) -> list[str]:
