@@ -1,12 +1,17 @@
-"""A process that exports the customers once, and kills itself after a given step (`send`: after the first rows
-were sent): `python -m platform_tests.exports.killed KIND URL MODE POINT`, with the lakehouse named by the environment.
+"""A process that exports the customers in children of its own, each of which kills itself after a given step (`send`:
+after the first rows were sent). It imports everything once: a child is there at once. Each line that it reads is a
+JSON list of kind, URL, mode, step and the home, catalog and data of the lakehouse; each line that it writes the status
+of a child, or what it died of.
 """
 
+import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from platform_tests.exports.customers import MERGE, REPLACE
@@ -15,7 +20,7 @@ from data_platform.exports import mysql, postgresql
 from data_platform.exports.export import export_table
 from data_platform.exports.target import Database
 from data_platform.lakehouse.connect import open_lakehouse
-from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.settings import Settings
 
 
 def die(*_: object) -> None:
@@ -52,11 +57,30 @@ def arm(point: str) -> None:
         mysql.execute = execute
 
 
-if __name__ == "__main__":
-    kind, url, mode, point = sys.argv[1:]
+def export_and_die(kind: str, url: str, mode: str, point: str, *lakehouse: str) -> None:
+    """Export once, as a child, and die at the point if the export comes there."""
     arm(point)
     database: Database = mysql.Mysql(url) if kind == "mariadb" else postgresql.Postgresql(url, "platform")
-    with open_lakehouse(settings_from_environment()) as lake:
+    home, catalog, data = lakehouse
+    with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
         export_table(lake, MERGE if mode == "merge" else REPLACE, database)
         if point == "commit":
             die()
+
+
+def main() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            status = 0
+            try:
+                export_and_die(*json.loads(line))
+            except Exception:  # noqa: BLE001 - whatever it was, the test shows it
+                traceback.print_exc()
+                status = 1
+            os._exit(status)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,11 @@
 """Exports that are killed: nothing is lost, nothing is there twice, and readers see the rows of before or of after."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from platform_tests.exports.conftest import Place
@@ -18,28 +20,38 @@ BEFORE = [(1, "Ada"), (2, "Bob")]
 AFTER = [(2, "Rob"), (3, "Cyd")]
 
 
-def killed(settings: Settings, place: Place, mode: str, point: str) -> bool:
+@pytest.fixture(scope="module")
+def exporter() -> Iterator["subprocess.Popen[str]"]:
+    """The process whose children are killed."""
+    command = [sys.executable, "-m", "platform_tests.exports.killed"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def killed(exporter: "subprocess.Popen[str]", settings: Settings, place: Place, mode: str, point: str) -> bool:
     """Export in a process of its own that dies at a point; whether it came there."""
-    environment = {
-        **os.environ,
-        "DATA_PLATFORM_HOME": str(settings.home),
-        "LAKEHOUSE_CATALOG": settings.catalog,
-        "LAKEHOUSE_DATA": settings.data,
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}",
-    }
-    command = [sys.executable, "-m", "platform_tests.exports.killed", place.name, place.url, mode, point]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
+    assert exporter.stdin is not None
+    assert exporter.stdout is not None
+    given = [place.name, place.url, mode, point, str(settings.home), settings.catalog, settings.data]
+    print(json.dumps(given), file=exporter.stdin, flush=True)
+    status = int(exporter.stdout.readline())
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
 
 
 @pytest.mark.parametrize("mode", ["merge", "replace"])
-def test_the_export_after_a_kill_at_any_point_makes_it_whole(settings: Settings, place: Place, mode: str) -> None:
+def test_the_export_after_a_kill_at_any_point_makes_it_whole(
+    exporter: "subprocess.Popen[str]", settings: Settings, place: Place, mode: str
+) -> None:
     spec = MERGE if mode == "merge" else REPLACE
     with open_lakehouse(settings) as lake:
         make(lake)
     first = ["claim", "create", "send", mode]
-    assert [point for point in first if killed(settings, place, mode, point)] == first
+    assert [point for point in first if killed(exporter, settings, place, mode, point)] == first
     with open_lakehouse(settings) as lake:
         export(lake, place, spec)
         assert rows(place) == BEFORE
@@ -47,7 +59,7 @@ def test_the_export_after_a_kill_at_any_point_makes_it_whole(settings: Settings,
         change(lake, "INSERT INTO {} VALUES (3, 'Cyd', 1, 1)")
     # A table is put in place by a statement of its own only where DDL is no part of a transaction.
     for point in ["send", mode, *(["rename"] if (mode, place.name) == ("replace", "mariadb") else []), "commit"]:
-        assert killed(settings, place, mode, point)
+        assert killed(exporter, settings, place, mode, point)
         assert rows(place) in (BEFORE, AFTER), point
     with open_lakehouse(settings) as lake:
         done = export(lake, place, spec)

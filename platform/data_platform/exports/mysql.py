@@ -17,6 +17,20 @@ from pymysql.constants import CR
 from data_platform.errors import PlatformError, TransientError
 from data_platform.exports.agreement import summary_of
 from data_platform.exports.columns import MYSQL_NAME_CHARACTERS, Column, chunks, mysql_column, values_line
+from data_platform.exports.statements import (
+    POSITION,
+    additions,
+    besides_key,
+    declarations,
+    insertion,
+    matched,
+    merged,
+    names,
+    of_key,
+    require_alike,
+    rows_replaced,
+    values_of,
+)
 from data_platform.exports.target import POSITIONS, Lines, Position, Written, strings
 from data_platform.ingestion.sql.dialects import MysqlSession, Timeouts
 from data_platform.ingestion.sql.dialects.mysql import PORT, backquote
@@ -184,8 +198,7 @@ class MysqlTable:
         self.most = min(STATEMENT_BYTES, self.largest - 65_536)
         found = fetch(
             connection,
-            "select table_name, lakehouse, export, source_table, source_id, snapshot, shape, row_count, run_id "
-            f"from {backquote(POSITIONS)} where table_name = %s",
+            f"select {POSITION} from {backquote(POSITIONS)} where table_name = %s",
             [table],
         )
         self.position = Position(*found[0]) if found else None
@@ -209,14 +222,12 @@ class MysqlTable:
         self.connection.commit()
 
     def extend(self, columns: Sequence[Column]) -> None:
-        added = ", ".join(f"add column {backquote(column.name)} {column.declared}" for column in columns)
-        execute(self.connection, f"alter table {self.sql} {added}")
+        execute(self.connection, f"alter table {self.sql} {additions(backquote, columns)}")
 
     def merge(self, columns: Sequence[Column], key: Sequence[str], rows: Lines, gone: Lines | None) -> Written:
         if self.columns() is None:
             self._create(self.sql, columns, key)
-        keys = [column for name in key for column in columns if column.name == name]
-        same = " and ".join(f"t.{backquote(name)} = s.{backquote(name)}" for name in key)
+        keys, same = of_key(columns, key), matched(backquote, key)
         self._create("`_incoming`", columns, key, temporary=True)
         sent, count = self._insert("`_incoming`", columns, rows)
         if gone is None:
@@ -226,7 +237,7 @@ class MysqlTable:
             sent += self._insert("`_leaving`", keys, gone)[0]
             joined = f"join `_leaving` s on {same}"
         deleted = execute(self.connection, f"delete t from {self.sql} t {joined}")
-        others = [backquote(column.name) for column in columns if column.name not in key]
+        others = besides_key(backquote, columns, key)
         updated = 0
         if others and count:
             assigned = ", ".join(f"t.{name} = s.{name}" for name in others)
@@ -234,31 +245,18 @@ class MysqlTable:
             updated = execute(
                 self.connection, f"update {self.sql} t join `_incoming` s on {same} set {assigned} where not ({alike})"
             )
-        names = ", ".join(backquote(column.name) for column in columns)
-        inserted = execute(
-            self.connection,
-            f"insert into {self.sql} ({names}) select {names} from `_incoming` s "
-            f"where not exists (select 1 from {self.sql} t where {same})",
-        )
-        before = self.position.row_count if self.position is not None and gone is not None else None
-        total = count if before is None else before + inserted - deleted
-        return Written(inserted, updated, deleted, sent, total)
+        inserted = execute(self.connection, insertion(backquote, self.sql, "`_incoming`", columns, key))
+        return merged(self.position, inserted, updated, deleted, sent, count, whole=gone is None)
 
     def replace(self, columns: Sequence[Column], key: Sequence[str], rows: Lines, *, alike: bool) -> Written:
         there = self.columns() is not None
         hanging = self._hanging() if there else []
         deleted = self.position.row_count if there and self.position is not None else 0
-        if hanging and not alike:
-            raise PlatformError(
-                f"The columns or the key of {self.table} changed, so it has to be made anew at {self.database.where}, "
-                f"but there hang on it: {', '.join(hanging[:10])}. Nothing was written. Drop them, export, and make "
-                "them again."
-            )
+        require_alike(self.table, self.database.where, hanging, alike=alike)
         if hanging:
             deleted = execute(self.connection, f"delete from {self.sql}")
             sent, count = self._insert(self.sql, columns, rows)
-            note = f"The rows were replaced and the table was kept: on it hang {', '.join(hanging[:10])}."
-            return Written(inserted=count, deleted=deleted, bytes=sent, rows=count, notes=(note,))
+            return rows_replaced(sent, count, deleted, hanging)
         digest = sha256(self.table.encode()).hexdigest()[:16]
         new, old = backquote(f"_new_{digest}"), backquote(f"_old_{digest}")
         execute(self.connection, f"drop table if exists {new}, {old}")
@@ -279,17 +277,7 @@ class MysqlTable:
         execute(
             self.connection,
             f"replace into {backquote(POSITIONS)} values (%s, %s, %s, %s, %s, %s, %s, %s, %s, utc_timestamp(6))",
-            [
-                position.table_name,
-                position.lakehouse,
-                position.export,
-                position.source_table,
-                position.source_id,
-                position.snapshot,
-                position.shape,
-                position.row_count,
-                position.run_id,
-            ],
+            values_of(position),
         )
 
     def _hanging(self) -> list[str]:
@@ -307,23 +295,20 @@ class MysqlTable:
     def _create(self, name: str, columns: Sequence[Column], key: Sequence[str], *, temporary: bool = False) -> None:
         # By this collation keys are the same only if all their characters are.
         collation = "utf8mb4_nopad_bin" if self.is_mariadb else "utf8mb4_0900_bin"
-        body = [f"{backquote(column.name)} {column.declared}" for column in columns]
-        if key:
-            body.append(f"primary key ({', '.join(backquote(one) for one in key)})")
         if temporary:
             execute(self.connection, f"drop temporary table if exists {name}")
         execute(
             self.connection,
-            f"create {'temporary ' if temporary else ''}table {name} ({', '.join(body)}) engine = InnoDB "
-            f"default charset = utf8mb4 collate = {collation}",
+            f"create {'temporary ' if temporary else ''}table {name} ({declarations(backquote, columns, key)}) "
+            f"engine = InnoDB default charset = utf8mb4 collate = {collation}",
         )
 
     def _insert(self, into: str, columns: Sequence[Column], rows: Lines) -> tuple[int, int]:
         """Send rows; the bytes and the rows."""
-        names = ", ".join(backquote(column.name) for column in columns)
+        listed = names(backquote, columns)
         sent = count = 0
         for group in chunks(strings(rows), self.most):
-            statement = f"insert into {into} ({names}) values {','.join(group)}"
+            statement = f"insert into {into} ({listed}) values {','.join(group)}"
             size = len(statement.encode())
             if size > self.largest:
                 raise PlatformError(

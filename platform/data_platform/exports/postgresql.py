@@ -13,6 +13,20 @@ from psycopg import sql
 from data_platform.errors import PlatformError, TransientError
 from data_platform.exports.agreement import summary_of
 from data_platform.exports.columns import POSTGRESQL_NAME_BYTES, Column, copy_line, postgresql_column
+from data_platform.exports.statements import (
+    POSITION,
+    additions,
+    besides_key,
+    declarations,
+    insertion,
+    matched,
+    merged,
+    names,
+    of_key,
+    require_alike,
+    rows_replaced,
+    values_of,
+)
 from data_platform.exports.target import POSITIONS, Lines, Position, Written
 from data_platform.ingestion.sql.dialects import PostgresqlSession, Timeouts
 from data_platform.ingestion.sql.dialects.session import one_line
@@ -192,11 +206,7 @@ class PostgresqlTable:
         self.sql = quote(database.schema, table)
         self.positions = quote(database.schema, POSITIONS)
         found = connection.execute(
-            sql.SQL(
-                "select table_name, lakehouse, export, source_table, source_id, snapshot, shape, row_count, run_id "
-                f"from {self.positions} where table_name = %s"
-            ),
-            [table],
+            sql.SQL(f"select {POSITION} from {self.positions} where table_name = %s"), [table]
         ).fetchone()
         self.position = None if found is None else Position(*found)
 
@@ -212,8 +222,7 @@ class PostgresqlTable:
         self.record(position)
 
     def extend(self, columns: Sequence[Column]) -> None:
-        added = ", ".join(f"add column {quote(column.name)} {column.declared}" for column in columns)
-        run(self.connection, f"alter table {self.sql} {added}")
+        run(self.connection, f"alter table {self.sql} {additions(quote, columns)}")
 
     def merge(self, columns: Sequence[Column], key: Sequence[str], rows: Lines, gone: Lines | None) -> Written:
         if self.columns() is None:
@@ -221,19 +230,19 @@ class PostgresqlTable:
             sent, count = self._copy(self.sql, columns, rows)
             return Written(inserted=count, bytes=sent, rows=count)
         incoming, leaving = quote("pg_temp", "incoming"), quote("pg_temp", "leaving")
-        same = " and ".join(f"t.{quote(name)} = s.{quote(name)}" for name in key)
+        same = matched(quote, key)
         self._create_temporary("incoming", columns)
         sent, count = self._copy(incoming, columns, rows)
         if gone is None:
             deletion = f"not exists (select from {incoming} s where {same})"
         else:
-            keys = [column for name in key for column in columns if column.name == name]
+            keys = of_key(columns, key)
             self._create_temporary("leaving", keys)
             sent += self._copy(leaving, keys, gone)[0]
             deletion = f"exists (select from {leaving} s where {same})"
         run(self.connection, f"analyze {incoming}")
         deleted = run(self.connection, f"delete from {self.sql} t where {deletion}")
-        others = [quote(column.name) for column in columns if column.name not in key]
+        others = besides_key(quote, columns, key)
         updated = 0
         if others and count:
             assigned = ", ".join(f"{name} = s.{name}" for name in others)
@@ -242,15 +251,8 @@ class PostgresqlTable:
                 self.connection,
                 f"update {self.sql} t set {assigned} from {incoming} s where {same} and ({different})",
             )
-        names = ", ".join(quote(column.name) for column in columns)
-        inserted = run(
-            self.connection,
-            f"insert into {self.sql} ({names}) select {names} from {incoming} s "
-            f"where not exists (select from {self.sql} t where {same})",
-        )
-        before = self.position.row_count if self.position is not None and gone is not None else None
-        total = count if before is None else before + inserted - deleted
-        return Written(inserted, updated, deleted, sent, total)
+        inserted = run(self.connection, insertion(quote, self.sql, incoming, columns, key))
+        return merged(self.position, inserted, updated, deleted, sent, count, whole=gone is None)
 
     def replace(self, columns: Sequence[Column], key: Sequence[str], rows: Lines, *, alike: bool) -> Written:
         if self.columns() is None:
@@ -258,12 +260,7 @@ class PostgresqlTable:
             sent, count = self._copy(self.sql, columns, rows)
             return Written(inserted=count, bytes=sent, rows=count)
         hanging = [str(one) for (one,) in self.connection.execute(DEPENDENTS, {"table": self.sql})]
-        if hanging and not alike:
-            raise PlatformError(
-                f"The columns or the key of {self.table} changed, so it has to be made anew at {self.database.where}, "
-                f"but there hang on it: {', '.join(hanging[:10])}. Nothing was written. Drop them, export, "
-                "and make them again."
-            )
+        require_alike(self.table, self.database.where, hanging, alike=alike)
         if hanging:
             return self._replace_rows(columns, rows, hanging)
         new = quote(self.database.schema, f"_new_{sha256(self.table.encode()).hexdigest()[:16]}")
@@ -287,17 +284,7 @@ class PostgresqlTable:
                 "excluded.source_id, excluded.snapshot, excluded.shape, excluded.row_count, excluded.run_id, "
                 "excluded.exported_at)"
             ),
-            [
-                position.table_name,
-                position.lakehouse,
-                position.export,
-                position.source_table,
-                position.source_id,
-                position.snapshot,
-                position.shape,
-                position.row_count,
-                position.run_id,
-            ],
+            values_of(position),
         )
 
     def _replace_rows(self, columns: Sequence[Column], rows: Lines, hanging: Sequence[str]) -> Written:
@@ -305,11 +292,10 @@ class PostgresqlTable:
         incoming = quote("pg_temp", "incoming")
         self._create_temporary("incoming", columns)
         sent, count = self._copy(incoming, columns, rows)
-        names = ", ".join(quote(column.name) for column in columns)
+        listed = names(quote, columns)
         deleted = run(self.connection, f"delete from {self.sql}")
-        run(self.connection, f"insert into {self.sql} ({names}) select {names} from {incoming}")
-        note = f"The rows were replaced and the table was kept: on it hang {', '.join(hanging[:10])}."
-        return Written(inserted=count, deleted=deleted, bytes=sent, rows=count, notes=(note,))
+        run(self.connection, f"insert into {self.sql} ({listed}) select {listed} from {incoming}")
+        return rows_replaced(sent, count, deleted, hanging)
 
     def _carry_over(self, new: str, *, whole: bool) -> tuple[str, ...]:
         """Give the new table the grants and the comment of the old one; what is not kept."""
@@ -336,20 +322,16 @@ class PostgresqlTable:
         return ()
 
     def _create(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> None:
-        body = [f"{quote(column.name)} {column.declared}" for column in columns]
-        if key:
-            body.append(f"primary key ({', '.join(quote(one) for one in key)})")
-        run(self.connection, f"create table {name} ({', '.join(body)})")
+        run(self.connection, f"create table {name} ({declarations(quote, columns, key)})")
 
     def _create_temporary(self, name: str, columns: Sequence[Column]) -> None:
-        body = ", ".join(f"{quote(column.name)} {column.declared}" for column in columns)
-        run(self.connection, f"create temporary table {quote(name)} ({body}) on commit drop")
+        run(self.connection, f"create temporary table {quote(name)} ({declarations(quote, columns)}) on commit drop")
 
     def _copy(self, into: str, columns: Sequence[Column], rows: Lines) -> tuple[int, int]:
         """Send rows; the bytes and the rows."""
-        names = ", ".join(quote(column.name) for column in columns)
+        copying = sql.SQL(f"copy {into} ({names(quote, columns)}) from stdin")
         sent = count = 0
-        with self.connection.cursor() as cursor, cursor.copy(sql.SQL(f"copy {into} ({names}) from stdin")) as copy:
+        with self.connection.cursor() as cursor, cursor.copy(copying) as copy:
             for batch in rows:
                 data = text_of(batch)
                 copy.write(data)
