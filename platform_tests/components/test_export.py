@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from platform_tests.components.shop import ORDERS, Shop, checks, materialized, names_of
 from platform_tests.exports.conftest import Place, postgresql_place
+from platform_tests.ingestion.files.test_objects import KEYS, Store, server, store
 
 from data_platform.cli.doctor import _platform_findings
 from data_platform.components.execution import executable_keys, in_runs, select
@@ -13,7 +14,7 @@ from data_platform.components.export import table_export
 from data_platform.errors import PlatformError
 from data_platform.exports.options import ExportTable
 
-__all__ = ["postgresql_place"]
+__all__ = ["postgresql_place", "server", "store"]
 
 EXPORT = "export/crm/orders"
 
@@ -119,6 +120,34 @@ def test_files_are_named_by_their_version_and_latest_names_the_newest(shop: Shop
     assert (latest["rows"], list(latest["columns"])) == (3, ["order_id", "total", "changed_at"])
     shop.run(EXPORT)
     assert json.loads((folder / "latest.json").read_text()) == latest
+
+
+def test_files_go_to_a_bucket_with_credentials_from_the_environment(
+    shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUT_SECRET", KEYS["secret_access_key"])
+    add_export(
+        shop,
+        f"{{type: files, folder: 's3://{store.name}/out', format: xlsx, endpoint: '{store.endpoint}', access_key_id: "
+        "key, secret_access_key: '{{ env.OUT_SECRET }}', region: us-east-1}",
+        mode="replace",
+    )
+    assert shop.run(*ORDERS).success
+    result = shop.run(EXPORT)
+    assert checks(result)[EXPORT] == (True, "The target holds all 3 rows.")
+    file = materialized(result)[EXPORT]["file"]
+    assert file.startswith(f"s3://{store.name}/out/orders/orders-")
+    assert file.removeprefix(f"s3://{store.name}/") in store.bucket.keys
+    found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
+    assert (found.verdict, found.detail) == ("ok", "the target of its exports (files) answers")
+
+
+def test_a_place_that_files_are_not_exported_to_is_said(shop: Shop) -> None:
+    add_export(shop, "{type: files, folder: 'ftp://host/out'}", mode="replace")
+    assert shop.run(*ORDERS).success
+    passed, said = checks(shop.run(EXPORT))[EXPORT]
+    assert not passed
+    assert "`folder` begins with ftp://" in said
 
 
 MISTAKES = [

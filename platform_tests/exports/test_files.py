@@ -11,17 +11,19 @@ from platform_tests.exports.customers import REPLACE, change, make
 from data_platform.errors import PlatformError
 from data_platform.exports import files
 from data_platform.exports.files import FilesWritten, export_file
+from data_platform.exports.folders import Folder
+from data_platform.exports.folders.local import LOCK, LocalPlace
 from data_platform.lakehouse.connect import Lakehouse
 
 NEW_ROW = "INSERT INTO {} VALUES (3, 'Cyd', 1, 1)"
 
 
 def written(lake: Lakehouse, folder: Path, form: str = "parquet", **options: Any) -> FilesWritten:
-    return export_file(lake, replace(REPLACE, **options), folder, form, 2)
+    return export_file(lake, replace(REPLACE, **options), LocalPlace(folder), form, 2)
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "customers").iterdir() if path.name not in (files.LOCK, files.OWNER))
+    return sorted(path.name for path in (folder / "customers").iterdir() if path.name not in (LOCK, files.OWNER))
 
 
 def latest(folder: Path) -> dict[str, Any]:
@@ -38,8 +40,8 @@ def test_nothing_is_written_for_the_same_rows_and_old_versions_go(lake: Lakehous
     change(lake, "DELETE FROM {}")
     third = written(lake, tmp_path)
     assert third.rows == 0
-    assert first.file.name not in names(tmp_path)
-    assert names(tmp_path) == sorted([second.file.name, third.file.name, "latest.json"])
+    assert Path(first.file).name not in names(tmp_path)
+    assert names(tmp_path) == sorted([Path(second.file).name, Path(third.file).name, "latest.json"])
     rows = lake.connection.execute(f"SELECT * FROM '{second.file}' ORDER BY id").fetchall()
     assert rows == [(1, "Ada"), (2, "Bob"), (3, "Cyd")]
 
@@ -49,10 +51,10 @@ def test_an_export_that_dies_before_latest_names_its_file_leaves_the_one_before(
 ) -> None:
     make(lake)
 
-    def die(into: Path, name: str, said: dict[str, object]) -> None:
+    def die(into: Folder, name: str, said: dict[str, object], tag: str | None) -> None:
         if name == files.LATEST:
             raise KeyboardInterrupt
-        put(into, name, said)
+        put(into, name, said, tag)
 
     put = files.put
     monkeypatch.setattr(files, "put", die)
@@ -61,7 +63,7 @@ def test_an_export_that_dies_before_latest_names_its_file_leaves_the_one_before(
             written(lake, tmp_path)
     monkeypatch.setattr(files, "put", put)
     (tmp_path / "customers" / ".customers-9.parquet.parquet").write_text("unfinished")
-    file = written(lake, tmp_path).file
+    file = Path(written(lake, tmp_path).file)
     assert names(tmp_path) == sorted([file.name, "latest.json"])
     assert latest(tmp_path)["rows"] == 2
 
@@ -82,14 +84,14 @@ def test_csv_tells_nulls_from_empty_text_and_keeps_what_is_quoted(lake: Lakehous
     make(
         lake, "id BIGINT, name VARCHAR, tags VARCHAR[]", """(1, '', ['a', 'b']), (2, NULL, NULL), (3, 'a"b,c\nd', [])"""
     )
-    file = written(lake, tmp_path, "csv").file
+    file = Path(written(lake, tmp_path, "csv").file)
     assert set(file.read_text().split('\n"')) >= {'1","","[""a"",""b""]"', '2",,'}
     assert files.count_rows(lake, file, "csv") == 3
 
 
 def test_private_columns_are_left_out(lake: Lakehouse, tmp_path: Path) -> None:
     make(lake)
-    file = written(lake, tmp_path, "csv", withheld=frozenset({"name"})).file
+    file = Path(written(lake, tmp_path, "csv", withheld=frozenset({"name"})).file)
     assert file.read_text() == '"id"\n"1"\n"2"\n' or file.read_text() == 'id\n"1"\n"2"\n'
 
 

@@ -329,14 +329,16 @@ def _platform_findings(package: Path) -> Iterator[Finding]:
                 f"needs {', '.join(unset)} in the environment, which {'is' if len(unset) == 1 else 'are'} not set",
                 "Its runs fail until then. Export it, or write NAME=value into the file `environment` in the home.",
             )
-        elif folder.name in good and (export := export_of(folder)) is not None and export.options.to.type != "files":
+        elif folder.name in good and (export := export_of(folder)) is not None and export.is_elsewhere:
             yield _target_finding(f"{package.name}/{folder.name}", folder / DEFS, export)
 
 
 def _target_finding(name: str, where: Path, export: "Export") -> Finding:
     """Whether the target of an export answers."""
+    from data_platform.lakehouse.settings import settings_from_environment
+
     try:
-        export.ping(where)
+        export.ping(where, settings_from_environment())
     except PlatformError as error:
         return Finding(name, "error", str(error), "Its exports fail until then.")
     return Finding(name, "ok", f"the target of its exports ({export.options.to.type}) answers")

@@ -3,34 +3,27 @@ asset for each, which depends on the table that it exports, with a check that th
 in `exports`; here it is put into Dagster's words.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import yaml
 from pydantic import Field
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
+from data_platform.components.export_steps import exported, ping
 from data_platform.components.failures import RETRIES, failed_step, failure
 from data_platform.components.keys import CHECK, export_job, export_key
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import MODELS, broken_asset
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Job, Request, least_interval, request_once
-from data_platform.components.spec import resolve
 from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.errors import PlatformError
-from data_platform.exports.export import TableExport, agreement, export_table, versions
-from data_platform.exports.files import count_rows, export_file
-from data_platform.exports.mysql import Mysql
-from data_platform.exports.options import ExportOptions, ExportTable, FilesTarget, MysqlTarget
-from data_platform.exports.postgresql import Postgresql
-from data_platform.exports.target import Database
+from data_platform.exports.export import TableExport, versions
+from data_platform.exports.options import ExportOptions, ExportTable, FilesTarget
 from data_platform.lakehouse.connect import shared_lakehouse
-from data_platform.lakehouse.history import row_count
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table, staged_table
 from data_platform.modelling import dbt
@@ -62,7 +55,7 @@ class Export(PlatformComponent):
 
     def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
         specs = {name: table_export(folder, name, table) for name, table in self.options.tables.items()}
-        assets = [self.asset(folder, spec, environment.settings) for spec in specs.values()]
+        assets = [self.asset(folder, spec) for spec in specs.values()]
         job = dg.define_asset_job(
             export_job(folder.name),
             selection=dg.AssetSelection.assets(*assets),
@@ -71,30 +64,19 @@ class Export(PlatformComponent):
         sensor = export_sensor(folder, specs, self.options.every, environment.settings, job)
         return dg.Definitions(assets=assets, jobs=[job], sensors=[sensor])
 
-    def database(self, where: Path) -> Database | None:
-        """The database that tables are exported to; None for files. Raises PlatformError if a variable of its address
-        is not set."""
-        to = self.options.to
-        if isinstance(to, FilesTarget):
-            return None
-        url = resolve(to.url, f"{where}: to.url")
-        return Mysql(url) if isinstance(to, MysqlTarget) else Postgresql(url, to.schema_)
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the target is anything but a folder of this machine."""
+        return not isinstance(self.options.to, FilesTarget) or "://" in self.options.to.folder
 
-    def folder(self, where: Path, settings: Settings) -> Path:
-        """The folder that files are exported to."""
-        assert isinstance(self.options.to, FilesTarget)  # noqa: S101 - `database` gave None
-        return settings.home / resolve(self.options.to.folder, f"{where}: to.folder")
-
-    def ping(self, where: Path) -> None:
+    def ping(self, where: Path, settings: Settings) -> None:
         """Raise PlatformError if the target does not answer."""
-        database = self.database(where)
-        if database is not None:
-            database.ping()
+        ping(self.options.to, where, settings)
 
-    def asset(self, folder: Path, spec: TableExport, settings: Settings) -> dg.AssetsDefinition:
+    def asset(self, folder: Path, spec: TableExport) -> dg.AssetsDefinition:
         """The asset of one exported table."""
         key, where, to = export_key(folder.name, spec.name), folder / DEFS, self.options.to
-        compare = self.options.tables[spec.name].compare
+        table = self.options.tables[spec.name]
 
         @dg.asset(
             key=key,
@@ -116,69 +98,27 @@ class Export(PlatformComponent):
             context: dg.AssetExecutionContext, config: ExportConfig, lakehouse: LakehouseResource
         ) -> Iterator[Event]:
             try:
-                database = self.database(where)
                 with lakehouse.open() as lake:
-                    if database is None:
-                        assert isinstance(to, FilesTarget)  # noqa: S101 - as `database` says
-                        into, run = self.folder(where, settings), context.run.run_id
-                        file = export_file(lake, spec, into, to.format, to.keep, run_id=run, full=config.full_refresh)
-                        here = row_count(lake, spec.source, f" AT (VERSION => {file.origin.snapshot})")
-                        there, hashed = count_rows(lake, file.file, to.format), False
-                        version, agrees, notes = file.origin.version, here == there, []
-                        figures: dict[str, Any] = {
-                            "rows inserted": 0 if file.unchanged else file.rows,
-                            "bytes": file.bytes,
-                            "seconds": round(file.seconds, 2),
-                            "file": dg.MetadataValue.path(str(file.file)),
-                            "snapshot": file.origin.snapshot,
-                            "dagster/row_count": there,
-                        }
-                    else:
-                        began = time.monotonic()
-                        done = export_table(lake, spec, database, run_id=context.run.run_id, full=config.full_refresh)
-                        seconds = round(time.monotonic() - began, 2)
-                        found = agreement(lake, spec, database, done, hashed=compare == "rows")
-                        here, there, hashed, agrees = found.here, found.there, found.hashed, found.agrees
-                        version, notes = done.origin.version, list(done.written.notes)
-                        notes += [f"All rows were written or compared: {done.whole}."] if done.whole else []
-                        figures = {
-                            "rows inserted": done.written.inserted,
-                            "rows updated": done.written.updated,
-                            "rows deleted": done.written.deleted,
-                            "bytes": done.written.bytes,
-                            "seconds": seconds,
-                            "snapshot": done.origin.snapshot,
-                            **({"snapshot before": done.before} if done.before is not None else {}),
-                            "dagster/row_count": there,
-                        }
+                    done = exported(lake, spec, to, table, where, run_id=context.run.run_id, full=config.full_refresh)
             except Exception as error:  # noqa: BLE001 - a driver or a library may raise anything
                 yield from failed_step(context, error, [key], private=spec.private)
-            for note in notes:
+            for note in done.notes:
                 context.log.info(note)
             yield dg.MaterializeResult(
-                asset_key=key, metadata={**figures, "notes": " ".join(notes)}, data_version=dg.DataVersion(str(version))
+                asset_key=key,
+                metadata={**done.figures, "notes": " ".join(done.notes)},
+                data_version=dg.DataVersion(str(done.version)),
             )
             yield dg.AssetCheckResult(
                 asset_key=key,
                 check_name=CHECK,
-                passed=agrees,
+                passed=done.agrees,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description=verdict(spec, here, there, hashed=hashed, agrees=agrees, notes=notes),
-                metadata={"rows in the lakehouse": here, "rows at the target": there, "rows are hashed": hashed},
+                description=done.verdict,
+                metadata=done.compared,
             )
 
         return export
-
-
-def verdict(spec: TableExport, here: int, there: int, *, hashed: bool, agrees: bool, notes: list[str]) -> str:
-    """What the check says."""
-    if agrees:
-        return " ".join([f"The target holds all {here:,} rows{', by their hash' if hashed else ''}.", *notes])
-    what = f"{there:,} rows, and {spec.label} has {here:,}" if here != there else "other values in as many rows"
-    return (
-        f"The target holds {what}: others write to it, too. To write all rows again: "
-        f"dp run export/{spec.export}/{spec.name} --full-refresh"
-    )
 
 
 def table_export(folder: Path, name: str, table: ExportTable) -> TableExport:

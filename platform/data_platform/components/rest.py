@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve, resolve_all
+from data_platform.components.spec import VARIABLE, resolve, resolve_all, revealed
 from data_platform.errors import PlatformError
 from data_platform.ingestion.http.options import HttpOptions, HttpTable
 from data_platform.ingestion.source import Source
@@ -46,7 +46,7 @@ class RestSource(SourceComponent):
         """How the API is reached, with the values of the environment."""
         options = self.options
         given = {name: getattr(options, name) for name in HttpOptions.model_fields if name in options.model_fields_set}
-        return HttpOptions.model_validate(resolve_all(_plain(given), str(where)))
+        return HttpOptions.model_validate(resolve_all(revealed(given), str(where)))
 
     @classmethod
     def recognises(cls, address: str) -> bool:
@@ -73,14 +73,3 @@ class RestSource(SourceComponent):
         if not parameter:
             raise PlatformError("An API needs to be asked for what is new: give --cursor-param, such as since.")
         return {"column": column, "param": parameter}
-
-
-def _plain(value: Any) -> Any:
-    """Options as plain values, secrets revealed: for validating them once more, never for showing them."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

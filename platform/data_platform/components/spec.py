@@ -12,8 +12,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from pydantic import BaseModel, SecretStr
 
 from data_platform.components.hours import OpenHours
 from data_platform.contracts.contract import (
@@ -219,6 +221,17 @@ def resolve_all(value: object, where: str, *path: str) -> object:
         return {key: resolve_all(item, where, *path, key) for key, item in value.items()}
     if isinstance(value, list):
         return [resolve_all(item, where, *path) for item in value]
+    return value
+
+
+def revealed(value: Any) -> Any:
+    """Options as plain values, secrets revealed: for validating them once more, never for showing them."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, BaseModel):
+        return {name: revealed(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: revealed(item) for key, item in value.items()}
     return value
 
 

@@ -1,6 +1,6 @@
-"""Exports to files in a folder: `<table>/<table>-<snapshot>.parquet` for each version, and `latest.json`, which names
-the newest. A file has its name only once it is whole, and `latest.json` names it only once it is there; an export that
-was killed in between writes the same again.
+"""Exports to files: `<table>/<table>-<snapshot>.parquet` for each version, and `latest.json`, which names the newest. A
+file has its name only once it is whole, and `latest.json` names it only once it is there; an export that was killed in
+between writes the same again. Where the files lie is the matter of `folders`.
 """
 
 import json
@@ -10,89 +10,83 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from data_platform.errors import PlatformError, TransientError
+from data_platform.errors import PlatformError
 from data_platform.exports.columns import simple_kind
 from data_platform.exports.export import Origin, TableExport, changes_query, origin, own_columns, require_columns
+from data_platform.exports.folders import Folder, Place
+from data_platform.exports.workbook import write_workbook
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote
 
 LATEST = "latest.json"
-OWNER, LOCK = ".owner.json", ".lock"
-"""The file that says whose the folder is, and the one that is locked while it is written to."""
+OWNER = ".owner.json"
+"""The file that says whose the folder is."""
 
-LOCK_SECONDS = 120
 FORMATS = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER true, FORCE_QUOTE *"}
+"""The formats that DuckDB writes."""
 
 
 @dataclass(frozen=True)
 class FilesWritten:
-    """What an export wrote, or found to be there already."""
+    """What an export wrote, or found to be there already. `found` are the rows that the file was found to hold: read
+    again where it lies on this machine, else those that were sent, if it has as many bytes."""
 
     origin: Origin
-    file: Path
+    file: str
     rows: int
     bytes: int
+    found: int
     seconds: float
     unchanged: bool
 
 
 def export_file(
-    lake: Lakehouse, spec: TableExport, folder: Path, form: str, keep: int, *, run_id: str = "", full: bool = False
+    lake: Lakehouse, spec: TableExport, place: Place, form: str, keep: int, *, run_id: str = "", full: bool = False
 ) -> FilesWritten:
     """Write a file of the table as it is now, unless `latest.json` names one of the same rows and columns.
 
     Raises PlatformError for a folder that cannot be written, or that has files of another export.
     """
-    began = time.monotonic()
-    into = folder / spec.name
     if "/" in spec.name or spec.name.startswith("."):
         raise PlatformError(f"No folder can be called {spec.name!r}. Give the table another name in defs.yaml.")
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-        with FileLock(into / LOCK, timeout=LOCK_SECONDS):
-            return _written(lake, spec, into, form, keep, run_id, began, full=full)
-    except Timeout:
-        raise TransientError(f"Another export has been writing to {into} for longer than {LOCK_SECONDS} s.") from None
-    except OSError as error:
-        raise TransientError(f"{error.filename or into} cannot be written: {error.strerror}.") from None
+    with place.folder(spec.name) as folder:
+        return _written(lake, spec, folder, form, keep, run_id, full=full)
 
 
 def _written(
-    lake: Lakehouse, spec: TableExport, into: Path, form: str, keep: int, run_id: str, began: float, *, full: bool
+    lake: Lakehouse, spec: TableExport, folder: Folder, form: str, keep: int, run_id: str, *, full: bool
 ) -> FilesWritten:
+    began = time.monotonic()
     there = origin(lake, spec)
     names = require_columns(spec, own_columns(there))
-    before, owner = read_json(into / LATEST), {"lakehouse": lake.identity, "export": spec.export}
-    own = read_json(into / OWNER) == owner
-    others = sorted(path.name for path in into.iterdir() if path.name not in (LOCK, OWNER))
+    owner = {"lakehouse": lake.identity, "export": spec.export}
+    (before, tag), (owned, owner_tag) = read_json(folder, LATEST), read_json(folder, OWNER)
+    others = [name for name in folder.names() if name != OWNER]
     unfinished = [name for name in others if name.startswith(".")]
-    if not own and not spec.adopt and set(others) - set(unfinished):
+    if owned != owner and not spec.adopt and set(others) - set(unfinished):
         raise PlatformError(
-            f"{into} has files that this export did not make: {', '.join(others[:5])}. They were left as they are. "
+            f"{folder} has files that this export did not make: {', '.join(others[:5])}. They were left as they are. "
             "Give the table another name in defs.yaml, or write `adopt: true`."
         )
-    if not own:
-        put(into, OWNER, owner)
+    if owned != owner:
+        put(folder, OWNER, owner, owner_tag)
     columns = {name: there.types[name] for name in names}
-    last = before.get("snapshot")
-    same = own and not full and isinstance(last, int) and last <= there.snapshot and before.get("columns") == columns
-    if same and before.get("source_id") == there.identity and (into / str(before.get("file"))).is_file():
-        changes = changes_query(lake, there, int(str(last)), names)
+    last, held = before.get("snapshot"), str(before.get("file"))
+    own = owned == owner and not full and before.get("source_id") == there.identity
+    if own and isinstance(last, int) and last <= there.snapshot and before.get("columns") == columns:
+        size = folder.size(held)
+        changes = changes_query(lake, there, last, names) if size == before.get("bytes") else None
         if changes is not None and not lake.connection.execute(f"SELECT 1 FROM ({changes}) LIMIT 1").fetchall():
-            seconds = time.monotonic() - began
-            file = into / str(before["file"])
-            return FilesWritten(there, file, int(str(before["rows"])), file.stat().st_size, seconds, unchanged=True)
-    file = into / f"{spec.name}-{there.snapshot}.{form}"
-    unnamed = into / f".{file.name}.{form}"
-    query = f"SELECT {', '.join(_selected(name, kind, form) for name, kind in columns.items())} FROM {there.rows}"
-    found = lake.connection.execute(f"COPY ({query}) TO {literal(str(unnamed))} ({FORMATS[form]})").fetchone()
-    rows = int(found[0]) if found is not None else 0
-    size = unnamed.stat().st_size
-    unnamed.replace(file)
+            rows, seconds = int(str(before["rows"])), time.monotonic() - began
+            found = _found(lake, folder, held, form, rows)
+            return FilesWritten(there, f"{folder}/{held}", rows, int(str(size)), found, seconds, unchanged=True)
+    name = f"{spec.name}-{there.snapshot}.{form}"
+    draft = folder.draft(name)
+    rows = _drafted(lake, spec.label, columns, there.rows, form, draft)
+    size = draft.stat().st_size
+    folder.put(name, draft)
     said = {
-        "file": file.name,
+        "file": name,
         "snapshot": there.snapshot,
         "rows": rows,
         "bytes": size,
@@ -104,29 +98,44 @@ def _written(
         "run_id": run_id,
         "exported_at": datetime.now(UTC).isoformat(),
     }
-    put(into, LATEST, said)
-    _forget(into, spec.name, form, keep, unfinished)
-    return FilesWritten(there, file, rows, size, time.monotonic() - began, unchanged=False)
+    put(folder, LATEST, said, tag)
+    _forget(folder, spec.name, form, keep, unfinished)
+    found = _found(lake, folder, name, form, rows) if folder.size(name) == size else -1
+    return FilesWritten(there, f"{folder}/{name}", rows, size, found, time.monotonic() - began, unchanged=False)
 
 
-def read_json(file: Path) -> Mapping[str, object]:
-    """What a file of ours says; nothing if it is not there. Raises PlatformError if it is not one of ours."""
+def _drafted(lake: Lakehouse, table: str, columns: Mapping[str, str], rows: str, form: str, draft: Path) -> int:
+    """Write the rows to a file of this machine; their number."""
+    if form == "xlsx":
+        return write_workbook(lake, table, columns, rows, draft)
+    query = f"SELECT {', '.join(_selected(name, kind, form) for name, kind in columns.items())} FROM {rows}"
+    found = lake.connection.execute(f"COPY ({query}) TO {literal(str(draft))} ({FORMATS[form]})").fetchone()
+    return int(found[0]) if found is not None else 0
+
+
+def read_json(folder: Folder, name: str) -> tuple[Mapping[str, object], str | None]:
+    """What a file of ours says, and the tag of its version; nothing if it is not there. Raises PlatformError if it is
+    not one of ours."""
+    found = folder.read(name)
+    if found is None:
+        return {}, None
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        said = json.loads(found[0].decode("utf-8"))
     except ValueError:
         said = None
     if not isinstance(said, dict):
-        raise PlatformError(f"{file} was not made by an export. Remove it, or give the table another name.")
-    return said
+        raise PlatformError(f"{folder}/{name} was not made by an export. Remove it, or give the table another name.")
+    return said, found[1]
 
 
-def put(into: Path, name: str, said: Mapping[str, object]) -> None:
-    """Write a file of JSON, in the place of the one that is there, all at once."""
-    draft = into / f".draft-{name}"
-    draft.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    draft.replace(into / name)
+def put(folder: Folder, name: str, said: Mapping[str, object], tag: str | None) -> None:
+    """Write a file of JSON, in the place of the version that is there, all at once."""
+    folder.replace(name, (json.dumps(said, indent=1) + "\n").encode(), tag)
+
+
+def _found(lake: Lakehouse, folder: Folder, name: str, form: str, rows: int) -> int:
+    file = folder.local(name)
+    return rows if file is None or form == "xlsx" else count_rows(lake, file, form)
 
 
 def count_rows(lake: Lakehouse, file: Path, form: str) -> int:
@@ -146,14 +155,15 @@ def _selected(name: str, kind: str, form: str) -> str:
     return quote(name)
 
 
-def _forget(into: Path, name: str, form: str, keep: int, unfinished: Sequence[str]) -> None:
+def _forget(folder: Folder, name: str, form: str, keep: int, unfinished: Sequence[str]) -> None:
     """Remove files that a kill left unfinished, and those of earlier versions than are kept."""
     for one in unfinished:
-        (into / one).unlink(missing_ok=True)
-    numbered = sorted(
-        (int(path.stem.rpartition("-")[2]), path)
-        for path in into.glob(f"*.{form}")
-        if path.stem.rpartition("-")[0] == name and path.stem.rpartition("-")[2].isdigit()
-    )
-    for _, path in numbered[:-keep]:
-        path.unlink()
+        folder.remove(one)
+    numbered = []
+    for file in folder.names():
+        stem, _, ending = file.rpartition(".")
+        of, _, version = stem.rpartition("-")
+        if ending == form and of == name and version.isdigit():
+            numbered.append((int(version), file))
+    for _, file in sorted(numbered)[:-keep]:
+        folder.remove(file)

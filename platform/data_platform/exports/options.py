@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.options import Options
 
 
@@ -24,15 +25,17 @@ class MysqlTarget(Options):
     url: str = Field(description='mysql://user:password@host:port/database; `"{{ env.NAME }}"` for secrets.')
 
 
-class FilesTarget(Options):
-    """Files in a folder: one for each exported version of a table, and `latest.json`, which names the newest."""
+class FilesTarget(StorageOptions):
+    """Files in a folder, a bucket or on an SFTP server: one for each exported version of a table, and `latest.json`,
+    which names the newest."""
 
-    type: Literal["files"] = Field(description="Files in a folder.")
+    type: Literal["files"] = Field(description="Files in a folder, a bucket or on an SFTP server.")
     folder: str = Field(
         description="The folder, within which each table has one of its own; a relative path lies below the "
-        "platform's home. May hold `{{ env.NAME }}`."
+        "platform's home. Or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, sftp://user@host/path, "
+        "sftp://user@host/~/path. May hold `{{ env.NAME }}`."
     )
-    format: Literal["parquet", "csv"] = Field(default="parquet", description="parquet or csv.")
+    format: Literal["parquet", "csv", "xlsx"] = Field(default="parquet", description="parquet, csv or xlsx (Excel).")
     keep: int = Field(default=2, ge=1, description="Versions of a table that are kept, the newest included.")
 
 

@@ -53,6 +53,11 @@ class Bucket:
         """Itself: there is no connection to keep."""
         yield self
 
+    @property
+    def store(self) -> Any:
+        """The client, for those that write."""
+        return self._store
+
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
         """As of every storage. Only what begins like the pattern up to its first wildcard is listed, from `start`."""
         wanted = pattern_of(pattern)

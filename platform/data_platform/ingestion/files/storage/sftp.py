@@ -56,12 +56,18 @@ class SftpFolder:
     @contextmanager
     def session(self) -> Iterator[Storage]:
         """A connection. Raises StorageUnavailableError if there is none to be had."""
+        with self.connected() as (sftp, root):
+            yield _Session(self, sftp, root, self._options)
+
+    @contextmanager
+    def connected(self) -> Iterator[tuple[paramiko.SFTPClient, str]]:
+        """The same for those that write, and the folder's path on the server."""
         with paramiko.SSHClient() as client:
             self._connect(client)
             with self.explained():
                 sftp = client.open_sftp()
                 sftp.get_channel().settimeout(self._options.timeout)
-            yield _Session(self, sftp, self._root, self._options)
+            yield sftp, self._root
 
     def _connect(self, client: paramiko.SSHClient) -> None:
         options, seconds = self._options, self._options.timeout

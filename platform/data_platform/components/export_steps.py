@@ -1,0 +1,121 @@
+"""One export of one table by the kind of its target, and what Dagster shows of it. What an export does is in `exports`,
+the asset in `export`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from data_platform.components.export_places import place_of
+from data_platform.components.spec import resolve
+from data_platform.exports.export import TableExport, agreement, export_table
+from data_platform.exports.files import export_file
+from data_platform.exports.mysql import Mysql
+from data_platform.exports.options import ExportTable, FilesTarget, MysqlTarget, PostgresqlTarget, Target
+from data_platform.exports.postgresql import Postgresql
+from data_platform.exports.target import Database
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.history import row_count
+from data_platform.lakehouse.settings import Settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an export did: the version exported, figures for the asset, and what its check says."""
+
+    version: int
+    figures: Mapping[str, Any]
+    agrees: bool
+    verdict: str
+    compared: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def database_of(to: PostgresqlTarget | MysqlTarget, where: Path) -> Database:
+    """The database. Raises PlatformError if a variable of its address is not set."""
+    url = resolve(to.url, f"{where}: to.url")
+    return Mysql(url) if isinstance(to, MysqlTarget) else Postgresql(url, to.schema_)
+
+
+def ping(to: Target, where: Path, settings: Settings) -> None:
+    """Raise PlatformError if the target does not answer."""
+    if isinstance(to, FilesTarget):
+        place_of(to, where, settings).ping()
+    else:
+        database_of(to, where).ping()
+
+
+def exported(
+    lake: Lakehouse, spec: TableExport, to: Target, table: ExportTable, where: Path, *, run_id: str, full: bool
+) -> Outcome:
+    """Export a table to its target, and compare."""
+    if isinstance(to, FilesTarget):
+        return _to_files(lake, spec, to, where, run_id=run_id, full=full)
+    return _to_database(lake, spec, database_of(to, where), table.compare == "rows", run_id=run_id, full=full)
+
+
+def _to_files(lake: Lakehouse, spec: TableExport, to: FilesTarget, where: Path, *, run_id: str, full: bool) -> Outcome:
+    place = place_of(to, where, lake.settings)
+    done = export_file(lake, spec, place, to.format, to.keep, run_id=run_id, full=full)
+    here = row_count(lake, spec.source, f" AT (VERSION => {done.origin.snapshot})")
+    agrees = here == done.found
+    figures = {
+        "rows inserted": 0 if done.unchanged else done.rows,
+        "bytes": done.bytes,
+        "seconds": round(done.seconds, 2),
+        "file": dg.MetadataValue.path(done.file),
+        "snapshot": done.origin.snapshot,
+        "dagster/row_count": done.found,
+    }
+    return Outcome(
+        done.origin.version,
+        figures,
+        agrees,
+        _verdict(spec, here, done.found, hashed=False, agrees=agrees, notes=[]),
+        {"rows in the lakehouse": here, "rows at the target": done.found, "rows are hashed": False},
+    )
+
+
+def _to_database(
+    lake: Lakehouse, spec: TableExport, database: Database, hashed: bool, *, run_id: str, full: bool
+) -> Outcome:
+    began = time.monotonic()
+    done = export_table(lake, spec, database, run_id=run_id, full=full)
+    seconds = round(time.monotonic() - began, 2)
+    found = agreement(lake, spec, database, done, hashed=hashed)
+    notes = list(done.written.notes)
+    notes += [f"All rows were written or compared: {done.whole}."] if done.whole else []
+    figures = {
+        "rows inserted": done.written.inserted,
+        "rows updated": done.written.updated,
+        "rows deleted": done.written.deleted,
+        "bytes": done.written.bytes,
+        "seconds": seconds,
+        "snapshot": done.origin.snapshot,
+        **({"snapshot before": done.before} if done.before is not None else {}),
+        "dagster/row_count": found.there,
+    }
+    return Outcome(
+        done.origin.version,
+        figures,
+        found.agrees,
+        _verdict(spec, found.here, found.there, hashed=found.hashed, agrees=found.agrees, notes=notes),
+        {"rows in the lakehouse": found.here, "rows at the target": found.there, "rows are hashed": found.hashed},
+        notes,
+    )
+
+
+def _verdict(spec: TableExport, here: int, there: int, *, hashed: bool, agrees: bool, notes: list[str]) -> str:
+    """What the check says."""
+    if agrees:
+        return " ".join([f"The target holds all {here:,} rows{', by their hash' if hashed else ''}.", *notes])
+    what = f"{there:,} rows, and {spec.label} has {here:,}" if here != there else "other values in as many rows"
+    what = "a file of another size than was sent" if there < 0 else what
+    return (
+        f"The target holds {what}: others write to it, too. To write all rows again: "
+        f"dp run export/{spec.export}/{spec.name} --full-refresh"
+    )
