@@ -7,6 +7,7 @@ import pytest
 from platform_tests.components.shop import ORDERS, Shop, checks, materialized, names_of
 from platform_tests.exports.conftest import Place, postgresql_place
 from platform_tests.ingestion.files.test_objects import KEYS, Store, server, store
+from platform_tests.ingestion.http.server import Answer, running_api
 
 from data_platform.cli.doctor import _platform_findings
 from data_platform.components.execution import executable_keys, in_runs, select
@@ -140,6 +141,34 @@ def test_files_go_to_a_bucket_with_credentials_from_the_environment(
     assert file.removeprefix(f"s3://{store.name}/") in store.bucket.keys
     found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
     assert (found.verdict, found.detail) == ("ok", "the target of its exports (files) answers")
+
+
+def test_an_endpoint_is_sent_what_changed_with_a_token_from_the_environment(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_TOKEN", "top-secret-token")
+    with running_api(lambda _: Answer({"ok": True})) as api:
+        auth = "{type: bearer, token: '{{ env.CRM_TOKEN }}'}"
+        add_export(shop, f"{{type: http, url: '{api.url}', auth: {auth}, deletes: mark}}")
+        assert shop.run(*ORDERS).success
+        result = shop.follow(shop.tick("export_crm_sensor"))
+        passed, said = checks(result)[EXPORT]
+        assert passed
+        assert said.endswith("what it holds is not read. All rows were sent: the first export.")
+        assert materialized(result)[EXPORT]["rows sent"] == 3
+        assert api.asked[0].headers["Authorization"] == "Bearer top-secret-token"
+        assert [row["order_id"] for row in api.asked[0].json] == [1, 2, 3]
+        assert "as it was last staged" in str(shop.tick("export_crm_sensor"))
+        found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
+        assert found.verdict == "ok"
+        api.answer = lambda _: Answer({"said": "Ada is no customer of top-secret-token"}, status=422)
+        shop.execute("update orders set quantity = 7, changed_at = '2021-01-01T00:00:00Z' where order_id = 3")
+        assert shop.run(*ORDERS).success
+        passed, said = checks(shop.run(EXPORT))[EXPORT]
+    assert not passed
+    assert "batch 1 of 1 (rows 1 to 1)" in said
+    assert "Ada" not in said
+    assert "top-secret" not in said
 
 
 def test_a_place_that_files_are_not_exported_to_is_said(shop: Shop) -> None:

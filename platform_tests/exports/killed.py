@@ -16,9 +16,11 @@ from typing import Any
 
 from platform_tests.exports.customers import MERGE, REPLACE
 
-from data_platform.exports import mysql, postgresql
+from data_platform.exports import endpoint, mysql, postgresql, progress, requests
 from data_platform.exports.export import export_table
+from data_platform.exports.options import HttpTarget
 from data_platform.exports.target import Database
+from data_platform.ingestion.http import client  # noqa: F401 - before the children do, for all of them
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
@@ -57,11 +59,25 @@ def arm(point: str) -> None:
         mysql.execute = execute
 
 
+def arm_endpoint(point: str) -> None:
+    """The same for an endpoint: after an answer that is not kept, or once the progress is."""
+    if point == "answer":
+        endpoint.send_batch = dying_after(requests.send_batch)  # type: ignore[attr-defined]
+    if point == "kept":
+        endpoint.keep_progress = dying_after(progress.keep_progress)  # type: ignore[attr-defined]
+
+
 def export_and_die(kind: str, url: str, mode: str, point: str, *lakehouse: str) -> None:
     """Export once, as a child, and die at the point if the export comes there."""
+    home, catalog, data = lakehouse
+    if kind == "http":
+        arm_endpoint(point)
+        with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
+            target = HttpTarget.model_validate({"type": "http", "url": url, "batch_rows": 2, "deletes": "mark"})
+            endpoint.export_to_endpoint(lake, MERGE, target)
+        return
     arm(point)
     database: Database = mysql.Mysql(url) if kind == "mariadb" else postgresql.Postgresql(url, "platform")
-    home, catalog, data = lakehouse
     with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
         export_table(lake, MERGE if mode == "merge" else REPLACE, database)
         if point == "commit":

@@ -1,46 +1,20 @@
 """Exports that are killed: nothing is lost, nothing is there twice, and readers see the rows of before or of after."""
 
-import json
-import os
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 
 import pytest
 from platform_tests.exports.conftest import Place
 from platform_tests.exports.customers import MERGE, REPLACE, change, export, make, rows
-from platform_tests.workers import ROOT
+from platform_tests.exports.exporting import exporter, killed
 
 from data_platform.exports.export import agreement
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
+__all__ = ["exporter"]
+
 BEFORE = [(1, "Ada"), (2, "Bob")]
 AFTER = [(2, "Rob"), (3, "Cyd")]
-
-
-@pytest.fixture(scope="module")
-def exporter() -> Iterator["subprocess.Popen[str]"]:
-    """The process whose children are killed."""
-    command = [sys.executable, "-m", "platform_tests.exports.killed"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-def killed(exporter: "subprocess.Popen[str]", settings: Settings, place: Place, mode: str, point: str) -> bool:
-    """Export in a process of its own that dies at a point; whether it came there."""
-    assert exporter.stdin is not None
-    assert exporter.stdout is not None
-    given = [place.name, place.url, mode, point, str(settings.home), settings.catalog, settings.data]
-    print(json.dumps(given), file=exporter.stdin, flush=True)
-    status = int(exporter.stdout.readline())
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
 
 
 @pytest.mark.parametrize("mode", ["merge", "replace"])
@@ -51,7 +25,7 @@ def test_the_export_after_a_kill_at_any_point_makes_it_whole(
     with open_lakehouse(settings) as lake:
         make(lake)
     first = ["claim", "create", "send", mode]
-    assert [point for point in first if killed(exporter, settings, place, mode, point)] == first
+    assert [point for point in first if killed(exporter, settings, place.name, place.url, mode, point)] == first
     with open_lakehouse(settings) as lake:
         export(lake, place, spec)
         assert rows(place) == BEFORE
@@ -59,7 +33,7 @@ def test_the_export_after_a_kill_at_any_point_makes_it_whole(
         change(lake, "INSERT INTO {} VALUES (3, 'Cyd', 1, 1)")
     # A table is put in place by a statement of its own only where DDL is no part of a transaction.
     for point in ["send", mode, *(["rename"] if (mode, place.name) == ("replace", "mariadb") else []), "commit"]:
-        assert killed(exporter, settings, place, mode, point)
+        assert killed(exporter, settings, place.name, place.url, mode, point)
         assert rows(place) in (BEFORE, AFTER), point
     with open_lakehouse(settings) as lake:
         done = export(lake, place, spec)

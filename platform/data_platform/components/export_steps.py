@@ -11,12 +11,14 @@ from typing import Any
 import dagster as dg
 
 from data_platform.components.export_places import place_of
-from data_platform.components.spec import resolve
+from data_platform.components.spec import resolve, resolve_all, revealed
+from data_platform.exports.endpoint import export_to_endpoint
 from data_platform.exports.export import TableExport, agreement, export_table
 from data_platform.exports.files import export_file
 from data_platform.exports.mysql import Mysql
-from data_platform.exports.options import ExportTable, FilesTarget, MysqlTarget, PostgresqlTarget, Target
+from data_platform.exports.options import ExportTable, FilesTarget, HttpTarget, MysqlTarget, PostgresqlTarget, Target
 from data_platform.exports.postgresql import Postgresql
+from data_platform.exports.requests import ping as ping_endpoint
 from data_platform.exports.target import Database
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import row_count
@@ -41,10 +43,18 @@ def database_of(to: PostgresqlTarget | MysqlTarget, where: Path) -> Database:
     return Mysql(url) if isinstance(to, MysqlTarget) else Postgresql(url, to.schema_)
 
 
+def _endpoint_of(to: HttpTarget, where: Path) -> HttpTarget:
+    """The endpoint, with the values of the environment."""
+    given = revealed({name: getattr(to, name) for name in to.model_fields_set})
+    return HttpTarget.model_validate(resolve_all(given, f"{where}: to"))
+
+
 def ping(to: Target, where: Path, settings: Settings) -> None:
     """Raise PlatformError if the target does not answer."""
     if isinstance(to, FilesTarget):
         place_of(to, where, settings).ping()
+    elif isinstance(to, HttpTarget):
+        ping_endpoint(_endpoint_of(to, where))
     else:
         database_of(to, where).ping()
 
@@ -55,6 +65,8 @@ def exported(
     """Export a table to its target, and compare."""
     if isinstance(to, FilesTarget):
         return _to_files(lake, spec, to, where, run_id=run_id, full=full)
+    if isinstance(to, HttpTarget):
+        return _to_endpoint(lake, spec, _endpoint_of(to, where), full=full)
     return _to_database(lake, spec, database_of(to, where), table.compare == "rows", run_id=run_id, full=full)
 
 
@@ -107,6 +119,25 @@ def _to_database(
         {"rows in the lakehouse": found.here, "rows at the target": found.there, "rows are hashed": found.hashed},
         notes,
     )
+
+
+def _to_endpoint(lake: Lakehouse, spec: TableExport, target: HttpTarget, *, full: bool) -> Outcome:
+    began = time.monotonic()
+    done = export_to_endpoint(lake, spec, target, full=full)
+    here = row_count(lake, spec.source, f" AT (VERSION => {done.origin.snapshot})")
+    notes = list(done.notes) + ([f"All rows were sent: {done.whole}."] if done.whole else [])
+    ignored = " Rows that are gone are left there, as `deletes: ignore` says." if target.deletes == "ignore" else ""
+    figures = {
+        "rows sent": done.upserts,
+        "rows deleted": done.deletes,
+        "batches": done.batches,
+        "bytes": done.bytes,
+        "seconds": round(time.monotonic() - began, 2),
+        "snapshot": done.origin.snapshot,
+        "dagster/row_count": here,
+    }
+    said = f"The endpoint acknowledged all changes up to this version; what it holds is not read.{ignored}"
+    return Outcome(done.origin.version, figures, True, " ".join([said, *notes]), {"rows in the lakehouse": here}, notes)
 
 
 def _verdict(spec: TableExport, here: int, there: int, *, hashed: bool, agrees: bool, notes: list[str]) -> str:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.http.options import HttpConnection
 from data_platform.options import Options
 
 
@@ -39,7 +40,56 @@ class FilesTarget(StorageOptions):
     keep: int = Field(default=2, ge=1, description="Versions of a table that are kept, the newest included.")
 
 
-Target = Annotated[PostgresqlTarget | MysqlTarget | FilesTarget, Field(discriminator="type")]
+class HttpTarget(HttpConnection):
+    """An HTTP endpoint that takes the changes of each table in batches, or one by one."""
+
+    type: Literal["http"] = Field(description="An HTTP endpoint.")
+    path: str = Field(
+        default="{table}",
+        description="Path below `url` that rows are sent to. `{table}` stands for the table's name, and where `per` is "
+        "row, `{id}` for the value of the key's column id.",
+    )
+    method: Literal["POST", "PUT", "PATCH"] = Field(default="POST", description="How rows are sent.")
+    per: Literal["batch", "row"] = Field(default="batch", description="What one request holds.")
+    format: Literal["json", "ndjson"] = Field(
+        default="json", description="A batch as a JSON array, or as one JSON object a line (NDJSON)."
+    )
+    under: str | None = Field(
+        default=None, min_length=1, description="The batch stands in an object under this name: {records: [...]}."
+    )
+    batch_rows: int = Field(
+        default=500, ge=1, le=100_000, description="Rows of a batch, after each of which the position is kept."
+    )
+    deletes: Literal["mark", "request", "ignore"] = Field(
+        description="Rows that are gone: `mark` sends their keys like rows, with `delete_field` true; `request` sends "
+        "their keys by DELETE to `delete_path`; `ignore` leaves them at the endpoint."
+    )
+    delete_field: str = Field(
+        default="_deleted", min_length=1, description="Of `deletes: mark`: the field, false in all other rows."
+    )
+    delete_path: str | None = Field(default=None, description="Of `deletes: request`. Default: `path`.")
+    idempotency_header: str = Field(
+        default="Idempotency-Key",
+        min_length=1,
+        description="The header of the key that a request keeps when it is sent again, after a kill too.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_plain(cls, value: str) -> str:
+        # An address from the environment is judged when it is known.
+        return value if "{{" in value else HttpConnection._url_is_plain(value)
+
+    @model_validator(mode="after")
+    def _of_batches(self) -> "HttpTarget":
+        if self.per == "row" and (self.format != "json" or self.under is not None):
+            raise ValueError("`per: row` sends each row as a JSON object: `format` and `under` are for batches")
+        if self.format == "ndjson" and self.under is not None:
+            raise ValueError("`under` is for `format: json`: lines stand under no name")
+        return self
+
+
+Target = Annotated[PostgresqlTarget | MysqlTarget | FilesTarget | HttpTarget, Field(discriminator="type")]
 
 Mode = Literal["merge", "replace"]
 
@@ -90,8 +140,11 @@ class ExportOptions(Options):
     pool: str | None = Field(default=None, description="Pool that limits how many exports write to it at once.")
 
     @model_validator(mode="after")
-    def _files_are_replaced(self) -> "ExportOptions":
+    def _mode_fits_the_target(self) -> "ExportOptions":
         merged = [name for name, table in self.tables.items() if table.mode == "merge"]
         if isinstance(self.to, FilesTarget) and merged:
             raise ValueError(f"files are written whole: `mode: replace` for {', '.join(merged)}")
+        whole = [name for name, table in self.tables.items() if table.mode == "replace"]
+        if isinstance(self.to, HttpTarget) and whole:
+            raise ValueError(f"an endpoint takes changes by key: `mode: merge` for {', '.join(whole)}")
         return self

@@ -96,7 +96,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile = whole
         self.close_connection = answer.lost > 0
 
-    do_POST = do_GET  # noqa: N815  the name is http.server's
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  the names are http.server's
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Tests are quiet."""

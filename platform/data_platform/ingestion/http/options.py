@@ -292,8 +292,8 @@ OPEN_HEADERS = ("accept", "accept-language", "content-type", "user-agent")
 """Headers that are no secrets: what they say stands in messages too."""
 
 
-class HttpOptions(_Secretive):
-    """One HTTP API: what all its tables share."""
+class HttpConnection(_Secretive):
+    """How one HTTP API is reached."""
 
     url: str = Field(description="Where the API begins, such as https://api.example.com/v1.")
     auth: Auth = Field(default=NoAuth(), description="How requests are authenticated.")
@@ -303,12 +303,6 @@ class HttpOptions(_Secretive):
     )
     answer_timeout: Duration = Field(
         default=timedelta(minutes=5), description="How long one answer may take from its first byte to its last."
-    )
-    load_timeout: Duration = Field(
-        default=timedelta(hours=6), description="How long all pages of one load of a table may take."
-    )
-    max_pages: int = Field(
-        default=100_000, ge=1, description="Pages of one load of a table: an API may give pages for ever."
     )
     max_retries: int = Field(default=5, ge=0, description="How often a request is sent again after 429, 5xx or a loss.")
     patience: Duration = Field(
@@ -340,6 +334,17 @@ class HttpOptions(_Secretive):
         basic = self.auth if isinstance(self.auth, BasicAuth) else None
         together = [f"{basic.username}:{basic.password.get_secret_value()}"] if basic else []
         return [secret.get_secret_value() for secret in held] + together
+
+
+class HttpOptions(HttpConnection):
+    """One HTTP API that is read: what all its tables share."""
+
+    load_timeout: Duration = Field(
+        default=timedelta(hours=6), description="How long all pages of one load of a table may take."
+    )
+    max_pages: int = Field(
+        default=100_000, ge=1, description="Pages of one load of a table: an API may give pages for ever."
+    )
 
 
 class HttpApi(HttpOptions):

@@ -7,6 +7,7 @@ and migrates them, `positions` and `steps` write them within the transaction of 
 from data_platform.lakehouse.ledger.forgetting import forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
+from data_platform.lakehouse.ledger.pins import pin
 from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
@@ -93,6 +94,7 @@ __all__ = [
     "mask_keys",
     "migrate",
     "owners",
+    "pin",
     "pinned_snapshots",
     "published",
     "reading",
