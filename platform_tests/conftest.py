@@ -28,6 +28,7 @@ OF_SERVERS = (
     "components/test_kafka.py",
     "components/test_source_log.py",
     "crash/",
+    "external/test_luigi.py",
     "ingestion/changes/",
     "ingestion/debezium/",
     "ingestion/kafka/",

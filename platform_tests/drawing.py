@@ -22,6 +22,7 @@ FLOORS = [
     "staging",
     "modelling",
     "exports",
+    "external",
     "observability",
     "drafting",
     "instance",

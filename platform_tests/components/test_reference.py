@@ -58,6 +58,7 @@ def test_every_component_of_the_public_api_is_in_it() -> None:
         "DebeziumSource",
         "DltSource",
         "Export",
+        "ExternalJob",
         "FileSource",
         "KafkaSource",
         "RestSource",

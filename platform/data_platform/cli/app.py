@@ -28,6 +28,7 @@ from data_platform.cli import (
     query,
     reconcile,
     remove,
+    report,
     run,
     snapshots,
     status,
@@ -158,6 +159,7 @@ def every_command(context: typer.Context) -> None:
 
 app.command()(run.run)
 app.command()(reconcile.reconcile)
+app.command()(report.report)
 app.command()(status.status)
 app.command()(logs.logs)
 app.command()(query.sql)

@@ -10,6 +10,7 @@ from data_platform.components.alerts import Alerts
 from data_platform.components.debezium import DebeziumSource
 from data_platform.components.dlt import DltSource
 from data_platform.components.export import Export
+from data_platform.components.external import ExternalJob
 from data_platform.components.file import FileSource
 from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
@@ -31,6 +32,7 @@ __all__ = [
     "Declared",
     "DltSource",
     "Export",
+    "ExternalJob",
     "FileSource",
     "KafkaSource",
     "Overlap",

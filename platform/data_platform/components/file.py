@@ -91,6 +91,10 @@ class FileSource(SourceComponent):
         make_folder(settings.spool, settings)
         return Files(self._place(where, settings), self.options.tables, settings.spool)
 
+    def place(self, where: Path, settings: Settings) -> Place:
+        """Where the files lie, for those that look at them without loading."""
+        return self._place(where, settings)
+
     def _place(self, where: Path, settings: Settings) -> Place:
         """Where the files lie, with the values of the environment."""
         options, folder = self.options, resolve(self.options.folder, f"{where}: folder")

@@ -1,5 +1,6 @@
 """How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
-`reconciliation/<source>/<table>`, `modelled/<model>`, `export/<name>/<table>`. Spelt only here."""
+`reconciliation/<source>/<table>`, `modelled/<model>`, `export/<name>/<table>`, `external/<job>/<name>`.
+Spelt only here."""
 
 import dagster as dg
 
@@ -13,6 +14,9 @@ CHECK = "contract"
 
 EXPORT = "export"
 """The first part of the keys of assets that are exported tables."""
+
+EXTERNAL = "external"
+"""The first part of the keys of assets that jobs of other orchestrators make."""
 
 BROKEN = "broken"
 """The first part of the keys of assets that stand for folders which cannot be loaded."""
@@ -50,11 +54,23 @@ def export_key(name: str, table: str) -> dg.AssetKey:
     return dg.AssetKey([EXPORT, name, table])
 
 
+def external_job(name: str) -> str:
+    """The job that starts a job of another orchestrator."""
+    return f"start_{name}"
+
+
+def external_key(job: str, name: str) -> dg.AssetKey:
+    """The asset of something that a job of another orchestrator makes."""
+    return dg.AssetKey([EXTERNAL, job, name])
+
+
 def job_name(key: dg.AssetKey) -> str | None:
     """The job that an asset belongs to: one of its source, or that of the models."""
     layer, *rest = key.path
     if layer == EXPORT:
         return export_job(rest[0])
+    if layer == EXTERNAL:
+        return external_job(rest[0])
     if layer == RECONCILIATION:
         return reconcile_job(rest[0])
     if layer in (RAW, STAGED) and len(rest) > 1:

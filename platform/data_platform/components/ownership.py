@@ -18,7 +18,7 @@ from data_platform.components.keys import broken_key
 from data_platform.components.workspace import workspace_entries
 from data_platform.lakehouse.settings import WORKSPACE
 
-MODELS, ALERTS, EXPORT = "DbtModels", "Alerts", "Export"
+MODELS, ALERTS, EXPORT, EXTERNAL = "DbtModels", "Alerts", "Export", "ExternalJob"
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ def _owned(folder: Path) -> Iterator[Owned]:
     """What a folder makes its platform's: a source, the models of a dbt project, or nothing, if it is an export or
     sends alerts."""
     file = folder / DEFS
-    parsed = _parsed(file) if any(kind in _text(file) for kind in (MODELS, ALERTS, EXPORT)) else {}
+    parsed = _parsed(file) if any(kind in _text(file) for kind in (MODELS, ALERTS, EXPORT, EXTERNAL)) else {}
     attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]
-    if kind in (ALERTS, EXPORT):
+    if kind in (ALERTS, EXPORT, EXTERNAL):
         return
     if kind != MODELS:
         yield Owned("source", folder.name.lower(), file)

@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from data_platform.components.component import DEFS, PlatformComponent
 from data_platform.components.export import Export
+from data_platform.components.external import ExternalJob
 from data_platform.components.models import DbtModels
 from data_platform.components.source import source_kinds, type_name
 from data_platform.options import DURATION, PERCENTAGE, duration_text
@@ -34,8 +35,8 @@ class _Generator(GenerateJsonSchema):
 
 def components() -> dict[str, type[PlatformComponent]]:
     """Every component that a `defs.yaml` may name, by the name that it has there: the registered kinds of source,
-    the models, and exports."""
-    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels, Export]
+    the models, exports, and jobs of other orchestrators."""
+    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels, Export, ExternalJob]
     return {type_name(kind): kind for kind in kinds}
 
 

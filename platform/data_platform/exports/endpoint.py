@@ -19,11 +19,11 @@ from data_platform.exports.requests import (
     NUMBER_COLUMN,
     RejectedError,
     Sending,
-    connected,
     require_paths,
     send_batch,
     table_address,
 )
+from data_platform.ingestion.http.calls import connected
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote_all
 from data_platform.lakehouse.transaction import temp_relation

@@ -5,8 +5,7 @@ of every HTTP API (`ingestion.http.client`); which rows a batch holds is decided
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote as encoded
@@ -16,12 +15,12 @@ from data_platform.exports.columns import Column
 from data_platform.exports.export import TableExport
 from data_platform.exports.json_rows import json_object
 from data_platform.exports.options import HttpTarget
-from data_platform.ingestion.http.options import HttpApi, HttpConnection
+from data_platform.ingestion.http.calls import Api, connected
+from data_platform.ingestion.http.options import HttpApi
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
 
 if TYPE_CHECKING:
-    from dlt.sources.helpers.rest_client.client import RESTClient
     from requests import Response
 
 GONE_COLUMN, NUMBER_COLUMN = "_data_platform_gone", "_data_platform_number"
@@ -68,24 +67,6 @@ class Sending:
             return first, min(first + self.batch_rows, self.upserts)
         first = self.upserts + (batch - self.batches_of_rows) * self.batch_rows
         return first, min(first + self.batch_rows, self.upserts + self.deletes)
-
-
-@dataclass(frozen=True)
-class Api:
-    """An endpoint that is connected to."""
-
-    client: "RESTClient"
-    http: HttpApi
-
-
-@contextmanager
-def connected(target: HttpTarget, *, withholds: bool, bodies: bool = True) -> Iterator[Api]:
-    """The endpoint, for the time of the block. It `withholds` from messages what may hold values of private columns."""
-    from data_platform.ingestion.http.client import Pace, connect  # its client takes most of a second to import
-
-    http = HttpApi(**{name: getattr(target, name) for name in HttpConnection.model_fields}, withholds=withholds)
-    with connect(http, Pace(target.requests_per_second), bodies=bodies) as client:
-        yield Api(client, http)
 
 
 def ping(target: HttpTarget) -> None:

@@ -1,0 +1,164 @@
+"""The component `ExternalJob`: a job of another orchestrator, or of cron, beside the platform's own assets. An asset
+for each thing that it makes: materialised by starting the job, or reported when it ended by itself. How jobs are
+started and looked for is in `external`; here it is put into Dagster's words.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dagster as dg
+from pydantic import Field
+
+from data_platform.components.component import DEFS, Environment, PlatformComponent
+from data_platform.components.execution import select
+from data_platform.components.failures import failure
+from data_platform.components.file import FileSource, FileSourceOptions
+from data_platform.components.keys import external_job, external_key
+from data_platform.components.mistakes import forget_broken
+from data_platform.components.ownership import broken_asset
+from data_platform.components.resource import LakehouseResource
+from data_platform.components.sensors import least_interval
+from data_platform.components.spec import resolve_all, revealed
+from data_platform.errors import PlatformError
+from data_platform.external.commands import run_command
+from data_platform.external.markers import file_version, http_value, query_value
+from data_platform.external.options import CommandStart, FileMarker, HttpMarker, HttpStart, JobOptions, QueryMarker
+from data_platform.external.runs import Ended, follow
+from data_platform.lakehouse.settings import Settings
+from data_platform.options import Duration, Options
+
+RUN = "run"
+"""The metadata that names the run which made an asset."""
+
+Result = dg.MaterializeResult[None]
+T = TypeVar("T", bound=Options)
+
+
+class ExternalJobOptions(JobOptions):
+    """A job of another orchestrator: it is started here, waited for, or reported from outside (`dp report`)."""
+
+    every: Duration = Field(
+        default=timedelta(seconds=30), description="How often the sensor looks whether the job has ended."
+    )
+
+
+class ExternalJob(PlatformComponent):
+    """Has a job of another orchestrator take part."""
+
+    model = ExternalJobOptions
+    options: ExternalJobOptions
+
+    def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
+        options, keys = self.options, [external_key(folder.name, name) for name in self.options.makes]
+        specs = [
+            dg.AssetSpec(
+                key=key,
+                group_name=f"external_{folder.name}",
+                description=f"{options.description} {made.description}".strip(),
+                metadata={"defs": str(folder / DEFS)},
+                kinds={"external"},
+            )
+            for key, made in zip(keys, options.makes.values(), strict=True)
+        ]
+        sensors = [self.sensor(folder, keys, environment.settings)] if options.wait or options.then else []
+        if options.start is None:
+            return dg.Definitions(assets=specs, sensors=sensors)
+        asset = self.asset(folder, specs, environment.settings)
+        job = dg.define_asset_job(
+            external_job(folder.name),
+            selection=dg.AssetSelection.assets(*keys),
+            description=f"Start {folder.name} and follow it to its end.",
+        )
+        return dg.Definitions(assets=[asset], jobs=[job], sensors=sensors)
+
+    def asset(self, folder: Path, specs: Sequence[dg.AssetSpec], settings: Settings) -> dg.AssetsDefinition:
+        """What the job makes, made by starting it."""
+        start, where = self.options.start, folder / DEFS
+
+        @dg.multi_asset(name=f"start_{folder.name}", specs=specs, pool=f"external_{folder.name}")
+        def made(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Result]:
+            try:
+                if isinstance(start, CommandStart):
+                    settings.home.mkdir(parents=True, exist_ok=True)
+                    resolved = _resolved(start, CommandStart, f"{where}: start")
+                    ended = run_command(folder.name, resolved, settings.home, context.log.info)
+                else:
+                    assert isinstance(start, HttpStart)  # noqa: S101 - or there is no asset to be made
+                    with lakehouse.open() as lake:
+                        ended = follow(lake, folder.name, _resolved(start, HttpStart, f"{where}: start"))
+            except Exception as error:  # noqa: BLE001 - a library may raise anything
+                raise failure(error) from None
+            for spec in specs:
+                yield dg.MaterializeResult(asset_key=spec.key, metadata=_figures(ended))
+
+        return made
+
+    def sensor(self, folder: Path, keys: Sequence[dg.AssetKey], settings: Settings) -> dg.SensorDefinition:
+        """Reports that the job ended, once for each end, and asks for what is to be run then. Its cursor says what was
+        seen last."""
+        broken, name, options, where = broken_asset(folder), folder.name, self.options, folder / DEFS
+
+        @dg.sensor(
+            name=f"external_{name}_sensor",
+            minimum_interval_seconds=least_interval(options.every),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            asset_selection=dg.AssetSelection.all() if options.then else None,
+            description=f"Looks whether {name} has ended, and asks for what comes then.",
+        )
+        def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+            forget_broken(context.instance, broken)
+            cursor = json.loads(context.cursor or "{}")
+            if options.wait is not None:
+                try:
+                    seen = self.seen(where, settings)
+                except Exception as error:  # noqa: BLE001 - a library may raise anything
+                    raise failure(error) from None
+                if seen is not None and seen != cursor.get("seen"):
+                    events = [dg.AssetMaterialization(key, metadata={RUN: seen}) for key in keys]
+                    return dg.SensorResult(asset_events=events, cursor=json.dumps({**cursor, "seen": seen}))
+            if not options.then:
+                return dg.SkipReason("The job has not ended since it was seen last.")
+            latest = context.instance.get_latest_materialization_event(keys[0])
+            at = str(latest.timestamp) if latest is not None else None
+            if at is None or at == cursor.get("followed"):
+                return dg.SkipReason("The job has not ended since what comes then was asked for last.")
+            repository = context.repository_def
+            if repository is None:
+                raise PlatformError("The sensor knows no other assets: it is evaluated outside of a platform.")
+            materializable = sorted(repository.asset_graph.materializable_asset_keys)
+            try:
+                selected = select(materializable, options.then)
+            except PlatformError as error:
+                raise failure(PlatformError(f"{where}: `then`: {error}")) from None
+            return dg.SensorResult(
+                run_requests=[dg.RunRequest(run_key=f"external_{name}-{at}", asset_selection=selected)],
+                cursor=json.dumps({**cursor, "followed": at}),
+            )
+
+        return look
+
+    def seen(self, where: Path, settings: Settings) -> str | None:
+        """What the job left when it ended last; None while there is nothing."""
+        wait = self.options.wait
+        if isinstance(wait, HttpMarker):
+            return http_value(_resolved(wait, HttpMarker, f"{where}: wait"))
+        if isinstance(wait, QueryMarker):
+            return query_value(_resolved(wait, QueryMarker, f"{where}: wait"))
+        assert isinstance(wait, FileMarker)  # noqa: S101 - whoever asks has seen that there is one
+        # Reached as a source of files reaches them.
+        given = {name: getattr(wait, name) for name in wait.model_fields_set - {"type", "path"}}
+        return file_version(FileSource(FileSourceOptions.model_construct(**given)).place(where, settings), wait.path)
+
+
+def _figures(ended: Ended) -> dict[str, Any]:
+    found = {"found again": True} if ended.found else {}
+    return {RUN: ended.run, "state": ended.state, "seconds": round(ended.seconds, 1), **found}
+
+
+def _resolved(options: T, kind: type[T], where: str) -> T:
+    """Options with the values of the environment."""
+    given = revealed({name: getattr(options, name) for name in options.model_fields_set})
+    return kind.model_validate(resolve_all(given, where))
