@@ -54,6 +54,20 @@ class ModelStatus:
 
 
 @dataclass
+class ExportStatus:
+    """One exported table: the version of its source that the target holds, and how many the source has since."""
+
+    export: str
+    table: str
+    source: str
+    version: int
+    behind: int
+    exported_at: datetime | None
+    state: str
+    reason: str
+
+
+@dataclass
 class Status:
     """Everything that `dp status` shows."""
 
@@ -64,6 +78,7 @@ class Status:
     files_lost: int = 0
     tables: list[TableStatus] = field(default_factory=list)
     models: list[ModelStatus] = field(default_factory=list)
+    exports: list[ExportStatus] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """Sources with staged rows that cannot be loaded, so that nobody knows their rules."""
 
@@ -138,6 +153,7 @@ def read_status(lake: "Lakehouse", found: Status) -> Status:
             models[name].files_lost += files
     found.tables = [tables[key] for key in sorted(tables)]
     found.models = [models[key] for key in sorted(models)]
+    found.exports = _exports(lake)
     if any(one.staged_rows for one in found.tables):
         _compare_rules(lake, found)
     return found
@@ -169,6 +185,26 @@ def _compare_rules(lake: "Lakehouse", found: Status) -> None:
                 if one.source == name and one.table in spec.tables:
                     position = ledger.head(lake, STAGED, name, one.table).position
                     one.not_applied = newer_rules(position, spec.tables[one.table].contract)
+
+
+def _exports(lake: "Lakehouse") -> list[ExportStatus]:
+    from data_platform.exports.results import results
+    from data_platform.lakehouse import ledger
+
+    found, versions = results(lake), ledger.versions(lake)
+    return [
+        ExportStatus(
+            export,
+            table,
+            one.source,
+            one.version,
+            sum(version > one.version for version in versions.get(one.source, [])),
+            datetime.fromisoformat(one.exported_at) if one.exported_at else None,
+            one.state,
+            one.reason,
+        )
+        for (export, table), one in sorted(found.items())
+    ]
 
 
 def _bytes(lake: "Lakehouse") -> int:
@@ -239,6 +275,19 @@ def show(found: Status) -> None:
             )
         screen.print()
         screen.print(models)
+    if found.exports:
+        exports = grid("export", "of", "version", "exported", "behind", "result", right=["version", "behind"])
+        for each in found.exports:
+            exports.add_row(
+                f"export/{each.export}/{each.table}",
+                each.source,
+                _figure(each.version or None),
+                ago(each.exported_at),
+                f"[yellow]{each.behind:,}[/]" if each.behind else "",
+                "[green]agrees[/]" if each.state == "agrees" else f"[red]{each.state}[/]",
+            )
+        screen.print()
+        screen.print(exports)
     screen.print()
     for line in summary(found):
         screen.print(line)
@@ -264,6 +313,9 @@ def summary(found: Status) -> Iterator[str]:
             )
         if one.reason:
             yield f"[red]{one.name} was refused[/]: {_escaped(one.reason)}"
+    for export in found.exports:
+        if export.reason:
+            yield f"[red]export/{export.export}/{export.table} {export.state}[/]: {_escaped(export.reason)}"
 
 
 def _verdict(one: TableStatus) -> str:

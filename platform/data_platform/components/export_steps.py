@@ -12,6 +12,7 @@ import dagster as dg
 
 from data_platform.components.export_places import place_of
 from data_platform.components.spec import resolve, resolve_all, revealed
+from data_platform.errors import PlatformError
 from data_platform.exports.endpoint import export_to_endpoint
 from data_platform.exports.export import TableExport, agreement, export_table
 from data_platform.exports.files import export_file
@@ -19,6 +20,7 @@ from data_platform.exports.mysql import Mysql
 from data_platform.exports.options import ExportTable, FilesTarget, HttpTarget, MysqlTarget, PostgresqlTarget, Target
 from data_platform.exports.postgresql import Postgresql
 from data_platform.exports.requests import ping as ping_endpoint
+from data_platform.exports.results import record_exported, record_failed
 from data_platform.exports.target import Database
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import row_count
@@ -62,7 +64,20 @@ def ping(to: Target, where: Path, settings: Settings) -> None:
 def exported(
     lake: Lakehouse, spec: TableExport, to: Target, table: ExportTable, where: Path, *, run_id: str, full: bool
 ) -> Outcome:
-    """Export a table to its target, and compare."""
+    """Export a table to its target, compare, and keep what became of it."""
+    try:
+        done = _exported(lake, spec, to, table, where, run_id=run_id, full=full)
+    except PlatformError as error:
+        # What else goes wrong is for the run alone: its text may hold values of rows.
+        record_failed(lake, spec, str(error))
+        raise
+    record_exported(lake, spec, done.version, agrees=done.agrees, reason=done.verdict)
+    return done
+
+
+def _exported(
+    lake: Lakehouse, spec: TableExport, to: Target, table: ExportTable, where: Path, *, run_id: str, full: bool
+) -> Outcome:
     if isinstance(to, FilesTarget):
         return _to_files(lake, spec, to, where, run_id=run_id, full=full)
     if isinstance(to, HttpTarget):

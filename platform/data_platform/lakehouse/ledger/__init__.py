@@ -8,7 +8,7 @@ from data_platform.lakehouse.ledger.forgetting import forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
-from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, head, heads_of_tables
+from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, entries, head, heads_of_tables
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
     LastLoad,
@@ -35,6 +35,7 @@ from data_platform.lakehouse.ledger.queries import (
     staged_steps,
     table_states,
     totals,
+    versions,
     whole_before,
 )
 from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists, migrate, reading
@@ -79,6 +80,7 @@ __all__ = [
     "columns_added_after",
     "columns_of_loads",
     "ensure_ledger",
+    "entries",
     "exists",
     "forget_tables",
     "head",
@@ -110,5 +112,6 @@ __all__ = [
     "staged_steps",
     "table_states",
     "totals",
+    "versions",
     "whole_before",
 ]

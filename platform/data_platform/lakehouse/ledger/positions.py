@@ -49,6 +49,17 @@ def head(lake: Lakehouse, layer: str, source: str, table: str) -> Head:
     return Head(layer, source, table, found["number"][0].as_py(), position)
 
 
+def entries(lake: Lakehouse, layer: str, partition: str) -> dict[tuple[str, str], str]:
+    """One entry of the positions of a layer, by source and table."""
+    if not exists(lake):
+        return {}
+    rows = lake.connection.execute(
+        f"SELECT source, table_name, value FROM {name('positions')} WHERE (layer, partition) = (?, ?)",
+        [layer, partition],
+    ).fetchall()
+    return {(source, table): value for source, table, value in rows}
+
+
 def heads_of_tables(lake: Lakehouse, layer: str, source: str, tables: Collection[str]) -> dict[str, Head]:
     """The heads of tables whose position is kept under another name, that of the reading which covers them: numbers
     without positions."""

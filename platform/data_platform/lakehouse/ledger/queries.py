@@ -308,6 +308,19 @@ def staged_steps(lake: Lakehouse) -> dict[str, int]:
     return dict(rows)
 
 
+def versions(lake: Lakehouse) -> dict[str, list[int]]:
+    """The numbers of all steps that changed a staged table (`staged/source/table`) or a model (`modelled/model`)."""
+    if not exists(lake):
+        return {}
+    rows = lake.connection.execute(
+        "SELECT 'staged/' || source || '/' || table_name, list(staging_id ORDER BY staging_id) "
+        f"FROM {name('stagings')} WHERE status = 'staged' GROUP BY source, table_name UNION ALL "
+        f"SELECT 'modelled/' || model, list(publication_id ORDER BY publication_id) FROM {name('publications')} "
+        "GROUP BY model"
+    ).fetchall()
+    return dict(rows)
+
+
 def last_verdicts(lake: Lakehouse, kind: AuditKind | None = None) -> list[LastVerdict]:
     """The last verdict on each table, of any kind or of one."""
     if not exists(lake):
