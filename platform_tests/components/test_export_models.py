@@ -35,7 +35,8 @@ def platform(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 def exported(folder: Path) -> str:
     sales = folder / "out" / "sales"
-    return (sales / json.loads((sales / "latest.json").read_text())["file"]).read_text()
+    file: str = json.loads((sales / "latest.json").read_text())["file"]
+    return (sales / file).read_text()
 
 
 def test_a_model_is_exported_after_it_was_built_and_the_status_says_how_far(platform: Shop) -> None:

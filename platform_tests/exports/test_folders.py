@@ -136,6 +136,31 @@ def test_an_export_that_dies_leaves_the_version_before_and_the_next_one_makes_it
     assert not [name for name in there.names() if name.startswith(".")]
 
 
+def test_a_version_that_was_never_named_takes_no_place_among_those_that_are_kept(
+    lake: Lakehouse, there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(lake)
+    first = there.written(lake).file.rpartition("/")[2]
+    change(lake, NEW_ROW)
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(there.kind, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            there.written(lake)
+    change(lake, "DELETE FROM {} WHERE id = 1")
+    last = there.written(lake).file.rpartition("/")[2]
+    # Whoever read `latest.json` just before still finds what it named.
+    assert there.names() == sorted([first, last, "latest.json"])
+
+
+def test_an_object_of_any_size_has_no_more_parts_than_a_store_takes() -> None:
+    assert objects_module.part_of(10) == objects_module.PART
+    assert (1 << 40) / objects_module.part_of(1 << 40) <= 10_000
+
+
 def test_a_file_that_others_changed_or_removed_is_written_again(lake: Lakehouse, there: There) -> None:
     make(lake)
     name = there.written(lake).file.rpartition("/")[2]

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import xlsxwriter
 from platform_tests.exports.customers import REPLACE, make
 from python_calamine import load_workbook
 
@@ -60,3 +61,9 @@ def test_what_no_sheet_holds_is_refused_before_anything_is_written(
     with pytest.raises(PlatformError, match=reason):
         written(lake, tmp_path)
     assert not list((tmp_path / "customers").glob("*.xlsx"))
+
+
+@pytest.mark.parametrize("table", ["History", "'quoted'", "a/b[c]:*?", "x" * 60])
+def test_tables_of_any_name_have_a_sheet(table: str, tmp_path: Path) -> None:
+    with xlsxwriter.Workbook(tmp_path / "a.xlsx") as book:
+        book.add_worksheet(workbook.sheet_name(table))

@@ -85,8 +85,11 @@ def _written(
     rows = _drafted(lake, spec.label, columns, there.rows, form, draft)
     size = draft.stat().st_size
     folder.put(name, draft)
+    earlier = before.get("kept")
+    kept = [name, *(one for one in (earlier if isinstance(earlier, list) else [held]) if one != name)][:keep]
     said = {
         "file": name,
+        "kept": kept,
         "snapshot": there.snapshot,
         "rows": rows,
         "bytes": size,
@@ -99,7 +102,7 @@ def _written(
         "exported_at": datetime.now(UTC).isoformat(),
     }
     put(folder, LATEST, said, tag)
-    _forget(folder, spec.name, form, keep, unfinished)
+    _forget(folder, spec.name, form, kept, unfinished)
     found = _found(lake, folder, name, form, rows) if folder.size(name) == size else -1
     return FilesWritten(there, f"{folder}/{name}", rows, size, found, time.monotonic() - began, unchanged=False)
 
@@ -155,15 +158,13 @@ def _selected(name: str, kind: str, form: str) -> str:
     return quote(name)
 
 
-def _forget(folder: Folder, name: str, form: str, keep: int, unfinished: Sequence[str]) -> None:
-    """Remove files that a kill left unfinished, and those of earlier versions than are kept."""
+def _forget(folder: Folder, name: str, form: str, kept: Sequence[str], unfinished: Sequence[str]) -> None:
+    """Remove files that a kill left unfinished or without `latest.json` ever naming them, and those of earlier versions
+    than are kept."""
     for one in unfinished:
         folder.remove(one)
-    numbered = []
     for file in folder.names():
         stem, _, ending = file.rpartition(".")
         of, _, version = stem.rpartition("-")
-        if ending == form and of == name and version.isdigit():
-            numbered.append((int(version), file))
-    for _, file in sorted(numbered)[:-keep]:
-        folder.remove(file)
+        if ending == form and of == name and version.isdigit() and file not in kept:
+            folder.remove(file)

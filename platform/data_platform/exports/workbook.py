@@ -32,7 +32,7 @@ def write_workbook(lake: Lakehouse, table: str, columns: Mapping[str, str], rows
         str(file),
         {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": str(file.parent)},
     )
-    sheet = book.add_worksheet(table[:31].translate(str.maketrans("[]:*?/\\", "_______")))
+    sheet = book.add_worksheet(sheet_name(table))
     days, times = (book.add_format({"num_format": one}) for one in ("yyyy-mm-dd", "yyyy-mm-dd hh:mm:ss"))
     # The header stays in view.
     sheet.freeze_panes(1, 0)
@@ -50,6 +50,12 @@ def write_workbook(lake: Lakehouse, table: str, columns: Mapping[str, str], rows
                     _write(sheet, count, column, value, days, times)
     book.close()
     return count
+
+
+def sheet_name(table: str) -> str:
+    """A name that Excel takes: no more than 31 characters, none of a few, no apostrophe at an end, and not its own."""
+    name = table.translate(str.maketrans("[]:*?/\\'", "________"))[:31]
+    return f"{name}_" if name.lower() == "history" else name
 
 
 def _write(sheet: Any, row: int, column: int, value: object, days: object, times: object) -> None:

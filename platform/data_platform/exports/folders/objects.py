@@ -17,12 +17,17 @@ from data_platform.exports.folders.local import locked
 from data_platform.ingestion.files.storage.objects import Bucket
 from data_platform.ingestion.files.storage.options import StorageOptions
 
-PART = 16 << 20
-"""Bytes of an object that are sent by one request; S3 takes 10,000 of them."""
+PART, PARTS = 16 << 20, 9_000
+"""The least bytes of an object that are sent by one request, and the most of those requests: S3 takes 10,000."""
 
 GONE = (exceptions.NotFoundError, FileNotFoundError)
 MOVED = (exceptions.AlreadyExistsError, exceptions.PreconditionError)
 REFUSED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+
+
+def part_of(size: int) -> int:
+    """Bytes of each part of an object of so many."""
+    return max(PART, -(-size // PARTS))
 
 
 class BucketPlace:
@@ -78,7 +83,7 @@ class ObjectsFolder:
 
     def put(self, name: str, draft: Path) -> None:
         with self._explained():
-            obstore.put(self._store, name, draft, chunk_size=PART)
+            obstore.put(self._store, name, draft, chunk_size=part_of(draft.stat().st_size))
         draft.unlink()
 
     def replace(self, name: str, data: bytes, tag: str | None) -> None:
