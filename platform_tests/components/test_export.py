@@ -1,13 +1,19 @@
 """The component `Export`: its assets and their lineage, what its runs say, and what its sensor asks for."""
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from platform_tests.components.shop import ORDERS, Shop, checks, materialized, names_of
 from platform_tests.exports.conftest import Place, postgresql_place
 from platform_tests.ingestion.files.test_objects import KEYS, Store, server, store
 from platform_tests.ingestion.http.server import Answer, running_api
+from platform_tests.servers import free_port
 
 from data_platform.cli.doctor import _platform_findings
 from data_platform.components.execution import executable_keys, in_runs, select
@@ -141,6 +147,41 @@ def test_files_go_to_a_bucket_with_credentials_from_the_environment(
     assert file.removeprefix(f"s3://{store.name}/") in store.bucket.keys
     found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
     assert (found.verdict, found.detail) == ("ok", "the target of its exports (files) answers")
+
+
+@pytest.fixture
+def emulator() -> Iterator[str]:
+    """A store in a process of its own: the client of Delta Lake lets no other thread of this one run meanwhile."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
+        for _ in range(300):
+            try:
+                requests.put(f"http://127.0.0.1:{port}/lakes-of-shop", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+def test_a_table_of_delta_lake_in_a_bucket_is_merged_into(
+    shop: Shop, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUT_SECRET", KEYS["secret_access_key"])
+    add_export(
+        shop,
+        f"{{type: delta, folder: 's3://lakes-of-shop/out', endpoint: '{emulator}', access_key_id: key, "
+        "secret_access_key: '{{ env.OUT_SECRET }}', region: us-east-1}",
+    )
+    assert shop.run(*ORDERS).success
+    said = "The target holds all 3 rows. All rows were written: the first export."
+    assert checks(shop.run(EXPORT))[EXPORT] == (True, said)
+    shop.execute("update orders set quantity = 7, changed_at = '2021-01-01T00:00:00Z' where order_id = 3")
+    assert shop.run(*ORDERS).success
+    figures = materialized(shop.run(EXPORT))[EXPORT]
+    assert (figures["rows updated"], figures["version of the table"]) == (1, 1)
 
 
 def test_an_endpoint_is_sent_what_changed_with_a_token_from_the_environment(

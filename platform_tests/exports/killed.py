@@ -16,7 +16,7 @@ from typing import Any
 
 from platform_tests.exports.customers import MERGE, REPLACE
 
-from data_platform.exports import endpoint, mysql, postgresql, progress, requests
+from data_platform.exports import delta, endpoint, mysql, postgresql, progress, requests
 from data_platform.exports.export import export_table
 from data_platform.exports.options import HttpTarget
 from data_platform.exports.target import Database
@@ -75,6 +75,14 @@ def export_and_die(kind: str, url: str, mode: str, point: str, *lakehouse: str) 
         with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
             target = HttpTarget.model_validate({"type": "http", "url": url, "batch_rows": 2, "deletes": "mark"})
             endpoint.export_to_endpoint(lake, MERGE, target)
+        return
+    if kind == "delta":
+        if point == "prepared":
+            setattr(delta, "require_key", die)  # noqa: B010 - mypy takes the module for closed
+        for step in ("_overwritten", "_merged") if point == "committed" else ():
+            setattr(delta, step, dying_after(getattr(delta, step)))
+        with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
+            delta.export_to_delta(lake, MERGE, url, {})
         return
     arm(point)
     database: Database = mysql.Mysql(url) if kind == "mariadb" else postgresql.Postgresql(url, "platform")

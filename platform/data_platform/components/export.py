@@ -22,7 +22,7 @@ from data_platform.components.sensors import Job, Request, least_interval, reque
 from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.errors import PlatformError
 from data_platform.exports.export import TableExport, versions
-from data_platform.exports.options import ExportOptions, ExportTable, FilesTarget
+from data_platform.exports.options import DeltaTarget, ExportOptions, ExportTable, FilesTarget
 from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table, staged_table
@@ -67,7 +67,7 @@ class Export(PlatformComponent):
     @property
     def is_elsewhere(self) -> bool:
         """Whether the target is anything but a folder of this machine."""
-        return not isinstance(self.options.to, FilesTarget) or "://" in self.options.to.folder
+        return not isinstance(self.options.to, FilesTarget | DeltaTarget) or "://" in self.options.to.folder
 
     def ping(self, where: Path, settings: Settings) -> None:
         """Raise PlatformError if the target does not answer."""

@@ -9,13 +9,47 @@ from data_platform.components.spec import resolve, resolve_all, revealed
 from data_platform.errors import PlatformError
 from data_platform.exports.folders import Place
 from data_platform.exports.folders.local import LocalPlace
-from data_platform.exports.options import FilesTarget
+from data_platform.exports.options import DeltaTarget, FilesTarget
 from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
 from data_platform.redaction import register
 
-SCHEMES = ("s3", "gs", "az", "sftp")
+BUCKETS = ("s3", "gs", "az")
+SCHEMES = (*BUCKETS, "sftp")
+
+
+def delta_folder(to: DeltaTarget, where: Path, settings: Settings) -> tuple[str, dict[str, str]]:
+    """The folder of tables of Delta Lake, and how its client reaches it. Raises PlatformError for an address of another
+    kind, or a variable that is not set."""
+    _require("deltalake", "tables of Delta Lake", "delta")
+    folder = resolve(to.folder, f"{where}: to.folder")
+    if "://" not in folder:
+        return str(settings.home / folder), {}
+    if not folder.startswith(tuple(f"{scheme}://" for scheme in BUCKETS)):
+        raise PlatformError(
+            f"{where}: tables of Delta Lake lie in folders or in {', '.join(BUCKETS)}, not at {folder}."
+        )
+    reached = _reached(to, where)
+    given = {
+        "aws_endpoint_url": reached.endpoint,
+        "aws_region": reached.region,
+        "aws_access_key_id": reached.access_key_id and reached.access_key_id.get_secret_value(),
+        "aws_secret_access_key": reached.secret_access_key and reached.secret_access_key.get_secret_value(),
+        "aws_skip_signature": "true" if reached.anonymous else None,
+        "connect_timeout": f"{reached.timeout:g}s",
+        "timeout": f"{reached.answer_timeout.total_seconds():g}s",
+        "allow_http": "true" if (reached.endpoint or "").startswith("http://") else None,
+    }
+    return folder, {name: value for name, value in given.items() if value}
+
+
+def _reached(to: StorageOptions, where: Path) -> StorageOptions:
+    """How the place is reached, with the values of the environment, secrets kept out of messages from then on."""
+    given = {name: getattr(to, name) for name in StorageOptions.model_fields if name in to.model_fields_set}
+    reached = StorageOptions.model_validate(resolve_all(revealed(given), f"{where}: to"))
+    register(*(one.get_secret_value() for one in (reached.secret_access_key, reached.password) if one is not None))
+    return reached
 
 
 def place_of(to: FilesTarget, where: Path, settings: Settings) -> Place:
@@ -29,9 +63,7 @@ def place_of(to: FilesTarget, where: Path, settings: Settings) -> Place:
             f"{where}: `folder` begins with {scheme}://, which is no place that files are exported to: name a folder, "
             f"or {', '.join(f'{one}://' for one in SCHEMES)}."
         )
-    given = {name: getattr(to, name) for name in StorageOptions.model_fields if name in to.model_fields_set}
-    reached = StorageOptions.model_validate(resolve_all(revealed(given), f"{where}: to"))
-    register(*(one.get_secret_value() for one in (reached.secret_access_key, reached.password) if one is not None))
+    reached = _reached(to, where)
     make_folder(settings.spool, settings)
     if scheme == "sftp":
         _require("paramiko", "SFTP servers", "sftp")

@@ -10,14 +10,22 @@ from typing import Any
 
 import dagster as dg
 
-from data_platform.components.export_places import place_of
+from data_platform.components.export_places import delta_folder, place_of
 from data_platform.components.spec import resolve, resolve_all, revealed
 from data_platform.errors import PlatformError
 from data_platform.exports.endpoint import export_to_endpoint
 from data_platform.exports.export import TableExport, agreement, export_table
 from data_platform.exports.files import export_file
 from data_platform.exports.mysql import Mysql
-from data_platform.exports.options import ExportTable, FilesTarget, HttpTarget, MysqlTarget, PostgresqlTarget, Target
+from data_platform.exports.options import (
+    DeltaTarget,
+    ExportTable,
+    FilesTarget,
+    HttpTarget,
+    MysqlTarget,
+    PostgresqlTarget,
+    Target,
+)
 from data_platform.exports.postgresql import Postgresql
 from data_platform.exports.requests import ping as ping_endpoint
 from data_platform.exports.results import record_exported, record_failed
@@ -55,6 +63,8 @@ def ping(to: Target, where: Path, settings: Settings) -> None:
     """Raise PlatformError if the target does not answer."""
     if isinstance(to, FilesTarget):
         place_of(to, where, settings).ping()
+    elif isinstance(to, DeltaTarget):
+        delta_folder(to, where, settings)  # whether it can be written the first export says
     elif isinstance(to, HttpTarget):
         ping_endpoint(_endpoint_of(to, where))
     else:
@@ -80,6 +90,8 @@ def _exported(
 ) -> Outcome:
     if isinstance(to, FilesTarget):
         return _to_files(lake, spec, to, where, run_id=run_id, full=full)
+    if isinstance(to, DeltaTarget):
+        return _to_delta(lake, spec, to, where, run_id=run_id, full=full)
     if isinstance(to, HttpTarget):
         return _to_endpoint(lake, spec, _endpoint_of(to, where), full=full)
     return _to_database(lake, spec, database_of(to, where), table.compare == "rows", run_id=run_id, full=full)
@@ -104,6 +116,34 @@ def _to_files(lake: Lakehouse, spec: TableExport, to: FilesTarget, where: Path, 
         agrees,
         _verdict(spec, here, done.found, hashed=False, agrees=agrees, notes=[]),
         {"rows in the lakehouse": here, "rows at the target": done.found, "rows are hashed": False},
+    )
+
+
+def _to_delta(lake: Lakehouse, spec: TableExport, to: DeltaTarget, where: Path, *, run_id: str, full: bool) -> Outcome:
+    from data_platform.exports.delta import export_to_delta
+
+    began = time.monotonic()
+    folder, storage = delta_folder(to, where, lake.settings)
+    done = export_to_delta(lake, spec, folder, storage, run_id=run_id, full=full)
+    here = row_count(lake, spec.source, f" AT (VERSION => {done.origin.snapshot})")
+    agrees, notes = here == done.found, [f"All rows were written: {done.whole}."] if done.whole else []
+    figures = {
+        "rows inserted": done.inserted,
+        "rows updated": done.updated,
+        "rows deleted": done.deleted,
+        "seconds": round(time.monotonic() - began, 2),
+        "table": dg.MetadataValue.path(done.table),
+        "version of the table": done.commit,
+        "snapshot": done.origin.snapshot,
+        "dagster/row_count": done.found,
+    }
+    return Outcome(
+        done.origin.version,
+        figures,
+        agrees,
+        _verdict(spec, here, done.found, hashed=False, agrees=agrees, notes=notes),
+        {"rows in the lakehouse": here, "rows at the target": done.found, "rows are hashed": False},
+        notes,
     )
 
 

@@ -40,6 +40,16 @@ class FilesTarget(StorageOptions):
     keep: int = Field(default=2, ge=1, description="Versions of a table that are kept, the newest included.")
 
 
+class DeltaTarget(StorageOptions):
+    """Tables of Delta Lake, in a folder or a bucket."""
+
+    type: Literal["delta"] = Field(description="Tables of Delta Lake.")
+    folder: str = Field(
+        description="The folder, within which each table has one of its own; a relative path lies below the "
+        "platform's home. Or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix. May hold `{{ env.NAME }}`."
+    )
+
+
 class HttpTarget(HttpConnection):
     """An HTTP endpoint that takes the changes of each table in batches, or one by one."""
 
@@ -89,7 +99,7 @@ class HttpTarget(HttpConnection):
         return self
 
 
-Target = Annotated[PostgresqlTarget | MysqlTarget | FilesTarget | HttpTarget, Field(discriminator="type")]
+Target = Annotated[PostgresqlTarget | MysqlTarget | FilesTarget | DeltaTarget | HttpTarget, Field(discriminator="type")]
 
 Mode = Literal["merge", "replace"]
 

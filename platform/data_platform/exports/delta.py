@@ -1,0 +1,278 @@
+"""Exports to tables of Delta Lake: rows and position in one commit of the table's own log, the position as the version
+of an application's transaction, which Delta keeps for this. So each change is there once, also after a kill: what was
+not committed are files that nobody names, which a vacuum of the table removes.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+
+from data_platform.errors import PlatformError, TransientError, shortened
+from data_platform.exports.columns import Column, require_kept, require_key, shape, simple_kind, unplaced
+from data_platform.exports.export import (
+    BATCH_ROWS,
+    Origin,
+    TableExport,
+    changes_query,
+    origin,
+    own_columns,
+    require_columns,
+)
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.sql import quote, quote_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deltalake import CommitProperties, DeltaTable
+
+METADATA = "data_platform"
+"""The entry of a commit's own metadata that says what was exported."""
+
+GONE = "_data_platform_gone"
+
+PLAIN = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB", "DATE", "NESTED")
+"""Types that Delta has, too."""
+
+CASTS = {
+    "UTINYINT": "SMALLINT",
+    "USMALLINT": "INTEGER",
+    "UINTEGER": "BIGINT",
+    "UBIGINT": "DECIMAL(20,0)",
+    "HUGEINT": "VARCHAR",
+    "UHUGEINT": "VARCHAR",
+    "TIME": "VARCHAR",
+    "INTERVAL": "VARCHAR",
+    "UUID": "VARCHAR",
+    "ENUM": "VARCHAR",
+    "JSON": "VARCHAR",
+    "TIMESTAMP": "TIMESTAMP",
+    "TIMESTAMP_S": "TIMESTAMP",
+    "TIMESTAMP_MS": "TIMESTAMP",
+    "TIMESTAMP_NS": "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP WITH TIME ZONE",
+}
+"""The types that others are written as."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What an export wrote, or found to be there already; `found` are the rows that the table's log counts. `whole`
+    says why all rows were written."""
+
+    origin: Origin
+    table: str
+    inserted: int
+    updated: int
+    deleted: int
+    found: int
+    commit: int
+    whole: str = ""
+    unchanged: bool = False
+
+
+def export_to_delta(
+    lake: Lakehouse, spec: TableExport, folder: str, storage: Mapping[str, str], *, run_id: str = "", full: bool = False
+) -> Committed:
+    """Export a table in one commit: what changed since the last one by the key, or all rows.
+
+    Raises PlatformError for a table that this export did not make, and for types and values that Delta cannot keep.
+    """
+    from deltalake import CommitProperties, DeltaTable, Transaction
+
+    where = f"{folder.rstrip('/')}/{spec.name}"
+    there = origin(lake, spec)
+    columns = tuple(delta_column(spec.label, name, there.types[name]) for name in _names(spec, there))
+    application = f"data_platform/{lake.identity}/{spec.export}/{spec.name}"
+    with _explained(where):
+        table = DeltaTable(where, storage_options=dict(storage)) if _exists(where, storage) else None
+        before = table.transaction_version(application) if table is not None else None
+        if table is not None and before is None and not spec.adopt:
+            raise PlatformError(
+                f"{where} is a table that this export did not make. It was left as it is. Give the table another name "
+                "in defs.yaml, or, to have its rows replaced by those of this export, write `adopt: true`."
+            )
+        said = _last(table)
+        whole, changes = _why_whole(lake, spec, there, columns, before, said, full=full)
+        if table is not None and changes is not None and _nothing(lake, changes):
+            return Committed(there, where, 0, 0, 0, int(table.count()), table.version(), unchanged=True)
+        require_kept(lake.connection, spec.label, columns, there.rows, "Delta")
+        if spec.key:
+            require_key(lake.connection, spec.label, spec.key, there.rows)
+        properties = CommitProperties(
+            custom_metadata={METADATA: _position(spec, there, columns, run_id)},
+            app_transactions=[Transaction(application, there.snapshot)],
+        )
+        if table is None or changes is None or spec.mode == "replace":
+            figures = _overwritten(lake, there, columns, where, storage, properties)
+        else:
+            figures = _merged(lake, spec, there, columns, changes, table, properties)
+        written = DeltaTable(where, storage_options=dict(storage))
+        return Committed(there, where, *figures, int(written.count()), written.version(), whole)
+
+
+def delta_column(table: str, name: str, kind: str) -> Column:
+    """A column as Delta keeps it; `text` is its value in DuckDB's SQL. Raises PlatformError for a type without
+    a place."""
+    simple, value = simple_kind(kind), quote(name)
+    if simple in PLAIN or kind.startswith("DECIMAL("):
+        return Column(name, simple, kind, value)
+    if simple not in CASTS:
+        raise unplaced(table, name, kind, "Delta")
+    refusals = []
+    if simple.startswith("TIMESTAMP"):
+        refusals.append((f"NOT isfinite({value})", "infinities"))
+    if simple == "TIMESTAMP_NS":
+        lost = f"isfinite({value}) AND {value}::TIMESTAMP::TIMESTAMP_NS <> {value}"
+        refusals.append((lost, "fractions below a microsecond"))
+    return Column(name, simple, CASTS[simple], f"{value}::{CASTS[simple]}", tuple(refusals))
+
+
+def _names(spec: TableExport, there: Origin) -> list[str]:
+    return require_columns(spec, own_columns(there))
+
+
+def _exists(where: str, storage: Mapping[str, str]) -> bool:
+    from deltalake import DeltaTable
+
+    return DeltaTable.is_deltatable(where, storage_options=dict(storage))
+
+
+def _position(spec: TableExport, there: Origin, columns: Sequence[Column], run_id: str) -> str:
+    said = {
+        "source_table": spec.label,
+        "source_id": there.identity,
+        "snapshot": there.snapshot,
+        "shape": shape(columns, spec.key),
+        "run_id": run_id,
+    }
+    return orjson.dumps(said).decode()
+
+
+def _last(table: "DeltaTable | None") -> dict[str, Any]:
+    """What the last commit of ours said; others (optimize, vacuum) may have come since. Empty if the log forgot it."""
+    if table is None:
+        return {}
+    for commit in table.history():
+        if METADATA in commit:
+            said = commit[METADATA]
+            return dict(orjson.loads(said)) if isinstance(said, str) else dict(said)
+    return {}
+
+
+def _why_whole(
+    lake: Lakehouse,
+    spec: TableExport,
+    there: Origin,
+    columns: Sequence[Column],
+    before: int | None,
+    said: Mapping[str, Any],
+    *,
+    full: bool,
+) -> tuple[str, str | None]:
+    """Why all rows are written, or the query of what changed."""
+    if before is None:
+        return "the first export", None
+    if full:
+        return "as asked for", None
+    if said.get("snapshot") != before:
+        return "the log of the table does not tell what was exported last", None
+    if said.get("source_table") != spec.label or said.get("source_id") != there.identity:
+        return f"{spec.label} was made anew", None
+    if said.get("shape") != shape(columns, spec.key):
+        return "its columns or its key changed", None
+    if before > there.snapshot:
+        return f"the lakehouse is at an earlier version than the exported one, {before}", None
+    changes = changes_query(lake, there, before, [column.name for column in columns])
+    return ("", changes) if changes else (f"the version that was exported last, {before}, has expired", None)
+
+
+def _nothing(lake: Lakehouse, changes: str) -> bool:
+    return not lake.connection.execute(f"SELECT 1 FROM ({changes}) LIMIT 1").fetchall()
+
+
+def _overwritten(
+    lake: Lakehouse,
+    there: Origin,
+    columns: Sequence[Column],
+    where: str,
+    storage: Mapping[str, str],
+    properties: "CommitProperties",
+) -> tuple[int, int, int]:
+    from deltalake import write_deltalake
+
+    selected = ", ".join(f"{column.text} AS {quote(column.name)}" for column in columns)
+    write_deltalake(
+        where,
+        _reader(lake, f"SELECT {selected} FROM {there.rows}"),
+        mode="overwrite",
+        schema_mode="overwrite",
+        storage_options=dict(storage),
+        commit_properties=properties,
+    )
+    found = lake.connection.execute(f"SELECT count(*) FROM {there.rows}").fetchone()
+    return int(found[0]) if found is not None else 0, 0, 0
+
+
+def _merged(
+    lake: Lakehouse,
+    spec: TableExport,
+    there: Origin,
+    columns: Sequence[Column],
+    changes: str,
+    table: "DeltaTable",
+    properties: "CommitProperties",
+) -> tuple[int, int, int]:
+    keys = quote_all(spec.key)
+    named = {column.name: column for column in columns}
+    of_keys = ", ".join(f"{named[name].text} AS {quote(name)}" for name in spec.key)
+    selected = ", ".join(f"{column.text} AS {quote(column.name)}" for column in columns)
+    source = (
+        f"WITH changed AS (SELECT DISTINCT {keys} FROM ({changes})) "
+        f"SELECT {selected}, false AS {GONE} FROM {there.rows} SEMI JOIN changed USING ({keys}) "
+        f"UNION ALL BY NAME SELECT {of_keys}, true AS {GONE} FROM changed ANTI JOIN {there.rows} USING ({keys})"
+    )
+    values = {_named(column.name): f"s.{_named(column.name)}" for column in columns}
+    same = " AND ".join(f"t.{_named(name)} = s.{_named(name)}" for name in spec.key)
+    done = (
+        table.merge(_reader(lake, source), same, source_alias="s", target_alias="t", commit_properties=properties)
+        .when_matched_delete(predicate=f"s.{GONE}")
+        .when_matched_update(values, predicate=f"NOT s.{GONE}")
+        .when_not_matched_insert(values, predicate=f"NOT s.{GONE}")
+        .execute()
+    )
+    counts = [int(done[f"num_target_rows_{what}"]) for what in ("inserted", "updated", "deleted")]
+    return counts[0], counts[1], counts[2]
+
+
+def _named(name: str) -> str:
+    """A column as the expressions of a merge name it: in lower case otherwise."""
+    return f'"{name}"'
+
+
+def _reader(lake: Lakehouse, query: str) -> pa.RecordBatchReader:
+    """Rows batch by batch. Nothing else may use the connection meanwhile."""
+    return lake.connection.execute(query).to_arrow_reader(BATCH_ROWS)
+
+
+@contextmanager
+def _explained(where: str) -> "Iterator[None]":
+    """What goes wrong, as a person may act upon it."""
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    try:
+        yield
+    except CommitFailedError as error:
+        raise TransientError(
+            f"{where} was written by another at the same time: {_said(error)}. Nothing changed."
+        ) from None
+    except (DeltaError, OSError) as error:
+        raise TransientError(f"{where} cannot be written: {_said(error)}. Nothing was changed.") from None
+
+
+def _said(error: Exception) -> str:
+    return shortened(str(error).split("\n\nDebug source:")[0].replace("\n", " "), 300)
