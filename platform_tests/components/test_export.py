@@ -151,7 +151,7 @@ def test_files_go_to_a_bucket_with_credentials_from_the_environment(
 
 @pytest.fixture
 def emulator() -> Iterator[str]:
-    """A store in a process of its own: while Delta Lake's client looks for a table, no other thread of its process runs."""
+    """A store in a process of its own: while Delta Lake's client looks for a table, no other thread of ours runs."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     quiet = subprocess.DEVNULL

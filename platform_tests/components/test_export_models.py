@@ -8,6 +8,7 @@ import pytest
 from platform_tests.components.models_shop import add_models
 from platform_tests.components.shop import Shop
 from platform_tests.components.test_export import add_export
+from platform_tests.ingestion.http.server import Answer, running_api
 from typer.testing import CliRunner
 
 from data_platform.cli.app import app
@@ -69,3 +70,19 @@ def test_an_export_that_failed_keeps_the_version_that_it_had_and_says_why(platfo
     assert (found["state"], found["version"], found["behind"]) == ("failed", version, 1)
     assert "files that this export did not make" in found["reason"]
     assert "export/crm/orders failed" in " ".join(dp("status")[1].split())
+
+
+def test_an_export_that_is_removed_with_its_data_is_no_longer_in_the_status(
+    platform: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_platform.components.workspace.platform_of", lambda name, chosen=None: platform.package)
+    with running_api(lambda _: Answer({})) as api:
+        add_export(platform, f"{{type: http, url: '{api.url}', deletes: mark}}")
+        assert dp("run", "shop/orders", "crm")[0] == 0
+    assert platform.query("SELECT name FROM platform.pins") == [("export/crm/orders",)]
+    kept = dp("remove", "crm", "--yes")
+    assert "how far export/crm/orders came" in kept[1], kept
+    assert status()["table"] == "orders"
+    assert dp("remove", "crm", "--data", "--yes")[0] == 0
+    assert json.loads(dp("status", "--json")[1])["exports"] == []
+    assert platform.query("SELECT name FROM platform.pins") == []

@@ -44,9 +44,9 @@ def remove(
     source, _, table = what.strip("/").partition("/")
     settings = settings_from_environment()
     package = _platform_with(source, platform)
-    stored = stored_tables(settings, source, table)
+    stored, exported = stored_tables(settings, source, table), exported_tables(settings, source, table)
     has_files = package is not None and (not table or table in tables_of(folder_of(package, source)))
-    if not has_files and not stored:
+    if not has_files and not stored and not exported:
         raise PlatformError(f"There is no source or table {what}, and nothing was loaded of it.")
     if not has_files and not data:
         raise PlatformError(f"{what} has no files any more. Drop what was loaded of it by `dp remove {what} --data`.")
@@ -57,9 +57,10 @@ def remove(
         remove_files(folder_of(package, source), table, yes=yes)
         for file in mentions(package, source, table):
             print(f"It is still named in {file}.")
-    if not stored:
+    if not stored and not exported:
         return
-    names = ", ".join(f"{one.schema}.{one.name} ({one.rows:,} rows)" for one in stored if not one.is_view)
+    tables = [f"{one.schema}.{one.name} ({one.rows:,} rows)" for one in stored if not one.is_view]
+    names = ", ".join([*tables, *(f"how far export/{source}/{one} came" for one in exported)])
     if not data:
         print(f"What was loaded stays: {names}.")
         print(f"Drop it by: dp remove {what} --data")
@@ -167,6 +168,19 @@ def stored_tables(settings: "Settings", source: str, table: str) -> list[Stored]
             for one in sorted(found, key=lambda one: schemas.index(one.schema))
             if not table or one.name in names
         ]
+
+
+def exported_tables(settings: "Settings", export: str, table: str) -> list[str]:
+    """The tables of an export, or the one table, of which the ledger says how far they came."""
+    from data_platform.exports.progress import LAYER
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.connect import open_lakehouse
+
+    if settings.catalog_is_sqlite and not Path(settings.catalog).exists():
+        return []
+    with open_lakehouse(settings, read_only=True) as lake:
+        found = sorted(name for one, name in ledger.tables_of(lake, LAYER) if one == export)
+    return [name for name in found if not table or name == table]
 
 
 def _count(connection: "duckdb.DuckDBPyConnection", relation: str) -> int:

@@ -8,7 +8,15 @@ from data_platform.lakehouse.ledger.forgetting import forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
-from data_platform.lakehouse.ledger.positions import Head, advance, advance_tables, entries, head, heads_of_tables
+from data_platform.lakehouse.ledger.positions import (
+    Head,
+    advance,
+    advance_tables,
+    entries,
+    head,
+    heads_of_tables,
+    tables_of,
+)
 from data_platform.lakehouse.ledger.queries import (
     LandedBounds,
     LastLoad,
@@ -111,6 +119,7 @@ __all__ = [
     "rows_since_whole",
     "staged_steps",
     "table_states",
+    "tables_of",
     "totals",
     "versions",
     "whole_before",

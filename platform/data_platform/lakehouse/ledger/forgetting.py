@@ -20,6 +20,12 @@ def forget_tables(connection: duckdb.DuckDBPyConnection, source: str, tables: Se
             connection.execute(of_source, [source])
         else:
             connection.execute(f"{of_source} AND table_name IN (SELECT unnest(?::VARCHAR[]))", [source, [*tables]])
+    # An export pins the versions that its target may hold rows of.
+    pinned = f"DELETE FROM {name('pins')} WHERE starts_with(name, ?)"
+    if tables is None:
+        connection.execute(pinned, [f"export/{source}/"])
+    for table in tables or ():
+        connection.execute(f"DELETE FROM {name('pins')} WHERE name = ?", [f"export/{source}/{table}"])
     # Which key is the current one stays known.
     unmasked = f"UPDATE {name('mask_keys')} SET source = NULL, table_name = NULL WHERE source = ?"
     if tables is None:

@@ -60,6 +60,15 @@ def entries(lake: Lakehouse, layer: str, partition: str) -> dict[tuple[str, str]
     return {(source, table): value for source, table, value in rows}
 
 
+def tables_of(lake: Lakehouse, layer: str) -> list[tuple[str, str]]:
+    """Source and table of all heads of a layer."""
+    if not exists(lake):
+        return []
+    return lake.connection.execute(
+        f"SELECT source, table_name FROM {name('heads')} WHERE layer = ?", [layer]
+    ).fetchall()
+
+
 def heads_of_tables(lake: Lakehouse, layer: str, source: str, tables: Collection[str]) -> dict[str, Head]:
     """The heads of tables whose position is kept under another name, that of the reading which covers them: numbers
     without positions."""
