@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 
 from data_platform.errors import PlatformError
 from data_platform.exports.columns import Column, require_kept, require_key, shape
-from data_platform.exports.export import Origin, TableExport, changes_query, origin, own_columns, require_columns
+from data_platform.exports.export import (
+    Origin,
+    TableExport,
+    changes_query,
+    earlier_rows,
+    is_kept,
+    origin,
+    own_columns,
+    require_columns,
+)
 from data_platform.exports.json_rows import json_column
 from data_platform.exports.options import HttpTarget
 from data_platform.exports.progress import Progress, keep_progress, read_progress
@@ -143,7 +152,7 @@ def _begun(
         lost = "the table was made anew"
     elif state.held and state.shape.rpartition("; key ")[2] != now.rpartition("; key ")[2]:
         lost = "its key changed"
-    elif any(changes_query(lake, there, one, list(spec.key)) is None for one in state.held):
+    elif not all(is_kept(lake, one) for one in state.held):
         lost = "the version that was sent last has expired"
     if lost and not full:
         raise PlatformError(
@@ -174,7 +183,9 @@ def _prepared(
     connection, keys = lake.connection, quote_all(spec.key)
     listed = quote_all([column.name for column in columns])
     now = f"SELECT {listed} FROM {there.rows}"
-    earlier = [f"{there.table.sql} AT (VERSION => {base})" for base in state.bases]
+    # Of other columns than there are now only the keys count, as all rows are sent then.
+    wanted = list(spec.key) if state.whole else [column.name for column in columns]
+    earlier = [earlier_rows(lake, there.table, base, wanted) for base in state.bases]
     changed = " UNION ".join(f"({now} EXCEPT ALL SELECT {listed} FROM {one})" for one in earlier)
     gone = " UNION ".join(f"(SELECT {keys} FROM {one} EXCEPT SELECT {keys} FROM {there.rows})" for one in earlier)
     require_key(connection, spec.label, spec.key, there.rows)

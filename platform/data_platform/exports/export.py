@@ -147,6 +147,26 @@ def require_columns(spec: TableExport, own: Sequence[str]) -> list[str]:
     return list(chosen)
 
 
+def is_kept(lake: Lakehouse, version: int) -> bool:
+    """Whether a version of the lakehouse can still be read."""
+    query = f"SELECT 1 FROM ducklake_snapshots({literal(CATALOG)}) WHERE snapshot_id = ?"
+    return lake.connection.execute(query, [version]).fetchone() is not None
+
+
+def earlier_rows(lake: Lakehouse, table: Table, version: int, names: Sequence[str]) -> str:
+    """A table of the connection's own with the rows of an earlier version, in DuckDB's SQL. It is replaced by the next
+    one of the same version, and goes with the connection.
+
+    A query that reads two versions of one table may apply the deletes of one to the files of the other, and then misses
+    rows that are gone: so each version is read by a query of its own.
+    """
+    copy = quote("temp", "main", f"exported_{version}")
+    lake.connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {copy} AS SELECT {quote_all(names)} FROM {table.sql} AT (VERSION => {version})"
+    )
+    return copy
+
+
 def changes_query(lake: Lakehouse, there: Origin, after: int, names: Sequence[str]) -> str | None:
     """A query of the rows that are in the table now and were not in it at an earlier snapshot, and of those that were
     in it then and are no more, by the columns of these names; None if that snapshot has expired.
@@ -154,17 +174,12 @@ def changes_query(lake: Lakehouse, there: Origin, after: int, names: Sequence[st
     Both versions are read and compared. DuckLake's own list of changes (`ducklake_table_changes`) would be faster, but
     loses deletes once the files concerned were merged and rewritten, as maintenance does.
     """
-    kept = lake.connection.execute(
-        f"SELECT 1 FROM ducklake_snapshots({literal(CATALOG)}) WHERE snapshot_id = ?", [after]
-    ).fetchone()
-    if kept is None:
+    if not is_kept(lake, after):
         return None
-    now, then = (
-        f"SELECT {quote_all(names)} FROM {there.table.sql} AT (VERSION => {version})"
-        for version in (there.snapshot, after)
-    )
+    now = f"SELECT {quote_all(names)} FROM {there.table.sql} AT (VERSION => {there.snapshot})"
     if after == there.snapshot:
         return f"{now} LIMIT 0"
+    then = f"SELECT {quote_all(names)} FROM {earlier_rows(lake, there.table, after, names)}"
     return f"({now} EXCEPT ALL {then}) UNION ALL ({then} EXCEPT ALL {now})"
 
 
