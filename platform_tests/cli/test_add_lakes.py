@@ -6,6 +6,7 @@ import pyarrow as pa
 import yaml
 from platform_tests.cli.conftest import Dp
 from platform_tests.cli.test_add import run
+from platform_tests.ingestion.lakes import deltas
 from platform_tests.ingestion.lakes.catalogs import items, lake_in
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType
@@ -47,3 +48,17 @@ def test_a_metadata_file_is_drafted_as_the_one_table_that_it_is_of(dp: Dp, packa
     found = attributes_of(package, "ice")
     assert "catalog" not in found
     assert found["tables"]["items"]["path"] == table.metadata_location  # type: ignore[index]
+
+
+def test_tables_below_a_folder_of_delta_are_drafted_and_their_feed_is_noted(
+    dp: Dp, package: Path, tmp_path: Path
+) -> None:
+    deltas.write(tmp_path, items((1, "tea"), (2, "mug")), configuration=deltas.WITH_FEED)
+    done = dp("add", "source", "lakes", "--url", f"delta+{tmp_path}", "--key", "id")
+    assert done.exit_code == 0, done.stderr
+    assert "it has a change feed" in done.stdout
+    found = attributes_of(package, "lakes")
+    assert found["folder"] == str(tmp_path)
+    assert found["tables"]["items"]["key"] == ["id"]  # type: ignore[index]
+    _, frames = run(package, "lakes")
+    assert frames["items"].sort("id").select("id", "name").rows() == [(1, "tea"), (2, "mug")]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from platform_tests.components.shop import Shop, failures, names_of
+from platform_tests.ingestion.lakes import deltas
 from platform_tests.ingestion.lakes.catalogs import items, lake_in
 
 from data_platform.components.mistakes import mistakes_in
@@ -70,22 +71,53 @@ def test_an_iceberg_table_is_staged_by_key_and_followed_by_its_snapshots(
     assert shop.tick("lake_sensor") == "Nothing new in items."
 
 
-ICEBERG = {"contract": "x.y.Z"}
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_delta_table_is_staged_by_key_and_followed_by_its_versions(shop: Shop, tmp_path: Path, changes: bool) -> None:
+    deltas.write(tmp_path, items((1, "tea"), (2, "mug")), configuration=deltas.WITH_FEED)
+    lake(shop, "DeltaSource", {"folder": str(tmp_path)}, changes=changes)
+    follow(shop)
+    assert staged(shop) == [(1, "tea"), (2, "mug")]
+    deltas.write(tmp_path, items((3, "cup")))
+    follow(shop)
+    deltas.table(tmp_path).delete("id = 1")
+    deltas.table(tmp_path).update(updates={"name": "'jug'"}, predicate="id = 2")
+    follow(shop)
+    assert staged(shop) == [(2, "jug"), (3, "cup")]
+    assert shop.tick("lake_sensor") == "Nothing new in items."
+
+
+TABLE = {"contract": "x.y.Z"}
+CHANGES = {**TABLE, "key": ["id"], "changes": True}
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("kind", "attributes", "words"),
     [
-        ({"catalog": {"token": "in the clear"}, "tables": {"t": {**ICEBERG, "table": "a.b"}}}, "token is a secret"),
-        ({"catalog": {"s3.secret-access-key": "x"}, "tables": {"t": {**ICEBERG, "table": "a.b"}}}, "is a secret"),
-        ({"tables": {"t": ICEBERG}}, "either a `table` of the catalog or the `path`"),
-        ({"tables": {"t": {**ICEBERG, "table": "a.b", "path": "c"}}}, "either a `table`"),
-        ({"tables": {"t": {**ICEBERG, "table": "a.b", "cursor": {"column": "id"}}}}, "cursor"),
+        (
+            "IcebergSource",
+            {"catalog": {"token": "in the clear"}, "tables": {"t": {**TABLE, "table": "a.b"}}},
+            "token is a secret",
+        ),
+        (
+            "IcebergSource",
+            {"catalog": {"s3.secret-access-key": "x"}, "tables": {"t": {**TABLE, "table": "a.b"}}},
+            "is a secret",
+        ),
+        ("IcebergSource", {"tables": {"t": TABLE}}, "either a `table` of the catalog or the `path`"),
+        ("IcebergSource", {"tables": {"t": {**TABLE, "table": "a.b", "path": "c"}}}, "either a `table`"),
+        ("IcebergSource", {"tables": {"t": {**TABLE, "table": "a.b", "cursor": {"column": "id"}}}}, "cursor"),
+        (
+            "DeltaSource",
+            {"folder": "x", "settings": {"AWS_SECRET_ACCESS_KEY": "x"}, "tables": {"t": TABLE}},
+            "a secret",
+        ),
+        ("DeltaSource", {"folder": "x", "tables": {"t": {**TABLE, "changes": True}}}, "`changes` needs a `key`"),
+        ("DeltaSource", {"folder": "x", "tables": {"t": {**CHANGES, "newest_by": "id"}}}, "take `newest_by` out"),
     ],
 )
-def test_mistakes_in_the_options_of_iceberg_are_said(tmp_path: Path, attributes: dict[str, Any], words: str) -> None:
+def test_mistakes_in_options_are_said(tmp_path: Path, kind: str, attributes: dict[str, Any], words: str) -> None:
     file = tmp_path / "defs.yaml"
-    file.write_text(yaml.safe_dump({"type": "data_platform.components.IcebergSource", "attributes": attributes}))
+    file.write_text(yaml.safe_dump({"type": f"data_platform.components.{kind}", "attributes": attributes}))
     (mistake,) = mistakes_in(file)
     assert words in mistake
     assert "in the clear" not in mistake

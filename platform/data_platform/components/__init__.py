@@ -8,6 +8,7 @@ What is named here is what platforms and other packages may rely on: `platform_d
 
 from data_platform.components.alerts import Alerts
 from data_platform.components.debezium import DebeziumSource
+from data_platform.components.delta import DeltaSource
 from data_platform.components.dlt import DltSource
 from data_platform.components.export import Export
 from data_platform.components.file import FileSource
@@ -30,6 +31,7 @@ __all__ = [
     "DbtModels",
     "DebeziumSource",
     "Declared",
+    "DeltaSource",
     "DltSource",
     "Export",
     "FileSource",

@@ -75,7 +75,10 @@ class DeltaOptions(Options):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
 
-    folder: str = Field(description="The folder or URL below which the tables are: `/lake`, `s3://bucket/lake`.")
+    folder: str = Field(
+        description="The folder or URL below which the tables are: `/lake`, `s3://bucket/lake`; a relative one lies "
+        "below the platform's landing folder."
+    )
     settings: dict[str, str] = Field(
         default_factory=dict,
         description="Options of the store by delta-rs' own names (`AWS_ENDPOINT_URL`); secrets from the environment: "
@@ -97,6 +100,8 @@ class DeltaTable(LakeTable):
     def _changes_have_a_key(self) -> Self:
         if self.changes and not self.key:
             raise ValueError("`changes` needs a `key`, to tell which row a change is of")
+        if self.changes and self.newest_by is not None:
+            raise ValueError("`changes` says which version of a row is the newest: take `newest_by` out")
         return self
 
 

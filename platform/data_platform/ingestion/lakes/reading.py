@@ -99,12 +99,15 @@ def _plain(stream: Rows, schema: pa.Schema) -> Rows:
     """Rows in the columns and types that land. A column that the stream has not is null in all of them."""
     with closing(stream):
         for batch in stream:
-            names = set(batch.schema.names)
-            columns = [
-                _as(plain(batch.column(each.name)), each.type) if each.name in names else _nulls(batch, each)
-                for each in schema
-            ]
+            rows = plain_rows(batch)
+            names = set(rows.schema.names)
+            columns = [_as(rows[each.name], each.type) if each.name in names else _nulls(rows, each) for each in schema]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def plain_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows in types that land."""
+    return pa.RecordBatch.from_arrays(list(map(plain, batch.columns)), names=batch.schema.names)
 
 
 def _nulls(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
