@@ -73,15 +73,15 @@ def source(
         str | None,
         typer.Option(
             "--type",
-            help="sql, rest, file, kafka, iceberg, delta, dlt, singer, or a kind of another package; default: as the "
-            "address is.",
+            help="sql, rest, file, kafka, iceberg, delta, ducklake, dlt, singer, or a kind of another package; "
+            "default: as the address is.",
         ),
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            help="Database (postgresql://, mysql://, a SQLite file), first page of an API, lake "
-            '(iceberg+https://, iceberg+sqlite:///, delta+s3://, delta+/folder), or "{{ env.NAME }}".'
+            help="Database (postgresql://, mysql://, a SQLite file), first page of an API, lake (iceberg+https://, "
+            'iceberg+sqlite:///, delta+s3://, delta+/folder, ducklake+postgresql://), or "{{ env.NAME }}".'
         ),
     ] = None,
     folder: Annotated[

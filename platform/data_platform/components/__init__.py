@@ -10,6 +10,7 @@ from data_platform.components.alerts import Alerts
 from data_platform.components.debezium import DebeziumSource
 from data_platform.components.delta import DeltaSource
 from data_platform.components.dlt import DltSource
+from data_platform.components.ducklake import DuckLakeSource
 from data_platform.components.export import Export
 from data_platform.components.file import FileSource
 from data_platform.components.iceberg import IcebergSource
@@ -33,6 +34,7 @@ __all__ = [
     "Declared",
     "DeltaSource",
     "DltSource",
+    "DuckLakeSource",
     "Export",
     "FileSource",
     "IcebergSource",

@@ -25,6 +25,7 @@ from data_platform.errors import PlatformError, TransientError, shortened
 from data_platform.ingestion.lakes.log import Commit, Folder, with_patience
 from data_platform.ingestion.lakes.options import DeltaTable
 from data_platform.ingestion.lakes.reading import (
+    CHANGE_FIELDS,
     PART_ROWS,
     TABLE,
     VERSION,
@@ -36,6 +37,7 @@ from data_platform.ingestion.lakes.reading import (
     as_a_whole,
     chosen,
     plain_rows,
+    require_key,
 )
 from data_platform.ingestion.source import Kind, Position, Probe, differences, probe_each, the_only
 
@@ -134,7 +136,7 @@ class Delta:
         shown = schema
         if options.changes:
             require_key(label, options.key, schema.names)
-            shown = pa.schema([*schema, ("_operation", pa.string()), ("_order", pa.int64())])
+            shown = pa.schema([*schema, *CHANGE_FIELDS])
 
         def whole(*notes: str) -> Plan:
             return Plan(shown, [Part(now, whole_rows)], "whole", notes)
@@ -190,16 +192,6 @@ class Delta:
 def position_of(table: deltalake.DeltaTable) -> dict[str, str]:
     """The position of a table that is read up to the version at which it was opened."""
     return {TABLE: str(table.metadata().id), VERSION: str(table.version())}
-
-
-def require_key(label: str, key: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise PlatformError if a key is not among the columns that are read."""
-    missing = [name for name in key if name not in columns]
-    if missing:
-        raise PlatformError(
-            f"{label}: `changes` tells rows apart by the `key`, and {', '.join(missing)} of it is no column of the "
-            f"table that is read. There are: {', '.join(columns)}. Name columns of the source."
-        )
 
 
 def _commits(folder: Folder, table: deltalake.DeltaTable, after: Position) -> list[Commit] | str:

@@ -48,6 +48,7 @@ from data_platform.ingestion.lakes.reading import (
     Rows,
     as_a_whole,
     chosen,
+    renamed,
 )
 from data_platform.ingestion.source import Position, Probe, differences, probe_each, the_only
 from data_platform.lakehouse.settings import redact_url
@@ -247,14 +248,8 @@ def _no_way(table: Table, after: Position) -> str | None:
     before = {str(one.schema_id): one for one in table.metadata.schemas}.get(after.get(SCHEMA, ""))
     if before is None:
         return "the schema by which it was read last is not known any more"
-    names = {each.field_id: each.name for each in before.fields}
-    ids = {each.name: each.field_id for each in before.fields}
-    for each in table.schema().fields:
-        if names.get(each.field_id, each.name) != each.name:
-            return f"the column {names[each.field_id]} was renamed to {each.name}"
-        if ids.get(each.name, each.field_id) != each.field_id:
-            return f"the column {each.name} is another than before"
-    return None
+    names, now = ({each.field_id: each.name for each in one.fields} for one in (before, table.schema()))
+    return renamed(names, now)
 
 
 def _since(table: Table, head: Snapshot | None, version: str) -> list[Snapshot] | str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from data_platform.ingestion.source import TableOptions
 from data_platform.options import Options
@@ -86,14 +86,13 @@ class DeltaOptions(Options):
     )
 
 
-class DeltaTable(LakeTable):
-    """A table of Delta Lake."""
+class ChangesTable(LakeTable):
+    """A table of which each change may be read."""
 
-    path: str | None = Field(default=None, description="Its folder below `folder`; default: the name it has here.")
     changes: bool = Field(
         default=False,
-        description="Read the table's change feed (`delta.enableChangeDataFeed`): each insert, update and delete lands "
-        "as a change, after a first copy. It needs a `key`.",
+        description="Read each insert, update and delete as a change by the `key`, after a first copy: nothing is read "
+        "as a whole because some rows changed.",
     )
 
     @model_validator(mode="after")
@@ -103,6 +102,13 @@ class DeltaTable(LakeTable):
         if self.changes and self.newest_by is not None:
             raise ValueError("`changes` says which version of a row is the newest: take `newest_by` out")
         return self
+
+
+class DeltaTable(ChangesTable):
+    """A table of Delta Lake. Its change feed (`delta.enableChangeDataFeed`) gives `changes` as they were written; where
+    it has none, a commit's files tell them."""
+
+    path: str | None = Field(default=None, description="Its folder below `folder`; default: the name it has here.")
 
 
 class DuckLakeOptions(Options):
@@ -117,9 +123,22 @@ class DuckLakeOptions(Options):
     data: str | None = Field(
         default=None, description="The folder of its data files, if they are not where the catalog says."
     )
+    store: dict[str, str] = Field(
+        default_factory=dict,
+        description="Of data in a bucket: options of DuckDB's secret for S3, such as {KEY_ID: ..., ENDPOINT: ...}; "
+        "secrets from the environment: `SECRET: '{{ env.NAME }}'`.",
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _store_has_options(cls, value: dict[str, str]) -> dict[str, str]:
+        others = [name for name in value if not re.fullmatch(r"[A-Za-z_]+", name)]
+        if others:
+            raise ValueError(f"{others[0]!r} is no option of DuckDB's secret for S3: KEY_ID, SECRET, REGION, ENDPOINT")
+        return value
 
 
-class DuckLakeTable(LakeTable):
+class DuckLakeTable(ChangesTable):
     """A table of a DuckLake."""
 
     table: str | None = Field(

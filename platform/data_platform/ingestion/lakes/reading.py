@@ -21,6 +21,9 @@ TABLE, VERSION = "table", "version"
 """The entries of a position: the identity of the table, by which one that was made anew is known, and the version
 (the snapshot) up to which it was read."""
 
+CHANGE_FIELDS = (pa.field("_operation", pa.string()), pa.field("_order", pa.int64()))
+"""The columns that changes have besides those of their rows."""
+
 PART_ROWS = 1_000_000
 """Rows appended in one part, about: a load that dies goes on from the last part that was committed."""
 
@@ -134,3 +137,25 @@ def chosen(label: str, schema: pa.Schema, columns: Sequence[str] | None) -> pa.S
 def as_a_whole(label: str, why: str) -> str:
     """The note of a table that is read as a whole although a position was there."""
     return f"{label}: {why}. The table was read as a whole."
+
+
+def require_key(label: str, key: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise PlatformError if a key is not among the columns that are read."""
+    missing = [name for name in key if name not in columns]
+    if missing:
+        raise PlatformError(
+            f"{label}: `changes` tells rows apart by the `key`, and {', '.join(missing)} of it is no column of the "
+            f"table that is read. There are: {', '.join(columns)}. Name columns of the source."
+        )
+
+
+def renamed(before: Mapping[int, str], now: Mapping[int, str]) -> str | None:
+    """How a column is another than before, if one is; columns are given by the numbers that they keep. Rows that were
+    read already have it under its former name, or have values of another one."""
+    numbers = {name: number for number, name in before.items()}
+    for number, name in now.items():
+        if before.get(number, name) != name:
+            return f"the column {before[number]} was renamed to {name}"
+        if numbers.get(name, number) != number:
+            return f"the column {name} is another than before"
+    return None
