@@ -31,6 +31,7 @@ OF_SERVERS = (
     "ingestion/changes/",
     "ingestion/debezium/",
     "ingestion/kafka/",
+    "ingestion/lakes/test_kills.py",
     "ingestion/singer/",
     "ingestion/sql/test_mysql.py",
     "ingestion/sql/test_postgresql.py",

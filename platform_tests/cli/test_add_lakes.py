@@ -8,8 +8,11 @@ from platform_tests.cli.conftest import Dp
 from platform_tests.cli.test_add import run
 from platform_tests.ingestion.lakes import deltas
 from platform_tests.ingestion.lakes.catalogs import items, lake_in
+from platform_tests.ingestion.lakes.ducklakes import Other
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType
+
+from data_platform.lakehouse.settings import settings_from_environment
 
 
 def attributes_of(package: Path, name: str) -> dict[str, object]:
@@ -60,5 +63,18 @@ def test_tables_below_a_folder_of_delta_are_drafted_and_their_feed_is_noted(
     found = attributes_of(package, "lakes")
     assert found["folder"] == str(tmp_path)
     assert found["tables"]["items"]["key"] == ["id"]  # type: ignore[index]
+    _, frames = run(package, "lakes")
+    assert frames["items"].sort("id").select("id", "name").rows() == [(1, "tea"), (2, "mug")]
+
+
+def test_tables_of_a_ducklake_are_drafted(dp: Dp, package: Path, tmp_path: Path) -> None:
+    other = Other(settings_from_environment(), str(tmp_path / "other.sqlite"), tmp_path).make()
+    other.insert((1, "tea"), (2, "mug"))
+    other.run("COMMENT ON COLUMN l.shop.items.name IS 'what it is called'")
+    done = dp("add", "source", "lakes", "--url", f"ducklake+{other.catalog}", "--key", "id")
+    assert done.exit_code == 0, done.stderr
+    found = attributes_of(package, "lakes")
+    assert (found["catalog"], found["tables"]["items"]["table"]) == (other.catalog, "shop.items")  # type: ignore[index]
+    assert "what it is called" in (package / "defs" / "lakes" / "contracts.py").read_text()
     _, frames = run(package, "lakes")
     assert frames["items"].sort("id").select("id", "name").rows() == [(1, "tea"), (2, "mug")]

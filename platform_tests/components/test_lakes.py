@@ -8,8 +8,10 @@ import yaml
 from platform_tests.components.shop import Shop, failures, names_of
 from platform_tests.ingestion.lakes import deltas
 from platform_tests.ingestion.lakes.catalogs import items, lake_in
+from platform_tests.ingestion.lakes.ducklakes import Other
 
 from data_platform.components.mistakes import mistakes_in
+from data_platform.lakehouse.settings import settings_from_environment
 
 CONTRACT = '''
 """What the lake holds."""
@@ -86,6 +88,23 @@ def test_a_delta_table_is_staged_by_key_and_followed_by_its_versions(shop: Shop,
     assert shop.tick("lake_sensor") == "Nothing new in items."
 
 
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_table_of_a_ducklake_is_staged_by_key_and_followed_by_its_snapshots(
+    shop: Shop, tmp_path: Path, changes: bool
+) -> None:
+    other = Other(settings_from_environment(), str(tmp_path / "other.sqlite"), tmp_path).make()
+    other.insert((1, "tea"), (2, "mug"))
+    lake(shop, "DuckLakeSource", {"catalog": other.catalog}, table="shop.items", changes=changes)
+    follow(shop)
+    assert staged(shop) == [(1, "tea"), (2, "mug")]
+    other.insert((3, "cup"))
+    follow(shop)
+    other.run("DELETE FROM l.shop.items WHERE id = 1", "UPDATE l.shop.items SET name = 'jug' WHERE id = 2")
+    follow(shop)
+    assert staged(shop) == [(2, "jug"), (3, "cup")]
+    assert shop.tick("lake_sensor") == "Nothing new in items."
+
+
 TABLE = {"contract": "x.y.Z"}
 CHANGES = {**TABLE, "key": ["id"], "changes": True}
 
@@ -96,7 +115,7 @@ CHANGES = {**TABLE, "key": ["id"], "changes": True}
         (
             "IcebergSource",
             {"catalog": {"token": "in the clear"}, "tables": {"t": {**TABLE, "table": "a.b"}}},
-            "token is a secret",
+            "`token` is a secret",
         ),
         (
             "IcebergSource",
@@ -111,6 +130,8 @@ CHANGES = {**TABLE, "key": ["id"], "changes": True}
             {"folder": "x", "settings": {"AWS_SECRET_ACCESS_KEY": "x"}, "tables": {"t": TABLE}},
             "a secret",
         ),
+        ("DuckLakeSource", {"catalog": "x", "store": {"SECRET": "x"}, "tables": {"t": TABLE}}, "`SECRET` is a secret"),
+        ("DuckLakeSource", {"catalog": "x", "store": {"A b": "x"}, "tables": {"t": TABLE}}, "no option of DuckDB's"),
         ("DeltaSource", {"folder": "x", "tables": {"t": {**TABLE, "changes": True}}}, "`changes` needs a `key`"),
         ("DeltaSource", {"folder": "x", "tables": {"t": {**CHANGES, "newest_by": "id"}}}, "take `newest_by` out"),
     ],

@@ -32,7 +32,7 @@ class DuckLakeSourceOptions(SourceOptions, DuckLakeOptions):
     def _secrets_are_not_here(cls, value: dict[str, str]) -> dict[str, str]:
         written = [name for name, given in value.items() if is_secret(name) and not VARIABLE.search(given)]
         if written:
-            raise ValueError(f"{written[0]} is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
+            raise ValueError(f"`{written[0]}` is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
         return value
 
 

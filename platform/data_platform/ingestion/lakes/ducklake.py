@@ -1,9 +1,10 @@
 """Tables of a DuckLake as a source, read by DuckDB: what the snapshots of its catalog did to a table since a position.
 
 Snapshots that insert are read by DuckLake's own list of changes, maintenance (merged, rewritten, flushed files) moves
-the position alone, and after any other the whole table is read. With `changes` each change is read by key. Where
-maintenance lies between, that list is wrong: it loses deletes, and shows rows of rewritten files as new ones; the two
-versions of the table are compared instead, and where the earlier one has expired, the whole table is read.
+the position alone, and after any other the whole table is read. With `changes`, what is different by key is read: the
+two versions of the table are compared. The list would tell each change, but of files that were merged at any time it
+names deletes by the snapshot at which their rows came, or not at all, and shows rows of rewritten files as new ones.
+Where the earlier version has expired, the whole table is read.
 """
 
 import re
@@ -215,7 +216,7 @@ class DuckLake:
         schema = chosen(label, types, options.columns)
         if options.changes:
             require_key(label, options.key, schema.names)
-        names, key = quote_all(schema.names), options.key
+        names = quote_all(schema.names)
         shown = pa.schema([*schema, *(CHANGE_FIELDS if options.changes else ())])
 
         def part(query: str) -> Part:
@@ -240,10 +241,10 @@ class DuckLake:
         why = self._no_way(connection, found, stored, what, changes=options.changes)
         if why is not None:
             return whole(as_a_whole(label, why))
-        if what & MAINTENANCE:
-            make = _compared_by_key if options.changes else _compared
-            return Plan(shown, [part(make(found, names, key, stored))], kind)
-        return Plan(shown, [part(_listed(found, names, key if options.changes else None, stored))], kind)
+        if what <= INSERTS | ALTERS:
+            return Plan(shown, [part(_inserted(found, names, stored, changes=options.changes))], kind)
+        make = _compared_by_key if options.changes else _compared
+        return Plan(shown, [part(make(found, names, options.key, stored))], kind)
 
     def _no_way(
         self, connection: duckdb.DuckDBPyConnection, found: Found, stored: int, what: set[str], *, changes: bool
@@ -260,8 +261,8 @@ class DuckLake:
         if not what & ALTERS:
             return None
         before, now = (_columns(connection, found.number, version) for version in (stored, found.changed))
-        if what & MAINTENANCE and before != now:
-            return "its columns changed, and maintenance rewrote its files"
+        if not what <= INSERTS | ALTERS and before != now:
+            return "its columns changed, and its rows not only by inserts"
         return renamed(before, now)
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, query: str) -> Rows:
@@ -303,20 +304,13 @@ def _columns(connection: duckdb.DuckDBPyConnection, table: int, version: int) ->
     return dict(rows)
 
 
-def _listed(found: Found, names: str, key: Sequence[str] | None, stored: int) -> str:
-    """The rows of DuckLake's own list of changes: those that were inserted, or changes by key. Of an update the row
-    before it counts where its key is another than after it; a delete comes first in its snapshot."""
+def _inserted(found: Found, names: str, stored: int, *, changes: bool) -> str:
+    """The rows that were inserted after a version, of which the files are as they were written."""
     place = f"{literal(SOURCE)}, {literal(found.schema)}, {literal(found.name)}"
-    listed = f"ducklake_table_changes({place}, {stored + 1}, {found.changed})"
-    if key is None:
-        return f"SELECT {names} FROM {listed} WHERE change_type = 'insert' ORDER BY snapshot_id, rowid"
-    same = " AND ".join(f"a.{quote(one)} IS NOT DISTINCT FROM b.{quote(one)}" for one in key)
+    more = ", 'insert' AS _operation, (2 * snapshot_id + 1)::BIGINT AS _order" if changes else ""
     return (
-        f"WITH l AS MATERIALIZED (FROM {listed}), kept AS (SELECT * FROM l b WHERE change_type <> 'update_preimage' OR "
-        f"NOT EXISTS (FROM l a WHERE a.change_type = 'update_postimage' AND a.snapshot_id = b.snapshot_id AND {same})) "
-        f"SELECT {names}, CASE change_type WHEN 'insert' THEN 'insert' WHEN 'update_postimage' THEN 'update' "
-        "ELSE 'delete' END AS _operation, (2 * snapshot_id + (_operation <> 'delete')::BIGINT)::BIGINT AS _order "
-        "FROM kept ORDER BY _order"
+        f"SELECT {names}{more} FROM ducklake_table_changes({place}, {stored + 1}, {found.changed}) "
+        "WHERE change_type = 'insert' ORDER BY snapshot_id, rowid"
     )
 
 
