@@ -23,6 +23,7 @@ from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.lakes import delta as module
 from data_platform.ingestion.lakes.delta import Delta
+from data_platform.ingestion.lakes.log import parsed
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.source import Batch
 from data_platform.lakehouse.connect import Lakehouse
@@ -189,6 +190,31 @@ def test_partition_columns_and_types_come_as_they_are(tmp_path: Path) -> None:
         (batch,) = batches
         assert batch.rows.to_pylist() == [row]
         assert batch.rows.schema.equals(schema)
+
+
+SPECIAL = ["A/A", "B B", "R&D", "x+y", "100%", "a:b", "ü 日", "q?x=1", "#h", "p=1", "it's", "(b)", "[c]", "%25", "a\\b"]
+
+
+def test_partitions_may_have_any_name(tmp_path: Path) -> None:
+    def rows(*names: str) -> pa.Table:
+        return pa.table({"id": list(range(len(names))), "name": list(names)})
+
+    def names(batches: list[Batch]) -> list[str]:
+        return sorted(name for batch in batches for name in batch.rows["name"].to_pylist())
+
+    write(tmp_path, rows(*SPECIAL), partition_by=["name"])
+    before = read_all(source(tmp_path))
+    assert names(before) == sorted(SPECIAL)
+    plain = ["x", "p=1", "it's", "x+y", "(b)"]
+    write(tmp_path, rows(*plain), partition_by=["name"])
+    escaped = any("%" in path for path in parsed(1, log(tmp_path, 1).read_bytes()).added)
+    batches = read_all(source(tmp_path), after=upto(before))
+    assert (kinds(batches), names(batches)) == ({"whole"}, sorted([*SPECIAL, *plain]))
+    assert escaped
+    assert "paths of its partitions are escaped" in note(batches)
+    write(tmp_path, rows("y", "2024-01-01"), partition_by=["name"])
+    again = read_all(source(tmp_path), after=upto(batches))
+    assert (kinds(again), names(again)) == ({"rows"}, ["2024-01-01", "y"])
 
 
 def test_what_is_committed_while_a_table_is_read_comes_with_the_next_reading(tmp_path: Path) -> None:

@@ -221,6 +221,10 @@ def _no_way(folder: Folder, table: deltalake.DeltaTable, commits: Sequence[Commi
     starves = next((one for one in loud if one.starves_feed), None)
     if starves is not None:
         return f"the commit {starves.version} changed its columns too, and it has no change feed"
+    escaped = next((path for one in loud for path in (*one.added, *one.removed, *one.feed) if "%" in path), None)
+    if escaped is not None:
+        # delta-rs escapes such a path once more where it reads a commit, and then finds no file.
+        return f"paths of its partitions are escaped ({escaped}), of which delta-rs reads no single commits"
     there = set(table.get_add_actions(flatten=False).column("path").to_pylist()) if loud else set()
     needed = [path for one in loud for path in (one.feed or [*one.added, *one.removed]) if path not in there]
     gone = folder.first_missing(needed)
