@@ -1,11 +1,15 @@
 """What all tests of lakes share: the REST catalog of the session, catalogs of a test's own, a lakehouse."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from platform_tests.ingestion.lakes.catalogs import Lake, Rest, lake_in, rest_can_run, running_rest
+from platform_tests.servers import free_port, wait_for_port
 
 from data_platform.lakehouse.settings import Settings
 
@@ -38,3 +42,23 @@ def settings(home: Path, tmp_path: Path) -> Settings:
     """A lakehouse of this test's own. What becomes of rows before its catalog hears of them cannot differ between
     catalogs: it is SQLite."""
     return Settings(home, str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """moto's emulator of S3 with a bucket `lake`, and how it is reached. In a process of its own: delta-rs lets nothing
+    else of this one run while it waits for an answer."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path / "log").open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        wait_for_port(port, server, tmp_path / "log")
+        url = f"http://127.0.0.1:{port}"
+        keys = {"aws_access_key_id": "reader", "aws_secret_access_key": "secret-of-the-bucket"}
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(Bucket="lake")
+        given = {name.upper(): value for name, value in keys.items()}
+        yield {**given, "AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    finally:
+        server.kill()
+        server.wait()

@@ -2,22 +2,17 @@
 whatever else was done, and with `changes` each insert, update and delete by key."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import boto3
 import deltalake
 import pyarrow as pa
 import pytest
 from platform_tests.ingestion.lakes.catalogs import items
 from platform_tests.ingestion.lakes.deltas import WITH_FEED, act, by_hand, file, log, source, table, vector, write
 from platform_tests.ingestion.reading import probe, read_all, reading
-from platform_tests.servers import free_port, wait_for_port
 
 from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError, TransientError
@@ -344,26 +339,6 @@ def test_a_folder_without_a_table_is_said(tmp_path: Path) -> None:
         read_all(source(tmp_path))
     with pytest.raises(PlatformError, match=r"there is no Delta table"):
         probe(source(tmp_path / "nowhere"))
-
-
-@pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """moto's emulator of S3 with a bucket `lake`, and how it is reached. In a process of its own: delta-rs lets nothing
-    else of this one run while it waits for an answer."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path / "log").open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        wait_for_port(port, server, tmp_path / "log")
-        url = f"http://127.0.0.1:{port}"
-        keys = {"aws_access_key_id": "reader", "aws_secret_access_key": "secret-of-the-bucket"}
-        boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(Bucket="lake")
-        given = {name.upper(): value for name, value in keys.items()}
-        yield {**given, "AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
-    finally:
-        server.kill()
-        server.wait()
 
 
 def test_a_table_in_a_bucket_is_read_by_the_settings_of_the_store(bucket: dict[str, str]) -> None:

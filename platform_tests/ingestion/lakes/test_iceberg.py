@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from platform_tests.ingestion.lakes.catalogs import TOKEN, Lake, Rest, items, positions, write
 from platform_tests.ingestion.reading import probe, read_all, reading
+from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table
 from pyiceberg.types import IntegerType, LongType
 
@@ -348,3 +349,26 @@ def test_a_rest_catalog_that_is_gone_or_refuses_says_so_without_its_token(iceber
     with pytest.raises(TransientError, match=r"does not answer") as gone:
         read_all(away)
     assert not re.search(TOKEN, str(gone.value))
+
+
+def test_a_table_in_a_bucket_is_read_by_the_properties_of_the_catalog(bucket: dict[str, str], tmp_path: Path) -> None:
+    store = {
+        "s3.endpoint": bucket["AWS_ENDPOINT_URL"],
+        "s3.access-key-id": bucket["AWS_ACCESS_KEY_ID"],
+        "s3.secret-access-key": bucket["AWS_SECRET_ACCESS_KEY"],
+        "s3.region": bucket["AWS_REGION"],
+    }
+    properties = {"type": "sql", "uri": f"sqlite:///{tmp_path}/c.sqlite", "warehouse": "s3://lake/shop", **store}
+    catalog = load_catalog("default", **properties)
+    catalog.create_namespace("shop")
+    there = Lake(catalog, properties)
+    table = there.make()
+    table.append(items((1, "tea")))
+    first = read_all(there.source())
+    table.append(items((2, "mug")))
+    assert (ids(first), ids(read_all(there.source(), after=upto(first)))) == ([1], [2])
+    by_file = Iceberg("lake", store, there.source(path=table.metadata_location).tables)
+    assert ids(read_all(by_file)) == [1, 2]
+    away = Iceberg("lake", {**store, "s3.endpoint": "http://127.0.0.1:9", "s3.connect-timeout": "1"}, by_file.tables)
+    with pytest.raises(TransientError, match=r"does not answer"):
+        probe(away)

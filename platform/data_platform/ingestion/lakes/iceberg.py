@@ -7,6 +7,7 @@ to the table.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -345,4 +346,8 @@ def explained(what: str) -> Iterator[None]:
             ) from None
         raise PlatformError(f"{what} cannot be read: {_first_line(error)}.") from None
     except (OSError, pa.ArrowException) as error:
+        if re.search(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|timed out", str(error)):
+            raise TransientError(f"{what} does not answer: {_first_line(error)}.") from None
+        if re.search(r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|HTTP status 403", str(error)):
+            raise PlatformError(f"{what}: access was refused ({_first_line(error)}). Check its credentials.") from None
         raise PlatformError(f"{what} cannot be read: {_first_line(error)}.") from None
