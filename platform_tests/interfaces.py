@@ -29,7 +29,7 @@ SOFT = "staging/test_soft_delete.py::test_a_marked_row_leaves_the_table_and_one_
 TYPED = "no: a database or a lake gives typed rows; what breaks the contract is quarantined when staged"
 
 INTERFACES: dict[str, tuple[str, ...]] = {
-    "tables of PostgreSQL, MySQL, MariaDB, SQLite, by cursor or whole": (
+    "tables of PostgreSQL, MySQL, MariaDB, SQLite, DuckDB, by cursor or whole": (
         "ingestion/sql/test_source.py::test_a_full_refresh_has_one_position_at_its_end",
         "ingestion/sql/test_mysql.py::test_an_incremental_read_goes_on_from_the_position_less_the_lag",
         ON_KILL,

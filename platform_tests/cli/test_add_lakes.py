@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import yaml
 from platform_tests.cli.conftest import Dp
@@ -76,5 +77,17 @@ def test_tables_of_a_ducklake_are_drafted(dp: Dp, package: Path, tmp_path: Path)
     found = attributes_of(package, "lakes")
     assert (found["catalog"], found["tables"]["items"]["table"]) == (other.catalog, "shop.items")  # type: ignore[index]
     assert "what it is called" in (package / "defs" / "lakes" / "contracts.py").read_text()
+    _, frames = run(package, "lakes")
+    assert frames["items"].sort("id").select("id", "name").rows() == [(1, "tea"), (2, "mug")]
+
+
+def test_tables_of_a_duckdb_file_are_drafted(dp: Dp, package: Path, tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "other.duckdb") as connection:
+        connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR, paid DECIMAL(9, 2))")
+        connection.execute("INSERT INTO items VALUES (1, 'tea', 3.5), (2, 'mug', NULL)")
+    done = dp("add", "source", "lakes", "--url", f"duckdb://{tmp_path}/other.duckdb")
+    assert done.exit_code == 0, done.stderr
+    found = attributes_of(package, "lakes")
+    assert (found["url"], found["tables"]["items"]["key"]) == (f"duckdb://{tmp_path}/other.duckdb", ["id"])  # type: ignore[index]
     _, frames = run(package, "lakes")
     assert frames["items"].sort("id").select("id", "name").rows() == [(1, "tea"), (2, "mug")]
