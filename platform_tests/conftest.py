@@ -32,6 +32,7 @@ OF_SERVERS = (
     "ingestion/changes/",
     "ingestion/debezium/",
     "ingestion/kafka/",
+    "ingestion/lakes/test_kills.py",
     "ingestion/singer/",
     "ingestion/sql/test_mysql.py",
     "ingestion/sql/test_postgresql.py",
@@ -42,7 +43,7 @@ OF_SERVERS = (
 """Tests below this folder that take servers and programs of others (the logs of databases, Kafka, taps, Debezium) or
 kill processes: `make test-servers`, not `make test`."""
 
-SERVERS = frozenset({"kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry"})
+SERVERS = frozenset({"kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry", "rest_catalog"})
 """The fixtures that start a server, and how a test's parameters name what it runs on."""
 
 

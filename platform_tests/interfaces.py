@@ -22,13 +22,14 @@ ABILITIES = (
 )
 
 LOAD = "ingestion/test_load.py::"
+LAKES = "ingestion/lakes/"
 ON_KILL = "crash/test_kill.py::test_after_any_number_of_kills_every_row_is_there_once"
 DRIFT = "ingestion/test_drift.py::test_a_new_column_is_landed_left_out_or_refused_as_the_policy_says"
 SOFT = "staging/test_soft_delete.py::test_a_marked_row_leaves_the_table_and_one_that_is_marked_no_more_is_there_again"
-TYPED = "no: a database gives typed rows; what breaks the contract is quarantined when staged"
+TYPED = "no: a database or a lake gives typed rows; what breaks the contract is quarantined when staged"
 
 INTERFACES: dict[str, tuple[str, ...]] = {
-    "tables of PostgreSQL, MySQL, MariaDB, SQLite, by cursor or whole": (
+    "tables of PostgreSQL, MySQL, MariaDB, SQLite, DuckDB, by cursor or whole": (
         "ingestion/sql/test_source.py::test_a_full_refresh_has_one_position_at_its_end",
         "ingestion/sql/test_mysql.py::test_an_incremental_read_goes_on_from_the_position_less_the_lag",
         ON_KILL,
@@ -93,6 +94,33 @@ INTERFACES: dict[str, tuple[str, ...]] = {
             "test_messages_that_cannot_be_read_are_in_quarantine_with_their_place_and_the_others_land"
         ),
         "components/test_kafka.py::test_a_broker_that_does_not_answer_fails_the_tick_and_the_run_soon_and_in_words",
+    ),
+    "tables of Apache Iceberg": (
+        LAKES + "test_iceberg.py::test_a_table_that_is_there_already_is_read_as_a_whole",
+        LAKES + "test_iceberg.py::test_appended_rows_are_read_once_and_the_cheap_look_agrees_with_the_position",
+        LAKES + "test_kills.py::test_after_any_number_of_kills_what_is_staged_is_what_the_table_holds",
+        LAKES + "test_iceberg.py::test_columns_are_known_by_their_ids_whatever_they_are_called",
+        LAKES + "test_iceberg.py::test_after_a_delete_or_an_overwrite_the_whole_table_is_read",
+        TYPED,
+        LAKES + "test_iceberg.py::test_compaction_is_no_news",
+    ),
+    "tables of Delta Lake": (
+        LAKES + "test_delta.py::test_after_another_change_the_whole_table_is_read",
+        LAKES + "test_delta.py::test_appended_rows_are_read_once_and_the_cheap_look_agrees_with_the_position",
+        LAKES + "test_kills.py::test_after_any_number_of_kills_what_is_staged_is_what_the_table_holds",
+        LAKES + "test_delta.py::test_columns_that_come_later_are_null_before",
+        LAKES + "test_delta.py::test_changes_are_staged_in_the_order_of_their_commits",
+        TYPED,
+        LAKES + "test_delta.py::test_optimize_is_no_news_and_what_was_appended_before_it_is_read",
+    ),
+    "tables of another DuckLake": (
+        LAKES + "test_ducklake.py::test_after_another_change_the_whole_table_is_read",
+        LAKES + "test_ducklake.py::test_inserted_rows_are_read_once_and_other_tables_are_no_news",
+        LAKES + "test_kills.py::test_after_any_number_of_kills_what_is_staged_is_what_the_table_holds",
+        LAKES + "test_ducklake.py::test_columns_may_come_and_be_renamed",
+        LAKES + "test_ducklake.py::test_changes_are_told_by_key_and_none_is_lost_to_maintenance",
+        TYPED,
+        LAKES + "test_ducklake.py::test_what_is_committed_while_a_table_is_read_comes_with_the_next_reading",
     ),
     "HTTP APIs": (
         "ingestion/http/test_source.py::test_a_full_refresh_ends_with_a_digest_that_stays_while_the_rows_do",

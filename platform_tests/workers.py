@@ -192,6 +192,17 @@ def consume(lake: Lakehouse, bootstrap: str, topic: str) -> dict[str, Any]:
         load_and_stage(lake, bootstrap, topic)
 
 
+def follow_lake(lake: Lakehouse, kind: str, folder: str) -> dict[str, Any]:
+    """Load and stage a table of a lake for ever, committing every few rows."""
+    from platform_tests.ingestion.lakes.killed import load_and_stage
+
+    from data_platform.ingestion.lakes import delta, iceberg
+
+    load_module.CHUNK_ROWS, delta.PART_ROWS, iceberg.PART_ROWS = 5, 5, 5  # type: ignore[attr-defined]
+    while True:
+        load_and_stage(lake, kind, Path(folder))
+
+
 def follow_program(lake: Lakehouse, kind: str, url: str) -> dict[str, Any]:
     """Load and stage for ever what a tap or a resource of dlt gives; one that was killed is run again."""
     from platform_tests.ingestion.followed import follow as follow_one
@@ -312,6 +323,7 @@ def main(arguments: Sequence[str]) -> None:
         "follow": follow,
         "follow_changes": follow_changes,
         "consume": consume,
+        "follow_lake": follow_lake,
         "follow_program": follow_program,
     }
     task = tasks[arguments[0]]

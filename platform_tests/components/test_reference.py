@@ -56,10 +56,13 @@ EVERY_KEY = [
 def test_every_component_of_the_public_api_is_in_it() -> None:
     assert {name.rsplit(".")[-1] for name in components()} == {
         "DebeziumSource",
+        "DeltaSource",
         "DltSource",
+        "DuckLakeSource",
         "Export",
         "ExternalJob",
         "FileSource",
+        "IcebergSource",
         "KafkaSource",
         "RestSource",
         "SingerSource",

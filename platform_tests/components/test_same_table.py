@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,11 @@ from platform_tests.ingestion.files.formats.writing import (
     as_parquet,
     as_workbook,
 )
+from platform_tests.ingestion.lakes import deltas
+from platform_tests.ingestion.lakes.catalogs import lake_in
+from platform_tests.ingestion.lakes.ducklakes import Other
+
+from data_platform.lakehouse.settings import settings_from_environment
 
 AT = [datetime(2024, 2, 29, 23, 59, 58), datetime(1969, 12, 31, 1, 2, 3), datetime(2100, 1, 1)]
 ROWS = [
@@ -160,6 +166,37 @@ DELIVERIES: dict[str, tuple[dict[str, Any], Callable[[], bytes]]] = {
 for those of files, as long as there is no such table."""
 
 
+Described = tuple[str, dict[str, Any], dict[str, Any]]
+"""A component, what its `defs.yaml` says of how it is reached, and of its table."""
+
+
+def as_iceberg(folder: Path) -> Described:
+    lake_in(folder, f"sqlite:///{folder}/iceberg.sqlite").make(schema=TABLE.schema).append(TABLE)
+    catalog = {"type": "sql", "uri": f"sqlite:///{folder}/iceberg.sqlite"}
+    return "IcebergSource", {"catalog": catalog}, {"table": "shop.items"}
+
+
+def as_delta(folder: Path) -> Described:
+    deltas.write(folder, TABLE)
+    return "DeltaSource", {"folder": str(folder)}, {"path": "items"}
+
+
+def as_ducklake(folder: Path) -> Described:
+    other = Other(settings_from_environment(), str(folder / "other.sqlite"), folder)
+    with other.opened() as connection:
+        connection.register("given", TABLE)
+        connection.execute("CREATE TABLE l.items AS FROM given")
+    return "DuckLakeSource", {"catalog": other.catalog}, {"table": "items"}
+
+
+LAKES: dict[str, Callable[[Path], Described]] = {
+    "from_iceberg": as_iceberg,
+    "from_delta": as_delta,
+    "from_ducklake": as_ducklake,
+}
+"""Lakes by the source, with the one table `items`, that each becomes."""
+
+
 @pytest.fixture
 def staged(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
     """The rows of each table, staged by one run of a source that its `defs.yaml` describes."""
@@ -179,10 +216,24 @@ def staged(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
         "attributes": {"folder": str(landing), "tables": tables},
     }
     (folder / "defs.yaml").write_text(yaml.safe_dump(described))
-    result = shop.run(*(f"{layer}/many/{name}" for name in tables for layer in ("raw", "staged")))
+    places = [("many", name) for name in tables]
+    for source, make in LAKES.items():
+        component, reached, table = make(landing)
+        (shop.package / "defs" / source).mkdir()
+        options = {**table, "key": ["id"], "contract": f"{where}.Item"}
+        described = {
+            "type": f"data_platform.components.{component}",
+            "attributes": {**reached, "tables": {"items": options}},
+        }
+        (shop.package / "defs" / source / "defs.yaml").write_text(yaml.safe_dump(described))
+        places.append((source, "items"))
+    result = shop.run(*(f"{layer}/{source}/{name}" for source, name in places for layer in ("raw", "staged")))
     assert failures(result) == {}
     columns = ", ".join(f'"{name}"' for name in NAMES)
-    return {name: shop.query(f"SELECT {columns} FROM staged_many.{name} ORDER BY id") for name in tables}
+    return {
+        f"{source}/{name}": shop.query(f"SELECT {columns} FROM staged_{source}.{name} ORDER BY id")
+        for source, name in places
+    }
 
 
 def test_every_delivery_gives_the_same_staged_table(staged: dict[str, list[tuple[Any, ...]]]) -> None:

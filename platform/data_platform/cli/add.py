@@ -73,13 +73,15 @@ def source(
         str | None,
         typer.Option(
             "--type",
-            help="sql, rest, file, kafka, dlt, singer, or a kind of another package; default: as the address is.",
+            help="sql, rest, file, kafka, iceberg, delta, ducklake, dlt, singer, or a kind of another package; "
+            "default: as the address is.",
         ),
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            help='Database (postgresql://, mysql://, a SQLite file), first page of an API, or "{{ env.NAME }}".'
+            help="Database (postgresql://, mysql://, a SQLite file), first page of an API, lake (iceberg+https://, "
+            'iceberg+sqlite:///, delta+s3://, delta+/folder, ducklake+postgresql://), or "{{ env.NAME }}".'
         ),
     ] = None,
     folder: Annotated[
@@ -102,7 +104,8 @@ def source(
     config: Annotated[
         list[str] | None,
         typer.Option(
-            help="What a tap or a function of dlt is configured with: a file of JSON, or KEY=VALUE, several times."
+            help="What a tap, a function of dlt or a lake is configured with: a file of JSON, or KEY=VALUE, several "
+            "times."
         ),
     ] = None,
     changes: Annotated[
@@ -115,7 +118,7 @@ def source(
     owner: OwnerOption = None,
     platform: PlatformOption = None,
 ) -> None:
-    """Profile a database, an API, files, topics, a tap or a function of dlt, draft a source from it (defs.yaml,
+    """Profile a database, an API, files, topics, a lake, a tap or a function of dlt, draft a source from it (defs.yaml,
     contract, staging), and try the draft.
 
     The exit code is 1 if a table could not be drafted or failed its trial, or the source lacks what its log needs.

@@ -66,11 +66,11 @@ def chosen_kind(
 
 def refuse_unused(component: type["SourceComponent"], *, changes: bool, config: Sequence[str] | None) -> None:
     """Raise PlatformError for an option that says nothing to a kind of source."""
-    from data_platform.components import DltSource, SingerSource, SqlSource
+    from data_platform.components import DeltaSource, DltSource, DuckLakeSource, IcebergSource, SingerSource, SqlSource
 
     if changes and not issubclass(component, SqlSource):
         raise PlatformError(f"--changes is for databases, which have a log of changes; this is a {component.__name__}.")
-    if config and not issubclass(component, DltSource | SingerSource):
+    if config and not issubclass(component, DeltaSource | DltSource | DuckLakeSource | IcebergSource | SingerSource):
         raise PlatformError(
-            f"--config is for taps (--tap) and functions of dlt (--dlt); this is a {component.__name__}."
+            f"--config is for taps (--tap), functions of dlt (--dlt) and lakes; this is a {component.__name__}."
         )

@@ -8,10 +8,13 @@ What is named here is what platforms and other packages may rely on: `platform_d
 
 from data_platform.components.alerts import Alerts
 from data_platform.components.debezium import DebeziumSource
+from data_platform.components.delta import DeltaSource
 from data_platform.components.dlt import DltSource
+from data_platform.components.ducklake import DuckLakeSource
 from data_platform.components.export import Export
 from data_platform.components.external import ExternalJob
 from data_platform.components.file import FileSource
+from data_platform.components.iceberg import IcebergSource
 from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
 from data_platform.components.platform import platform_definitions
@@ -30,10 +33,13 @@ __all__ = [
     "DbtModels",
     "DebeziumSource",
     "Declared",
+    "DeltaSource",
     "DltSource",
+    "DuckLakeSource",
     "Export",
     "ExternalJob",
     "FileSource",
+    "IcebergSource",
     "KafkaSource",
     "Overlap",
     "PlatformError",

@@ -23,7 +23,7 @@ from data_platform.options import Duration
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
 
-SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://")
+SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://", "duckdb://")
 
 
 CHANGES = "changes"
@@ -40,7 +40,10 @@ def _changes(value: object) -> object:
 class SqlSourceOptions(SourceOptions):
     """A relational database."""
 
-    url: str = Field(description="`postgresql://`, `mysql://`, `sqlite://` or a file; `{{ env.NAME }}` for secrets.")
+    url: str = Field(
+        description="`postgresql://`, `mysql://`, `sqlite://` or a file of SQLite, `duckdb://`; `{{ env.NAME }}` for "
+        "secrets."
+    )
     connect_timeout: Duration = Field(
         default=Timeouts.connect, description="How long a server may take to answer a new connection."
     )

@@ -1,5 +1,5 @@
-"""What a tap or a function is configured with, as a person gives it on the command line, and as `defs.yaml` writes it:
-secrets as variables of the environment.
+"""What a tap, a function or a lake is configured with, as a person gives it on the command line, and as `defs.yaml`
+writes it: secrets as variables of the environment.
 """
 
 import json
@@ -23,7 +23,7 @@ def configuration(source: str, given: Sequence[str]) -> tuple[dict[str, Any], di
     found: dict[str, Any] = {}
     for one in given:
         name, sign, value = one.partition("=")
-        if sign and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+        if sign and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name):
             found[name] = value if SECRET_NAME.fullmatch(name) else _value(value)
         else:
             found |= _file(Path(one))

@@ -120,6 +120,8 @@ def database_address(name: str, given: str, address: str) -> tuple[str, dict[str
     """
     if "{{" in given:
         return given, {}
+    if address.startswith("duckdb://"):
+        return f"duckdb://{Path(address.removeprefix('duckdb://')).expanduser().resolve()}", {}
     if "://" not in address or address.startswith("sqlite://"):
         return str(Path(address.removeprefix("sqlite://")).expanduser().resolve()), {}
     variable = f"{name.upper()}_URL"

@@ -71,8 +71,8 @@ class TableProfile:
 class Request:
     """What a person asks to have profiled: the new source's name, its address (a URL, a file, a folder, a tap, a
     function), the tables that are wanted (all if none), and the environment variable that holds a token. `config` is
-    what a tap or a function is configured with, secrets as variables of the environment; `changes` asks for a database
-    to be read by its log. Relative folders are looked for below `landing`; `spool` takes unpacked files."""
+    what a tap, a function or a lake is configured with, secrets as variables of the environment; `changes` asks for a
+    database to be read by its log. Relative folders are looked for below `landing`; `spool` takes unpacked files."""
 
     name: str
     address: str

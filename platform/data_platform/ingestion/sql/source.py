@@ -25,6 +25,7 @@ from data_platform.ingestion.sql.comparison import Comparison
 from data_platform.ingestion.sql.cursor import less
 from data_platform.ingestion.sql.dialects import (
     Column,
+    DuckdbSession,
     MysqlSession,
     PostgresqlSession,
     Session,
@@ -67,7 +68,8 @@ ELSEWHERE = {
 
 
 class Relational:
-    """A database as a `Source`. `url` is `postgresql://`, `mysql://`, `sqlite://` or the path of a SQLite file.
+    """A database as a `Source`. `url` is `postgresql://`, `mysql://`, `sqlite://`, `duckdb://` or the path of
+    a SQLite file.
 
     `timeouts` say how long a server is waited for. A `replica` is read in its place. With `snapshot` a reading is of
     all tables, in one view of the database. `most_readers` bounds the connections by which a table is read, for the
@@ -279,6 +281,8 @@ class Relational:
             return MysqlSession(url, self.timeouts, withholds=self._withholds)
         if scheme == "sqlite":
             return SqliteSession(url, withholds=self._withholds)
+        if scheme == "duckdb":
+            return DuckdbSession(url, withholds=self._withholds)
         elsewhere = ELSEWHERE.get(scheme.split("+")[0])
         if elsewhere is not None:
             raise PlatformError(
@@ -287,7 +291,7 @@ class Relational:
             )
         raise PlatformError(
             f"{redact_url(url)} begins with {scheme}://, which is no database known here. "
-            "Write postgresql://, mysql://, sqlite:// or the path of a SQLite file."
+            "Write postgresql://, mysql://, sqlite://, duckdb:// or the path of a SQLite file."
         )
 
     def _described(self, session: Session, table: str) -> tuple[str, list[Column]]:

@@ -1,0 +1,350 @@
+"""Tables of a DuckLake as a source, read by DuckDB: what the snapshots of its catalog did to a table since a position.
+
+Snapshots that insert are read by DuckLake's own list of changes, maintenance (merged, rewritten, flushed files) moves
+the position alone, and after any other the whole table is read. With `changes`, what is different by key is read: the
+two versions of the table are compared. The list would tell each change, but of files that were merged at any time it
+names deletes by the snapshot at which their rows came, or not at all, and shows rows of rewritten files as new ones.
+Where the earlier version has expired, the whole table is read.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pyarrow as pa
+
+from data_platform.errors import PlatformError, TransientError, shortened
+from data_platform.ingestion.lakes.options import DuckLakeTable
+from data_platform.ingestion.lakes.reading import (
+    CHANGE_FIELDS,
+    TABLE,
+    VERSION,
+    Described,
+    LakeReading,
+    Part,
+    Plan,
+    Rows,
+    as_a_whole,
+    chosen,
+    renamed,
+    require_key,
+)
+from data_platform.ingestion.source import Kind, Position, Probe, differences, probe_each, the_only
+from data_platform.lakehouse.catalog import catalog_address
+from data_platform.lakehouse.connect import BUSY_MILLISECONDS, database
+from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.redaction import first_line, scrub
+
+SOURCE = "source"
+"""What the DuckLake is attached as."""
+
+METADATA = f"__ducklake_metadata_{SOURCE}"
+"""DuckLake's own name for the database with its catalog's tables."""
+
+EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs")
+
+ROWS = 100_000
+"""Rows in a batch that DuckDB gives."""
+
+INSERTS = frozenset({"tables_inserted_into", "inlined_insert"})
+MAINTENANCE = frozenset({"merge_adjacent", "rewrite_delete", "flushed_inlined", "tables_compacted", "compacted_tables"})
+ALTERS = frozenset({"tables_altered"})
+"""What snapshots say that they did to a table; anything else changes rows."""
+
+PLACE = re.compile(r" at path \+ \".*?\"")
+"""How DuckDB quotes the whole address of a catalog."""
+
+SQLITE = b"SQLite format 3\x00"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A table as the catalog has it: its identity, when it was made, when it was changed last."""
+
+    schema: str
+    name: str
+    number: int
+    uuid: str
+    made: int
+    changed: int
+
+    @property
+    def sql(self) -> str:
+        return f"{SOURCE}.{quote(self.schema)}.{quote(self.name)}"
+
+    def at(self, version: int) -> str:
+        return f"{self.sql} AT (VERSION => {version})"
+
+    def position(self) -> dict[str, str]:
+        return {TABLE: self.uuid, VERSION: str(self.changed)}
+
+
+@dataclass(frozen=True)
+class DuckLake:
+    """The tables of one DuckLake. Implements `source.Source`; `name` is what the source is called, `catalog` the
+    address of its catalog and `store` the options of DuckDB's secret for S3, with the values of the environment."""
+
+    name: str
+    catalog: str
+    data: str | None
+    store: Mapping[str, str]
+    tables: Mapping[str, DuckLakeTable]
+    settings: Settings
+
+    def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
+        """The snapshot at which each table was changed last, by the catalog alone."""
+        with self._open() as connection:
+
+            def probe(name: str) -> Probe:
+                with self._explained():
+                    now, stored = self._found(connection, name).position(), after.get(name, {})
+                return Probe({} if _is_reached(now, stored) else differences(now, stored))
+
+            return probe_each(tables, probe)
+
+    @contextmanager
+    def reading(self, tables: Sequence[str], after: Position) -> Iterator[LakeReading]:
+        """What came to a table after `after`, up to the newest snapshot there is. Raises PlatformError if the catalog
+        or the table cannot be read."""
+        name = the_only(tables)
+        with self._open(copied=True) as connection:
+            with self._explained():
+                # One transaction: the catalog is seen as it is now, whatever is committed meanwhile.
+                connection.execute("BEGIN")
+                plan = self._plan(connection, name, after)
+            yield LakeReading(name, plan)
+
+    def names(self) -> list[str]:
+        """The tables of the catalog, as `schema.table`."""
+        with self._open() as connection, self._explained():
+            return self._names(connection)
+
+    def described(self, name: str) -> Described:
+        """What a table says of itself: types and comments. It has no keys."""
+        with self._open() as connection, self._explained():
+            found = self._found(connection, name)
+            columns = connection.execute(
+                "SELECT column_name, data_type, is_nullable, comment FROM duckdb_columns() "
+                "WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
+                [SOURCE, found.schema, found.name],
+            ).fetchall()
+        return Described(
+            (),
+            {column: (kind, nullable) for column, kind, nullable, _ in columns},
+            comments={column: comment for column, _, _, comment in columns if comment},
+        )
+
+    @contextmanager
+    def _open(self, *, copied: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB to which the DuckLake is attached for reading alone; to a copy of the catalog if that is a SQLite
+        file and `copied`: whoever reads one for long holds up those that write to it."""
+        options = ["READ_ONLY", "CREATE_IF_NOT_EXISTS false"]
+        if self.data is not None:
+            options += [f"DATA_PATH {literal(self.data)}", "OVERRIDE_DATA_PATH true"]
+        kind, address = self._address()
+        if kind == "sqlite:":
+            options.append(f"META_BUSY_TIMEOUT {BUSY_MILLISECONDS}")
+        with closing(database(self.settings)) as connection, TemporaryDirectory(dir=self.settings.spool) as spool:
+            with self._explained():
+                if kind == "sqlite:" and copied:
+                    address = _copied(address, Path(spool) / "catalog.sqlite")
+                for extension in EXTENSIONS:
+                    connection.execute(f"LOAD {extension}")
+                if self.store:
+                    given = ", ".join(f"{name} {literal(value)}" for name, value in self.store.items())
+                    connection.execute(f"CREATE SECRET store (TYPE s3, {given})")
+                url = literal(f"ducklake:{kind}{address}")
+                connection.execute(f"ATTACH {url} AS {SOURCE} ({', '.join(options)})")
+            yield connection
+
+    def _address(self) -> tuple[str, str]:
+        """The kind of the catalog, as DuckLake has it, and its address."""
+        if self.catalog.startswith(("postgresql://", "postgres://")):
+            return "postgres:", catalog_address(replace(self.settings, catalog=self.catalog))
+        file = Path(self.catalog.removeprefix("sqlite:///")).expanduser()
+        try:
+            with file.open("rb") as stream:
+                return ("sqlite:" if stream.read(len(SQLITE)) == SQLITE else ""), str(file)
+        except OSError as error:
+            raise PlatformError(
+                f"The catalog of {self.name} is to be the file {file}, which cannot be read ({error.strerror})."
+            ) from None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        with explained(f"The DuckLake of {self.name} at {redact_url(self.catalog)}"):
+            yield
+
+    def _found(self, connection: duckdb.DuckDBPyConnection, name: str) -> Found:
+        if name not in self.tables:
+            raise PlatformError(f"The source has no table {name!r}. It has {', '.join(self.tables) or 'none'}.")
+        wanted = self.tables[name].table or name
+        schema, _, table = wanted.rpartition(".")
+        rows = connection.execute(
+            f"SELECT s.schema_name, t.table_name, t.table_id, t.table_uuid::VARCHAR, t.begin_snapshot, "
+            f"(SELECT min(begin_snapshot) FROM {METADATA}.ducklake_table WHERE table_id = t.table_id) "
+            f"FROM {METADATA}.ducklake_table t JOIN {METADATA}.ducklake_schema s USING (schema_id) "
+            "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND t.table_name = ? AND s.schema_name = ?",
+            [table, schema or "main"],
+        ).fetchall()
+        if not rows:
+            raise PlatformError(
+                f"{self.name}/{name}: the DuckLake has no table {wanted}. It has: "
+                f"{', '.join(self._names(connection)) or 'none'}."
+            )
+        schema, table, number, uuid, _, made = rows[0]
+        changed = max((snapshot for snapshot, _ in _done(connection, number, -1)), default=made)
+        return Found(schema, table, number, uuid, made, max(made, changed))
+
+    def _names(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
+        found = connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY 1", [SOURCE]
+        ).fetchall()
+        return [name for (name,) in found]
+
+    def _plan(self, connection: duckdb.DuckDBPyConnection, name: str, after: Position) -> Plan:
+        label, options = f"{self.name}/{name}", self.tables[name]
+        found = self._found(connection, name)
+        now, version = found.position(), found.changed
+        types = connection.sql(f"SELECT * FROM {found.at(version)} LIMIT 0").to_arrow_table().schema
+        schema = chosen(label, types, options.columns)
+        if options.changes:
+            require_key(label, options.key, schema.names)
+        names = quote_all(schema.names)
+        shown = pa.schema([*schema, *(CHANGE_FIELDS if options.changes else ())])
+
+        def part(query: str) -> Part:
+            return Part(now, lambda: self._rows(connection, query))
+
+        def whole(*notes: str) -> Plan:
+            more = f", 'insert' AS _operation, {2 * version + 1}::BIGINT AS _order" if options.changes else ""
+            return Plan(shown, [part(f"SELECT {names}{more} FROM {found.at(version)}")], "whole", notes)
+
+        if not after:
+            return whole()
+        if _is_reached(now, after):
+            return Plan(shown)
+        if after.get(TABLE) != found.uuid:
+            return whole(as_a_whole(label, f"it was made anew (as {found.uuid})"))
+        stored = int(after[VERSION])
+        done = _done(connection, found.number, stored)
+        what = {one for _, kinds in done for one in kinds}
+        kind: Kind = "changes" if options.changes else "rows"
+        if what <= MAINTENANCE:
+            return Plan(shown, [Part(now)], kind)
+        why = self._no_way(connection, found, stored, what, changes=options.changes)
+        if why is not None:
+            return whole(as_a_whole(label, why))
+        if what <= INSERTS | ALTERS:
+            return Plan(shown, [part(_inserted(found, names, stored, changes=options.changes))], kind)
+        make = _compared_by_key if options.changes else _compared
+        return Plan(shown, [part(make(found, names, options.key, stored))], kind)
+
+    def _no_way(
+        self, connection: duckdb.DuckDBPyConnection, found: Found, stored: int, what: set[str], *, changes: bool
+    ) -> str | None:
+        """Why what is new cannot be told, if that is so."""
+        if not changes and (others := sorted(what - INSERTS - ALTERS - MAINTENANCE)):
+            return f"snapshots after {stored} did not only insert ({', '.join(others)})"
+        there = connection.execute(
+            f"SELECT count(*) FROM {METADATA}.ducklake_snapshot WHERE snapshot_id BETWEEN ? AND ?",
+            [stored, found.changed],
+        ).fetchone()
+        if there != (found.changed - stored + 1,):
+            return f"snapshots from {stored} on, up to which it was read, have expired"
+        if not what & ALTERS:
+            return None
+        before, now = (_columns(connection, found.number, version) for version in (stored, found.changed))
+        if not what <= INSERTS | ALTERS and before != now:
+            return "its columns changed, and its rows not only by inserts"
+        return renamed(before, now)
+
+    def _rows(self, connection: duckdb.DuckDBPyConnection, query: str) -> Rows:
+        with self._explained():
+            yield from connection.execute(query).to_arrow_reader(ROWS)
+
+
+def _copied(catalog: str, copy: Path) -> str:
+    """A copy of a SQLite catalog as it is at this moment, made while nobody writes to it; where it is."""
+    patience = BUSY_MILLISECONDS / 1000
+    address = f"{Path(catalog).absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, patience, uri=True)) as there, closing(sqlite3.connect(copy)) as here:
+        there.backup(here)
+    return str(copy)
+
+
+def _is_reached(now: Position, after: Position) -> bool:
+    """Whether a table was read up to its last change. Of changes whose snapshots expired nothing is known any more."""
+    return now[TABLE] == after.get(TABLE) and int(now[VERSION]) <= int(after.get(VERSION, -1))
+
+
+def _done(connection: duckdb.DuckDBPyConnection, table: int, after: int) -> list[tuple[int, list[str]]]:
+    """The snapshots after one that did something to a table, and what."""
+    rows = connection.execute(
+        "SELECT snapshot_id, list_filter(map_keys(changes), lambda one: list_contains(changes[one], ?)) AS did "
+        f"FROM ducklake_snapshots({literal(SOURCE)}) WHERE snapshot_id > ? AND len(did) > 0 ORDER BY 1",
+        [str(table), after],
+    ).fetchall()
+    return [(snapshot, list(kinds)) for snapshot, kinds in rows]
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: int, version: int) -> dict[int, str]:
+    """The columns of a table at a version, by the numbers that they keep."""
+    rows = connection.execute(
+        f"SELECT column_id, column_name FROM {METADATA}.ducklake_column WHERE table_id = ? AND begin_snapshot <= ? "
+        "AND (end_snapshot IS NULL OR end_snapshot > ?) AND parent_column IS NULL",
+        [table, version, version],
+    ).fetchall()
+    return dict(rows)
+
+
+def _inserted(found: Found, names: str, stored: int, *, changes: bool) -> str:
+    """The rows that were inserted after a version, of which the files are as they were written."""
+    place = f"{literal(SOURCE)}, {literal(found.schema)}, {literal(found.name)}"
+    more = ", 'insert' AS _operation, (2 * snapshot_id + 1)::BIGINT AS _order" if changes else ""
+    return (
+        f"SELECT {names}{more} FROM ducklake_table_changes({place}, {stored + 1}, {found.changed}) "
+        "WHERE change_type = 'insert' ORDER BY snapshot_id, rowid"
+    )
+
+
+def _compared(found: Found, names: str, key: Sequence[str], stored: int) -> str:  # noqa: ARG001 - as the other
+    """The rows that a version has and an earlier one had not."""
+    then = f"SELECT {names} FROM {found.at(stored)}"
+    return f"SELECT {names} FROM {found.at(found.changed)} EXCEPT ALL {then}"
+
+
+def _compared_by_key(found: Found, names: str, key: Sequence[str], stored: int) -> str:
+    """The changes by key that make a version of an earlier one."""
+    now, then = found.at(found.changed), found.at(stored)
+    same = " AND ".join(f"a.{quote(one)} IS NOT DISTINCT FROM b.{quote(one)}" for one in key)
+    return (
+        f"SELECT {names}, 'delete' AS _operation, {2 * found.changed}::BIGINT AS _order FROM (FROM {then}) b "
+        f"WHERE NOT EXISTS (FROM (FROM {now}) a WHERE {same}) UNION ALL SELECT {names}, 'update', "
+        f"{2 * found.changed + 1}::BIGINT FROM ({_compared(found, names, key, stored)})"
+    )
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """What DuckDB raises, as one message."""
+    try:
+        yield
+    except (duckdb.Error, sqlite3.Error) as error:
+        said = shortened(PLACE.sub("", scrub(first_line(error))).rstrip("."), 400)
+        if "database is locked" in said or "Conflicting lock" in said or "Could not set lock" in said:
+            raise TransientError(f"{what} is locked by another process: {said}.") from None
+        if "No such file" in said or "does not exist" in said or "HTTP 404" in said or "Not Found" in said:
+            raise PlatformError(
+                f"{what}: something that the catalog names is not there: {said}. If files were cleaned up while they "
+                "were read, the next load reads the newest snapshot; if not, the lake is damaged."
+            ) from None
+        if "connection to server" in said or "Unable to connect" in said or "server closed" in said:
+            raise TransientError(f"{what} does not answer: {said}.") from None
+        raise PlatformError(f"{what} cannot be read: {said}.") from None
