@@ -2,6 +2,8 @@
 of whole tables, with parents, and with mistakes."""
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,6 +14,9 @@ import pyarrow as pa
 
 ORDERS: list[dict[str, Any]] = []
 """What the system has that the resources read; tests put it there."""
+
+RELEASED = threading.Event()
+"""Set by a test when resources that wait may go on."""
 
 
 @dlt.resource(primary_key="order_id", write_disposition="merge")
@@ -71,11 +76,39 @@ def odd() -> Iterator[Any]:
     yield [1, 2]
 
 
+@dlt.resource
+def silent() -> Iterator[Any]:
+    """Waits for ever after its first rows, for something that a test may let come."""
+    yield [{"id": 1}]
+    RELEASED.wait()
+    yield [{"id": 2}]
+
+
+@dlt.resource
+def deferred() -> Iterator[Any]:
+    """Waits for ever in a thread of dlt's."""
+
+    @dlt.defer
+    def later() -> dict[str, int]:
+        RELEASED.wait()
+        return {"id": 1}
+
+    yield later()
+
+
+@dlt.resource
+def slow() -> Iterator[Any]:
+    """Gives a row now and then, and takes long for all of them."""
+    for number in range(6):
+        time.sleep(0.2)
+        yield {"id": number}
+
+
 @dlt.source
 def shop(token: str = dlt.secrets.value) -> Any:
     """All of them."""
     assert token
-    return orders, currencies, numbers, pages, readings, lines, broken, odd
+    return orders, currencies, numbers, pages, readings, lines, broken, odd, silent, deferred, slow
 
 
 def no_source() -> int:

@@ -1,14 +1,20 @@
 """Resources of dlt are landed by our own load: exactly once, with dlt's state as the position."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from platform_tests.ingestion.dlt import resources
 from platform_tests.ingestion.landing import ON_SQLITE
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
+from data_platform.ingestion.dlt import waiting
 from data_platform.ingestion.dlt.source import DltResources, DltTable
 from data_platform.ingestion.load import LoadResult, load_table
 from data_platform.lakehouse import ledger
@@ -162,3 +168,49 @@ def test_a_resource_by_itself_is_a_source(lake: Lakehouse) -> None:
 def test_a_budgeted_trial_reads_a_few_pages(lake: Lakehouse) -> None:
     put(*((number, number) for number in range(1, 9)))
     assert load(lake, "orders", limit=1).rows_landed == 2
+
+
+@pytest.mark.parametrize("name", ["silent", "deferred"])
+def test_a_resource_that_gives_nothing_more_fails_the_load_and_loses_nothing(
+    lake: Lakehouse, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "LEAVING_SECONDS", 0.1)
+    try:
+        with pytest.raises(TransientError, match=rf"my_shop.shop gave nothing of {name} for 0.5 s \(`idle_timeout`\)"):
+            load(lake, name, load="whole", idle_timeout=timedelta(seconds=0.5))
+        assert rows(lake, "SELECT count(*) FROM platform.loads WHERE status = 'landed'") == [(0,)]
+    finally:
+        resources.RELEASED.set()
+    assert load(lake, name, load="whole", idle_timeout=timedelta(seconds=30)).rows_landed > 0
+    resources.RELEASED.clear()
+
+
+def test_one_that_is_slow_but_gives_something_is_waited_for_up_to_its_limit(lake: Lakehouse) -> None:
+    with pytest.raises(TransientError, match=r"took longer than 0.5 s to give slow \(`load_timeout`\)"):
+        load(lake, "slow", load="whole", load_timeout=timedelta(seconds=0.5))
+    assert load(lake, "slow", load="whole", idle_timeout=timedelta(seconds=5)).rows_landed == 6
+
+
+def test_what_waits_for_ever_does_not_keep_the_process(lake: Lakehouse, tmp_path: Path) -> None:
+    """A process whose load failed ends, with the resource's threads still waiting."""
+    program = tmp_path / "late.py"
+    program.write_text(
+        "from datetime import timedelta\n"
+        "from platform_tests.ingestion.dlt import resources\n"
+        "from data_platform.errors import TransientError\n"
+        "from data_platform.ingestion.dlt import waiting\n"
+        "from data_platform.ingestion.dlt.source import DltResources, DltTable\n"
+        "waiting.LEAVING_SECONDS = 0.1\n"
+        "for name in ('silent', 'deferred'):\n"
+        "    table = DltTable(contract='a.B', load='whole', idle_timeout=timedelta(seconds=0.2))\n"
+        "    source = DltResources(lambda: resources.shop(token='t'), {name: table}, 'shop')\n"
+        "    try:\n"
+        "        with source.reading([name], {}) as reading:\n"
+        "            list(reading)\n"
+        "    except TransientError as error:\n"
+        "        print(error)\n"
+    )
+    root = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False, env=root)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("`idle_timeout`") == 2

@@ -6,6 +6,7 @@ What `defs.yaml` may say of it is here too; the function that makes the source i
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from data_platform.contracts.causes import message_of, place_of
 from data_platform.errors import PlatformError
+from data_platform.ingestion.dlt.waiting import Limits, Progress, in_time
 from data_platform.ingestion.http.rows import decode, digest, to_arrow
 from data_platform.ingestion.source import (
     DIGEST,
@@ -25,6 +27,7 @@ from data_platform.ingestion.source import (
     TableOptions,
     the_only,
 )
+from data_platform.options import Duration
 
 if TYPE_CHECKING:
     from dlt.extract.resource import DltResource
@@ -34,6 +37,9 @@ STATE = "state"
 
 BATCH_ROWS, BATCH_BYTES = 50_000, 32 * 2**20
 """Items, or bytes of them as JSON, after which a batch is complete."""
+
+SAMPLE_IDLE_SECONDS = 60.0
+"""How long a reading for a draft or its trial waits for an item: a person waits for it."""
 
 
 class DltTable(TableOptions):
@@ -48,6 +54,12 @@ class DltTable(TableOptions):
         "`whole`: each gives the whole table. `auto`: new if the resource has an incremental, unless it replaces.",
     )
     limit: int | None = Field(default=None, ge=1, description="Pages that a load takes at most; for trials.")
+    idle_timeout: Duration = Field(
+        default=timedelta(minutes=30), description="How long the resource may give nothing before the load fails."
+    )
+    load_timeout: Duration = Field(
+        default=timedelta(hours=6), description="Longest that one reading of the resource may take."
+    )
 
 
 class DltResources:
@@ -76,7 +88,12 @@ class DltResources:
         resource = self._resource(name)
         if self._seconds is not None:
             resource = resource.add_limit(max_time=self._seconds)
-        yield ResourceReading(name, self._tables[name], resource, after, self._where)
+        table = self._tables[name]
+        idle = table.idle_timeout.total_seconds()
+        if self._seconds is not None:
+            idle = min(idle, max(self._seconds, SAMPLE_IDLE_SECONDS))
+        limits = Limits(idle, table.load_timeout.total_seconds())
+        yield ResourceReading(name, table, resource, after, self._where, limits)
 
     def names(self) -> list[str]:
         """The resources that the source has."""
@@ -123,8 +140,9 @@ def _is_resource(made: object) -> bool:
 class ResourceReading:
     """One pass over a resource."""
 
-    def __init__(self, name: str, table: DltTable, items: Any, after: Position, where: str) -> None:
+    def __init__(self, name: str, table: DltTable, items: Any, after: Position, where: str, limits: Limits) -> None:
         self._name, self._table, self._items, self._after, self._where = name, table, items, after, where
+        self._limits = limits
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
         """None: dlt drops what its incremental gave before by itself."""
@@ -142,13 +160,17 @@ class ResourceReading:
         whole = self.is_whole
         kind: Literal["rows", "whole"] = "whole" if whole else "rows"
         content, held, given = 0, pa.table({}), 0
-        with Container().injectable_context(StateInjectableContext(state=state)):  # type: ignore[arg-type]
-            for rows in self._rows():
-                if whole:
-                    content = (content + _digest(rows)) % 2**256
-                if held.num_rows:
-                    yield Batch(self._name, held, kind, None)
-                held, given = rows, given + rows.num_rows
+
+        def read(progress: Progress) -> Iterator[pa.Table]:
+            with Container().injectable_context(StateInjectableContext(state=state)):  # type: ignore[arg-type]
+                yield from self._rows(progress)
+
+        for rows in in_time(read, self._limits, self._where, self._name):
+            if whole:
+                content = (content + _digest(rows)) % 2**256
+            if held.num_rows:
+                yield Batch(self._name, held, kind, None)
+            held, given = rows, given + rows.num_rows
         if not whole and given and not state:
             raise PlatformError(
                 f"{self._where} gave {given:,} rows of {self._name} and kept no state, so each load would give them "
@@ -174,7 +196,7 @@ class ResourceReading:
         resource = _resource_of(self._items, self._table.resource or self._name)
         return resource.write_disposition == "replace" or resource.incremental is None
 
-    def _rows(self) -> Iterator[pa.Table]:
+    def _rows(self, progress: Progress) -> Iterator[pa.Table]:
         """The items, gathered: objects as text columns, as the JSON that dlt makes of them has it; Arrow as it is."""
         gathered, size = list[bytes](), 0
         private = self._table.masks
@@ -188,6 +210,7 @@ class ResourceReading:
                 item = next(items, None)
                 if item is None:
                     break
+                progress.made()
                 encoded = None if _is_arrow(item) else _encoded(item, self._where)
             if encoded is None:
                 if gathered:
