@@ -11,6 +11,7 @@ from data_platform.components.debezium import DebeziumSource
 from data_platform.components.dlt import DltSource
 from data_platform.components.export import Export
 from data_platform.components.file import FileSource
+from data_platform.components.hbase import HbaseSource
 from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
 from data_platform.components.platform import platform_definitions
@@ -32,6 +33,7 @@ __all__ = [
     "DltSource",
     "Export",
     "FileSource",
+    "HbaseSource",
     "KafkaSource",
     "Overlap",
     "PlatformError",

@@ -46,7 +46,7 @@ class RestSource(SourceComponent):
         """How the API is reached, with the values of the environment."""
         options = self.options
         given = {name: getattr(options, name) for name in HttpOptions.model_fields if name in options.model_fields_set}
-        return HttpOptions.model_validate(resolve_all(_plain(given), str(where)))
+        return HttpOptions.model_validate(resolve_all(plain(given), str(where)))
 
     @classmethod
     def recognises(cls, address: str) -> bool:
@@ -75,12 +75,12 @@ class RestSource(SourceComponent):
         return {"column": column, "param": parameter}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Options as plain values, secrets revealed: for validating them once more, never for showing them."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     return value

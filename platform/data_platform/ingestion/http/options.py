@@ -292,8 +292,8 @@ OPEN_HEADERS = ("accept", "accept-language", "content-type", "user-agent")
 """Headers that are no secrets: what they say stands in messages too."""
 
 
-class HttpOptions(_Secretive):
-    """One HTTP API: what all its tables share."""
+class HttpServer(_Secretive):
+    """How a server that speaks HTTP is reached."""
 
     url: str = Field(description="Where the API begins, such as https://api.example.com/v1.")
     auth: Auth = Field(default=NoAuth(), description="How requests are authenticated.")
@@ -303,12 +303,6 @@ class HttpOptions(_Secretive):
     )
     answer_timeout: Duration = Field(
         default=timedelta(minutes=5), description="How long one answer may take from its first byte to its last."
-    )
-    load_timeout: Duration = Field(
-        default=timedelta(hours=6), description="How long all pages of one load of a table may take."
-    )
-    max_pages: int = Field(
-        default=100_000, ge=1, description="Pages of one load of a table: an API may give pages for ever."
     )
     max_retries: int = Field(default=5, ge=0, description="How often a request is sent again after 429, 5xx or a loss.")
     patience: Duration = Field(
@@ -342,6 +336,17 @@ class HttpOptions(_Secretive):
         return [secret.get_secret_value() for secret in held] + together
 
 
+class HttpOptions(HttpServer):
+    """One HTTP API: what all its tables share."""
+
+    load_timeout: Duration = Field(
+        default=timedelta(hours=6), description="How long all pages of one load of a table may take."
+    )
+    max_pages: int = Field(
+        default=100_000, ge=1, description="Pages of one load of a table: an API may give pages for ever."
+    )
+
+
 class HttpApi(HttpOptions):
     """An API together with what its tables say of it. `parameters` are those of their requests; it `withholds` what it
     says in errors if a table masks columns, whose values it may quote."""
@@ -350,8 +355,8 @@ class HttpApi(HttpOptions):
     withholds: bool = False
 
     @classmethod
-    def of(cls, options: HttpOptions, tables: Iterable[HttpTable]) -> Self:
+    def of(cls, options: HttpServer, tables: Iterable[TableOptions]) -> Self:
         """The API of some tables."""
         tables = list(tables)
-        parameters = {name: value for table in tables for name, value in table.params.items()}
+        parameters = {k: v for table in tables if isinstance(table, HttpTable) for k, v in table.params.items()}
         return cls(**dict(options), parameters=parameters, withholds=any(table.masks for table in tables))
