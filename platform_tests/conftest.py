@@ -23,6 +23,7 @@ ON_ONE_WORKER = "platform_tests/modelled/"
 
 OF_SERVERS = (
     "cli/test_add_connectors.py",
+    "cli/test_add_hbase.py",
     "cli/test_add_kafka.py",
     "cli/test_add_store.py",
     "components/test_changes.py",

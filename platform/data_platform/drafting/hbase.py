@@ -61,17 +61,19 @@ def _columns(rows: Sequence[Row]) -> dict[str, object]:
     """What `columns` says, by what was found of each family and qualifier."""
     values: dict[str, list[bytes]] = {}
     for row in rows:
-        for where, cell in row.cells.items():
-            values.setdefault(where.decode(errors="replace"), []).append(cell.value)
+        for at, cell in row.cells.items():
+            values.setdefault(at.decode(errors="replace"), []).append(cell.value)
     families = Counter(where.partition(":")[0] for where in values)
     many = {family for family, count in families.items() if count > MOST_COLUMNS}
     places = [where for where in sorted(values) if where.partition(":")[0] not in many] + sorted(many)
     plain = [slug(where.partition(":")[2] or where) for where in places]
     names = distinct_names(plain, [slug(where.replace(":", " ")) for where in places])
     columns = {}
-    for where, name in zip(places, names, strict=True):
-        held = [cell for at, some in values.items() if at == where or at.startswith(f"{where}:") for cell in some]
-        columns[where] = _short({"name": name, "decode": likely(held)})
+    for place, name in zip(places, names, strict=True):
+        held = [
+            cell for there, some in values.items() if there == place or there.startswith(f"{place}:") for cell in some
+        ]
+        columns[place] = _short({"name": name, "decode": likely(held)})
     return columns
 
 

@@ -34,7 +34,7 @@ class Cells:
 
     def create(self, *families: str) -> None:
         """Make the table, or give it other families."""
-        body = {"name": self.name, "ColumnSchema": [{"name": family} for family in families or ("f", "g")]}
+        body: Any = {"name": self.name, "ColumnSchema": [{"name": family} for family in families or ("f", "g")]}
         _checked(requests.put(f"{self.url}/{self.name}/schema", json=body, timeout=30))
 
     def drop(self) -> None:
@@ -43,7 +43,7 @@ class Cells:
     def put(self, rows: Mapping[bytes, Mapping[str, bytes]], at: int | None = None) -> None:
         """Write cells, at a time in milliseconds if one is given."""
         written = {} if at is None else {"timestamp": at}
-        body = [
+        body: list[Any] = [
             {
                 "key": _base64(key),
                 "Cell": [
@@ -53,7 +53,7 @@ class Cells:
             for key, row in rows.items()
         ]
         for start in range(0, len(body), 5000):
-            part = {"Row": body[start : start + 5000]}
+            part: Any = {"Row": body[start : start + 5000]}
             _checked(requests.put(f"{self.url}/{self.name}/row", json=part, timeout=30))
 
     def numbers(self, *given: int, at: int | None = None) -> None:

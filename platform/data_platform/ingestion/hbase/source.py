@@ -172,9 +172,10 @@ class TableReading:
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 - the protocol's signature
         """Rows of which a cell was written within the lag. None for a whole table, and for the first reading."""
-        if self.table.incremental is None or UNTIL not in self.after:
+        if self.table.incremental is None or not {UNTIL, PASS} & self.after.keys():
             return None
-        since = datetime.fromtimestamp(min(begins(self.table, self.after), LATEST) / 1000, UTC)
+        first = self.after if UNTIL in self.after else {UNTIL: self.after[PASS]}
+        since = datetime.fromtimestamp(min(begins(self.table, first), LATEST) / 1000, UTC)
         return Overlap(TIMESTAMP, since, (self.table.row_key.name,))
 
     def committed(self, position: Position) -> None:
@@ -203,12 +204,21 @@ class TableReading:
         yield replace(held, position=position)
 
     def _new(self) -> Generator[Batch, None, None]:
-        reader, after = Reader(self.table), self.after
-        until = int(after[PASS]) if PASS in after else now()
+        after = self.after
+        if PASS in after:
+            # What a reading before left of its range; then comes what was written since.
+            ends = yield from self._range(after, int(after[PASS]))
+            yield ends
+            after = ends.position or {}
+        yield (yield from self._range(after, now()))
+
+    def _range(self, after: Position, until: int) -> Generator[Batch, None, Batch]:
+        """Read a range of times up to its end, or what is left of it. Returns the last batch, with which it is done."""
+        reader = Reader(self.table)
         last = key_bytes(after[ROW]) if ROW in after else None
         held = Batch(self.name, reader.schema.empty_table(), "rows", None, REJECTS_SCHEMA.empty_table())
         try:
-            for some in gathered(self._found(until, last), BATCH_ROWS, BATCH_BYTES):
+            for some in gathered(self._found(after, until, last), BATCH_ROWS, BATCH_BYTES):
                 if held.position is not None:
                     yield held
                 rows, rejects = reader.rows(some)
@@ -217,16 +227,15 @@ class TableReading:
             if held.position is not None:
                 yield held
             raise
-        forget = [entry for entry in (PASS, ROW) if entry in after or held.position is not None]
-        yield replace(held, position={UNTIL: str(until)}, forget=forget)
+        return replace(held, position={UNTIL: str(until)}, forget=(PASS, ROW))
 
-    def _found(self, until: int, after: bytes | None) -> Iterator[list[Row]]:
+    def _found(self, position: Position, until: int, after: bytes | None) -> Iterator[list[Row]]:
         """The rows of which a cell was written in the range that ends at `until`, those after a key if it is given. The
         first range holds all rows, whatever their times."""
-        if UNTIL not in self.after:
+        if UNTIL not in position:
             yield from self.gateway.scan(self.scan, after)
             return
-        since = begins(self.table, self.after)
+        since = begins(self.table, position)
         if since >= until:
             return
         keys = (
