@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from platform_tests.hbase_servers import Hbase, hbase_can_run, running_hbase
 from platform_tests.kafka_servers import Kafka, kafka_can_run, registry_can_run, running_kafka, running_registry
 from platform_tests.prepared import copy, prepare
 from platform_tests.servers import Postgres, fresh_database, running_postgres
@@ -22,6 +23,7 @@ ON_ONE_WORKER = "platform_tests/modelled/"
 
 OF_SERVERS = (
     "cli/test_add_connectors.py",
+    "cli/test_add_hbase.py",
     "cli/test_add_kafka.py",
     "cli/test_add_store.py",
     "components/test_changes.py",
@@ -31,6 +33,7 @@ OF_SERVERS = (
     "external/test_luigi.py",
     "ingestion/changes/",
     "ingestion/debezium/",
+    "ingestion/hbase/",
     "ingestion/kafka/",
     "ingestion/lakes/test_kills.py",
     "ingestion/singer/",
@@ -43,7 +46,7 @@ OF_SERVERS = (
 """Tests below this folder that take servers and programs of others (the logs of databases, Kafka, taps, Debezium) or
 kill processes: `make test-servers`, not `make test`."""
 
-SERVERS = frozenset({"kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry", "rest_catalog"})
+SERVERS = frozenset({"hbase", "kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry", "rest_catalog"})
 """The fixtures that start a server, and how a test's parameters name what it runs on."""
 
 
@@ -104,6 +107,15 @@ def kafka() -> Iterator[Kafka]:
     if not kafka_can_run() and "DATA_PLATFORM_NO_SKIPS" not in os.environ:
         pytest.skip("no Kafka here: install Java and Maven (its jars are downloaded), or set KAFKA_BOOTSTRAP")
     with running_kafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hbase() -> Iterator[Hbase]:
+    """One HBase for the whole session."""
+    if not hbase_can_run() and "DATA_PLATFORM_NO_SKIPS" not in os.environ:
+        pytest.skip("no HBase here: install Java and Maven (its jars are downloaded)")
+    with running_hbase() as server:
         yield server
 
 

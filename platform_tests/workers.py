@@ -203,6 +203,17 @@ def follow_lake(lake: Lakehouse, kind: str, folder: str) -> dict[str, Any]:
         load_and_stage(lake, kind, Path(folder))
 
 
+def scan_hbase(lake: Lakehouse, url: str, table: str) -> dict[str, Any]:
+    """Load and stage a table of HBase for ever, committing every few rows."""
+    from platform_tests.ingestion.hbase.killed import load_and_stage
+
+    from data_platform.ingestion.hbase import source as source_module
+
+    load_module.CHUNK_ROWS, source_module.BATCH_ROWS, source_module.KEYS_AT_ONCE = 40, 20, 20
+    while True:
+        load_and_stage(lake, url, table)
+
+
 def follow_program(lake: Lakehouse, kind: str, url: str) -> dict[str, Any]:
     """Load and stage for ever what a tap or a resource of dlt gives; one that was killed is run again."""
     from platform_tests.ingestion.followed import follow as follow_one
@@ -324,6 +335,7 @@ def main(arguments: Sequence[str]) -> None:
         "follow_changes": follow_changes,
         "consume": consume,
         "follow_lake": follow_lake,
+        "scan_hbase": scan_hbase,
         "follow_program": follow_program,
     }
     task = tasks[arguments[0]]

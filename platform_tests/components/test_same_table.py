@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import struct
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from platform_tests.components.shop import Shop, failures
+from platform_tests.hbase_servers import Hbase
 from platform_tests.ingestion.files.formats.writing import (
     as_arrow,
     as_arrow_stream,
@@ -21,6 +23,7 @@ from platform_tests.ingestion.files.formats.writing import (
     as_parquet,
     as_workbook,
 )
+from platform_tests.ingestion.hbase.cells import Cells
 from platform_tests.ingestion.lakes import deltas
 from platform_tests.ingestion.lakes.catalogs import lake_in
 from platform_tests.ingestion.lakes.ducklakes import Other
@@ -239,3 +242,38 @@ def staged(shop: Shop) -> dict[str, list[tuple[Any, ...]]]:
 def test_every_delivery_gives_the_same_staged_table(staged: dict[str, list[tuple[Any, ...]]]) -> None:
     for name, rows in staged.items():
         assert [(*row[:-1], json.loads(row[-1])) for row in rows] == ROWS, name
+
+
+def staged_of(shop: Shop, described: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The rows of the table `items` of a source that its `defs.yaml` describes, staged by one run."""
+    folder = shop.package / "defs" / "other"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "contracts.py").write_text(CONTRACT)
+    described["attributes"]["tables"]["items"] |= {"key": ["id"], "contract": f"{shop.name}.defs.other.contracts.Item"}
+    (folder / "defs.yaml").write_text(yaml.safe_dump(described))
+    assert failures(shop.run("raw/other/items", "staged/other/items")) == {}
+    columns = ", ".join(f'"{name}"' for name in NAMES)
+    found = shop.query(f"SELECT {columns} FROM staged_other.items ORDER BY id")
+    return [(*row[:-1], json.loads(row[-1])) for row in found]
+
+
+def test_hbase_gives_the_same_staged_table(shop: Shop, hbase: Hbase) -> None:
+    cells = Cells.make(hbase.url)
+    for number, name, price, weight, paid, day, at, tags in ROWS:
+        texts = {"f:name": name, "f:price": str(price), "f:day": str(day), "g:at": at.isoformat(), "g:tags": text(tags)}
+        row = {place: value.encode() for place, value in texts.items()} | {"f:paid": b"\xff" if paid else b"\0"}
+        row |= {} if weight is None else {"f:weight": struct.pack(">d", weight)}
+        cells.put({struct.pack(">q", number): row})
+    columns = {f"{'g' if name in ('at', 'tags') else 'f'}:{name}": {"name": name} for name in NAMES[1:]}
+    columns["f:weight"]["decode"], columns["f:paid"]["decode"], columns["g:tags"]["decode"] = (
+        "double",
+        "boolean",
+        "json",
+    )
+    table = {"table": cells.name, "row_key": {"name": "id", "decode": "long"}, "columns": columns, "incremental": True}
+    described = {
+        "type": "data_platform.components.HbaseSource",
+        "attributes": {"url": hbase.url, "tables": {"items": table}},
+    }
+    assert staged_of(shop, described) == ROWS

@@ -14,6 +14,7 @@ from data_platform.components.ducklake import DuckLakeSource
 from data_platform.components.export import Export
 from data_platform.components.external import ExternalJob
 from data_platform.components.file import FileSource
+from data_platform.components.hbase import HbaseSource
 from data_platform.components.iceberg import IcebergSource
 from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
@@ -39,6 +40,7 @@ __all__ = [
     "Export",
     "ExternalJob",
     "FileSource",
+    "HbaseSource",
     "IcebergSource",
     "KafkaSource",
     "Overlap",

@@ -14,8 +14,8 @@ from data_platform.components.metadata import private_raw_columns
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.errors import PlatformError
-from data_platform.ingestion.reconcile import Reconciliation, reconcile_table
-from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.ingestion.reconcile import ComparedSource, Reconciliation, reconcile_table
+from data_platform.ingestion.reconcile_options import ReconciledTable
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.tables import RAW
 
@@ -24,7 +24,11 @@ Event = dg.MaterializeResult[None] | dg.AssetCheckResult
 
 def reconciled_tables(spec: SourceSpec) -> list[TableSpec]:
     """The tables of a source that are held against it."""
-    return [one for one in spec.tables.values() if isinstance(one.table, SqlTable) and one.table.reconcile is not None]
+    return [
+        one
+        for one in spec.tables.values()
+        if isinstance(one.table, ReconciledTable) and one.table.reconcile is not None
+    ]
 
 
 def reconciliation_definitions(spec: SourceSpec) -> dg.Definitions:
@@ -43,7 +47,7 @@ def reconciliation_definitions(spec: SourceSpec) -> dg.Definitions:
     )
     times: dict[str, list[str]] = {}
     for table in tables:
-        assert isinstance(table.table, SqlTable)  # noqa: S101 - only such tables are reconciled
+        assert isinstance(table.table, ReconciledTable)  # noqa: S101 - only such tables are reconciled
         assert table.table.reconcile is not None  # noqa: S101 - only such tables are reconciled
         times.setdefault(table.table.reconcile.every, []).append(table.name)
     schedules = [_schedule(spec, job, cron, names, alone=len(times) == 1) for cron, names in times.items()]
@@ -77,7 +81,7 @@ def reconciliation_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinit
     """The asset that holds one table against its source."""
     key = reconciliation_key(spec.name, table.name)
     options = table.table
-    assert isinstance(options, SqlTable)  # noqa: S101 - only such tables are reconciled
+    assert isinstance(options, ReconciledTable)  # noqa: S101 - only such tables are reconciled
     assert options.reconcile is not None  # noqa: S101 - only such tables are reconciled
     applies = "and lands what differs" if options.reconcile.apply else "and reports what differs"
 
@@ -98,10 +102,10 @@ def reconciliation_asset(spec: SourceSpec, table: TableSpec) -> dg.AssetsDefinit
     def reconciliation(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Event]:
         try:
             with lakehouse.open() as lake, spec.open() as source:
-                if not isinstance(source, Relational):
+                if not isinstance(source, ComparedSource):
                     raise PlatformError(
-                        f"{spec.name}/{table.name}: a {type(source).__name__} cannot be asked what it holds by ranges "
-                        "of a key. Take out `reconcile`."
+                        f"{spec.name}/{table.name}: a {type(source).__name__} cannot be asked which rows it has. Take "
+                        "out `reconcile`."
                     )
                 ledger.claim(lake, spec.platform, "source", [spec.name])
                 found = reconcile_table(lake, spec.name, source, table.name, options, run_id=context.run.run_id)

@@ -229,6 +229,8 @@ class _Load:
             for each in self.landings.values():
                 each.reach_position()
             self.position = self.position or {}
+            for entry in batch.forget:
+                self.position.pop(entry, None)
             self.position.update(batch.position)
             self.forget += batch.forget
         if self._fills_a_file():

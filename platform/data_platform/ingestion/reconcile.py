@@ -11,9 +11,10 @@ one by one. Raw is taken as it stood before the source was asked, so that a row 
 a difference. What differs lands in one commit that moves no position; if a load came between, it is looked up anew.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import duckdb
 import pyarrow as pa
@@ -23,7 +24,9 @@ from data_platform.ingestion.drift import INTEGERS, LoadRefusedError
 from data_platform.ingestion.landing import TableLanding
 from data_platform.ingestion.masking import require_key
 from data_platform.ingestion.present import Present
+from data_platform.ingestion.reconcile_options import ReconciledTable
 from data_platform.ingestion.repetition import hash_of
+from data_platform.ingestion.source import Position
 from data_platform.ingestion.sql.comparison import (
     BY_HASH,
     HASHES,
@@ -31,7 +34,6 @@ from data_platform.ingestion.sql.comparison import (
     READ_BYTES,
     READ_ROWS,
     SUMMARY,
-    Comparison,
     Division,
     division,
     in_parts,
@@ -39,7 +41,7 @@ from data_platform.ingestion.sql.comparison import (
     local_part,
 )
 from data_platform.ingestion.sql.dialects import Column
-from data_platform.ingestion.sql.source import Relational, SqlTable, batches
+from data_platform.ingestion.sql.reading import batches
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
@@ -63,6 +65,49 @@ EXAMPLES = 5
 
 HERE = "arrived"
 """The name under which rows of the source are registered."""
+
+
+class Comparison(Protocol):
+    """A table as its source has it now: what `sql.comparison.Comparison` says of each method holds for every kind of
+    source. One that cannot say in short what it holds is never `comparable`, and then gives all its rows."""
+
+    @property
+    def key(self) -> Sequence[Column]:
+        """The columns that identify a row."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The columns that may be compared."""
+        ...
+
+    def comparable(self, columns: Sequence[Column]) -> bool:
+        """Whether the source can say in short what these columns hold."""
+        ...
+
+    def bounds(self) -> tuple[int, int] | None:
+        """The least and the greatest value of a key that is one whole number."""
+        ...
+
+    def summary(self, parts: Division, columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
+        """The number of rows in each part, and the sum of their hashes."""
+        ...
+
+    def rows(
+        self, columns: Sequence[Column], parts: Division, numbers: Sequence[int] | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows, with a last column more: 1 for one that the next load reads anyway, or that cannot be read."""
+        ...
+
+
+@runtime_checkable
+class ComparedSource(Protocol):
+    """A source that a table can be held against."""
+
+    def comparing(self, table: str, after: Position, stored: Collection[str]) -> AbstractContextManager[Comparison]:
+        """The comparison of a table that was read up to `after`, by the columns of which some are `stored`. Raises
+        PlatformError if the source cannot be read, or has no key to compare by."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +140,7 @@ class Reconciliation:
 
 
 def reconcile_table(
-    lake: Lakehouse, source_name: str, source: Relational, name: str, table: SqlTable, *, run_id: str
+    lake: Lakehouse, source_name: str, source: ComparedSource, name: str, table: ReconciledTable, *, run_id: str
 ) -> Reconciliation:
     """Hold one table against its source, and land what differs if its options say so.
 
@@ -168,7 +213,7 @@ class _Work:
         landing: TableLanding,
         comparison: Comparison,
         stored: Mapping[str, str],
-        table: SqlTable,
+        table: ReconciledTable,
         head: ledger.Head,
     ) -> None:
         whole = ledger.whole_before(lake, head.source, head.table, head.number + 1)
@@ -388,7 +433,7 @@ class _Work:
                 given = [name for name in names if name in batch.column_names]
                 self._add(
                     f"INSERT INTO {rows.sql} BY NAME SELECT {quote_all(given)} FROM {self._stored(batch)} "
-                    f"WHERE {self.present.key_text} IN (SELECT key FROM {news.sql})",
+                    f"WHERE {self.reach} = 0 AND {self.present.key_text} IN (SELECT key FROM {news.sql})",
                     batch,
                 )
             yield rows

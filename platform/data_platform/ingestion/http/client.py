@@ -42,7 +42,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.http import options
 from data_platform.redaction import WITHHELD, register, register_named, scrub
 
@@ -177,7 +177,7 @@ class _Adapter(HTTPAdapter):
         except _TransientError as error:
             tries = retrying.statistics["attempt_number"]
             wanted = f", which asked for a pause of {error.retry_after:.0f} s" if error.retry_after else ""
-            raise PlatformError(
+            raise TransientError(
                 f"{where} failed {tries} times in {time.monotonic() - started:.0f} s: "
                 f"{error}{wanted}. "
                 f"Try later, or raise max_retries ({http.max_retries}), patience ({http.patience}), timeout "

@@ -355,8 +355,8 @@ class HttpApi(HttpOptions):
     withholds: bool = False
 
     @classmethod
-    def of(cls, options: HttpOptions, tables: Iterable[HttpTable]) -> Self:
+    def of(cls, options: HttpConnection, tables: Iterable[TableOptions]) -> Self:
         """The API of some tables."""
         tables = list(tables)
-        parameters = {name: value for table in tables for name, value in table.params.items()}
+        parameters = {k: v for table in tables if isinstance(table, HttpTable) for k, v in table.params.items()}
         return cls(**dict(options), parameters=parameters, withholds=any(table.masks for table in tables))

@@ -5,19 +5,17 @@ A reading begins at the last position itself (`>=`), because rows that share its
 What landed already is delivered again and dropped on landing: see `Overlap`.
 """
 
-import hashlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
+from data_platform.ingestion.digest import Digest
 from data_platform.ingestion.source import (
     BATCH_ROWS,
-    DIGEST,
     HINT,
     Batch,
     Overlap,
@@ -109,7 +107,7 @@ class TableReading:
         hint = self._session.hint(self._relation)
         held = schema.empty_table()
         # The database is read on while the rows before are hashed.
-        with closing(_Digest(schema)) as digest, ThreadPoolExecutor(1, "digest") as thread, ExitStack() as stack:
+        with closing(Digest(schema)) as digest, ThreadPoolExecutor(1, "digest") as thread, ExitStack() as stack:
             added = thread.submit(digest.add, held)
             for rows in batches(stack.enter_context(closing(self._rows(schema))), schema, BATCH_ROWS, BATCH_BYTES):
                 added.result()
@@ -208,30 +206,3 @@ def batches(stream: Iterator[pa.RecordBatch], schema: pa.Schema | None, rows: in
                 gathered, count, width = [], 0, 0
     if gathered:
         yield pa.Table.from_batches(gathered, schema)
-
-
-class _Digest:
-    """What a table holds, in 64 bits: the sum of its rows' hashes, whatever their order and their batches.
-
-    A sum, because with exclusive-or two equal rows would cancel out. Names and types of the columns count as well.
-    """
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._connection = duckdb.connect()
-        self._names = [f"c{number}" for number in range(len(schema.names))]
-        shape = ";".join(f"{field.name}:{field.type}" for field in schema)
-        self._sum = int.from_bytes(hashlib.sha256(shape.encode()).digest()[:8])
-        self._rows = 0
-
-    def add(self, rows: pa.Table) -> None:
-        relation = self._connection.from_arrow(rows.rename_columns(self._names))
-        total = relation.aggregate(f"sum(hash({', '.join(self._names)})::HUGEINT)::HUGEINT").fetchone()
-        assert total is not None  # noqa: S101 - an aggregate yields one row
-        self._sum += int(total[0] or 0)
-        self._rows += rows.num_rows
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def position(self) -> dict[str, str]:
-        return {"rows": str(self._rows), DIGEST: f"{self._sum % 2**64:016x}"}

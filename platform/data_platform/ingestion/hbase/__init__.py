@@ -1,0 +1,1 @@
+"""Tables of HBase as a source, read through its REST gateway."""
