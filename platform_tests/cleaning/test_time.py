@@ -1,5 +1,6 @@
 """Instants in many formats, to UTC, by what was stated and never by what the value looks like."""
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_platform.cleaning import instant, instant_text, parse_instant
+from data_platform.cleaning import file_date, instant, instant_text, parse_instant
 from data_platform.errors import PlatformError
 
 
@@ -190,3 +191,70 @@ def test_local_times_read_as_zoneinfo_reads_them(moments: list[datetime], zone: 
     ]
     found = column(instant("t", [form], time_zone=zone), *[moment.strftime(form) for moment in clear])
     assert found == [moment.astimezone(UTC) for moment in clear]
+
+
+SYSLOG = ["iso", "%b %e %H:%M:%S"]
+
+
+@pytest.mark.parametrize(
+    ("text", "until", "found"),
+    [
+        ("May  2 08:15:00", "2025-05-02T09:00:00Z", "2025-05-02T08:15:00Z"),
+        ("Dec 31 23:59:59", "2025-01-01T00:10:00Z", "2024-12-31T23:59:59Z"),
+        ("Jan  1 00:00:01", "2024-12-31T23:00:00Z", "2025-01-01T00:00:01Z"),  # clocks that go before ours
+        ("Feb 29 12:00:00", "2025-06-01T00:00:00Z", "2024-02-29T12:00:00Z"),
+        ("Feb 29 12:00:00", "2103-06-01T00:00:00Z", "2096-02-29T12:00:00Z"),
+        ("2020-05-02T08:15:00Z", "2025-05-02T09:00:00Z", "2020-05-02T08:15:00Z"),
+        ("Feb 30 12:00:00", "2025-06-01T00:00:00Z", "Feb 30 12:00:00"),
+        ("May  2 08:15:00", None, "May  2 08:15:00"),
+        ("junk", "2025-06-01T00:00:00Z", "junk"),
+        (None, "2025-06-01T00:00:00Z", None),
+    ],
+)
+def test_a_time_without_a_year_has_the_latest_in_which_it_is_not_after_what_is_said(
+    text: str | None, until: str | None, found: str | None
+) -> None:
+    rows = pl.DataFrame({"t": [text], "_loaded_at": [until]}, {"t": pl.String, "_loaded_at": pl.String})
+    rows = rows.with_columns(parse_instant("_loaded_at").alias("_loaded_at"))
+    stated = rows.lazy().select(instant_text("t", SYSLOG, time_zone="UTC", year="_loaded_at")).collect()
+    assert stated["t"].to_list() == [found]
+
+
+def test_the_year_may_be_said_and_a_day_that_it_does_not_have_is_not_read() -> None:
+    expr = instant_text("t", ["%m-%d %H:%M:%S%.f"], time_zone="Europe/Berlin", year=2025)
+    # Clocks went forward that night in 2025: no other year is looked for in which the time exists.
+    texts = ("05-02 08:15:00.250", "02-29 08:15:00", "03-30 02:30:00")
+    assert column(expr, *texts) == ["2025-05-02T06:15:00.250Z", "02-29 08:15:00", "03-30 02:30:00"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "year", "message"),
+    [
+        (["%b %e %H:%M:%S"], None, "has no year: say which it is by `year=2024`"),
+        (["%Y-%m-%d %H:%M"], 2024, "there is no format without a year"),
+        (["%b %e %H:%M:%S"], 0, "0 is no year between 1 and 9999"),
+        (["%H:%M:%S"], 2024, "is no date: it needs a year, a month and a day"),
+        (["%j %H:%M"], 2024, "is no date"),
+        (["%d.%m. %H:%M", "%m.%d. %H:%M"], 2024, "can match the same text with different meanings"),
+    ],
+)
+def test_a_year_that_is_missing_or_needless_is_refused(formats: list[str], year: int | None, message: str) -> None:
+    with pytest.raises(PlatformError, match=re.escape(message)):
+        instant_text("t", formats, time_zone="UTC", year=year)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("web/2024/03/01/access.log", "2024-03-01"),
+        ("2023-01-01/app-2024-03-01.log.gz", "2024-03-01"),
+        ("app_20240301T0530.log", "2024-03-01"),
+        ("app-20240301053000.log", "2024-03-01"),
+        ("dt=2024-02-31/app.log", None),
+        ("app-1234567890.log", None),
+        ("messages.1", None),
+    ],
+)
+def test_the_date_in_the_name_of_a_file_is_the_last_in_its_path(path: str, found: str | None) -> None:
+    expected = None if found is None else datetime.fromisoformat(found).date()
+    assert column(file_date("t"), path) == [expected]

@@ -3,7 +3,8 @@ prints what became of each. A refusal with a message is a result like any other;
 something else than a refusal, fails.
 
 It is run by hand, over corpora that others publish for readers of a format. What `--count` names is asked how many rows
-each file has (`duckdb`, of Parquet).
+each file has (`duckdb`, of Parquet). `log` is for loghub: the values of each of its samples are held against the
+columns that it publishes beside them.
 """
 
 import argparse
@@ -11,8 +12,10 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 from platform_tests.conformance.loading import FAILED, results
+from platform_tests.conformance.logs import SYSTEMS, compared
 from rich.console import Console
 from rich.table import Table
 
@@ -24,10 +27,12 @@ from data_platform.lakehouse.settings import settings_from_environment
 def main() -> None:
     """Run what the command line asks for; ends with 1 if a file failed, or has other rows than were counted."""
     parser = argparse.ArgumentParser(prog="python -m platform_tests.conformance", description=__doc__)
-    parser.add_argument("format", choices=list(NAMES))
+    parser.add_argument("format", choices=[*NAMES, "log"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", choices=["duckdb"], help="another reader that counts the rows of each file")
     given = parser.parse_args()
+    if given.format == "log":
+        _logs(given.folder)
     shown = Table(title=f"{given.format}: {given.folder}", title_justify="left")
     for column in ("file", "result", "rows", "counted", "why"):
         shown.add_column(column, justify="right" if column in ("rows", "counted") else "left", overflow="fold")
@@ -38,10 +43,30 @@ def main() -> None:
         counted = "" if one.counted is None else f"{one.counted:,}"
         outcome = f"{one.outcome} (differs)" if one.differs and one.outcome != FAILED else one.outcome
         shown.add_row(one.file, outcome, f"{one.rows:,}", counted, one.why)
-    console = Console() if sys.stdout.isatty() else Console(width=240)
+    console = _console()
     console.print(shown)
     console.print(", ".join(f"{outcome}: {count}" for outcome, count in Counter(one.outcome for one in found).items()))
     sys.exit(any(one.differs for one in found) or not found)
+
+
+def _logs(folder: Path) -> NoReturn:
+    """Hold the logs of loghub against its columns; ends with 1 if one was not read as it should be."""
+    shown = Table(title=f"log: {folder}", title_justify="left")
+    for column in ("system", "result", "rows", "equal", "differing", "rejects", "instants", "why"):
+        shown.add_column(column, justify="left" if column in ("system", "result", "why") else "right", overflow="fold")
+    found = list(compared(folder))
+    for one in found:
+        figures = (one.rows, one.equal, one.rows - one.equal, one.rejects, one.instants)
+        result = "as loghub has it" if one.passed else FAILED
+        shown.add_row(one.system, result, *(f"{figure:,}" for figure in figures), "; ".join(one.why.values()))
+    _console().print(shown)
+    if missing := sorted(SYSTEMS.keys() - {one.system for one in found}):
+        _console().print(f"There is no log of: {', '.join(missing)}.")
+    sys.exit(not found or not all(one.passed for one in found))
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=240)
 
 
 if __name__ == "__main__":

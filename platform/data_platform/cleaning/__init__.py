@@ -28,7 +28,7 @@ from data_platform.cleaning.text import (
     relabel,
     remove_invisible,
 )
-from data_platform.cleaning.time import instant, instant_text, parse_instant
+from data_platform.cleaning.time import file_date, instant, instant_text, parse_instant
 from data_platform.cleaning.urls import percent_decoded, query_parameter, query_parameters, url_parts
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "compose",
     "decode_text",
     "emails_within",
+    "file_date",
     "file_encoding",
     "first_undecodable",
     "has_lost_characters",

@@ -8,7 +8,7 @@ gives null. `parse_instant` reads the normal form, and is what turns text to the
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -43,10 +43,13 @@ _DIRECTIVES = {
     "%y": "[0-9]{2}",
     "%m": "[0-9]{1,2}",
     "%d": "[0-9]{1,2}",
+    "%e": " ?[0-9]{1,2}",
     "%H": "[0-9]{1,2}",
     "%I": "[0-9]{1,2}",
     "%M": "[0-9]{2}",
     "%S": "[0-9]{2}",
+    "%-M": "[0-9]{1,2}",
+    "%-S": "[0-9]{1,2}",
     "%.f": r"(?:\.[0-9]{1,9})?",
     "%j": "[0-9]{3}",
     "%b": "[A-Za-z]{3}",
@@ -57,8 +60,9 @@ _DIRECTIVES = {
     "%z": "[+-][0-9]{2}:?[0-9]{2}",
     "%%": "%",
 }
-_DIRECTIVE = re.compile(r"%\.f|%.?")
-_UNPADDED = "[0-9]{1,2}"
+_DIRECTIVE = re.compile(r"%\.f|%-[MS]|%.?")
+_SLACK = timedelta(days=2)  # a file of one day may have the first minutes of the next, and clocks lie in any zone
+_YEARS_BACK = 9  # as far as the leap year before, across 1900
 
 
 def parse_instant(expr: IntoText) -> pl.Expr:
@@ -72,7 +76,12 @@ def parse_instant(expr: IntoText) -> pl.Expr:
 
 
 def instant_text(
-    expr: IntoText, formats: Sequence[str], *, time_zone: str | None = None, ambiguous: WhenAmbiguous = "refuse"
+    expr: IntoText,
+    formats: Sequence[str],
+    *,
+    time_zone: str | None = None,
+    ambiguous: WhenAmbiguous = "refuse",
+    year: int | IntoText | None = None,
 ) -> pl.Expr:
     """Instants as ISO 8601 text in UTC (`2013-01-02T13:05:00Z`), which `parse_instant` reads; the rest as it is.
 
@@ -81,26 +90,67 @@ def instant_text(
 
     `formats` are tried in order: `"iso"` (see `parse_instant`), `"epoch_s"`, `"epoch_ms"`, `"epoch_us"`, or a pattern
     such as `%d/%m/%Y %H:%M`, `%d %b %Y`, `%Y.%m.%d`, `%d/%b/%Y:%H:%M:%S %z`. Months are English. Month, day and hour
-    may have one digit; `%Y` has four, and `%y` is 1970 to 2069. A date alone is its midnight.
+    may have one digit (`%e` is a day with a blank before it then, `%-M` and `%-S` minutes and seconds of one digit);
+    `%Y` has four, and `%y` is 1970 to 2069. A date alone is its midnight.
 
     `time_zone` (`America/New_York`) says where the clocks stood that wrote instants without an offset (without it,
     `"iso"` has them in UTC); patterns that end with `Z`, `UTC` or `GMT` say it themselves. A time that was skipped when
     clocks went forward is not read; one that came twice when they went back is not read either, unless `ambiguous`
     says which of the two.
 
-    Raises PlatformError for a directive that is not supported, for a pattern without year, month and day, for formats
-    without offset and no `time_zone`, and for formats that the same text could match with different meanings
-    (`%d/%m/%Y` and `%m/%d/%Y`; two kinds of epoch).
+    `year` goes with patterns that have none, such as `%b %e %H:%M:%S` of syslog: the year of all, or a column (or an
+    expression) of dates or instants at which the text was there, such as `_loaded_at` or `file_date("_file")`. Each
+    text then means the latest year in which it is at most two days later than that; where that is null it is not read.
+
+    Raises PlatformError for a directive that is not supported, for a pattern without month and day, or without a year
+    and no `year`, for formats without offset and no `time_zone`, and for formats that the same text could match with
+    different meanings (`%d/%m/%Y` and `%m/%d/%Y`; two kinds of epoch).
     """
-    read = _reader(formats, time_zone, ambiguous)
-    return staged(as_expr(expr), lambda values: _written(read(values), values), pl.String)
+    read = _reader(formats, time_zone, ambiguous, year)
+    return _with_year(as_expr(expr), year, lambda values, until: _written(read(values, until), values), pl.String)
 
 
 def instant(
-    expr: IntoText, formats: Sequence[str], *, time_zone: str | None = None, ambiguous: WhenAmbiguous = "refuse"
+    expr: IntoText,
+    formats: Sequence[str],
+    *,
+    time_zone: str | None = None,
+    ambiguous: WhenAmbiguous = "refuse",
+    year: int | IntoText | None = None,
 ) -> pl.Expr:
     """Instants as Datetime(us, UTC), null where `instant_text` reads none."""
-    return staged(as_expr(expr), _reader(formats, time_zone, ambiguous), INSTANT)
+    return _with_year(as_expr(expr), year, _reader(formats, time_zone, ambiguous, year), INSTANT)
+
+
+def file_date(expr: IntoText) -> pl.Expr:
+    """The last date in a path, such as `web/2024/03/01/access.log`, `app-2024-03-01.log` or `app_20240301T0530.gz`;
+    null where there is none."""
+    digits = as_expr(expr).str.replace(_DATE_IN_PATH, "${1}-${2}-${3}")
+    return digits.str.to_date("%Y-%m-%d", strict=False)
+
+
+_DATE_IN_PATH = (
+    r"(?s)^(?:.*[^0-9])?((?:19|20)[0-9]{2})[-_./]?(0[1-9]|1[0-2])[-_./]?(0[1-9]|[12][0-9]|3[01])"
+    r"(?:[0-9]{2,6})?(?:[^0-9].*)?$"
+)
+
+
+def _with_year(
+    expr: pl.Expr,
+    year: int | IntoText | None,
+    apply: Callable[[pl.Series, pl.Series | None], pl.Series],
+    returns: pl.DataType | type[pl.DataType],
+) -> pl.Expr:
+    """`apply` on the values and, if `year` is a column, on the instants in it."""
+    if year is None or isinstance(year, int):
+        return staged(expr, lambda values: apply(values, None), returns)
+    until = as_expr(year).cast(INSTANT).alias(" until")  # no column can be called so
+
+    def both(pairs: pl.Series) -> pl.Series:
+        values, instants = pairs.struct.unnest().get_columns()
+        return apply(values, instants)
+
+    return staged(pl.struct(expr, until), both, returns)
 
 
 def _written(instants: pl.Series, values: pl.Series) -> pl.Series:
@@ -153,13 +203,16 @@ class _Pattern:
     shape: str
     offset: bool
     utc: bool
+    year: bool
 
 
 def _reader(
-    formats: Sequence[str], time_zone: str | None, ambiguous: WhenAmbiguous
-) -> Callable[[pl.Series], pl.Series]:
-    """A function from text to instants that tries the formats in order, each on the rows that are still unread."""
+    formats: Sequence[str], time_zone: str | None, ambiguous: WhenAmbiguous, year: int | IntoText | None
+) -> Callable[[pl.Series, pl.Series | None], pl.Series]:
+    """A function from text to instants that tries the formats in order, each on the rows that are still unread. Its
+    other argument are the instants at which the text was there, if `year` is a column."""
     patterns = [_pattern(given) for given in formats if given not in {"iso", *_EPOCHS}]
+    _refuse_years(patterns, year)
     _refuse_contradictions(formats, patterns)
     naive = [pattern.format for pattern in patterns if not (pattern.offset or pattern.utc)]
     if naive and time_zone is None:
@@ -179,20 +232,28 @@ def _reader(
 
     known = {pattern.format: pattern for pattern in patterns}
 
-    def one(given: str, values: pl.Series) -> pl.Series:
+    def one(given: str, values: pl.Series, until: pl.Series | None) -> pl.Series:
         if given == "iso":
             return _parse_iso(values, local if time_zone else None)
         if given in _EPOCHS:
             return _parse_epoch(values, _EPOCHS[given])
-        return _parse_pattern(values, known[given], local)
+        pattern = known[given]
+        if pattern.year:
+            return _parse_pattern(values, pattern, local)
+        if isinstance(year, int):
+            return _parse_pattern(values, pattern, local, year)
+        return _parse_latest(
+            values, pattern, local, _NO_INSTANT.new_from_index(0, len(values)) if until is None else until
+        )
 
-    def read(values: pl.Series) -> pl.Series:
-        instants = one(formats[0], values)
+    def read(values: pl.Series, until: pl.Series | None) -> pl.Series:
+        instants = one(formats[0], values, until)
         for given in formats[1:]:
             unread = (instants.is_null() & values.is_not_null()).arg_true()
             if unread.is_empty():
                 break
-            instants = instants.scatter(unread, one(given, values.gather(unread)))
+            there = None if until is None else until.gather(unread)
+            instants = instants.scatter(unread, one(given, values.gather(unread), there))
         return instants
 
     return read
@@ -206,19 +267,36 @@ def _pattern(given: str) -> _Pattern:
             f"There are {' '.join(_DIRECTIVES)}, and the formats iso, {', '.join(_EPOCHS)}."
         )
     found = set(_DIRECTIVE.findall(given))
-    if not (found & {"%Y", "%y"} and ("%j" in found or (found & {"%m", "%b", "%B"} and "%d" in found))):
+    year = bool(found & {"%Y", "%y"})
+    if not ((year and "%j" in found) or (found & {"%m", "%b", "%B"} and found & {"%d", "%e"})):
         raise PlatformError(f"The format {given!r} is no date: it needs a year, a month and a day, or a year and %j.")
-    sample = pl.Series([datetime(2013, 1, 2, 13, 5, tzinfo=UTC)]).dt.strftime(given)
+    whole = given if year else f"%Y {given}"
+    sample = pl.Series([datetime(2013, 1, 2, 13, 5, tzinfo=UTC)]).dt.strftime(whole)
     try:
-        complete = ("%I" in found) == ("%p" in found) and not sample.str.to_datetime(given, strict=False).has_nulls()
+        complete = ("%I" in found) == ("%p" in found) and not sample.str.to_datetime(whole, strict=False).has_nulls()
     except pl.exceptions.ComputeError:  # hours without minutes
         complete = False
     if not complete:
         raise PlatformError(
             f"The format {given!r} makes no instant: %H and %I need %M, %I and %p each other, and %z needs a time."
         )
-    shape = "".join(_DIRECTIVES.get(piece) or re.escape(piece) for piece in re.split(r"(%\.f|%.)", given) if piece)
-    return _Pattern(given, f"^{shape}$", "%z" in found, re.search("[^%](?:Z|UTC|GMT)$", given) is not None)
+    pieces = re.split(r"(%\.f|%-[MS]|%.)", given)
+    shape = "".join(_DIRECTIVES.get(piece) or re.escape(piece) for piece in pieces if piece)
+    return _Pattern(given, f"^{shape}$", "%z" in found, re.search("[^%](?:Z|UTC|GMT)$", given) is not None, year)
+
+
+def _refuse_years(patterns: Sequence[_Pattern], year: int | IntoText | None) -> None:
+    """A pattern without a year needs one from elsewhere; where every pattern has one, another would say nothing."""
+    without = [pattern.format for pattern in patterns if not pattern.year]
+    if without and year is None:
+        raise PlatformError(
+            f"The format {without[0]!r} has no year: say which it is by `year=2024`, or by a column of dates at which "
+            'the text was there, `year="_loaded_at"` or `year=file_date("_file")`.'
+        )
+    if year is not None and not without:
+        raise PlatformError("`year` was given, but there is no format without a year.")
+    if isinstance(year, int) and not 1 <= year <= 9999:
+        raise PlatformError(f"{year} is no year between 1 and 9999.")
 
 
 def _refuse_contradictions(formats: Sequence[str], patterns: Sequence[_Pattern]) -> None:
@@ -233,7 +311,7 @@ def _refuse_contradictions(formats: Sequence[str], patterns: Sequence[_Pattern])
     if len(clash) < 2:
         clash = []
         for pattern in patterns:
-            skeleton = re.sub("%[ymd]", "%#", re.sub("%[bB]", "%b", pattern.format))
+            skeleton = re.sub("%[ymde]", "%#", re.sub("%[bB]", "%b", pattern.format))
             earlier = skeletons.setdefault(skeleton, pattern.format)
             if earlier != pattern.format and re.sub("%B", "%b", earlier) != re.sub("%B", "%b", pattern.format):
                 clash = [earlier, pattern.format]
@@ -261,9 +339,39 @@ def _parse_epoch(values: pl.Series, microseconds: int) -> pl.Series:
     return number.cast(pl.Int64, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
-def _parse_pattern(values: pl.Series, pattern: _Pattern, local: Callable[[pl.Series], pl.Series]) -> pl.Series:
+def _parse_pattern(
+    values: pl.Series, pattern: _Pattern, local: Callable[[pl.Series], pl.Series], year: int | None = None
+) -> pl.Series:
     shaped = values.zip_with(values.str.contains(pattern.shape), _NO_TEXT)
-    read = shaped.str.to_datetime(pattern.format, time_unit="us", strict=False)
+    if year is None:
+        return _zoned(shaped.str.to_datetime(pattern.format, time_unit="us", strict=False), pattern, local)
+    return _zoned(_in_year(shaped, pattern, pl.Series([year])), pattern, local)
+
+
+def _parse_latest(
+    values: pl.Series, pattern: _Pattern, local: Callable[[pl.Series], pl.Series], until: pl.Series
+) -> pl.Series:
+    """Times without a year, each in the latest one in which it is not later than `until` and some slack. The year is
+    chosen before the zone is applied: a time that clocks skipped in it is not looked for in another."""
+    shaped = values.zip_with(values.str.contains(pattern.shape), _NO_TEXT)
+    latest = until.dt.replace_time_zone(None) + _SLACK
+    found = _in_year(shaped, pattern, latest.dt.year())
+    found = found.zip_with(found.dt.replace_time_zone(None) <= latest, found.clear(1))
+    for back in range(1, _YEARS_BACK):
+        left = (found.is_null() & shaped.is_not_null() & latest.is_not_null()).arg_true()
+        if left.is_empty():
+            break
+        found = found.scatter(left, _in_year(shaped.gather(left), pattern, latest.gather(left).dt.year() - back))
+    return _zoned(found, pattern, local)
+
+
+def _in_year(texts: pl.Series, pattern: _Pattern, years: pl.Series) -> pl.Series:
+    """Times as they are written, in the years beside them."""
+    dated = years.cast(pl.Int32).cast(pl.String).str.zfill(4) + " " + texts
+    return dated.str.to_datetime(f"%Y {pattern.format}", time_unit="us", strict=False)
+
+
+def _zoned(read: pl.Series, pattern: _Pattern, local: Callable[[pl.Series], pl.Series]) -> pl.Series:
     if pattern.offset:
         return read.dt.convert_time_zone("UTC")
     return read.dt.replace_time_zone("UTC") if pattern.utc else local(read)

@@ -1,14 +1,18 @@
 """Logs by a pattern: lines as servers write them, those that match nothing, and those that continue others."""
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platform_tests.conformance.logs import SYSTEMS
 from pydantic import TypeAdapter, ValidationError
 
+from data_platform.cleaning import instant
 from data_platform.ingestion.files.formats import Format, FormatOptions, Reject, read, text
 
 ADAPTER: TypeAdapter[FormatOptions] = TypeAdapter(Format)
@@ -102,6 +106,18 @@ def test_lines_that_match_nothing_continue_the_record_before_where_that_is_said(
     assert "no record before it" in rejects[0].reason
 
 
+def test_only_lines_that_are_said_to_continue_a_record_are_added_to_it() -> None:
+    content = "2025-01-01 10:00 ERROR boom\n  at a.b(c)\nCaused by: x\n  at d\n*** restarted ***\n  by eve\n"
+    content += "2025-01-01 10:01 INFO ok\n"
+    rows, rejects = parsed(content, pattern=ERRORS, continued="message", continuing=r"^\s|^Caused by")
+    assert [(one["message"], one["_line"]) for one in rows] == [
+        ("boom\n  at a.b(c)\nCaused by: x\n  at d", 1),
+        ("ok", 7),
+    ]
+    assert [(reject.line, reject.record) for reject in rejects] == [(5, "*** restarted ***"), (6, "  by eve")]
+    assert "none of those that continue a record" in rejects[0].reason
+
+
 def test_a_record_that_is_continued_for_ever_ends_at_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_platform.ingestion.files.formats.log.LONGEST", 50)
     monkeypatch.setattr(text, "BLOCK", 64)
@@ -116,7 +132,7 @@ def test_a_record_that_is_continued_for_ever_ends_at_a_limit(monkeypatch: pytest
 @given(st.lists(st.sampled_from(["2025-01-01 10:00 INFO x", "  at y", "z", ""]), max_size=40), st.integers(20, 200))
 def test_where_blocks_are_cut_changes_nothing(lines: list[str], block: int) -> None:
     content = "".join(f"{line}\n" for line in lines)
-    for options in ({}, {"continued": "message"}):
+    for options in ({}, {"continued": "message"}, {"continued": "message", "continuing": "^ "}):
         whole = parsed(content, pattern=ERRORS, **options)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(text, "BLOCK", block)
@@ -144,13 +160,15 @@ def test_a_pattern_has_parts_of_its_own_and_groups_that_are_named_by_the_express
     ("options", "message"),
     [
         ({"pattern": "no column"}, "it names no column"),
-        ({"pattern": "%{NOBODY:x}"}, r"there is no part %\{NOBODY\}; there are: DATA, DATE"),
+        ({"pattern": "%{NOBODY:x}"}, r"there is no part %\{NOBODY\}; there are: CTIME, DATA, DATE"),
         ({"pattern": "(%{IP:client}"}, "it is no regular expression: unclosed group"),
         ({"pattern": r"%{IP:client}(?=x)"}, "it is no regular expression: look-around"),
         ({"pattern": "%{A:x}", "parts": {"A": "%{B}", "B": "%{A}"}}, "refer to each other in a circle"),
         ({"pattern": "%{IP:_line}"}, "which the platform gives to every row itself"),
         ({"pattern": "%{IP:a} %{IP:A}"}, "as column 1 is already"),
         ({"pattern": "%{IP:a}", "continued": "b"}, "there is no column 'b'; there are: a"),
+        ({"pattern": "%{IP:a}", "continuing": "^ "}, "it needs `continued`"),
+        ({"pattern": "%{IP:a}", "continued": "a", "continuing": "("}, "continuing is no regular expression: unclosed"),
     ],
 )
 def test_a_pattern_that_cannot_be_used_is_refused_with_the_reason(options: dict[str, Any], message: str) -> None:
@@ -158,48 +176,91 @@ def test_a_pattern_that_cannot_be_used_is_refused_with_the_reason(options: dict[
         ADAPTER.validate_python({"type": "log", **options})
 
 
-SYSTEMS = {
-    "Android": (
-        r"%{NOTSPACE:day} %{TIME:at} +%{INT:process} +%{INT:thread} %{LEVEL:level} %{DATA:tag}: %{GREEDYDATA:message}",
-        "03-17 16:13:38.811  1702  2395 D WindowManager: printFreezingDisplayLogs",
+LINES = {
+    "Android": ("05-02 08:15:00.250  1201  1377 V AudioHub: route changed: speaker", "05-02T08:15:00.25", "AudioHub"),
+    "Apache": ("[Fri May 02 08:15:00 2025] [notice] worker ready: /srv/www", "2025-05-02T08:15", None),
+    "BGL": (
+        "- 1746173700 2025.05.02 R00-M0-N1-C:J2 2025-05-02-08.15.00.1 R00-M0-N1-C:J2 RAS KERNEL FAILURE check",
+        "2025-05-02T08:15",
+        "RAS",
     ),
-    "Apache": (
-        r"\[%{DATA:at}\] \[%{LEVEL:level}\] %{GREEDYDATA:message}",
-        "[Sun Dec 04 04:47:44 2005] [notice] workerEnv.init() ok",
-    ),
+    "HDFS": ("250502 081500 33 INFO dfs.Node$Sender: block blk_-7 sent", "2025-05-02T08:15", "dfs.Node$Sender"),
+    "HPC": ("412 node-7 unix.hw net.down 1746173700 1 link is down", "2025-05-02T08:15", "node-7"),
     "Hadoop": (
-        r"%{ISO8601:at} %{LEVEL:level} \[%{DATA:thread}\] %{NOTSPACE:class}: %{GREEDYDATA:message}",
-        "2015-10-18 18:01:47,978 INFO [main] org.example.App: Created",
+        "2025-05-02 08:15:00,000 WARN [IPC Server [2] on 9000] org.example.Job$1: slow: 7 s",
+        "2025-05-02T08:15",
+        "IPC Server [2] on 9000",
     ),
-    "HDFS": (
-        r"%{INT:day} %{INT:at} %{INT:process} %{LEVEL:level} %{NOTSPACE:class}: %{GREEDYDATA:message}",
-        "081109 203615 148 INFO dfs.DataNode: PacketResponder 1 terminating",
+    "HealthApp": ("20250502-8:15:0:7|Pulse|3007|rate 61|ok", "2025-05-02T08:15", "Pulse"),
+    "Linux": ("May  2 08:15:00 web7 sshd(pam)[411]: session closed", "05-02T08:15", "sshd(pam)"),
+    "Mac": (
+        "May  2 08:15:00 desk com.example.agent[1] (com.example.job.9): exited: 2",
+        "05-02T08:15",
+        "com.example.job.9",
     ),
+    "OpenSSH": ("May 22 08:15:00 web7 sshd[411]: Invalid user eve from 192.0.2.7", "05-22T08:15", "411"),
+    "OpenStack": (
+        "nova-api.log.2025-05-02 2025-05-02 08:15:00.500 81 INFO nova.wsgi [req-1 - - -] 192.0.2.7 ok [7]",
+        "2025-05-02T08:15:00.5",
+        "req-1 - - -",
+    ),
+    "Proxifier": ("[05.02 08:15:00] mail.exe *64 - mx.example:25 close, 7 bytes", "05-02T08:15", "mail.exe *64"),
+    "Spark": ("25/05/02 08:15:00 ERROR sched.Dag: Job 7 failed: x", "2025-05-02T08:15", "sched.Dag"),
+    "Thunderbird": (
+        "- 1746173700 2025.05.02 dn7 May 2 08:15:00 dn7/dn7 crond(pam_unix)[29]: opened for root",
+        "2025-05-02T08:15",
+        "crond(pam_unix)",
+    ),
+    "Windows": ("2025-05-02 08:15:00, Info                  CBS    Session: 7 begun", "2025-05-02T08:15", "CBS"),
     "Zookeeper": (
-        r"%{ISO8601:at} - %{LEVEL:level} +\[%{DATA:thread}\] - %{GREEDYDATA:message}",
-        "2015-07-29 17:41:44,747 - INFO  [QuorumPeer:1] - Notification",
+        "2025-05-02 08:15:00,000 - WARN  [Worker[id=1]/0:0:0:2181:Sender@688] - leaving",
+        "2025-05-02T08:15",
+        "688",
     ),
-    "Spark": (
-        r"%{NOTSPACE:day} %{TIME:at} %{LEVEL:level} %{NOTSPACE:class}: %{GREEDYDATA:message}",
-        "17/06/09 20:10:40 INFO executor.Backend: Registered",
-    ),
-    "Windows": (
-        r"%{ISO8601:at}, %{LEVEL:level} +%{WORD:component} +%{GREEDYDATA:message}",
-        "2016-09-28 04:30:30, Info                  CBS    Loaded",
-    ),
-    "Proxifier": (
-        r"\[%{DATA:at}\] %{DATA:program} - %{NOTSPACE:target} %{GREEDYDATA:message}",
-        "[10.30 16:49:06] chrome.exe - proxy.example:5070 open through proxy",
-    ),
-    "Linux": ("syslog", "Jun 14 15:16:01 combo sshd(pam_unix)[19939]: authentication failure"),
-    "OpenSSH": ("syslog", "Dec 10 06:55:46 LabSZ sshd[24200]: Invalid user webmaster"),
-    "Mac": ("syslog", "Jul  1 09:00:55 calvisitor-10-105 kernel[0]: IOThunderbolt"),
 }
-"""Lines as systems write them, made up in the form of each, and a pattern of a few words for it."""
+"""Lines made up in the form of each system, when they were written (in UTC, without a year where they have none), and
+a value of a column."""
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_what_well_known_systems_write_is_read_by_a_pattern_of_a_few_words(system: str) -> None:
-    pattern, line = SYSTEMS[system]
+def test_what_well_known_systems_write_is_read_by_a_pattern_of_a_few_words_and_dated(system: str) -> None:
+    line, when, value = LINES[system]
+    how = SYSTEMS[system]
+    found = row(line, how.pattern)
+    assert "message" in found
+    assert value is None or value in found.values()
+    year = None if how.year is None else 2025
+    instant_of = pl.select(instant(pl.lit(found["at"]), how.times, time_zone="UTC", year=year)).item()
+    assert instant_of == datetime.fromisoformat(when if when.startswith("2025") else f"2025-{when}").replace(tzinfo=UTC)
+    assert parsed(f"no such line\n{line}\n", pattern=how.pattern)[1][0].line == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "expected"),
+    [
+        (
+            "apache_error",
+            "[Fri May 02 08:15:00.123456 2025] [core:error] [pid 7:tid 70] [client 192.0.2.7:443] AH00128: no file",
+            {"module": "core", "level": "error", "process": "7", "thread": "70", "client_port": "443"},
+        ),
+        ("apache_error", "[Fri May 02 08:15:00 2025] [:trace1] [pid 7] [client ::1] x", {"client_ip": "::1"}),
+        (
+            "nginx_error",
+            '2025/05/02 08:15:00 [error] 7#70: *9 no file (2), client: 192.0.2.7, server: a, request: "GET / HTTP/1.1"',
+            {"message": "no file (2)", "client_ip": "192.0.2.7", "request": "GET / HTTP/1.1"},
+        ),
+        ("nginx_error", "2025/05/02 08:15:00 [notice] 7#70: start worker process 71", {"connection": None}),
+        ("log4j", "2025-05-02 08:15:00,000 INFO org.example.App: up", {"thread": None, "class": "org.example.App"}),
+        ("log4j", "2025-05-02T08:15:00.000Z ERROR [main] a.B - down", {"class": "a.B", "message": "down"}),
+        ("macos", "May  2 08:15:00 desk --- last message repeated 2 times ---", {"program": None}),
+    ],
+)
+def test_logs_that_go_by_a_name_are_read_in_the_forms_that_programs_have(
+    pattern: str, line: str, expected: dict[str, str | None]
+) -> None:
     found = row(line, pattern)
-    assert {"at", "message"} <= found.keys()
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_every_log_of_the_conformance_run_has_a_line_here() -> None:
+    assert LINES.keys() == SYSTEMS.keys()

@@ -39,10 +39,11 @@ PARTS: Mapping[str, str] = {
     "PATH": r"(?:/[^\s/]*)+|[A-Za-z]:(?:\\[^\\\s]*)+",
     "URI": r"[A-Za-z][A-Za-z0-9+.-]*://\S+",
     "LEVEL": r"(?i:trace|debug|info(?:rmation)?|notice|warn(?:ing)?|err(?:or)?|crit(?:ical)?|fatal|severe|alert"
-    r"|emerg(?:ency)?|fine[rs]?t?|config|verbose|default|[tdiwef])",
+    r"|emerg(?:ency)?|fine[rs]?t?|config|verbose|default|[tvdiwef])",
     "ISO8601": rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_TIME} ?{_ZONE}?",
     "HTTPDATE": rf"[0-3]?[0-9]/{_MONTH}/[0-9]{{4}}:{_TIME} [+-][0-9]{{4}}",
     "SYSLOGDATE": rf"{_MONTH} [ 0-3]?[0-9] {_TIME}",
+    "CTIME": rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) {_MONTH} [ 0-3]?[0-9] {_TIME} [0-9]{{4}}",
     "DATE": r"[0-9]{2,4}[./-][0-9]{1,2}[./-][0-9]{1,4}",
     "TIME": _TIME,
     "MONTH": _MONTH,
@@ -65,9 +66,32 @@ PATTERNS: Mapping[str, str] = {
     r"(?:-|%{NOTSPACE:process}) (?:-|%{NOTSPACE:message_id}) "
     r'(?:-|(?P<data>(?:\[(?:[^\]\\"]|\\.|"(?:[^"\\]|\\.)*")*\])+))'
     r"(?: \x{FEFF}?%{GREEDYDATA:message})?",
+    "macos": r"%{SYSLOGDATE:at} %{HOST:host} "
+    r"(?:(?P<program>[^:\[]+)\[(?P<process>[^\]]+)\](?: \((?P<address>.+?)\))?: ?)?%{GREEDYDATA:message}",
+    "apache_error": r"\[%{CTIME:at}\] \[(?:%{WORD:module}?:)?(?P<level>[a-z]+[0-9]?)\]"
+    r"(?: \[pid %{INT:process}(?::tid %{INT:thread})?\])?"
+    r"(?: \[client (?:%{IPV4:client_ip}(?::%{INT:client_port})?|(?P<client_ip>[^\]]+))\])? ?%{GREEDYDATA:message}",
+    "nginx_error": r"(?P<at>[0-9]{4}/[0-9]{2}/[0-9]{2} %{TIME}) \[%{WORD:level}\] %{INT:process}#%{INT:thread}: "
+    r"(?:\*%{INT:connection} )?(?P<message>.*?)(?:, client: (?P<client_ip>[^ ,]+))?(?:, server: (?P<server>[^,]*))?"
+    r'(?:, request: "(?P<request>(?:[^"\\]|\\.)*)")?(?:, upstream: "(?P<upstream>[^"]*)")?'
+    r'(?:, host: "(?P<host>[^"]*)")?(?:, referrer: "(?P<referer>[^"]*)")?',
+    "log4j": r"%{ISO8601:at} +(?:- )?%{LEVEL:level} +(?:\[(?P<thread>.*?)\] +)?%{NOTSPACE:class}(?: -|:)"
+    r"(?: %{GREEDYDATA:message})?",
+    "spark": r"(?P<at>[0-9]{2}/[0-9]{2}/[0-9]{2} %{TIME}) %{LEVEL:level} (?P<class>[^\s:]+):"
+    r"(?: %{GREEDYDATA:message})?",
+    "zookeeper": r"%{ISO8601:at} (?:\[myid:(?P<myid>[^\]]*)\] )?- %{LEVEL:level} +\[(?P<thread>.*):"
+    r"(?P<class>[^\s:@\]]+)@(?P<source_line>[0-9]+)\] - ?%{GREEDYDATA:message}",
+    "openstack": r"(?:(?P<file>\S+\.log\S*) )?%{ISO8601:at} %{INT:process} %{WORD:level} %{NOTSPACE:class} "
+    r"\[(?P<request>[^\]]*)\](?: %{GREEDYDATA:message})?",
+    "logcat": r"(?P<at>(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2} %{TIME}) +(?:(?P<uid>\S+) +)?%{INT:process} +%{INT:thread} "
+    r"%{LEVEL:level} (?P<tag>.*?) *:(?: %{GREEDYDATA:message})?",
+    "windows_cbs": r"%{ISO8601:at}, %{LEVEL:level} +(?:(?P<component>[A-Z]+) +)?%{GREEDYDATA:message}",
 }
-"""Patterns that go by a name: the access logs of web servers (`common`, `combined`), `syslog` (RFC 3164, and its
-variant with ISO dates) and `rfc5424`. A `-`, which stands for no value in them, is null."""
+"""Patterns that go by a name: the access logs of web servers (`common`, `combined`) and their error logs
+(`apache_error`, `nginx_error`); `syslog` (RFC 3164, and its variant with ISO dates), as `macos` has it, and `rfc5424`;
+what Java programs write (`log4j`, as Hadoop has it, `spark`, `zookeeper`); `openstack`, `logcat` of Android (threads
+and times), `windows_cbs` (component-based servicing). A `-`, which stands for no value in the logs of web servers and
+in rfc5424, is null."""
 
 MATCHED = "_matched"
 _PART = re.compile(r"%\{(\w+)(?::([^}]*))?\}|\(\?P?<([A-Za-z_]\w*)>")  # or a group with a name
@@ -119,9 +143,14 @@ def grammar(pattern: str, own: Mapping[str, str]) -> Grammar:
     if not groups:
         raise ValueError(f"it names no column: write %{{PART:column}}, or one of {', '.join(PATTERNS)}")
     checked_columns(list(groups))
+    refuse_no_expression(expression, "it")
+    return Grammar(expression, {column: tuple(found) for column, found in groups.items()})
+
+
+def refuse_no_expression(expression: str, what: str) -> None:
+    """Raise ValueError with the reason if `what` cannot be a regular expression."""
     try:
         pl.Series([""]).str.extract_groups(expression)
     except pl.exceptions.ComputeError as error:
         reason = str(error).strip().splitlines()[-1].removeprefix("error: ")
-        raise ValueError(f"it is no regular expression: {reason}") from None
-    return Grammar(expression, {column: tuple(found) for column, found in groups.items()})
+        raise ValueError(f"{what} is no regular expression: {reason}") from None

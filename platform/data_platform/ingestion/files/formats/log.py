@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from data_platform.ingestion.files.formats.format import FileFormat, FormatOptions
-from data_platform.ingestion.files.formats.grammar import Grammar, grammar
+from data_platform.ingestion.files.formats.grammar import PATTERNS, Grammar, grammar, refuse_no_expression
 from data_platform.ingestion.files.formats.text import (
     LONGEST,
     Encoding,
@@ -31,9 +31,8 @@ class Log(FormatOptions):
 
     type: Literal["log"] = Field(description="Which kind it is.")
     pattern: str = Field(
-        description="What a line looks like: `common`, `combined`, `syslog`, `rfc5424`, or a regular expression with "
-        "parts that name columns, such as `%{ISO8601:at} %{LEVEL:level} %{GREEDYDATA:message}`. It must match the "
-        "whole line."
+        description=f"What a line looks like: one of `{'`, `'.join(PATTERNS)}`, or a regular expression with parts "
+        "that name columns, such as `%{ISO8601:at} %{LEVEL:level} %{GREEDYDATA:message}`. It must match the whole line."
     )
     parts: dict[str, str] = Field(
         default_factory=dict, description="Parts of your own for `pattern`: a name, and what it matches."
@@ -42,6 +41,11 @@ class Log(FormatOptions):
         default=None,
         description="The column to which lines that do not match are added, as they belong to the record before: the "
         "stack trace below an error. Default: such lines are rejects.",
+    )
+    continuing: str | None = Field(
+        default=None,
+        description="With `continued`, which lines those are: a regular expression that is found in them, such as "
+        r"`^\s|^Caused by`. Others that do not match are rejects. Default: all lines that do not match.",
     )
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
 
@@ -62,6 +66,10 @@ class Log(FormatOptions):
             raise ValueError(f"the pattern cannot be used: {error}") from None
         if self.continued is not None and self.continued not in columns:
             raise ValueError(f"continued: there is no column {self.continued!r}; there are: {', '.join(columns)}")
+        if self.continuing is not None:
+            if self.continued is None:
+                raise ValueError("`continuing` says which lines are added to a column: it needs `continued`")
+            refuse_no_expression(self.continuing, "continuing")
         return self
 
 
@@ -85,6 +93,7 @@ def read(options: Log, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iter
 
 _NO_MATCH = "the line does not match the pattern"
 _NO_RECORD = "the line does not match the pattern, and there is no record before it that it could continue"
+_NEITHER = "the line does not match the pattern, and is none of those that continue a record"
 _TOO_LONG = f"the record that this line continues has {LONGEST >> 20} MiB already"
 
 
@@ -109,23 +118,45 @@ def _continued(options: Log, column: str, blocks: Iterator[bytes]) -> Iterator[P
         lines, undecodable = good_lines(block, first, options.encoding)
         first += block.count(b"\n")
         rows, others = _table(options, lines)
-        rows, rejects = _joined(pl.concat([waiting, rows]), others, column)
-        waiting = rows.tail(1)
-        yield _parsed(options, rows.head(-1), [*undecodable, *rejects])
+        rows = pl.concat([waiting, rows])
+        continuing, rejects, ended = _told_apart(options, rows, others)
+        rows, too_much = _joined(rows, continuing, column)
+        waiting = rows.clear() if ended else rows.tail(1)
+        yield _parsed(options, rows.head(rows.height - waiting.height), [*undecodable, *rejects, *too_much])
     yield _parsed(options, waiting, [])
 
 
+def _told_apart(options: Log, rows: pl.DataFrame, others: pl.DataFrame) -> tuple[pl.DataFrame, list[Reject], bool]:
+    """Of the lines that do not match, those that continue one of the rows, with the row's place; rejects for those
+    that do not; and whether the last of the rows is followed by one that does not, so that nothing continues it any
+    more: what stands below such a line is its own."""
+    if options.continuing is None:
+        continuing, rejects, ends = others, [], pl.Series([], dtype=pl.Int64)
+    else:
+        matched = others["text"].str.contains(options.continuing)
+        continuing, strange = others.filter(matched), others.filter(~matched)
+        rejects = [Reject(number, text, _NEITHER) for text, number in strange.iter_rows()]
+        ends = strange["_line"]
+    before = _last_before(rows["_line"], continuing["_line"])
+    end = ends.gather(_last_before(ends, continuing["_line"]).replace(-1, None)).fill_null(0)
+    orphan = (before < 0) | (end > rows["_line"].gather(before.replace(-1, None)).fill_null(0))
+    rejects += [Reject(number, text, _NO_RECORD) for text, number in continuing.filter(orphan).iter_rows()]
+    ended = bool(ends.len() and rows.height and ends[-1] > rows["_line"][-1])
+    return continuing.with_columns(before.alias(_BEFORE)).filter(~orphan), rejects, ended
+
+
+def _last_before(numbers: pl.Series, lines: pl.Series) -> pl.Series:
+    """Of each line, the place of the last among some numbers that comes before it; -1 if none does."""
+    return numbers.search_sorted(lines, side="right").cast(pl.Int64) - 1
+
+
 def _joined(rows: pl.DataFrame, others: pl.DataFrame, column: str) -> tuple[pl.DataFrame, list[Reject]]:
-    """Rows with each of the other lines added to the row before it, and a reject for each that cannot be."""
+    """Rows with each of the other lines added to the row at its place, and a reject for each that is too much."""
     if not others.height:
         return rows, []
-    before = rows["_line"].search_sorted(others["_line"], side="right").cast(pl.Int64) - 1
-    others = others.with_columns(before.alias(_BEFORE))
-    rejects = [Reject(number, text, _NO_RECORD) for text, number, _ in others.filter(pl.col(_BEFORE) < 0).iter_rows()]
-    others = others.filter(pl.col(_BEFORE) >= 0)
     there = rows[column].str.len_bytes().fill_null(0).gather(others[_BEFORE])
     size = there + others.select((pl.col("text").str.len_bytes() + 1).cum_sum().over(_BEFORE)).to_series()
-    rejects += [Reject(number, text, _TOO_LONG) for text, number, _ in others.filter(size > LONGEST).iter_rows()]
+    rejects = [Reject(number, text, _TOO_LONG) for text, number, _ in others.filter(size > LONGEST).iter_rows()]
     texts = others.filter(size <= LONGEST).group_by(_BEFORE).agg(pl.col("text").str.join("\n").alias(_ADDED))
     rows = rows.with_columns(pl.int_range(pl.len()).alias(_BEFORE)).join(
         texts, on=_BEFORE, how="left", maintain_order="left"
