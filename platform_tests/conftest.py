@@ -46,7 +46,9 @@ OF_SERVERS = (
 """Tests below this folder that take servers and programs of others (the logs of databases, Kafka, taps, Debezium) or
 kill processes: `make test-servers`, not `make test`."""
 
-SERVERS = frozenset({"hbase", "kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry", "rest_catalog"})
+SERVERS = frozenset(
+    {"hbase", "kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry", "rest_catalog"}
+)
 """The fixtures that start a server, and how a test's parameters name what it runs on."""
 
 
