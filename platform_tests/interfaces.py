@@ -23,6 +23,7 @@ ABILITIES = (
 
 LOAD = "ingestion/test_load.py::"
 LAKES = "ingestion/lakes/"
+HBASE = "ingestion/hbase/"
 ON_KILL = "crash/test_kill.py::test_after_any_number_of_kills_every_row_is_there_once"
 DRIFT = "ingestion/test_drift.py::test_a_new_column_is_landed_left_out_or_refused_as_the_policy_says"
 SOFT = "staging/test_soft_delete.py::test_a_marked_row_leaves_the_table_and_one_that_is_marked_no_more_is_there_again"
@@ -94,6 +95,15 @@ INTERFACES: dict[str, tuple[str, ...]] = {
             "test_messages_that_cannot_be_read_are_in_quarantine_with_their_place_and_the_others_land"
         ),
         "components/test_kafka.py::test_a_broker_that_does_not_answer_fails_the_tick_and_the_run_soon_and_in_words",
+    ),
+    "tables of HBase": (
+        HBASE + "test_reading.py::test_a_whole_table_has_its_digest_at_its_end_whatever_the_answers_hold",
+        HBASE + "test_reading.py::test_only_rows_that_were_written_since_are_read_and_they_come_whole",
+        HBASE + "test_kills.py::test_after_any_number_of_kills_every_row_is_there_once_with_its_newest_value",
+        "no: the columns are those that are declared; a family as a whole is one column of JSON",
+        HBASE + "test_reading.py::test_deletes_are_found_by_reconciling",
+        HBASE + "test_reading.py::test_bytes_of_each_kind_are_typed_and_what_they_are_not_is_a_reject",
+        HBASE + "test_failures.py::test_a_gateway_that_says_nothing_holds_nobody_up",
     ),
     "tables of Apache Iceberg": (
         LAKES + "test_iceberg.py::test_a_table_that_is_there_already_is_read_as_a_whole",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve, resolve_all
+from data_platform.components.spec import VARIABLE, resolve, resolve_all, revealed
 from data_platform.errors import PlatformError
 from data_platform.ingestion.hbase.options import HbaseServer, HbaseTable
 from data_platform.ingestion.source import Source

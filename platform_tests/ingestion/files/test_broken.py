@@ -13,7 +13,7 @@ from platform_tests.ingestion.deliveries import Reader, table, write
 from platform_tests.ingestion.reading import reading
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files import source as files
+from data_platform.ingestion.files import batches as files
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.source import Files

@@ -21,6 +21,7 @@ from werkzeug import serving
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.files.storage import objects
+from data_platform.ingestion.files.storage.exact_keys import ExactKeys
 from data_platform.ingestion.files.storage.objects import Bucket
 from data_platform.ingestion.files.storage.options import StorageOptions
 
@@ -335,11 +336,96 @@ def test_a_public_bucket_is_read_without_a_signature(store: Store, monkeypatch: 
     assert set(signed) == {False}
 
 
-def test_a_key_that_is_no_path_is_said(store: Store) -> None:
+# None with a line end: the emulator finds no object by such a key.
+ODD = ["x//b.csv", "/b.csv", "x///b.csv", "tab\tb.csv", "x/b\x01.csv", "ä//b ö+%.csv"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_key_that_is_no_path_is_read_as_it_is_and_hides_no_other(store: Store, name: str) -> None:
     store.put("in/a.csv", "id\n1\n")
-    store.put("in/x//b.csv", "id\n1\n")
-    with pytest.raises(PlatformError, match=r"holds a key that is no path.*Rename the object"):
-        store.reader(table={"path": "**/*.csv"}).batches()
+    reader = store.reader(table={"path": "**/*.csv"})
+    assert reader.ids() == ["1"]
+    store.put(f"in/{name}", "id\n2\n")
+    store.put("in/sub/", "")
+    store.put("in/z.csv", "id\n3\n")
+    assert sorted(reader.ids()) == ["2", "3"]
+    assert name in reader.position
+    assert reader.batches() == []
+    store.put(f"in/{name}", "id\n4\n")
+    assert reader.ids() == ["4"]
+
+
+def test_an_object_of_an_odd_key_that_is_overwritten_or_deleted_meanwhile_is_no_mixture(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("in/x//a.csv", "id\n1\n")
+    store.put("in/x//b.csv", "id\n2\n")
+    find = Bucket.find
+
+    def find_then_change(*args: Any) -> Any:
+        found = find(*args)
+        store.put("in/x//a.csv", "id\n8\n")
+        store.bucket.keys.pop("in/x//b.csv")
+        return found
+
+    reader = store.reader(table={"path": "**/*.csv"})
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "find", find_then_change)
+        with pytest.raises(PlatformError, match=r"could not be read.*\n  x//a\.csv: it changed while it was read"):
+            reader.batches()
+    assert reader.ids() == ["8"]
+
+
+def test_keys_by_which_nothing_can_be_read_are_passed_over_with_a_warning(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key in ("a.csv", "a.csv/", "x//b.csv", "./c.csv", "../d.csv"):
+        store.put(f"in/{key}", f"id\n{len(key)}\n")
+    reader = store.reader(table={"path": "**/*.csv"})
+    assert sorted(reader.ids()) == ["5", "8"]
+    assert "1 of its objects are not read" in caplog.text
+    assert "'a.csv/'" in caplog.text
+    caplog.clear()
+    hidden = store.reader(table={"path": ".*/*.csv"})
+    assert hidden.ids() == []
+    assert "2 of its objects are not read" in caplog.text
+    assert "'../d.csv', './c.csv'" in caplog.text
+
+
+def test_content_under_the_key_of_a_folder_is_said_and_stops_no_file(store: Store) -> None:
+    store.put("in/a.csv", "id\n1\n")
+    store.put("in/b.csv/", "id\n2\n")
+    reader = store.reader()
+    with pytest.raises(PlatformError, match=r"1 file below .*\n  b\.csv: its key ends in a slash"):
+        reader.batches()
+    assert reader.landed_ids() == ["1"]
+
+
+def test_failures_of_the_client_of_odd_keys_are_said_like_all_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("in/x//a.csv", "id\n1\n")
+    reader = store.reader(table={"path": "**/*.csv"}, max_retries=0)
+    listed = ExactKeys.listed
+
+    def listed_then(status: int, code: str) -> Any:
+        def refuse(*args: Any) -> Any:
+            with answering(monkeypatch, status, code, 9):
+                yield from listed(*args)
+
+        return refuse
+
+    for status, code, said in (
+        (403, "AccessDenied", r"may not be read .*with the credentials"),
+        (404, "NoSuchBucket", "There is no bucket"),
+        (503, "SlowDown", r"does not answer as it should.*503"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(ExactKeys, "listed", listed_then(status, code))
+            with pytest.raises(TransientError, match=said) as error:
+                reader.batches()
+        assert "top-secret" not in str(error.value)
+    assert reader.ids() == ["1"]
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/in", "az://container/in"])

@@ -14,7 +14,7 @@ from platform_tests.ingestion.reading import overlap, probe, read_all, reading
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files import source as files
+from data_platform.ingestion.files import batches as files
 from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.source import Files
 from data_platform.ingestion.files.storage import local, unpacking

@@ -13,7 +13,7 @@ from platform_tests.ingestion.landing import ON_SQLITE
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.drift import LoadRefusedError
-from data_platform.ingestion.files import source as files
+from data_platform.ingestion.files import batches as files
 from data_platform.ingestion.files.source import Files
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import Lakehouse

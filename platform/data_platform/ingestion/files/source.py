@@ -21,15 +21,14 @@ from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
-from data_platform.ingestion.files.formats import Format, Parsed, read
+from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of
+from data_platform.ingestion.files.formats import Format, read
 from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.files.partitions import Partitions
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import unpacked
 from data_platform.ingestion.source import (
-    BATCH_ROWS,
-    REJECTS_SCHEMA,
     Batch,
     Kind,
     Overlap,
@@ -38,17 +37,10 @@ from data_platform.ingestion.source import (
     TableOptions,
     probe_each,
     the_only,
-    too_many_columns,
 )
 from data_platform.options import Duration
 
 logger = logging.getLogger(__name__)
-
-BATCH_BYTES = 64 << 20
-"""Bytes in a batch at most, give or take a block: wide rows would fill memory long before BATCH_ROWS of them."""
-
-BATCH_FILES = 1_000
-"""Files gathered into a batch at most, so that a load of tiny ones moves on as it goes."""
 
 SHOWN_FILES = 50
 """Files that an error names at most."""
@@ -226,7 +218,7 @@ class FolderReading:
 
     def __iter__(self) -> Iterator[Batch]:
         broken: list[str] = []
-        gathered = _Gathered(self._name)
+        gathered = Gathered(self._name)
         found = _found(self._folder, self._options, self._after)
         if self._orders:
             found.sort(key=lambda delivery: by_name(delivery.path))
@@ -263,7 +255,7 @@ class FolderReading:
         if self._options.forget_after is not None:
             forgotten = self._forgotten({delivery.path for delivery in found}, self._options.forget_after)
             if forgotten:
-                yield Batch(self._name, _NO_ROWS, "rows", {}, forget=forgotten)
+                yield Batch(self._name, NO_ROWS, "rows", {}, forget=forgotten)
         if broken:
             raise self._error(broken)
 
@@ -286,7 +278,7 @@ class FolderReading:
             note = self._known_content(delivery.path, content)
             if note is not None or not delivery.size:
                 self._refuse_changed(delivery)
-                yield Batch(self._name, _NO_ROWS, "rows", position, notes=[note] if note else [])
+                yield Batch(self._name, NO_ROWS, "rows", position, notes=[note] if note else [])
                 return
             with unpacked(file, delivery.path, delivery.size, self._spool, self._options.max_unpacked) as stream:
                 waiting: tuple[pa.Table, pa.Table] | None = None
@@ -304,7 +296,7 @@ class FolderReading:
 
     def _parsed(self, stream: BinaryIO, path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
         most = self._options.max_columns
-        return _batches(read(self._options.format, stream, most), path, most)
+        return batches_of(read(self._options.format, stream, most), path, most)
 
     def _known_content(self, path: str, content: str) -> str | None:
         """Why a file is not read, though it is new or was touched; empty if that needs no word. None if it is read."""
@@ -336,10 +328,6 @@ class FolderReading:
             f"Table {self._name}: {files} below {self._folder} could not be read and will be tried again:\n  "
             + "\n  ".join([*broken[:SHOWN_FILES], *more])
         )
-
-
-_NO_ROWS = pa.table({})
-"""What a batch holds that only moves the position."""
 
 
 def _is_known(position: Position, delivery: Delivery) -> bool:
@@ -392,87 +380,3 @@ class _Loaded:
     def path_of(self, content: str) -> str | None:
         """A path under which a content was loaded."""
         return self._path_of.get(content)
-
-
-class _Gathered:
-    """Small files on their way into one batch."""
-
-    def __init__(self, table: str) -> None:
-        self._table = table
-        self._clear()
-
-    def _clear(self) -> None:
-        self._rows: list[pa.Table] = []
-        self._notes: list[str] = []
-        self._rejects: list[pa.Table] = []
-        self._position: dict[str, str] = {}
-        self._size = self._count = 0
-
-    def takes(self, batch: Batch) -> bool:
-        """Whether a batch fits in beside what is there."""
-        if len(self._position) >= BATCH_FILES or self._count >= BATCH_ROWS or self._size >= BATCH_BYTES:
-            return False
-        if self._count + batch.rows.num_rows > BATCH_ROWS:
-            return not self._position
-        return not (self._rows and batch.rows.num_columns) or self._rows[-1].schema.equals(batch.rows.schema)
-
-    def add(self, batch: Batch) -> None:
-        if batch.rows.num_columns:
-            self._rows.append(batch.rows)
-        if batch.rejects.num_rows:
-            self._rejects.append(batch.rejects)
-        self._notes += batch.notes
-        self._position.update(batch.position or {})
-        self._count += batch.rows.num_rows
-        self._size += batch.rows.nbytes + batch.rejects.nbytes
-
-    def batches(self) -> Iterator[Batch]:
-        """One batch of all that was gathered; none of nothing."""
-        if self._position:
-            rows = pa.concat_tables(self._rows).combine_chunks() if self._rows else _NO_ROWS
-            rejects = pa.concat_tables(self._rejects) if self._rejects else REJECTS_SCHEMA.empty_table()
-            batch = Batch(self._table, rows, "rows", self._position, rejects, notes=self._notes)
-            self._clear()
-            yield batch
-
-
-Rejected = tuple[str, int, str, str, str]
-
-
-def _batches(parsed: Iterator[Parsed], path: str, max_columns: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Gather blocks into rows and rejects of at most BATCH_ROWS rows (of rejects, a block more) and about BATCH_BYTES;
-    one at least, with the columns. Raises PlatformError if there are more columns than `max_columns`."""
-    columns: set[str] = set()
-    tables: list[pa.Table] = []
-    rejects: list[Rejected] = []
-    rows, size = 0, 0
-    for block in parsed:
-        columns.update(name for name in block.rows.column_names if name != "_line")
-        if len(columns) > max_columns:
-            last = block.rows["_line"][-1].as_py() if block.rows.num_rows else 1
-            raise too_many_columns(f"all records up to line {last} together", columns, max_columns)
-        tables.append(block.rows)
-        rejects.extend((path, one.line, f"{path}:{one.line}", one.record, one.reason) for one in block.rejects)
-        rows += block.rows.num_rows
-        size += block.rows.nbytes + sum(len(reject.record) for reject in block.rejects)
-        while rows > BATCH_ROWS or len(rejects) > BATCH_ROWS or size > BATCH_BYTES:
-            gathered = pa.concat_tables(tables, promote_options="default")
-            yield _located(gathered.slice(0, BATCH_ROWS), path), _rejects(rejects)
-            rest = gathered.slice(BATCH_ROWS)
-            tables, rejects, rows, size = [rest], [], rest.num_rows, rest.nbytes
-    yield _located(pa.concat_tables(tables, promote_options="default"), path), _rejects(rejects)
-
-
-def _rejects(rejects: list[Rejected]) -> pa.Table:
-    if not rejects:
-        return REJECTS_SCHEMA.empty_table()
-    columns = zip(*rejects, strict=True)
-    arrays = [pa.array(values, kind.type) for values, kind in zip(columns, REJECTS_SCHEMA, strict=True)]
-    return pa.table(arrays, schema=REJECTS_SCHEMA)
-
-
-def _located(rows: pa.Table, path: str) -> pa.Table:
-    """The rows with `_file` beside `_line`, both last."""
-    names = [name for name in rows.column_names if name != "_line"]
-    file = pa.repeat(pa.scalar(path, pa.string()), rows.num_rows)
-    return pa.table([*(rows[name] for name in names), file, rows["_line"]], names=[*names, "_file", "_line"])

@@ -2,9 +2,11 @@
 
 Only complete objects are listed, and an object is read by the etag it was listed with: one that is overwritten between
 the two, or while it is read, is refused by the store itself. obstore does the requests, with its retries; it was chosen
-since it lists after a key, reads by etag and has one interface for the three clouds.
+since it lists after a key, reads by etag and has one interface for the three clouds. Keys that it takes for no paths
+are left to `exact_keys`.
 """
 
+import logging
 import os
 import re
 import time
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 import obstore
@@ -20,13 +22,21 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from data_platform.errors import PlatformError, shortened
-from data_platform.ingestion.files.storage import CHANGED, Delivery, StorageUnavailableError, pattern_of, ready
+from data_platform.ingestion.files.storage import CHANGED, Delivery, Pattern, StorageUnavailableError, pattern_of, ready
 from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.ingestion.files.storage.unpacking import spooled
 from data_platform.options import duration_text
 
+if TYPE_CHECKING:
+    from data_platform.ingestion.files.storage.exact_keys import ExactKeys
+
+logger = logging.getLogger(__name__)
+
 PAGE = 1000
 """Keys in a page of a listing: what S3 gives in one answer."""
+
+SHOWN_KEYS = 5
+"""Keys that a warning names at most."""
 
 PART = 64 << 20
 """Bytes of an object that are read by one request: what a time-out or a lost connection costs at most."""
@@ -62,10 +72,51 @@ class Bucket:
         """As of every storage. Only what begins like the pattern up to its first wildcard is listed, from `start`."""
         wanted = pattern_of(pattern)
         with self._explained():
-            found = [one for one in self._listed(wanted.beginning, start) if wanted.matches(one.path)]
+            try:
+                found = [one for one in self._listed(wanted.beginning, start) if wanted.matches(one.path)]
+                refused = len({one.path for one in found}) < len(found)  # `a.csv` and `a.csv/` are one path to obstore
+            except exceptions.InvalidPathError:
+                if not self._url.startswith("s3://"):
+                    raise
+                refused = True
+            if refused:
+                return ready(self._found_exactly(wanted, start), stable_for, start, time.time())
             # Programs that show buckets as folders make empty objects whose keys end in a slash.
             found = [one for one in found if one.size or self._is_there(one.path)]
         return ready(found, stable_for, start, time.time())
+
+    def _found_exactly(self, wanted: Pattern, start: str) -> list[Delivery]:
+        """What matches a pattern, by keys that are listed as they are. Warns of those by which nothing can be read."""
+        found, passed = [], []
+        for one in self._exact().listed(wanted.beginning, _before(start)):
+            if not _is_unreadable(one.path):
+                if wanted.matches(one.path):
+                    found.append(one)
+            elif one.size and wanted.matches(one.path.rstrip("/")):
+                passed.append(one.path)
+        if passed:
+            logger.warning(
+                "%s: %d of its objects are not read, since their keys end in a slash or have a part `.` or `..`: %s. "
+                "Rename them if they are files.",
+                self,
+                len(passed),
+                ", ".join(repr(path) for path in passed[:SHOWN_KEYS]) + ", ..." * (len(passed) > SHOWN_KEYS),
+            )
+        return found
+
+    def _exact(self) -> "ExactKeys":
+        try:
+            from data_platform.ingestion.files.storage.exact_keys import ExactKeys
+        except ImportError as error:
+            raise PlatformError(
+                f"{self} holds a key that only botocore can read, and that cannot be imported ({error}). Install it "
+                "where Dagster runs: pip install 'data-platform[buckets]'."
+            ) from None
+        place = urlsplit(self._url)
+        prefix = place.path.strip("/")
+        return ExactKeys(
+            place.netloc, f"{prefix}/" if prefix else "", self._options, _endpoint(self._url, self._options)
+        )
 
     def _listed(self, beginning: str, start: str) -> Iterator[Delivery]:
         """The objects whose paths have a beginning, from `start` on."""
@@ -83,6 +134,8 @@ class Bucket:
                     yield Delivery(path, meta["size"], modified, etag=meta["e_tag"] or "")
 
     def _is_there(self, path: str) -> bool:
+        if _is_odd(path):
+            return not _is_unreadable(path) and self._exact().is_there(path)
         try:
             obstore.head(self._store, path)
         except _GONE:
@@ -104,8 +157,16 @@ class Bucket:
     def opened(self, delivery: Delivery, spool: Path | None) -> Iterator[BinaryIO]:
         with spooled(spool) as file:
             with self._explained(delivery.path):
-                for begin in range(0, delivery.size, PART):
-                    self._read_part(delivery, begin, min(begin + PART, delivery.size), file)
+                try:
+                    for begin in range(0, delivery.size, PART):
+                        self._read_part(delivery, begin, min(begin + PART, delivery.size), file)
+                except _GONE:
+                    path = delivery.path
+                    if not _is_odd(path) and any(one.path == path for one in self._listed(path, "")):
+                        raise PlatformError(
+                            "its key ends in a slash, as those of folders do, and is not read. Rename the object."
+                        ) from None
+                    raise
             file.seek(0)
             yield file
 
@@ -118,6 +179,9 @@ class Bucket:
         for attempt in range(self._options.max_retries + 1):
             file.seek(begin)
             try:
+                if _is_odd(delivery.path):
+                    self._exact().read(delivery, begin, end, file)
+                    return
                 for block in obstore.get(self._store, delivery.path, options=options).stream(min_chunk_size=1 << 20):  # type: ignore[arg-type]  # the options, as they are documented
                     file.write(memoryview(block))
                 if file.tell() != end:
@@ -188,6 +252,17 @@ class Bucket:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def _is_odd(path: str) -> bool:
+    """Whether a path is one that obstore refuses."""
+    return "" in path.split("/") or any(one < " " or one == "\x7f" for one in path) or _is_unreadable(path)
+
+
+def _is_unreadable(path: str) -> bool:
+    """Whether nothing can be read by a path: addresses have no such parts, and what ends in a slash is a folder."""
+    parts = path.split("/")
+    return not parts[-1] or "." in parts or ".." in parts
+
+
 def _before(path: str) -> str:
     """A text that sorts before a path, with next to nothing between them."""
     return path[:-1] + chr(ord(path[-1]) - 1) + "~" if path and ord(path[-1]) > 0x20 else path[:-1]
@@ -198,9 +273,12 @@ def _said(error: Exception) -> str:
     return shortened(str(error).split("\n\nDebug source:")[0].replace("\n", " "), 300)
 
 
+def _endpoint(url: str, options: StorageOptions) -> str | None:
+    return options.endpoint or (os.environ.get("AWS_ENDPOINT_URL") if url.startswith("s3://") else None)
+
+
 def _store(url: str, options: StorageOptions) -> Any:
-    place = urlsplit(url)
-    endpoint = options.endpoint or (os.environ.get("AWS_ENDPOINT_URL") if place.scheme == "s3" else None)
+    place, endpoint = urlsplit(url), _endpoint(url, options)
     shared: dict[str, Any] = {
         "prefix": place.path.strip("/") or None,
         "client_options": {
