@@ -62,6 +62,7 @@ def test_every_component_of_the_public_api_is_in_it() -> None:
         "Export",
         "ExternalJob",
         "FileSource",
+        "HbaseSource",
         "IcebergSource",
         "KafkaSource",
         "RestSource",
