@@ -60,6 +60,9 @@ ALTERS = frozenset({"tables_altered"})
 PLACE = re.compile(r" at path \+ \".*?\"")
 """How DuckDB quotes the whole address of a catalog."""
 
+EARLIER = quote("temp", "main", "earlier")
+"""The rows of a table as it was when it was read before."""
+
 SQLITE = b"SQLite format 3\x00"
 
 
@@ -219,8 +222,8 @@ class DuckLake:
         names = quote_all(schema.names)
         shown = pa.schema([*schema, *(CHANGE_FIELDS if options.changes else ())])
 
-        def part(query: str) -> Part:
-            return Part(now, lambda: self._rows(connection, query))
+        def part(*queries: str) -> Part:
+            return Part(now, lambda: self._rows(connection, *queries))
 
         def whole(*notes: str) -> Plan:
             more = f", 'insert' AS _operation, {2 * version + 1}::BIGINT AS _order" if options.changes else ""
@@ -244,7 +247,7 @@ class DuckLake:
         if what <= INSERTS | ALTERS:
             return Plan(shown, [part(_inserted(found, names, stored, changes=options.changes))], kind)
         make = _compared_by_key if options.changes else _compared
-        return Plan(shown, [part(make(found, names, options.key, stored))], kind)
+        return Plan(shown, [part(_earlier(found, names, stored), make(found, names, options.key))], kind)
 
     def _no_way(
         self, connection: duckdb.DuckDBPyConnection, found: Found, stored: int, what: set[str], *, changes: bool
@@ -265,9 +268,12 @@ class DuckLake:
             return "its columns changed, and its rows not only by inserts"
         return renamed(before, now)
 
-    def _rows(self, connection: duckdb.DuckDBPyConnection, query: str) -> Rows:
+    def _rows(self, connection: duckdb.DuckDBPyConnection, *queries: str) -> Rows:
+        """What the last of some queries gives."""
         with self._explained():
-            yield from connection.execute(query).to_arrow_reader(ROWS)
+            for query in queries[:-1]:
+                connection.execute(query)
+            yield from connection.execute(queries[-1]).to_arrow_reader(ROWS)
 
 
 def _copied(catalog: str, copy: Path) -> str:
@@ -314,20 +320,24 @@ def _inserted(found: Found, names: str, stored: int, *, changes: bool) -> str:
     )
 
 
-def _compared(found: Found, names: str, key: Sequence[str], stored: int) -> str:  # noqa: ARG001 - as the other
-    """The rows that a version has and an earlier one had not."""
-    then = f"SELECT {names} FROM {found.at(stored)}"
-    return f"SELECT {names} FROM {found.at(found.changed)} EXCEPT ALL {then}"
+def _earlier(found: Found, names: str, stored: int) -> str:
+    """What makes EARLIER of a version. A query that reads two versions of one table may apply the deletes of one to the
+    files of the other, and then misses rows that are gone: so each is read by a query of its own."""
+    return f"CREATE TEMP TABLE {EARLIER} AS SELECT {names} FROM {found.at(stored)}"
 
 
-def _compared_by_key(found: Found, names: str, key: Sequence[str], stored: int) -> str:
-    """The changes by key that make a version of an earlier one."""
-    now, then = found.at(found.changed), found.at(stored)
+def _compared(found: Found, names: str, key: Sequence[str]) -> str:  # noqa: ARG001 - as the other
+    """The rows that a version has and the earlier one had not."""
+    return f"SELECT {names} FROM {found.at(found.changed)} EXCEPT ALL SELECT {names} FROM {EARLIER}"
+
+
+def _compared_by_key(found: Found, names: str, key: Sequence[str]) -> str:
+    """The changes by key that make a version of the earlier one."""
     same = " AND ".join(f"a.{quote(one)} IS NOT DISTINCT FROM b.{quote(one)}" for one in key)
     return (
-        f"SELECT {names}, 'delete' AS _operation, {2 * found.changed}::BIGINT AS _order FROM (FROM {then}) b "
-        f"WHERE NOT EXISTS (FROM (FROM {now}) a WHERE {same}) UNION ALL SELECT {names}, 'update', "
-        f"{2 * found.changed + 1}::BIGINT FROM ({_compared(found, names, key, stored)})"
+        f"SELECT {names}, 'delete' AS _operation, {2 * found.changed}::BIGINT AS _order FROM {EARLIER} b "
+        f"WHERE NOT EXISTS (FROM (FROM {found.at(found.changed)}) a WHERE {same}) UNION ALL SELECT {names}, 'update', "
+        f"{2 * found.changed + 1}::BIGINT FROM ({_compared(found, names, key)})"
     )
 
 
