@@ -232,6 +232,11 @@ class Session(ABC):
         )
 
 
+SERVER_FIRST = 1.0
+"""Seconds after the limit of a statement before its connection is given up: a server that knows the limit ends the
+statement by itself, and says more of it."""
+
+
 class ServerSession(Session):
     """A session with a server on the network. Whatever waits for it stands in a `waited_for` block, so that none waits
     longer than `timeouts` say."""
@@ -242,7 +247,7 @@ class ServerSession(Session):
         self.watchdog = Watchdog(
             server_of(url, port),
             timeouts.idle.total_seconds(),
-            timeouts.statement.total_seconds(),
+            timeouts.statement.total_seconds() + SERVER_FIRST,
             reconnects=reconnects,
         )
 
