@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
+from data_platform.components.lakes import resolved, secrets_by_reference
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve, resolve_all
+from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError
-from data_platform.ingestion.lakes.options import DeltaOptions, DeltaTable, is_secret, register_secrets
+from data_platform.ingestion.lakes.options import DeltaOptions, DeltaTable
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 
@@ -30,13 +31,7 @@ class DeltaSourceOptions(SourceOptions, DeltaOptions):
 
     tables: dict[str, DeltaTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
-    @field_validator("settings")
-    @classmethod
-    def _secrets_are_not_here(cls, value: dict[str, str]) -> dict[str, str]:
-        written = [name for name, given in value.items() if is_secret(name) and not VARIABLE.search(given)]
-        if written:
-            raise ValueError(f"`{written[0]}` is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
-        return value
+    _secrets = field_validator("settings")(secrets_by_reference)
 
 
 class DeltaSource(SourceComponent):
@@ -111,7 +106,5 @@ def opened(
             f"Reading Delta Lake needs the packages deltalake and obstore, of which one cannot be imported ({error}). "
             f"Install them where Dagster runs: pip install 'data-platform[{EXTRA}]'."
         ) from None
-    given = resolve_all(dict(store), where)
-    assert isinstance(given, dict)  # noqa: S101 - what it was before
-    register_secrets(given)
-    return Delta(name, folder if "://" in folder else str(settings.landing / folder), given, tables)
+    place = folder if "://" in folder else str(settings.landing / folder)
+    return Delta(name, place, resolved(store, where), tables)

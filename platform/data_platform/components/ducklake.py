@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
+from data_platform.components.lakes import resolved, secrets_by_reference
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve, resolve_all
+from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.lakes.ducklake import DuckLake
-from data_platform.ingestion.lakes.options import DuckLakeOptions, DuckLakeTable, is_secret, register_secrets
+from data_platform.ingestion.lakes.options import DuckLakeOptions, DuckLakeTable
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 
@@ -27,13 +28,7 @@ class DuckLakeSourceOptions(SourceOptions, DuckLakeOptions):
 
     tables: dict[str, DuckLakeTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
-    @field_validator("store")
-    @classmethod
-    def _secrets_are_not_here(cls, value: dict[str, str]) -> dict[str, str]:
-        written = [name for name, given in value.items() if is_secret(name) and not VARIABLE.search(given)]
-        if written:
-            raise ValueError(f"`{written[0]}` is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
-        return value
+    _secrets = field_validator("store")(secrets_by_reference)
 
 
 class DuckLakeSource(SourceComponent):
@@ -97,7 +92,6 @@ def opened(
     name: str, settings: Settings, reached: Mapping[str, Any], tables: Mapping[str, DuckLakeTable], where: str
 ) -> DuckLake:
     """The source, with the values of the environment."""
-    given = resolve_all(dict(reached), where)
-    assert isinstance(given, dict)  # noqa: S101 - what it was before
-    register_secrets(given["store"])
-    return DuckLake(name, given["catalog"], given["data"], given["store"], tables, settings)
+    catalog, data = (None if one is None else resolve(one, where) for one in (reached["catalog"], reached["data"]))
+    assert catalog is not None  # noqa: S101 - its options require it
+    return DuckLake(name, catalog, data, resolved(reached["store"], where), tables, settings)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
 
 SCHEMES = {"hbase+http://": "http://", "hbase+https://": "https://"}
-"""How `dp add source` is told that a URL is that of HBase's gateway, and not of just any API."""
+"""How a URL for `dp add source` begins that is of HBase's gateway, and not of just any API."""
 
 
 class HbaseSourceOptions(SourceOptions, HbaseServer):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
+from data_platform.components.lakes import resolved, secrets_by_reference
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve_all
 from data_platform.errors import PlatformError
-from data_platform.ingestion.lakes.options import IcebergOptions, IcebergTable, is_secret, register_secrets
+from data_platform.ingestion.lakes.options import IcebergOptions, IcebergTable
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 
@@ -35,13 +35,7 @@ class IcebergSourceOptions(SourceOptions, IcebergOptions):
 
     tables: dict[str, IcebergTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
-    @field_validator("catalog")
-    @classmethod
-    def _secrets_are_not_here(cls, value: dict[str, str]) -> dict[str, str]:
-        written = [name for name, given in value.items() if is_secret(name) and not VARIABLE.search(given)]
-        if written:
-            raise ValueError(f"`{written[0]}` is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
-        return value
+    _secrets = field_validator("catalog")(secrets_by_reference)
 
 
 class IcebergSource(SourceComponent):
@@ -124,7 +118,4 @@ def opened(name: str, catalog: "Mapping[str, str]", tables: "Mapping[str, Iceber
             f"Reading Iceberg needs the package pyiceberg, which cannot be imported ({error}). Install it where "
             f"Dagster runs: pip install 'data-platform[{EXTRA}]'."
         ) from None
-    given = resolve_all(dict(catalog), where)
-    assert isinstance(given, dict)  # noqa: S101 - what it was before
-    register_secrets(given)
-    return Iceberg(name, given, tables)
+    return Iceberg(name, resolved(catalog, where), tables)

@@ -14,7 +14,8 @@ from data_platform.components.metadata import private_raw_columns
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.spec import SourceSpec, TableSpec
 from data_platform.errors import PlatformError
-from data_platform.ingestion.reconcile import ComparedSource, Reconciliation, reconcile_table
+from data_platform.ingestion.compared import ComparedSource
+from data_platform.ingestion.reconcile import Reconciliation, reconcile_table
 from data_platform.ingestion.reconcile_options import ReconciledTable
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.tables import RAW

@@ -113,7 +113,7 @@ def _export(lake: Lakehouse, spec: TableExport, target: HttpTarget, *, full: boo
 def _is_resumed(
     lake: Lakehouse, spec: TableExport, target: HttpTarget, state: Progress, there: Origin, columns: Sequence[Column]
 ) -> bool:
-    """Whether the sending that was begun goes on: its batches can be told as they were."""
+    """Whether the sending that was begun goes on: its batches can be made again as they were."""
     if state.sending is None or state.source_id != there.identity:
         return False
     wanted = (table_address(target, spec), shape(columns, spec.key), target.batch_rows, target.deletes)
@@ -156,7 +156,7 @@ def _begun(
         lost = "the version that was sent last has expired"
     if lost and not full:
         raise PlatformError(
-            f"What {where} holds of {spec.label} cannot be told: {lost}. Nothing was sent. To send all rows again: dp "
+            f"What {where} holds of {spec.label} is not known: {lost}. Nothing was sent. To send all rows again: dp "
             f"run export/{spec.export}/{spec.name} --full-refresh. Rows that are gone are then not deleted there."
         )
     notes = (f"Rows that are gone were not deleted at the endpoint: {lost}.",) if lost else ()

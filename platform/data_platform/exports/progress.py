@@ -1,6 +1,6 @@
 """How far a table was sent to a target that cannot keep it itself: in the ledger of the lakehouse, moved after each
 batch that was acknowledged. The versions that the target may hold rows of are pinned, so that what changed since,
-deletes included, can be told however long ago that was.
+deletes included, can be found however long ago that was.
 """
 
 import json

@@ -11,22 +11,21 @@ one by one. Raw is taken as it stood before the source was asked, so that a row 
 a difference. What differs lands in one commit that moves no position; if a load came between, it is looked up anew.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import duckdb
 import pyarrow as pa
 
 from data_platform.ingestion.commit import Ready, commit_ready
+from data_platform.ingestion.compared import ComparedSource, Comparison
 from data_platform.ingestion.drift import INTEGERS, LoadRefusedError
 from data_platform.ingestion.landing import TableLanding
 from data_platform.ingestion.masking import require_key
 from data_platform.ingestion.present import Present
 from data_platform.ingestion.reconcile_options import ReconciledTable
 from data_platform.ingestion.repetition import hash_of
-from data_platform.ingestion.source import Position
 from data_platform.ingestion.sql.comparison import (
     BY_HASH,
     HASHES,
@@ -65,49 +64,6 @@ EXAMPLES = 5
 
 HERE = "arrived"
 """The name under which rows of the source are registered."""
-
-
-class Comparison(Protocol):
-    """A table as its source has it now: what `sql.comparison.Comparison` says of each method holds for every kind of
-    source. One that cannot say in short what it holds is never `comparable`, and then gives all its rows."""
-
-    @property
-    def key(self) -> Sequence[Column]:
-        """The columns that identify a row."""
-        ...
-
-    @property
-    def columns(self) -> Sequence[Column]:
-        """The columns that may be compared."""
-        ...
-
-    def comparable(self, columns: Sequence[Column]) -> bool:
-        """Whether the source can say in short what these columns hold."""
-        ...
-
-    def bounds(self) -> tuple[int, int] | None:
-        """The least and the greatest value of a key that is one whole number."""
-        ...
-
-    def summary(self, parts: Division, columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
-        """The number of rows in each part, and the sum of their hashes."""
-        ...
-
-    def rows(
-        self, columns: Sequence[Column], parts: Division, numbers: Sequence[int] | None
-    ) -> Iterator[pa.RecordBatch]:
-        """Rows, with a last column more: 1 for one that the next load reads anyway, or that cannot be read."""
-        ...
-
-
-@runtime_checkable
-class ComparedSource(Protocol):
-    """A source that a table can be held against."""
-
-    def comparing(self, table: str, after: Position, stored: Collection[str]) -> AbstractContextManager[Comparison]:
-        """The comparison of a table that was read up to `after`, by the columns of which some are `stored`. Raises
-        PlatformError if the source cannot be read, or has no key to compare by."""
-        ...
 
 
 @dataclass(frozen=True)

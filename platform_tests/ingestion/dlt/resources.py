@@ -104,11 +104,18 @@ def slow() -> Iterator[Any]:
         yield {"id": number}
 
 
+@dlt.resource
+def endless() -> Iterator[Any]:
+    """Never waits, and never ends."""
+    while True:
+        yield pa.table({"id": pa.array(range(10_000), pa.int64())})
+
+
 @dlt.source
 def shop(token: str = dlt.secrets.value) -> Any:
     """All of them."""
     assert token
-    return orders, currencies, numbers, pages, readings, lines, broken, odd, silent, deferred, slow
+    return orders, currencies, numbers, pages, readings, lines, broken, odd, silent, deferred, slow, endless
 
 
 def no_source() -> int:

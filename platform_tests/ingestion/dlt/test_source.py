@@ -191,6 +191,12 @@ def test_one_that_is_slow_but_gives_something_is_waited_for_up_to_its_limit(lake
     assert load(lake, "slow", load="whole", idle_timeout=timedelta(seconds=5)).rows_landed == 6
 
 
+def test_one_that_never_ends_meets_its_limit_while_it_gives(lake: Lakehouse) -> None:
+    with pytest.raises(TransientError, match=r"took longer than 0.5 s to give endless \(`load_timeout`\)"):
+        load(lake, "endless", load="whole", load_timeout=timedelta(seconds=0.5))
+    assert rows(lake, "SELECT count(*) FROM platform.loads WHERE status = 'landed'") == [(0,)]
+
+
 def test_what_waits_for_ever_does_not_keep_the_process(lake: Lakehouse, tmp_path: Path) -> None:
     """A process whose load failed ends, with the resource's threads still waiting."""
     program = tmp_path / "late.py"

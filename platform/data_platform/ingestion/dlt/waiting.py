@@ -77,22 +77,28 @@ def in_time(
     thread = threading.Thread(target=run, name=f"dlt {name}", daemon=True)
     began = time.monotonic()
     thread.start()
+    late = False
     try:
         while True:
             try:
                 one = given.get(timeout=min(LOOK_SECONDS, limits.idle / 4, limits.total / 4))
             except Empty:
-                _refuse_late(progress, began, limits, where, name)
+                _refuse_silent(progress, limits, where, name)
+                _refuse_long(began, limits, where, name)
                 continue
+            _refuse_long(began, limits, where, name)
             if one is None:
                 return
             if isinstance(one, BaseException):
                 raise one
             yield one
+    except TransientError:
+        late = True
+        raise
     finally:
         ended.set()
         thread.join(LEAVING_SECONDS)
-        if thread.is_alive():
+        if late and thread.is_alive():
             # Python has no public place for what is to be done before it waits for the threads of pools, which dlt's
             # are, for ever.
             threading._register_atexit(_end_process, thread)  # type: ignore[attr-defined]
@@ -106,14 +112,16 @@ def _end_process(thread: threading.Thread) -> None:
         os._exit(1)
 
 
-def _refuse_late(progress: Progress, began: float, limits: Limits, where: str, name: str) -> None:
-    now = time.monotonic()
-    if now - progress.last > limits.idle:
+def _refuse_silent(progress: Progress, limits: Limits, where: str, name: str) -> None:
+    if time.monotonic() - progress.last > limits.idle:
         raise TransientError(
             f"{where} gave nothing of {name} for {limits.idle:g} s (`idle_timeout`). It is tried again by the next "
             "load. Look what it waits for, and give its own requests a time-out."
         )
-    if now - began > limits.total:
+
+
+def _refuse_long(began: float, limits: Limits, where: str, name: str) -> None:
+    if time.monotonic() - began > limits.total:
         raise TransientError(
             f"{where} took longer than {limits.total:g} s to give {name} (`load_timeout`). Nothing of it was kept "
             "that had not been committed. Give it an incremental, or raise the limit."

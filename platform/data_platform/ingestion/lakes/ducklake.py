@@ -246,8 +246,8 @@ class DuckLake:
             return whole(as_a_whole(label, why))
         if what <= INSERTS | ALTERS:
             return Plan(shown, [part(_inserted(found, names, stored, changes=options.changes))], kind)
-        make = _compared_by_key if options.changes else _compared
-        return Plan(shown, [part(_earlier(found, names, stored), make(found, names, options.key))], kind)
+        news = _compared_by_key(found, names, options.key) if options.changes else _compared(found, names)
+        return Plan(shown, [part(_earlier(found, names, stored), news)], kind)
 
     def _no_way(
         self, connection: duckdb.DuckDBPyConnection, found: Found, stored: int, what: set[str], *, changes: bool
@@ -326,7 +326,7 @@ def _earlier(found: Found, names: str, stored: int) -> str:
     return f"CREATE TEMP TABLE {EARLIER} AS SELECT {names} FROM {found.at(stored)}"
 
 
-def _compared(found: Found, names: str, key: Sequence[str]) -> str:  # noqa: ARG001 - as the other
+def _compared(found: Found, names: str) -> str:
     """The rows that a version has and the earlier one had not."""
     return f"SELECT {names} FROM {found.at(found.changed)} EXCEPT ALL SELECT {names} FROM {EARLIER}"
 
@@ -337,7 +337,7 @@ def _compared_by_key(found: Found, names: str, key: Sequence[str]) -> str:
     return (
         f"SELECT {names}, 'delete' AS _operation, {2 * found.changed}::BIGINT AS _order FROM {EARLIER} b "
         f"WHERE NOT EXISTS (FROM (FROM {found.at(found.changed)}) a WHERE {same}) UNION ALL SELECT {names}, 'update', "
-        f"{2 * found.changed + 1}::BIGINT FROM ({_compared(found, names, key)})"
+        f"{2 * found.changed + 1}::BIGINT FROM ({_compared(found, names)})"
     )
 
 

@@ -1,0 +1,23 @@
+"""What the components of lakes (`delta`, `ducklake`, `iceberg`) do alike with the properties of catalogs and stores."""
+
+from collections.abc import Mapping
+
+from data_platform.components.spec import VARIABLE, resolve_all
+from data_platform.ingestion.lakes.options import is_secret, register_secrets
+
+
+def secrets_by_reference(properties: dict[str, str]) -> dict[str, str]:
+    """The properties as they were given. Raises ValueError for a secret that is written out."""
+    written = [name for name, given in properties.items() if is_secret(name) and not VARIABLE.search(given)]
+    if written:
+        raise ValueError(f"`{written[0]}` is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
+    return properties
+
+
+def resolved(properties: Mapping[str, str], where: str) -> dict[str, str]:
+    """The properties with the values of the environment, of which the secrets are known to the redaction from now on.
+    Raises PlatformError, naming `where`, for a variable that is not set."""
+    given = resolve_all(dict(properties), where)
+    assert isinstance(given, dict)  # noqa: S101 - what it was before
+    register_secrets(given)
+    return given
