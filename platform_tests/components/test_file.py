@@ -23,7 +23,9 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
     ("folder", "given", "reason"),
     [
         ("ftp://host/in", {}, r"begins with ftp://, .*s3://, gs://, az://"),
-        ("https://host/in", {}, "RestSource"),
+        ("https://host/in", {"region": "x"}, "`region` is not for https://"),
+        ("https://host/in", {"token": "written-here"}, "take it from the environment"),
+        ("sftp://u@h/in", {"token": "{{ env.A }}"}, "`token` is not for sftp://"),
         (
             "in",
             {"endpoint": "http://minio"},

@@ -31,23 +31,32 @@ SFTP_EXTRA = "sftp"
 BUCKETS = ("s3", "gs", "az")
 """The schemes of addresses of buckets."""
 
-SCHEMES = (*BUCKETS, "sftp")
+HTTP = ("http", "https")
+"""The schemes of addresses of folders on HTTP servers."""
 
-_OF_SFTP = {"password", "private_key", "known_hosts", "host_key"}
-_OF_BUCKETS = {"endpoint", "region", "anonymous", "access_key_id", "secret_access_key", "max_retries", "patience"}
+SCHEMES = (*BUCKETS, "sftp", *HTTP)
+
+_OF_S3 = {"endpoint", "region", "anonymous", "access_key_id", "secret_access_key"}
+_OF_SFTP = {"private_key", "known_hosts", "host_key"}
+_NOT_FOR: dict[str, set[str]] = {
+    **{one: {*_OF_SFTP, "password", "token"} for one in BUCKETS},
+    "sftp": {*_OF_S3, "token", "max_retries", "patience"},
+    **{one: {*_OF_S3, *_OF_SFTP} for one in HTTP},
+}
 
 
 class FileSourceOptions(SourceOptions, StorageOptions):
-    """Files in a folder, in a bucket, or on an SFTP server."""
+    """Files in a folder, in a bucket, or on an SFTP or HTTP server."""
 
     folder: str = Field(
         description="The folder; a relative path lies below the platform's landing folder. Or what lies below a prefix "
         "in a bucket: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix; or on a server: "
-        "sftp://user@host/path, sftp://user@host/~/path from the user's home on. May hold `{{ env.NAME }}`."
+        "sftp://user@host/path, sftp://user@host/~/path from the user's home on; https://host/path/, "
+        "whose index pages are read. May hold `{{ env.NAME }}`."
     )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
-    @field_validator("access_key_id", "secret_access_key", "password")
+    @field_validator("access_key_id", "secret_access_key", "password", "token")
     @classmethod
     def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not VARIABLE.search(value.get_secret_value()):
@@ -60,16 +69,14 @@ class FileSourceOptions(SourceOptions, StorageOptions):
         if scheme and scheme not in SCHEMES and not VARIABLE.search(scheme):
             raise ValueError(
                 f"`folder` begins with {scheme}://, which is no place that files are read from: name a folder, or "
-                f"{', '.join(f'{one}://' for one in SCHEMES)}; what HTTP offers is read by a RestSource"
+                f"{', '.join(f'{one}://' for one in SCHEMES)}"
             )
         given = sorted(self.model_fields_set & set(StorageOptions.model_fields))
         if given and not scheme and not VARIABLE.search(self.folder):
             raise ValueError(
                 f"`{given[0]}` says how another machine is reached, but `folder` ({self.folder}) is of this one"
             )
-        if other := sorted(
-            self.model_fields_set & (_OF_BUCKETS if scheme == "sftp" else _OF_SFTP if scheme else set())
-        ):
+        if other := sorted(self.model_fields_set & _NOT_FOR.get(scheme, set())):
             raise ValueError(f"`{other[0]}` is not for {scheme}://: the reference (dp docs) says what is")
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ValueError("`access_key_id` and `secret_access_key` are needed together")
@@ -108,12 +115,17 @@ class FileSource(SourceComponent):
         reached = StorageOptions.model_validate(
             {name: resolve(one, f"{where}: {name}") if isinstance(one, str) else one for name, one in given.items()}
         )
-        register(*(one.get_secret_value() for one in (reached.secret_access_key, reached.password) if one is not None))
+        secrets = (reached.secret_access_key, reached.password, reached.token)
+        register(*(one.get_secret_value() for one in secrets if one is not None))
         if folder.startswith("sftp://"):
             _require("paramiko", "SFTP servers", SFTP_EXTRA)
             from data_platform.ingestion.files.storage.sftp import SftpFolder
 
             return SftpFolder(folder, reached)
+        if folder.startswith(tuple(f"{one}://" for one in HTTP)):
+            from data_platform.ingestion.files.storage.http_folder import HttpFolder
+
+            return HttpFolder(folder, reached)
         _require("obstore", "buckets", EXTRA)
         from data_platform.ingestion.files.storage.objects import Bucket
 
@@ -122,7 +134,8 @@ class FileSource(SourceComponent):
     @classmethod
     def recognises(cls, address: str) -> bool:
         """The path of a folder, or the URL of a bucket or an SFTP server."""
-        return address.startswith(tuple(f"{one}://" for one in SCHEMES)) or (
+        # What answers at an HTTP address is taken for an API: such folders are written by hand.
+        return address.startswith(tuple(f"{one}://" for one in (*BUCKETS, "sftp"))) or (
             "://" not in address and Path(address).expanduser().is_dir()
         )
 

@@ -18,12 +18,12 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from http.client import responses
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -142,9 +142,11 @@ _POOLS = {"http": _HttpPool, "https": _HttpsPool}
 class _Adapter(HTTPAdapter):
     """Sends a request until it is answered, bounded in tries and time, and only to hosts that were named."""
 
-    def __init__(self, http: options.HttpApi, pace: Pace, *, bodies: bool) -> None:
+    def __init__(
+        self, http: options.HttpApi, pace: Pace, *, bodies: bool, files: Callable[[], BinaryIO] | None
+    ) -> None:
         super().__init__()
-        self._http, self._pace, self._bodies = http, pace, bodies
+        self._http, self._pace, self._bodies, self._files = http, pace, bodies, files
         self._token_url = http.auth.token_url if isinstance(http.auth, options.OAuth2Auth) else None
         self._origins = {_origin(url) for url in (http.url, self._token_url) if url is not None}
 
@@ -189,31 +191,34 @@ class _Adapter(HTTPAdapter):
         self._pace.wait()
         _register_sent(request)
         limit = self._http.answer_timeout
-        body = bytearray()
+        body, most = (self._files(), None) if self._files else (io.BytesIO(), MAX_PAGE_BYTES)
         deadline = _Deadline(limit)
         try:
             with deadline:
                 response = super().send(request, **settings)
                 wanted = self._bodies or response.status_code >= 300
                 while (
-                    wanted and len(body) <= MAX_PAGE_BYTES and (part := response.raw.read(2**20, decode_content=True))
+                    wanted
+                    and (most is None or body.tell() <= most)
+                    and (part := response.raw.read(2**20, decode_content=self._files is None))
                 ):
-                    body += part
+                    body.write(part)
             if deadline.passed:  # what ends with the connection would seem whole
-                raise _TransientError(_unended(limit, body))
+                raise _TransientError(_unended(limit, body.tell()))
         except (OSError, requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             if deadline.passed:
-                raise _TransientError(_unended(limit, body)) from None
+                raise _TransientError(_unended(limit, body.tell())) from None
             raise self._failure(error, request) from None
         if not wanted:
             response.close()
-        if len(body) > MAX_PAGE_BYTES:
+        if most is not None and body.tell() > most:
             response.close()
             raise PlatformError(
                 f"A page of {redact(request.url or '')} is larger than {MAX_PAGE_BYTES // 2**20} MB. "
                 "Ask for smaller pages by a parameter of the API."
             )
-        response.raw = io.BytesIO(body)
+        body.seek(0)
+        response.raw = body
         if response.status_code == 429 or response.status_code >= 500:
             raise _TransientError(says(response, self._http), _retry_after(response))
         if request.url == self._token_url and response.status_code < 300:
@@ -240,8 +245,8 @@ class _Adapter(HTTPAdapter):
         return error
 
 
-def _unended(limit: timedelta, body: bytearray) -> str:
-    return f"the answer was not at its end after {limit.total_seconds():g} s ({len(body):,} bytes of it had come)"
+def _unended(limit: timedelta, came: int) -> str:
+    return f"the answer was not at its end after {limit.total_seconds():g} s ({came:,} bytes of it had come)"
 
 
 def _wait(state: RetryCallState) -> float:
@@ -324,9 +329,13 @@ class _QuietQueries(logging.Filter):
 
 
 @contextmanager
-def connect(http: options.HttpApi, pace: Pace, *, bodies: bool = True) -> Iterator[RESTClient]:
+def connect(
+    http: options.HttpApi, pace: Pace, *, bodies: bool = True, files: Callable[[], BinaryIO] | None = None
+) -> Iterator[RESTClient]:
     """A client of one API; leaving the context closes its connections. Without `bodies` it only learns whether the API
-    answers: what a good answer holds is not read. Its credentials are kept out of all messages from then on."""
+    answers: what a good answer holds is not read. With `files`, answers of any size are written into what that makes,
+    as they were sent, and are its `raw`; a request must be sent with `stream`, or they are held in memory too. Its
+    credentials are kept out of all messages from then on."""
     register(*http.secrets)
     register_named(http.parameters)
     logger, quiet = logging.getLogger("urllib3.connectionpool"), _QuietQueries()
@@ -337,7 +346,7 @@ def connect(http: options.HttpApi, pace: Pace, *, bodies: bool = True) -> Iterat
             session.headers.update({"Accept": "application/json", "User-Agent": "data-platform"})
             session.headers.update({name: secret.get_secret_value() for name, secret in http.headers.items()})
             for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter(http, pace, bodies=bodies))
+                session.mount(scheme, _Adapter(http, pace, bodies=bodies, files=files))
             yield RESTClient(
                 base_url=http.url,
                 auth=_auth(http.auth, session),

@@ -8,8 +8,8 @@ from data_platform.options import Duration, Options
 
 
 class StorageOptions(Options):
-    """How the folder is reached where it lies elsewhere: `s3://`, `gs://`, `az://`, `sftp://`. A folder of this machine
-    needs none of it."""
+    """How the folder is reached where it lies elsewhere: `s3://`, `gs://`, `az://`, `sftp://`, `https://`. A folder of
+    this machine needs none of it."""
 
     endpoint: str | None = Field(
         default=None,
@@ -26,7 +26,12 @@ class StorageOptions(Options):
         "machine, as AWS has them. `gs://` and `az://` take what GOOGLE_* and AZURE_* say.",
     )
     secret_access_key: SecretStr | None = Field(default=None, description="Of `s3://`: '{{ env.NAME }}'.")
-    password: SecretStr | None = Field(default=None, description="Of `sftp://`: '{{ env.NAME }}'.")
+    password: SecretStr | None = Field(
+        default=None, description="Of `sftp://`, and of `https://` with a user: '{{ env.NAME }}'."
+    )
+    token: SecretStr | None = Field(
+        default=None, description="Of `https://`: sent as `Authorization: Bearer`: '{{ env.NAME }}'."
+    )
     private_key: str | None = Field(
         default=None, description="Of `sftp://`: the file of the private key, which has no passphrase."
     )
@@ -47,8 +52,11 @@ class StorageOptions(Options):
         description="How long one answer may take: a page of a listing, 64 MiB of a file.",
     )
     max_retries: int = Field(
-        default=5, ge=0, description="Of buckets: how often a request is sent again after 429, 5xx or a loss."
+        default=5,
+        ge=0,
+        description="Of buckets and `https://`: how often a request is sent again after 429, 5xx or a loss.",
     )
     patience: Duration = Field(
-        default=timedelta(minutes=5), description="Of buckets: no retry begins later than this after the first try."
+        default=timedelta(minutes=5),
+        description="Of buckets and `https://`: no retry begins later than this after the first try.",
     )
