@@ -210,6 +210,21 @@ def test_only_the_newest_partitions_are_listed(store: Store) -> None:
     assert (len(everything), store.listings()) == (10_000, 10)
 
 
+def test_names_that_grow_are_listed_from_the_last_one_on(store: Store) -> None:
+    for number in range(10_000):
+        store.put(f"in/events/{number:06}.csv", f"id\n{number}\n")
+    reader = store.reader(table={"path": "events/*.csv", "partitions": {"by": "name"}})
+    everything = sorted((probe(reader.source, "t", {}) or {}).items())
+    assert (len(everything), store.listings()) == (10_000, 10)
+    reader.position = {path: f"{version}:x" for path, version in [*everything[:9_998], ("old/z.csv", "1:2:3")]}
+    store.requests.clear()
+    assert reader.ids() == ["9998", "9999"]
+    store.put("in/events/010000.csv", "id\n10000\n")
+    store.requests.clear()
+    assert list(probe(reader.source, "t", reader.position) or {}) == ["events/010000.csv"]
+    assert store.listings() == 1
+
+
 def test_what_a_pattern_begins_with_is_all_that_is_listed(store: Store) -> None:
     for number in range(3_000):
         store.put(f"in/events/{number:05}.csv", "id\n1\n")

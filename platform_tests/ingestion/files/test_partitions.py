@@ -6,6 +6,7 @@ import pytest
 from platform_tests.ingestion.deliveries import Reader, table, write
 from pydantic import ValidationError
 
+from data_platform.errors import PlatformError
 from data_platform.ingestion.files.partitions import Partitions
 
 
@@ -43,6 +44,34 @@ def test_a_load_that_ends_early_leaves_no_earlier_date_behind(tmp_path: Path) ->
 def test_snapshots_by_arrival_have_no_partitions() -> None:
     with pytest.raises(ValidationError, match="need `order: name`"):
         table("dt=*/*.csv", partitions={"by": "dt=%Y-%m-%d"}, deliveries="snapshot")
+
+
+def test_by_name_a_file_that_cannot_be_read_holds_back_those_after_it(tmp_path: Path) -> None:
+    write(tmp_path, "1.csv", "id\n1\n", 9)
+    write(tmp_path, "2.csv.gz", b"\x1f\x8b of no use", 8)
+    write(tmp_path, "3.csv", "id\n3\n", 7)
+    reader = Reader(tmp_path, path="*.csv*", partitions={"by": "name"})
+    for _ in range(2):
+        with pytest.raises(PlatformError, match=r"2\.csv\.gz: gzip is"):
+            reader.batches()
+        assert list(reader.position) == ["1.csv"]
+    write(tmp_path, "2.csv.gz", "id\n2\n", 9).rename(tmp_path / "2.csv")
+    assert reader.ids() == ["2", "3"]
+
+
+def test_by_name_a_file_that_is_still_written_holds_back_those_after_it(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("id\n1")
+    write(tmp_path, "2.csv", "id\n2\n", 1)
+    reader = Reader(tmp_path, partitions={"by": "name"})
+    assert reader.ids() == []
+    (tmp_path / "1.csv").write_text("id\n1\n")
+    assert reader.ids() == ["1", "2"]
+
+
+def test_by_name_nothing_is_waited_for() -> None:
+    for given, reason in (({"late": "1d"}, "`late` is for dates"), ({}, "`stable_for` would pass over files")):
+        with pytest.raises(ValidationError, match=reason):
+            table("*.csv", partitions={"by": "name", **given}, stable_for=5)
 
 
 def test_a_date_in_the_future_hides_nothing() -> None:

@@ -1,12 +1,15 @@
-"""Files whose paths begin with a date: which of them can be new, given those that are loaded."""
+"""Files whose paths begin with a date, or sort as they come: which of them can be new, given those that are loaded."""
 
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_platform.options import Duration, Options
+
+NAME = "name"
+"""What `by` says of paths that sort in the order in which the files come."""
 
 _DIGITS = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2}
 """The parts of a date, largest first, and how many digits each has: paths then sort as the dates do."""
@@ -16,34 +19,55 @@ class Partitions(Options):
     """Where the date stands in the paths of a table's files, and how late one may come."""
 
     by: str = Field(
-        description="How paths begin, with the date in them: dt=%Y-%m-%d, orders/%Y/%m/%d/%H, orders_%Y%m%d."
+        description="How paths begin, with the date in them: dt=%Y-%m-%d, orders/%Y/%m/%d/%H, orders_%Y%m%d. Or "
+        "`name`: each new path sorts, as text, after all before it (00000041.json, not 9.json and then 10.json); "
+        "one that does not is never seen, and a file that cannot be read holds back those after it."
     )
     late: Duration = Field(
         default=timedelta(days=1),
-        description="How long after the date of the newest loaded file one of an earlier date may come: 1d, 6h.",
+        description="Of dates: how long after the date of the newest loaded file one of an earlier date may come: "
+        "1d, 6h.",
     )
 
     @field_validator("by")
     @classmethod
     def _sorts_by_date(cls, by: str) -> str:
+        if by == NAME:
+            return by
         parts = re.findall("%.?", by)
         if not parts or parts != list(_DIGITS)[: len(parts)]:
             raise ValueError(
-                f"{by!r} must hold a date, its largest part first, each once: %Y, %Y and %m, up to %Y, %m, %d and %H"
+                f"{by!r} must hold a date, its largest part first, each once: %Y, %Y and %m, up to %Y, %m, %d and %H; "
+                f"or be {NAME}"
             )
         return by
 
+    @model_validator(mode="after")
+    def _lateness_of_dates(self) -> "Partitions":
+        if self.by_name and "late" in self.model_fields_set:
+            raise ValueError(f"`late` is for dates: `by: {NAME}` looks at what sorts after the last path alone")
+        return self
+
+    @property
+    def by_name(self) -> bool:
+        """Whether paths sort in the order in which the files come."""
+        return self.by == NAME
+
     def refuse_other(self, path: str) -> None:
         """Raise ValueError if the files that a pattern means need not begin as `by` says."""
+        if self.by_name:
+            return
         fixed = self.by.split("%")[0]
         common = min(len(fixed), len(re.split(r"[*?\[]", path)[0]))
         if fixed[:common] != path[:common]:
             raise ValueError(f"`partitions` says that paths begin with {fixed!r}, where `path` is {path!r}")
 
     def start(self, loaded: Iterable[str]) -> str:
-        """What the paths that are looked at do not sort before: the newest date in those that are loaded, less `late`.
-        Empty, so that all are, while none with a date is loaded. Dates beyond tomorrow do not count: a mistake in one
-        name would hide all that comes until then."""
+        """What the paths that are looked at do not sort before: the last of those that are loaded, or the newest date
+        in them, less `late`. Empty, so that all are, while none (with a date) is loaded. Dates beyond tomorrow do not
+        count: a mistake in one name would hide all that comes until then."""
+        if self.by_name:
+            return max(loaded, default="")
         shape = re.compile("".join(_expression(part) for part in re.split("(%.)", self.by)))
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(self.by)
         dates = (found.group() for path in loaded if (found := shape.match(path)))

@@ -111,6 +111,10 @@ class FileTable(TableOptions):
     def _partitions_of_its_path(self) -> "FileTable":
         if self.partitions is not None:
             self.partitions.refuse_other(self.path)
+            if self.partitions.by_name and self.stable_for:
+                raise ValueError(
+                    "`stable_for` would pass over files for good where `partitions` are by name: remove one"
+                )
             if self.deliveries == "snapshot" and self.order == "arrival":
                 raise ValueError("`partitions` are read by their dates: snapshots of them need `order: name`")
         return self
@@ -124,7 +128,10 @@ row of its own, under a key that does not exist, which nothing takes back when t
 def _found(folder: Storage, options: FileTable, after: Position) -> list[Delivery]:
     """The files of a table that are ready to be read, as far as their times and their last bytes tell: all of them, or
     those of the newest partitions."""
-    start = options.partitions.start(after) if options.partitions else ""
+    by_name = options.partitions is not None and options.partitions.by_name
+    wanted = storage.pattern_of(options.path)
+    # An entry of what `path` was before must not hide what it is now.
+    start = options.partitions.start(one for one in after if wanted.matches(one)) if options.partitions else ""
     found = folder.find(options.path, options.stable_for, start)
     if options.deliveries == "snapshot":
         return found
@@ -132,6 +139,8 @@ def _found(folder: Storage, options: FileTable, after: Position) -> list[Deliver
     if line_end is None:
         return found
     before = (time.time() - max(UNENDED_FOR, options.stable_for)) * 1e9
+    if by_name:
+        found.sort(key=lambda delivery: delivery.path)
     ready = []
     for delivery in found:
         if before < delivery.mtime_ns <= time.time() * 1e9 and not folder.is_ended(delivery, line_end):
@@ -140,6 +149,8 @@ def _found(folder: Storage, options: FileTable, after: Position) -> list[Deliver
                 delivery.path,
                 max(UNENDED_FOR, options.stable_for),
             )
+            if by_name:  # those after it would move the beginning of the next look past it
+                break
         else:
             ready.append(delivery)
     return ready
@@ -250,6 +261,9 @@ class FolderReading:
                     continue
                 broken.append(f"{delivery.path.encode(errors='backslashreplace').decode()}: {error}")
                 if begun:
+                    raise self._error(broken) from error
+                if self._options.partitions and self._options.partitions.by_name:
+                    yield from gathered.batches()
                     raise self._error(broken) from error
         yield from gathered.batches()
         if self._options.forget_after is not None:
