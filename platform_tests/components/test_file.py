@@ -62,6 +62,18 @@ def test_secrets_of_a_bucket_come_from_the_environment_and_stay_out_of_messages(
     assert "what-nobody-may-see" not in str(PlatformError("it said what-nobody-may-see"))
 
 
+def test_the_token_of_an_http_folder_comes_from_the_environment_and_stays_out_of_messages(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, token = "http://127.0.0.1:1/in", "{{ env.SHOP_TOKEN }}"
+    with pytest.raises(PlatformError, match="token needs the environment variable SHOP_TOKEN"):
+        source(folder, settings, token=token)
+    monkeypatch.setenv("SHOP_TOKEN", "a-token-nobody-may-see")
+    probed = source(folder, settings, token=token, max_retries=0).probe(["t"], {})
+    assert "http://127.0.0.1:1/in/ failed 1 times" in str(probed["t"].failure)
+    assert "a-token-nobody-may-see" not in str(PlatformError("it said a-token-nobody-may-see"))
+
+
 def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.setitem(sys.modules, "paramiko", None)
