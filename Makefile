@@ -51,7 +51,7 @@ test-bench: $(READY) ## run every benchmark at a small scale, to see that it wor
 test-histories: $(READY) ## try five times as many random histories as the suite does (minutes)
 	@HISTORIES=5 $(BIN)/pytest -q -m histories
 
-test-crash: $(READY) ## kill processes at random instants, on both catalogs (minutes; KILLS=200: so many of dp run and dp ui)
+test-crash: $(READY) ## kill processes at random instants, on both catalogs (minutes; KILLS=25: in each test)
 	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope -m crash
 
 test-attack: $(READY) ## what is lost, stalls, lies, expands or floods, and the memory that it takes (minutes)

@@ -112,6 +112,19 @@ def test_what_is_reported_from_outside_has_the_rest_run(shop: Shop) -> None:
     assert names_of(request.asset_selection) == ["raw/shop/orders", "staged/shop/orders"]
 
 
+def test_tables_that_are_loaded_then_come_after_what_the_job_makes(shop: Shop) -> None:
+    add_job(shop, then=["shop/orders"])
+    graph = shop.definitions.resolve_asset_graph()
+
+    def parents(name: str) -> list[str]:
+        return sorted(names_of(list(graph.get(dg.AssetKey(name.split("/"))).parent_keys)))
+
+    assert parents("raw/shop/orders") == [EVENTS, SUMS]
+    assert parents("staged/shop/orders") == ["raw/shop/orders"]
+    assert parents("raw/shop/products") == []
+    assert shop.run("raw/shop/orders", "staged/shop/orders").success
+
+
 def test_what_is_to_be_run_then_and_does_not_exist_is_said(shop: Shop) -> None:
     add_job(shop, then=["shop/nothing"])
     shop.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(EVENTS.split("/"))))

@@ -1,6 +1,7 @@
 """The reference of `defs.yaml`: made of the models, whole, and what editors hold a file against."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,7 @@ EVERY_KEY = [
 
 def test_every_component_of_the_public_api_is_in_it() -> None:
     assert {name.rsplit(".")[-1] for name in components()} == {
+        "Alerts",
         "DebeziumSource",
         "DeltaSource",
         "DltSource",
@@ -98,6 +100,21 @@ def test_the_page_beside_the_readme_is_that_of_the_models() -> None:
 )
 def test_the_example_s_own_files_satisfy_the_schema(file: Path) -> None:
     rules().validate(yaml.safe_load(file.read_text()))
+
+
+def examples() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each `defs.yaml` that the README and its pages show."""
+    for page_of in (ROOT / "README.md", *sorted(REFERENCE.parent.glob("*.md"))):
+        for block in re.findall(r"```yaml\n(type: .*?)```", page_of.read_text(encoding="utf-8"), re.DOTALL):
+            for example in yaml.safe_load_all(block):
+                if example["attributes"]:
+                    yield f"{page_of.name} {example['type']}", example
+
+
+@pytest.mark.parametrize("example", [pytest.param(example, id=name) for name, example in examples()])
+def test_what_the_readme_shows_is_what_the_models_take(example: dict[str, Any]) -> None:
+    rules().validate(example)
+    components()[example["type"]].model.model_validate(example["attributes"])
 
 
 GOOD = {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from platform_tests import workers
+from platform_tests.kills import OFTEN
 
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse import ledger
@@ -22,7 +23,7 @@ from data_platform.staging.step import stage_table
 STARTED_SECONDS = 60
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("kills", [3, OFTEN])
 def test_after_any_number_of_kills_every_row_is_there_once(settings: Settings, tmp_path: Path, kills: int) -> None:
     instants = random.Random(f"kill {kills} {settings.catalog_is_sqlite}")
     with open_lakehouse(settings) as lake:

@@ -1,7 +1,7 @@
 """Real `dp run` and `dp ui` processes are killed over and over, in every way and at any instant, while others write to
 the sources. Each time the next run begins within seconds, and in the end every row is there once, and nothing is left.
 
-`KILLS=200 make test-crash` kills so often in all; each kill is then in the file that `KILLS_REPORT` names.
+`KILLS` is how often in all; each kill is then in the file that `KILLS_REPORT` names.
 """
 
 import json
@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 from platform_tests.crash.killing import Kill, Killer, wait_until_nothing_runs
 from platform_tests.crash.project import Writer, instance_of, make_project, what_is_wrong
-
-KILLS = int(os.environ.get("KILLS", "10"))
-"""How many in all: three of five are of `dp run`, the others of `dp ui`, half of each on either catalog; few of `dp ui`
-are on SQLite alone, as it takes long to start."""
+from platform_tests.kills import KILLS
 
 FEW = 40
 CATALOGS = ["sqlite", "postgresql"]
 UI_CATALOGS = CATALOGS if KILLS >= FEW else CATALOGS[:1]
+# Three of five kills are of `dp run`, the others of `dp ui`, half of each on either catalog; few of `dp ui` are on
+# SQLite alone, as it takes long to start.
 RUNS = KILLS * 3 // 5 // len(CATALOGS)
 UIS = (KILLS - KILLS * 3 // 5) // len(UI_CATALOGS)
 

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from platform_tests import workers
 from platform_tests.ingestion.followed import READINGS, SETUP, check, follow, processes, writing
+from platform_tests.kills import KILLS
 from platform_tests.servers import Postgres, fresh_database
 
 from data_platform.ingestion.singer.tap import installed
@@ -28,7 +29,7 @@ CASES = [
     pytest.param("tap", "sqlite", 2),
     pytest.param("dlt", "sqlite", 2),
     *(
-        pytest.param(kind, catalog, 13, marks=pytest.mark.crash)
+        pytest.param(kind, catalog, KILLS, marks=pytest.mark.crash)
         for kind in ("tap", "dlt")
         for catalog in ("sqlite", "postgresql")
     ),

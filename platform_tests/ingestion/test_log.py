@@ -25,6 +25,7 @@ from platform_tests.ingestion.log_source import (
     read_log,
     write_log,
 )
+from platform_tests.kills import KILLS
 from platform_tests.tables import TABLE, MemorySource, batch_of, rejects
 
 from data_platform.contracts import Contract, Field
@@ -38,7 +39,6 @@ from data_platform.lakehouse.settings import Settings
 from data_platform.staging.recipe import Recipe
 from data_platform.staging.step import stage_table
 
-KILLS = 15
 TRANSACTIONS = 400
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from platform_tests import workers
+from platform_tests.kills import KILLS
 from platform_tests.lakehouse import polling
 
 from data_platform.errors import PlatformError
@@ -33,7 +34,6 @@ from data_platform.staging.step import stage_table
 POLLING_SECONDS = float(os.environ.get("POLLING_SECONDS", "6"))
 SECOND = 1.0
 SLOW = 4.0
-KILLS = 20
 """Seconds by which a batch of files takes longer: a writer that waited for it would take as long."""
 
 Write = Callable[..., Any]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from platform_tests import workers
+from platform_tests.kills import KILLS
 from platform_tests.lakehouse import polling
 from platform_tests.modelling import worker
 from platform_tests.modelling.project import SALES, SmallProject
@@ -31,7 +32,6 @@ MART = "select count(*) as sales, sum(number) as numbers from {{ ref('fct_sale')
 
 SLOW = "with recursive t(n) as (select 1 union all select n + 1 from t where n < {}) select max(n) as n from t"
 STEPS_A_SECOND = 5_000
-KILLS = 10
 POLLING_SECONDS = 10
 """At least so many steps of such a query DuckDB makes in a second, on any machine of today."""
 

@@ -73,8 +73,7 @@ def select(keys: Sequence[dg.AssetKey], selections: Sequence[str]) -> list[dg.As
         return tables
     chosen: list[dg.AssetKey] = []
     for selection in selections:
-        parts = selection.strip("/").split("/")
-        found = [key for key in keys if _matches(list(key.path), parts)]
+        found = [key for key in keys if matches(key, selection)]
         if not found:
             names = sorted({key.path[1] if key.path[0] in (RAW, STAGED) else "/".join(key.path) for key in keys})
             raise PlatformError(f"Nothing is called {selection}. There are: {', '.join(names)}.")
@@ -82,7 +81,9 @@ def select(keys: Sequence[dg.AssetKey], selections: Sequence[str]) -> list[dg.As
     return chosen
 
 
-def _matches(path: list[str], parts: list[str]) -> bool:
+def matches(key: dg.AssetKey, selection: str) -> bool:
+    """Whether an asset is among those that one selection means."""
+    path, parts = list(key.path), selection.strip("/").split("/")
     # Whoever names a table or a source means to load it.
     short = path[0] != RECONCILIATION and path[1 : 1 + len(parts)] == parts
     return path[: len(parts)] == parts or short

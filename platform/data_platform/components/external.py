@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
+from dagster_shared.record import replace
 from pydantic import Field
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent
-from data_platform.components.execution import select
+from data_platform.components.execution import matches, select
 from data_platform.components.failures import failure
 from data_platform.components.file import FileSource, FileSourceOptions
-from data_platform.components.keys import external_job, external_key
+from data_platform.components.keys import EXTERNAL, external_job, external_key
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.resource import LakehouseResource
@@ -28,10 +29,14 @@ from data_platform.external.markers import file_version, http_value, query_value
 from data_platform.external.options import CommandStart, FileMarker, HttpMarker, HttpStart, JobOptions, QueryMarker
 from data_platform.external.runs import Ended, follow
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.tables import RAW
 from data_platform.options import Duration, Options
 
 RUN = "run"
 """The metadata that names the run which made an asset."""
+
+THEN = "then"
+"""The metadata of what a job makes that lists what is run each time the job has ended."""
 
 Result = dg.MaterializeResult[None]
 T = TypeVar("T", bound=Options)
@@ -58,7 +63,7 @@ class ExternalJob(PlatformComponent):
                 key=key,
                 group_name=f"external_{folder.name}",
                 description=f"{options.description} {made.description}".strip(),
-                metadata={"defs": str(folder / DEFS)},
+                metadata={"defs": str(folder / DEFS), **({THEN: options.then} if options.then else {})},
                 kinds={"external"},
             )
             for key, made in zip(keys, options.makes.values(), strict=True)
@@ -151,6 +156,36 @@ class ExternalJob(PlatformComponent):
         # Reached as a source of files reaches them.
         given = {name: getattr(wait, name) for name in wait.model_fields_set - {"type", "path"}}
         return file_version(FileSource(FileSourceOptions.model_construct(**given)).place(where, settings), wait.path)
+
+
+def loaded_after_jobs(parts: Sequence[dg.Definitions]) -> list[dg.Definitions]:
+    """The same definitions, in which the raw tables that are loaded each time a job has ended (its `then`) come after
+    what the job makes, as that is where their rows come from: the graph shows it, and a run of both has this order.
+    """
+    specs = [spec for part in parts for asset in part.assets or () for spec in _specs(asset)]
+    raw = [spec.key for spec in specs if spec.key.path[0] == RAW]
+    parents: dict[dg.AssetKey, list[dg.AssetKey]] = {}
+    for made in (spec for spec in specs if spec.key.path[0] == EXTERNAL):
+        # A selection that matches nothing is refused by the sensor, which knows all that there is.
+        for key in {key for selection in made.metadata.get(THEN, ()) for key in raw if matches(key, selection)}:
+            parents[key] = [*parents.get(key, ()), made.key]
+
+    def after(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.merge_attributes(deps=parents[spec.key]) if spec.key in parents else spec
+
+    def mapped(part: dg.Definitions) -> dg.Definitions:
+        assets: list[Any] = list(part.assets or ())
+        if not any(spec.key in parents for asset in assets for spec in _specs(asset)):
+            return part
+        return replace(part, assets=[*dg.map_asset_specs(after, assets)])
+
+    return [mapped(part) for part in parts]
+
+
+def _specs(asset: Any) -> Sequence[dg.AssetSpec]:
+    if isinstance(asset, dg.AssetSpec):
+        return [asset]
+    return list(asset.specs) if isinstance(asset, dg.AssetsDefinition) else []
 
 
 def _figures(ended: Ended) -> dict[str, Any]:

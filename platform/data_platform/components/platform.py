@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from data_platform.components.audits import audit_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folder_of, folders
 from data_platform.components.export import Export
+from data_platform.components.external import loaded_after_jobs
 from data_platform.components.keys import BROKEN, platform_key
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
@@ -45,10 +46,8 @@ def platform_definitions(
     scrub_process()
     keep_private(environment.settings)
     first, refused = not earlier_platforms(package), refusals(package)
-    parts = _apart(
-        {folder: _folder_definitions(folder, environment, refused.get(folder)) for folder in folders(package)},
-        environment,
-    )
+    found = {folder: _folder_definitions(folder, environment, refused.get(folder)) for folder in folders(package)}
+    parts = loaded_after_jobs(_apart(found, environment))
     # Starting a process for each step costs more than most steps: in-process unless a setting says otherwise.
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
     return dg.Definitions.merge(

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from data_platform.components.alerts import Alerts
 from data_platform.components.component import DEFS, PlatformComponent
 from data_platform.components.export import Export
 from data_platform.components.external import ExternalJob
@@ -35,8 +36,8 @@ class _Generator(GenerateJsonSchema):
 
 def components() -> dict[str, type[PlatformComponent]]:
     """Every component that a `defs.yaml` may name, by the name that it has there: the registered kinds of source,
-    the models, exports, and jobs of other orchestrators."""
-    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels, Export, ExternalJob]
+    the models, exports, jobs of other orchestrators, and alerts."""
+    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels, Export, ExternalJob, Alerts]
     return {type_name(kind): kind for kind in kinds}
 
 

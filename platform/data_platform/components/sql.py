@@ -54,7 +54,7 @@ class SqlSourceOptions(SourceOptions):
     statement_timeout: Duration = Field(
         default=Timeouts.statement, description="Longest that one statement may run, all of its rows included."
     )
-    changes: Annotated[Changes | None, BeforeValidator(_changes)] = Field(
+    changes: Annotated[Changes | None, BeforeValidator(_changes, json_schema_input_type=Changes | bool | None)] = Field(
         default=None,
         description="Read the log of changes instead of the tables (PostgreSQL, MariaDB, MySQL): `true`, or options "
         "such as {slot: ..., publication: ...}. Each insert, update and delete lands; all tables are read together, "

@@ -64,7 +64,9 @@ def _reconcile(value: object) -> object:
 class ReconciledTable(TableOptions):
     """A table of a source that can say which rows it has."""
 
-    reconcile: Annotated[Reconcile | None, BeforeValidator(_reconcile)] = Field(
+    reconcile: Annotated[
+        Reconcile | None, BeforeValidator(_reconcile, json_schema_input_type=Reconcile | str | None)
+    ] = Field(
         default=None,
         description="Compare the table with its source now and then, and bring right what a load cannot see: "
         "`daily`, or {every: weekly, compare: rows, apply: false}. It needs a `key`, "

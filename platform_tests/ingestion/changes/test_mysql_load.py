@@ -24,6 +24,7 @@ from platform_tests.ingestion.changes.mysql_shop import (
 )
 from platform_tests.ingestion.changes.mysql_worker import READING, TABLES, load_and_stage
 from platform_tests.ingestion.landing import ON_SQLITE
+from platform_tests.kills import OFTEN
 from platform_tests.proxy import proxy_to
 
 from data_platform.errors import PlatformError, TransientError
@@ -246,7 +247,7 @@ def test_an_event_that_comes_damaged_is_found_by_its_checksum(at: Shop, monkeypa
 # Kills
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("kills", [3, OFTEN])
 def test_after_any_number_of_kills_every_change_is_there_once(settings: Settings, at: Shop, kills: int) -> None:
     instants = random.Random(f"mysql {kills} {settings.catalog_is_sqlite}")
     at.run("insert into t select seq, seq from seq_90000000_to_90003000", "insert into u select * from t")

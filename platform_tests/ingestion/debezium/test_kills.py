@@ -16,6 +16,7 @@ from platform_tests.ingestion.debezium import worker
 from platform_tests.ingestion.debezium.shop import TABLES, Shop
 from platform_tests.ingestion.debezium.worker import load_and_stage
 from platform_tests.ingestion.landing import ON_SQLITE
+from platform_tests.kills import KILLS
 
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
@@ -23,7 +24,6 @@ from data_platform.lakehouse.settings import Settings
 
 STARTED_SECONDS = 120
 
-KILLS = 10
 
 WRITES = (
     "begin",

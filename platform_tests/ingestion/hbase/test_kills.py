@@ -9,13 +9,14 @@ import pytest
 from platform_tests import workers
 from platform_tests.ingestion.hbase.cells import Cells
 from platform_tests.ingestion.hbase.killed import Writing, load_and_stage
+from platform_tests.kills import OFTEN
 
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("kills", [2, OFTEN])
 def test_after_any_number_of_kills_every_row_is_there_once_with_its_newest_value(
     settings: Settings, cells: Cells, kills: int
 ) -> None:

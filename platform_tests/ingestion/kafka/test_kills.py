@@ -10,6 +10,7 @@ from platform_tests import workers
 from platform_tests.ingestion.kafka.killed import PARTITIONS, Writing, load_and_stage
 from platform_tests.ingestion.kafka.topics import Topics
 from platform_tests.kafka_servers import Kafka
+from platform_tests.kills import KILLS
 
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
@@ -17,8 +18,8 @@ from data_platform.lakehouse.settings import Settings
 
 CASES = [
     pytest.param("sqlite", 2),
-    pytest.param("sqlite", 25, marks=pytest.mark.crash),
-    pytest.param("postgresql", 25, marks=pytest.mark.crash),
+    pytest.param("sqlite", KILLS, marks=pytest.mark.crash),
+    pytest.param("postgresql", KILLS, marks=pytest.mark.crash),
 ]
 
 

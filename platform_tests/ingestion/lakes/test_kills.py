@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from platform_tests import workers
 from platform_tests.ingestion.lakes.killed import KINDS, Writing, content, load_and_stage
+from platform_tests.kills import OFTEN
 
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
-KILLS = [pytest.param(2), pytest.param(25, marks=pytest.mark.crash)]
 
-
-@pytest.mark.parametrize("kills", KILLS)
+@pytest.mark.parametrize("kills", [2, OFTEN])
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_any_number_of_kills_what_is_staged_is_what_the_table_holds(
     settings: Settings, tmp_path: Path, kind: str, kills: int

@@ -16,6 +16,7 @@ from platform_tests.ingestion.changes.postgresql.test_histories import (
     writing,
 )
 from platform_tests.ingestion.landing import ON_SQLITE
+from platform_tests.kills import KILLS
 from platform_tests.servers import Postgres, fresh_database
 
 from data_platform.ingestion.changes.postgresql.place import from_lsn
@@ -84,4 +85,4 @@ def test_a_reader_that_is_killed_a_few_times_loses_nothing_and_repeats_nothing(
 def test_a_reader_that_is_killed_time_and_again_loses_nothing_and_repeats_nothing(
     settings: Settings, postgres: Postgres
 ) -> None:
-    killed(settings, postgres, 25)
+    killed(settings, postgres, KILLS)
