@@ -1,7 +1,9 @@
 """Blocks of delimited text parsed by Arrow, where it is certain that the strict parser would give the same."""
 
 import re
+from dataclasses import replace
 from functools import cache
+from itertools import accumulate
 
 import polars as pl
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pyarrow.csv as arrow_csv
 from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.formats.csv.blocks import Block
 from data_platform.ingestion.files.formats.csv.options import Csv
-from data_platform.ingestion.files.formats.csv.strict import field_grammar, wrong_count
+from data_platform.ingestion.files.formats.csv.strict import field_grammar, parse_strictly, wrong_count
 from data_platform.ingestion.files.formats.text import UNDECODABLE, Parsed, Reject, lone_return, shown
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -63,7 +65,7 @@ def parse_fast(block: Block, options: Csv, names: list[str]) -> Parsed | None:
         if invalid:
             bad = pl.Series([block.line + ordinal for ordinal, *_ in invalid], dtype=pl.Int64)
             good = good.filter(~good.is_in(bad.implode()))
-            return Parsed(_numbered(rows, good), _miscounted(bad, invalid, names, options))
+            return _with_miscounted(_numbered(rows, good), bad, invalid, names, options)
         return Parsed(_numbered(rows, good))
     if not (quoted or escaped):
         return None
@@ -93,19 +95,33 @@ def _with_line_feeds_inside(
         return None
     records = records.with_columns(line=block.line + pl.col("span").cum_sum() - pl.col("span"))
     numbers, bad_numbers = (records.filter(good=wanted)["line"] for wanted in (True, False))
-    return Parsed(_numbered(rows, numbers), _miscounted(bad_numbers, invalid, names, options))
+    return _with_miscounted(_numbered(rows, numbers), bad_numbers, invalid, names, options)
 
 
 def _numbered(rows: pa.Table, lines: pl.Series) -> pa.Table:
     return rows.append_column("_line", lines.to_arrow())
 
 
-def _miscounted(lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str], options: Csv) -> list[Reject]:
-    ends = (options.delimiter, options.delimiter + "\r")
-    return [
-        Reject(line, shown(text), wrong_count(found, len(names), empty_last=text.endswith(ends)))
-        for line, (_, text, found) in zip(lines, invalid, strict=True)
-    ]
+def _with_miscounted(
+    rows: pa.Table, lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str], options: Csv
+) -> Parsed:
+    """The rows, and what becomes of records with too few or too many fields, which begin at `lines`."""
+    if options.short_rows == options.long_rows == "reject":
+        ends = (options.delimiter, options.delimiter + "\r")
+        return Parsed(
+            rows,
+            [
+                Reject(line, shown(text), wrong_count(found, len(names), empty_last=text.endswith(ends)))
+                for line, (_, text, found) in zip(lines, invalid, strict=True)
+            ],
+        )
+    records = [text + "\n" for _, text, _ in invalid]
+    firsts = list(accumulate((record.count("\n") for record in records), initial=1))
+    in_file = dict(zip(firsts[:-1], lines, strict=True))
+    parsed, _ = parse_strictly(Block("".join(records).encode(), 1, firsts[-1] - 1), options, names, final=True)
+    fitted = pl.Series([in_file[line] for line in parsed.rows["_line"].to_pylist()], dtype=pl.Int64)
+    both = pa.concat_tables([rows, _numbered(parsed.rows.drop_columns("_line"), fitted)]).sort_by("_line")
+    return Parsed(both, [replace(reject, line=in_file[reject.line]) for reject in parsed.rejects])
 
 
 @cache

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from data_platform.ingestion.files.formats.format import FormatOptions
+from data_platform.ingestion.files.formats.grammar import refuse_no_expression
 from data_platform.ingestion.files.formats.text import Encoding, checked_columns, line_end_in
 
 
@@ -14,7 +15,13 @@ def _one_character(value: str) -> str:
     return value
 
 
+def _an_expression(value: str) -> str:
+    refuse_no_expression(value, repr(value))
+    return value
+
+
 Character = Annotated[str, AfterValidator(_one_character)]
+Expression = Annotated[str, Field(min_length=1), AfterValidator(_an_expression)]
 
 
 class Csv(FormatOptions):
@@ -46,9 +53,59 @@ class Csv(FormatOptions):
         default=None, description="Names of the columns of a file without a header."
     )
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
+    header_rows: int = Field(
+        default=1,
+        ge=1,
+        le=5,
+        description="Records that name the columns. The names of several are put together, those above for each column "
+        "up to the next that has one: `2024,,2025,` over `Q1,Q2,Q1,Q2` is `2024 Q1`, `2024 Q2`, `2025 Q1`, `2025 Q2`.",
+    )
+    header_separator: str = Field(default=" ", description="What is put between the names of several `header_rows`.")
+    repair_names: bool = Field(
+        default=False,
+        description="Whether names in the header that are empty or occur again get a number: `column_3` by the place, "
+        "`amount_2` for the second; else they refuse the file.",
+    )
+    skip_repeated_headers: bool = Field(
+        default=False,
+        description="Whether records that repeat the header are passed over, as in a file that was put together from "
+        "several.",
+    )
     skip_rows: int = Field(default=0, ge=0, description="Lines before the header (or the first record) to pass over.")
+    header_contains: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Names of columns: lines before the first that has them all are passed over, however many.",
+    )
+    skip_footer: int = Field(
+        default=0, ge=0, description="Lines at the end to pass over, beside empty ones, whatever they hold."
+    )
+    footer: Expression | None = Field(
+        default=None,
+        description="A regular expression: the last lines of the table are passed over as long as each of them matches "
+        "it or is empty, as in `^(Total|Printed on)`. Lines before others that do not match stay.",
+    )
+    section: Annotated[int, Field(ge=1)] | Expression | None = Field(
+        default=None,
+        description="Which of several tables in the file is read: a regular expression that matches the line above its "
+        "header, as in `^\\[orders\\]`, or its number (from 1) where empty lines divide them.",
+    )
+    section_end: Expression | None = Field(
+        default=None,
+        description="With a `section` by its heading, a regular expression that matches the line after it, as in "
+        "`^\\[`. Default: an empty line.",
+    )
     comment: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="Records that begin with this are passed over."
+    )
+
+    short_rows: Literal["reject", "pad"] = Field(
+        default="reject",
+        description="What becomes of records with too few fields: rejects, or rows whose last fields are null.",
+    )
+    long_rows: Literal["reject", "truncate"] = Field(
+        default="reject",
+        description="What becomes of records with too many fields: rejects, or rows without the fields that have no "
+        "column, which are lost.",
     )
 
     def record_end(self) -> bytes:
@@ -70,4 +127,13 @@ class Csv(FormatOptions):
             raise ValueError("columns come from the header: set `header: false` to name them here")
         if not self.header and not self.columns:
             raise ValueError("without a header the file does not name its columns: list them under `columns`")
+        needing = ("header_rows", "repair_names", "skip_repeated_headers", "header_contains")
+        if not self.header and (given := [name for name in needing if name in self.model_fields_set]):
+            raise ValueError(f"{given[0]} is for files with a header, but `header: false` is set")
+        if self.header_contains and self.skip_rows:
+            raise ValueError("header_contains and skip_rows both say where the header is: set one of them")
+        if self.footer is not None and self.skip_footer:
+            raise ValueError("footer and skip_footer both say where the table ends: set one of them")
+        if self.section_end is not None and not isinstance(self.section, str):
+            raise ValueError("section_end is for a `section` that is found by the line above it")
         return self

@@ -7,9 +7,11 @@ from concurrent.futures import Future
 from typing import BinaryIO
 
 from data_platform.ingestion.files.formats.csv.blocks import Block, Records
+from data_platform.ingestion.files.formats.csv.extent import table_lines
 from data_platform.ingestion.files.formats.csv.fast import parse_fast
+from data_platform.ingestion.files.formats.csv.header import Header, read_header, without_repeated
 from data_platform.ingestion.files.formats.csv.options import Csv
-from data_platform.ingestion.files.formats.csv.strict import parse_strictly, read_header
+from data_platform.ingestion.files.formats.csv.strict import parse_strictly
 from data_platform.ingestion.files.formats.text import LONGEST, THREADS, Parsed, parsers, text_table, utf8_blocks
 from data_platform.ingestion.source import MAX_COLUMNS
 
@@ -21,9 +23,12 @@ def read(options: Csv, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iter
     when the header cannot be read, names a column twice, or more columns than there may be.
     """
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST * 2))  # process-wide; never lowered
-    records = Records(utf8_blocks(stream, options.encoding, options.line_end), options)
-    records.skip_lines(options.skip_rows)
-    names = options.columns or read_header(records, options, max_columns)
+    line, lines = table_lines(utf8_blocks(stream, options.encoding, options.line_end), options)
+    records = Records(lines, options, line)
+    if options.columns:
+        records.skip_lines(options.skip_rows)
+    header = Header(options.columns) if options.columns else read_header(records, options, max_columns)
+    names = header.names
     yield Parsed(text_table({name: [] for name in names}, []))
     in_flight: deque[tuple[Block, Future[Parsed | None]]] = deque()
     pool = parsers(alone=not records.has_more())
@@ -47,6 +52,6 @@ def read(options: Csv, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -> Iter
                     in_flight.clear()
                     records.put_back(rest + following, block.line + block.lines - rest.count(b"\n"))
                     grow = len(rest)
-            yield parsed
+            yield without_repeated(parsed, header) if options.skip_repeated_headers else parsed
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
