@@ -1,16 +1,20 @@
-"""CSV as it is delivered: what stands around the table, headers that repeat or take two rows, records of uneven length.
-Each case is read in small blocks and in one, by Arrow and by Python, and gives the same."""
+"""CSV as it is delivered: what stands around the table, headers that repeat or take two rows, records of uneven length,
+delimiters of several characters, nulls, line ends of each kind. Each case is read in small blocks and in one, by Arrow
+and by Python, and gives the same."""
 
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Csv, Reject, read, text
-from data_platform.ingestion.files.formats.csv import extent
+from data_platform.ingestion.files.formats.csv import extent, reader
 
 Rows = list[tuple[str | None, ...]]
 
@@ -147,9 +151,130 @@ def test_headers_that_are_repeated_are_no_rows_and_what_resembles_one_is() -> No
     assert parse(both, header_rows=2, **options)[1:] == ([3, 6], [("1", "2", "3"), ("4", "5", "6")], [])
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """How a writer writes, and by which options that is read."""
+
+    options: dict[str, Any]
+    line_ends: tuple[str, ...] = ("\n", "\r\n")
+
+    def record(self, row: tuple[str | None, ...], end: str) -> str:
+        return str(self.options.get("delimiter", ",")).join(map(self.field, row)) + end
+
+    def field(self, value: str | None) -> str:
+        delimiter, quote = self.options.get("delimiter", ","), self.options.get("quote", '"')
+        if value is None:
+            return str(self.options["null_value"])
+        if quote is None:
+            return "".join(f"\\{sign}" if sign in f"\\\n#{delimiter}" else sign for sign in value)
+        if value in ("", "N", "\\N") or set(value) & set(f'\n #\\"{delimiter}'):
+            return '"' + value.replace("\\", "\\\\" if "escape" in self.options else "\\").replace('"', '""') + '"'
+        return value
+
+
+DIALECTS = [
+    Dialect({"delimiter": "||", "null_value": "N"}),
+    Dialect({"delimiter": "|~|", "null_value": ""}, ("\n", "\r", "\r\n")),
+    Dialect({"delimiter": "::", "escape": "\\", "null_value": "\\N", "comment": "#"}),
+    Dialect({"delimiter": "~", "escape": "\\", "quote": None, "null_value": "\\N"}, ("\n", "\r", "\r\n")),
+    Dialect({"delimiter": "~~", "escape": "\\", "quote": None, "null_value": "\\N", "comment": "#"}),
+    Dialect({"delimiter": "§", "null_value": "", "skip_blank": True}),
+    Dialect({"null_value": "", "comment": "#"}, ("\n", "\r", "\r\n")),
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), dialect=st.sampled_from(DIALECTS), block=st.sampled_from([7, 40, 1 << 20]))
+def test_what_a_writer_of_any_dialect_wrote_comes_back_to_the_cell(
+    data: st.DataObject, dialect: Dialect, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK", block)
+    value = st.none() | st.text(st.sampled_from('ab|~:,"\\#N \n§\x1f'), max_size=5)
+    rows = data.draw(st.lists(st.tuples(value, value, value), max_size=8))
+    header = dialect.record(("a", "b N", "c\nd"), "\n")
+    content, lines = f"\nReport\n\n{header}", []
+    for row in rows:
+        between = data.draw(st.sampled_from(["", "\n", "\r\n", header] + ["# x\n"] * ("comment" in dialect.options)))
+        content += between
+        lines.append(content.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1)
+        content += dialect.record(row, data.draw(st.sampled_from(dialect.line_ends)))
+    content += data.draw(st.sampled_from(["", "Total 7\n\n", "\nTotal,~|7\r\nTotal"]))
+    options = {"header_contains": ["a"], "footer": "^Total", "skip_repeated_headers": True, **dialect.options}
+    if "\r" in dialect.line_ends:
+        options["line_end"] = "any"
+    found = parse(content.encode(), **options)
+    assert found == (["a", "b N", "c\nd"], lines, rows, [])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.text(st.sampled_from('ab",,\n\r '), max_size=60),
+    delimiter=st.sampled_from(["||", "|~|", "::", "§"]),
+    options=st.sampled_from([{}, {"null_value": "a"}, {"null_value": ""}, {"skip_blank": True, "short_rows": "pad"}]),
+    block=st.sampled_from([7, 1 << 20]),
+)
+def test_any_text_with_a_delimiter_of_several_characters_is_read_as_with_one(
+    content: str, delimiter: str, options: dict[str, Any], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK", block)
+    options = {**options, "header": False, "columns": ["x", "y"]}
+    _, lines, rows, rejects = parse(content.encode(), **options)
+    _, others, found, refused = parse(content.replace(",", delimiter).encode(), delimiter=delimiter, **options)
+    assert others == lines
+    assert found == [tuple(value and value.replace(",", delimiter) for value in row) for row in rows]
+    assert [(one.line, one.record, one.reason) for one in refused] == [
+        (one.line, one.record.replace(",", delimiter), one.reason) for one in rejects
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ('1||2\n"3||"||"a\nb"\n', {"delimiter": "||"}),
+        ('1\\|||2\n"\\N|~"||\\N\n', {"delimiter": "||", "escape": "\\", "null_value": "\\N"}),
+        ('1,\n"",2\n', {"null_value": ""}),
+        ('1,2\n\n#3,"4\n\r\n5,6\n', {"comment": "#"}),
+        ("1, 2\n\n 3,4\n", {"skip_blank": True}),
+        ("1,2\n3\n4,5,6\n", {"short_rows": "pad", "long_rows": "truncate"}),
+        ("1,2\r3,4\r\n", {"line_end": "any"}),
+    ],
+)
+def test_no_dialect_needs_the_careful_path_where_the_file_keeps_to_it(
+    content: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    careful = parse(content.encode(), header=False, columns=["x", "y"], **options)
+    monkeypatch.setattr(text, "SMALL", 0)
+    monkeypatch.delattr(reader, "parse_strictly")
+    assert parse(content.encode(), header=False, columns=["x", "y"], **options) == careful
+    assert careful[3] == []
+
+
+@pytest.mark.usefixtures("blocks_of")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "cp037", "iso2022_jp"])
+def test_lines_that_end_differently_within_a_file_are_lines_in_any_encoding(encoding: str) -> None:
+    content = 'x,y\r1,2\r\n3,"4\r\n5"\n\r6,7\r'.encode(encoding)
+    assert parse(content, encoding=encoding, line_end="any")[1:3] == (
+        [2, 3, 6],
+        [("1", "2"), ("3", "4\n5"), ("6", "7")],
+    )
+
+
+def test_a_file_that_holds_every_control_character_is_refused() -> None:
+    controls = bytes({*range(1, 32), 127} - {10, 13})
+    with pytest.raises(PlatformError, match="from line 1 on, it holds every control character"):
+        parse(b"x||y\n" + controls + b"||1\n", delimiter="||")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"delimiter": ""}, "one character, or up to ten"),
+        ({"delimiter": "|\n"}, "no line end"),
+        ({"delimiter": '|"'}, "must differ"),
+        ({"delimiter": "\\|", "escape": "\\"}, "must differ"),
+        ({"delimiter": ", ", "skip_blank": True}, "skip_blank drops spaces"),
+        ({"null_value": "a,b"}, "null_value holds the delimiter"),
+        ({"line_end": "any", "encoding": "utf-16"}, "line_end any is not for utf-16"),
         ({"short_rows": "skip"}, "'reject' or 'pad'"),
         ({"footer": "("}, "'(' is no regular expression: unclosed group"),
         ({"section": 0}, "greater than or equal to 1"),

@@ -89,9 +89,9 @@ def _until(blocks: Iterator[bytes], end: str) -> Iterator[bytes]:
     for block in blocks:
         if ended:
             continue
-        stop = _lines(block).str.contains(end).arg_true()
-        ended = len(stop) > 0
-        yield block[: _offset(block, stop[0])] if ended else block
+        before = _until_match(block, end)
+        ended = len(before) < len(block)
+        yield before
 
 
 def _without_footer(blocks: Iterator[bytes], options: Csv) -> Iterator[bytes]:
@@ -106,6 +106,8 @@ def _without_footer(blocks: Iterator[bytes], options: Csv) -> Iterator[bytes]:
         held = data[cut:]
         if cut:
             yield data[:cut]
+    if options.footer is not None:  # empty lines above it may be part of a record
+        yield _until_match(held, options.footer)
 
 
 def _before_last(data: bytes, count: int) -> int:
@@ -130,6 +132,12 @@ def _before(data: bytes, footer: str) -> int:
         if not start:
             return 0
         size *= 16
+
+
+def _until_match(data: bytes, pattern: str) -> bytes:
+    """The lines before the first that matches."""
+    found = _lines(data).str.contains(pattern).arg_true()
+    return data[: _offset(data, found[0])] if len(found) else data
 
 
 def _lines(block: bytes) -> pl.Series:

@@ -15,6 +15,18 @@ def _one_character(value: str) -> str:
     return value
 
 
+def _a_delimiter(value: str) -> str:
+    if not 1 <= len(value) <= 10 or any(sign in value for sign in "\r\n\0"):
+        raise ValueError("must be one character, or up to ten, and no line end")
+    return value
+
+
+def _a_null(value: str) -> str:
+    if any(sign in value for sign in "\r\n\0"):
+        raise ValueError("must be a text without line ends")
+    return value
+
+
 def _an_expression(value: str) -> str:
     refuse_no_expression(value, repr(value))
     return value
@@ -30,12 +42,18 @@ class Csv(FormatOptions):
     with one elsewhere is a reject, since nobody can tell which delimiters were meant to separate."""
 
     type: Literal["csv"] = Field(description="Which kind it is.")
-    delimiter: Character = Field(default=",", description="What separates fields.")
+    delimiter: Annotated[str, AfterValidator(_a_delimiter)] = Field(
+        default=",", description="What separates fields: a character, or several such as `||` or `|~|`."
+    )
     quote: Character | None = Field(
         default='"', description="What encloses fields; doubled inside them. Null: quotes are text like any other."
     )
     escape: Character | None = Field(
         default=None, description="What takes the meaning from the character after it, such as a backslash."
+    )
+    null_value: Annotated[str, AfterValidator(_a_null)] | None = Field(
+        default=None,
+        description=r"A field that is exactly this, unquoted, is null: `\N`, or an empty text. Default: none is.",
     )
     skip_blank: bool = Field(
         default=False, description='Whether spaces before a field are dropped, as in `1, "a, b"`; else they are text.'
@@ -43,10 +61,10 @@ class Csv(FormatOptions):
     trailing_delimiter: bool = Field(
         default=False, description="Whether a delimiter at the end of a line begins no further field."
     )
-    line_end: Literal["lf", "cr"] = Field(
+    line_end: Literal["lf", "cr", "any"] = Field(
         default="lf",
-        description="What ends a line: a line feed, with or without a carriage return before it, or a carriage return "
-        "alone, as in files of old Macintosh programs.",
+        description="What ends a line: a line feed, with or without a carriage return before it, a carriage return "
+        "alone, as in files of old Macintosh programs, or any of these, as in a file put together from several.",
     )
     header: bool = Field(default=True, description="Whether the first record names the columns.")
     columns: Annotated[list[str], AfterValidator(checked_columns), Field(min_length=1)] | None = Field(
@@ -114,14 +132,18 @@ class Csv(FormatOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.delimiter == self.quote:
-            raise ValueError(f"delimiter and quote are both {self.quote!r}: they must differ")
-        if self.escape is not None and self.escape in (self.delimiter, self.quote):
+        if self.quote is not None and self.quote in self.delimiter:
+            raise ValueError(f"delimiter is {self.delimiter!r} and quote {self.quote!r}: they must differ")
+        if self.escape is not None and (self.escape in self.delimiter or self.escape == self.quote):
             raise ValueError(
                 f"escape is {self.escape!r}, as the delimiter or the quote: they must differ (a quote that is doubled "
                 "inside a quoted field needs no escape)"
             )
-        if self.skip_blank and " " in (self.delimiter, self.quote, self.escape):
+        if self.null_value and any(sign in self.null_value for sign in (self.delimiter, self.quote) if sign):
+            raise ValueError("null_value holds the delimiter or the quote: a field that is not quoted cannot be that")
+        if self.line_end == "any" and len(line_end_in(self.encoding)) > 1:
+            raise ValueError(f"line_end any is not for {self.encoding}, which writes a line end in several bytes")
+        if self.skip_blank and (" " in self.delimiter or " " in (self.quote, self.escape)):
             raise ValueError("skip_blank drops spaces: then none can be the delimiter, the quote or the escape")
         if self.header and self.columns:
             raise ValueError("columns come from the header: set `header: false` to name them here")

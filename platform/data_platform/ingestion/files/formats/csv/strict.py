@@ -21,7 +21,10 @@ from data_platform.ingestion.files.formats.text import (
 _NEVER_CLOSED = "a quoted field is never closed"
 _STRAY_QUOTE = "a quote within a field that is not quoted (if quotes have no meaning in this file, set `quote: null`)"
 _BLANK_BEFORE_QUOTE = "a space before a quoted field (if that is how the file is written, set `skip_blank: true`)"
-_LONE_RETURN = "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`)"
+_LONE_RETURN = (
+    "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`; if some do, "
+    "`line_end: any`)"
+)
 _MARK_WITHIN = "a byte order mark in the middle of the file: were several files put together?"
 _EMPTY = frozenset({"\n", "\r\n"})
 
@@ -39,7 +42,7 @@ def parse_strictly(block: Block, options: Csv, names: list[str], final: bool) ->
         if problem is _NEVER_CLOSED and not final and len(rest := bytes_of(lines[start:])) <= LONGEST:
             break
         rest = b""
-        row: list[str | None] = [*fields]
+        row = [None if field == options.null_value else field for field in fields]
         if problem is None and len(fields) != len(names):
             if options.short_rows == "pad" and 0 < len(fields) < len(names):
                 row += [None] * (len(names) - len(fields))
