@@ -334,7 +334,6 @@ def test_blocks_come_as_they_are_parsed() -> None:
         ({"encoding": "utf-9"}, "unknown encoding 'utf-9'; well-known ones are"),
         ({"encoding": "base64"}, "encoding"),
         ({"encoding": "unicode_escape"}, "no encoding of text files"),
-        ({"delimiter": "||"}, "one ASCII character"),
         ({"delimiter": '"'}, "must differ"),
         ({"header": False}, "list them under `columns`"),
         ({"columns": ["x"]}, "set `header: false`"),
@@ -352,7 +351,10 @@ def test_mistakes_in_options_are_named(options: dict[str, object], message: str)
 STRAY = "a quote within a field that is not quoted (if quotes have no meaning in this file, set `quote: null`)"
 BLANK = "a space before a quoted field (if that is how the file is written, set `skip_blank: true`)"
 TRAILING = "3 fields instead of 2: the line ends in a delimiter (if every line does, set `trailing_delimiter: true`)"
-RETURN = "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`)"
+RETURN = (
+    "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`; if some do, "
+    "`line_end: any`)"
+)
 MARK = "a byte order mark in the middle of the file: were several files put together?"
 
 DIRTY: list[tuple[str, dict[str, object], Rows, list[str]]] = [

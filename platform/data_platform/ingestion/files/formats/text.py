@@ -110,9 +110,10 @@ def checked_columns(names: list[str]) -> list[str]:
     return names
 
 
-def utf8_blocks(stream: BinaryIO, encoding: str, line_end: Literal["lf", "cr"] = "lf") -> Iterator[bytes]:
+def utf8_blocks(stream: BinaryIO, encoding: str, line_end: Literal["lf", "cr", "any"] = "lf") -> Iterator[bytes]:
     """Blocks of whole lines in UTF-8, every line ended by a line feed, the last one too, whatever ends them in the
-    file: where a carriage return does (`cr`), line feeds take their place, in quoted fields too.
+    file: where a carriage return does (`cr`), line feeds take their place, in quoted fields too; with `any` also that
+    of a carriage return and a line feed. `any` is for encodings that write a line end in one byte.
 
     A byte order mark is dropped. Undecodable sequences stay as `UNDECODABLE` and an escape; of a line longer than
     `LONGEST` two marks and its beginning stay. Raises PlatformError when the file opens with the mark of another
@@ -123,6 +124,8 @@ def utf8_blocks(stream: BinaryIO, encoding: str, line_end: Literal["lf", "cr"] =
             if b"\n" in block[:-1]:
                 raise PlatformError("declared to end its lines in carriage returns alone, but it has line feeds too.")
             yield block.replace(b"\r", b"\n")
+    elif line_end == "any":
+        yield from _blocks(cast(BinaryIO, _OneLineEnd(stream, encoding)), encoding, "\n")
     else:
         yield from _blocks(stream, encoding, "\n")
 
@@ -216,6 +219,31 @@ class _Decoded:
             data = self._stream.read(size)
             if (text := self._decoder.decode(data, final=not data)) or not data:
                 return text.encode("utf-8", "surrogateescape")
+
+
+class _OneLineEnd:
+    """A stream in which a line feed ends every line, whatever did."""
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream, self._return, self._feed = stream, line_end_in(encoding, "\r"), line_end_in(encoding)
+        self._held = b""
+
+    def read(self, size: int) -> bytes:
+        """The next so many bytes of the stream, or fewer; empty at its end alone."""
+        while chunk := self._stream.read(size):
+            data = self._held + chunk
+            # The line feed that belongs to it may come with the next bytes.
+            self._held = self._return if data.endswith(self._return) else b""
+            data = data.removesuffix(self._return)
+            if data:
+                return self._with_feeds(data)
+        data, self._held = self._held, b""
+        return self._with_feeds(data)
+
+    def _with_feeds(self, data: bytes) -> bytes:
+        if self._return not in data:
+            return data
+        return data.replace(self._return + self._feed, self._feed).replace(self._return, self._feed)
 
 
 def lone_return(data: bytes) -> bool:

@@ -20,11 +20,11 @@ class Records:
     """Cuts blocks of lines where records seem to end: at a line feed with an even number of quotes before it. A wrong
     guess (quotes that are plain text) costs time, not rows: the parsers find out."""
 
-    def __init__(self, blocks: Iterator[bytes], options: Csv) -> None:
+    def __init__(self, blocks: Iterator[bytes], options: Csv, line: int = 1) -> None:
         self._blocks = blocks
         self._quote = options.quote.encode() if options.quote else None
         self._carry = b""
-        self._line = 1
+        self._line = line
         self._ended = False
 
     def has_more(self) -> bool:
@@ -54,12 +54,18 @@ class Records:
         """Give back what was taken but not parsed, which begins at the line of that number."""
         self._carry, self._line = data + self._carry, line
 
+    def beginning(self, lines: int) -> bytes:
+        """The next so many lines, or what there is, which are not taken."""
+        while self._carry.count(b"\n") < lines and self._more():
+            pass
+        return b"".join(line + b"\n" for line in self._carry.split(b"\n", lines)[:-1])
+
     def skip_lines(self, count: int) -> None:
-        for _ in range(count):
-            if not self._carry and not self._more():
-                return
-            end = self._carry.find(b"\n") + 1
-            self._carry, self._line = self._carry[end:], self._line + 1
+        """Pass over the next so many lines."""
+        while count and (self._carry or self._more()):
+            *passed, self._carry = self._carry.split(b"\n", count)
+            self._line += len(passed)
+            count -= len(passed)
 
     def _more(self) -> bool:
         block = None if self._ended else next(self._blocks, None)

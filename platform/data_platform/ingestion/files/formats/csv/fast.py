@@ -1,7 +1,9 @@
 """Blocks of delimited text parsed by Arrow, where it is certain that the strict parser would give the same."""
 
 import re
+from dataclasses import replace
 from functools import cache
+from itertools import accumulate
 
 import polars as pl
 import pyarrow as pa
@@ -11,7 +13,8 @@ import pyarrow.csv as arrow_csv
 from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.formats.csv.blocks import Block
 from data_platform.ingestion.files.formats.csv.options import Csv
-from data_platform.ingestion.files.formats.csv.strict import field_grammar, wrong_count
+from data_platform.ingestion.files.formats.csv.stand_ins import substituted
+from data_platform.ingestion.files.formats.csv.strict import field_grammar, parse_strictly, wrong_count
 from data_platform.ingestion.files.formats.text import UNDECODABLE, Parsed, Reject, lone_return, shown
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -25,20 +28,23 @@ def parse_fast(block: Block, options: Csv, names: list[str]) -> Parsed | None:
         return None
     if data.startswith(_BYTE_ORDER_MARK) or b"\n" + _BYTE_ORDER_MARK in data:
         return None
-    if options.skip_blank and re.search(rb"(?:\A|[\n" + re.escape(options.delimiter.encode()) + rb"]) ", data):
-        return None
     if options.comment and (data.startswith(options.comment.encode()) or f"\n{options.comment}".encode() in data):
-        return None
+        data = re.sub(rb"(?m)^" + re.escape(options.comment.encode()) + rb".*", b"", data)  # empty lines are no records
+    spaces = options.skip_blank and re.search(_spaces(options.delimiter), data) is not None
+    if spaces:
+        data = re.sub(_spaces(options.delimiter), rb"\g<1>", data)
     quoted = options.quote is not None and options.quote.encode() in data
     escaped = options.escape is not None and options.escape.encode() in data
-    if (quoted or escaped) and not _is_strict(data, options):
-        return None
+    if (quoted or escaped) and (data is not block.data or not _is_strict(data, options)):
+        return None  # what looks like a comment, or is a space, may stand within a field
     invalid: list[tuple[int, str, int]] = []
 
     def set_aside(row: arrow_csv.InvalidRow) -> str:
         invalid.append((row.number - 1, row.text, row.actual_columns))
         return "skip"
 
+    if spaces and re.search(rb"(?m)^ +\r?$", block.data):
+        return None  # a record, if of one empty field
     columns = [*names, _AFTER_LAST] if options.trailing_delimiter else names
     rows = arrow_csv.read_csv(
         pa.BufferReader(data),
@@ -51,22 +57,31 @@ def parse_fast(block: Block, options: Csv, names: list[str]) -> Parsed | None:
             invalid_row_handler=set_aside,
         ),
         arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False, check_utf8=False
+            column_types=dict.fromkeys(columns, pa.string()),
+            null_values=[] if options.null_value is None else [options.null_value],
+            strings_can_be_null=options.null_value is not None,
+            quoted_strings_can_be_null=False,
+            check_utf8=False,
         ),
     )
     if options.trailing_delimiter:
         if invalid or (rows.num_rows and pc.max(pc.binary_length(rows[_AFTER_LAST])).as_py()):
             return None
         rows = rows.drop_columns(_AFTER_LAST)
-    if rows.num_rows + len(invalid) == block.lines:
+    if spaces and invalid:
+        return None  # rejects show the record as it is
+    records = rows.num_rows + len(invalid)
+    if records == block.lines or not (quoted or escaped):
         good = pl.int_range(block.line, block.line + block.lines, eager=True)
+        if records < block.lines:
+            good = good.filter(_filled(data))
+        if records != len(good):
+            return None
         if invalid:
-            bad = pl.Series([block.line + ordinal for ordinal, *_ in invalid], dtype=pl.Int64)
+            bad = good.gather([ordinal for ordinal, *_ in invalid])
             good = good.filter(~good.is_in(bad.implode()))
-            return Parsed(_numbered(rows, good), _miscounted(bad, invalid, names, options))
+            return _with_miscounted(_numbered(rows, good), bad, invalid, names, options)
         return Parsed(_numbered(rows, good))
-    if not (quoted or escaped):
-        return None
     return _with_line_feeds_inside(rows, invalid, block, names, options)
 
 
@@ -75,11 +90,22 @@ def _is_strict(data: bytes, options: Csv) -> bool:
     return bool(pc.match_substring_regex(pa.array([data], pa.binary()), grammar)[0].as_py())
 
 
+def _filled(data: bytes) -> pl.Series:
+    """Which lines are not empty."""
+    lines = pl.Series([data.decode()]).str.split("\n").explode().head(data.count(b"\n"))
+    return (lines != "") & (lines != "\r")
+
+
+@cache
+def _spaces(delimiter: str) -> re.Pattern[bytes]:
+    return re.compile(rb"((?:\A|(?<=\n)|" + re.escape(delimiter.encode()) + rb")) +")
+
+
 def _with_line_feeds_inside(
     rows: pa.Table, invalid: list[tuple[int, str, int]], block: Block, names: list[str], options: Csv
 ) -> Parsed | None:
     """Number records that take several lines by the line feeds inside them; None if these do not account for all."""
-    inside = [pl.Series(pc.count_substring(column, "\n"), dtype=pl.Int64) for column in rows.columns]
+    inside = [pl.Series(pc.fill_null(pc.count_substring(column, "\n"), 0), dtype=pl.Int64) for column in rows.columns]
     ordinals = pl.int_range(rows.num_rows + len(invalid), eager=True)
     bad = pl.DataFrame(
         {"record": [ordinal for ordinal, *_ in invalid], "span": [text.count("\n") + 1 for _, text, _ in invalid]},
@@ -93,19 +119,34 @@ def _with_line_feeds_inside(
         return None
     records = records.with_columns(line=block.line + pl.col("span").cum_sum() - pl.col("span"))
     numbers, bad_numbers = (records.filter(good=wanted)["line"] for wanted in (True, False))
-    return Parsed(_numbered(rows, numbers), _miscounted(bad_numbers, invalid, names, options))
+    return _with_miscounted(_numbered(rows, numbers), bad_numbers, invalid, names, options)
 
 
 def _numbered(rows: pa.Table, lines: pl.Series) -> pa.Table:
     return rows.append_column("_line", lines.to_arrow())
 
 
-def _miscounted(lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str], options: Csv) -> list[Reject]:
-    ends = (options.delimiter, options.delimiter + "\r")
-    return [
-        Reject(line, shown(text), wrong_count(found, len(names), empty_last=text.endswith(ends)))
-        for line, (_, text, found) in zip(lines, invalid, strict=True)
-    ]
+def _with_miscounted(
+    rows: pa.Table, lines: pl.Series, invalid: list[tuple[int, str, int]], names: list[str], options: Csv
+) -> Parsed:
+    """The rows, and what becomes of records with too few or too many fields, which begin at `lines`."""
+    if options.short_rows == options.long_rows == "reject":
+        ends = (options.delimiter, options.delimiter + "\r")
+        return Parsed(
+            rows,
+            [
+                Reject(line, shown(text), wrong_count(found, len(names), empty_last=text.endswith(ends)))
+                for line, (_, text, found) in zip(lines, invalid, strict=True)
+            ],
+        )
+    records = [text + "\n" for _, text, _ in invalid]
+    firsts = list(accumulate((record.count("\n") for record in records), initial=1))
+    in_file = dict(zip(firsts[:-1], lines, strict=True))
+    single = substituted(Block("".join(records).encode(), 1, firsts[-1] - 1), options)
+    parsed = single.parsed(parse_strictly(single.block, single.options, names, final=True)[0])
+    fitted = pl.Series([in_file[line] for line in parsed.rows["_line"].to_pylist()], dtype=pl.Int64)
+    both = pa.concat_tables([rows, _numbered(parsed.rows.drop_columns("_line"), fitted)]).sort_by("_line")
+    return Parsed(both, [replace(reject, line=in_file[reject.line]) for reject in parsed.rejects])
 
 
 @cache

@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from data_platform.errors import PlatformError
-from data_platform.ingestion.files.formats.csv.blocks import Block, Records, bytes_of, lines_of
+from data_platform.ingestion.files.formats.csv.blocks import Block, bytes_of, lines_of
 from data_platform.ingestion.files.formats.csv.options import Csv
 from data_platform.ingestion.files.formats.text import (
     LONGEST,
@@ -14,46 +13,20 @@ from data_platform.ingestion.files.formats.text import (
     UNDECODABLE,
     Parsed,
     Reject,
-    checked_columns,
     shown,
     text_table,
     unreadable,
 )
-from data_platform.ingestion.source import too_many_columns
 
 _NEVER_CLOSED = "a quoted field is never closed"
 _STRAY_QUOTE = "a quote within a field that is not quoted (if quotes have no meaning in this file, set `quote: null`)"
 _BLANK_BEFORE_QUOTE = "a space before a quoted field (if that is how the file is written, set `skip_blank: true`)"
-_LONE_RETURN = "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`)"
+_LONE_RETURN = (
+    "a carriage return outside quotes (if all lines end in a carriage return alone, set `line_end: cr`; if some do, "
+    "`line_end: any`)"
+)
 _MARK_WITHIN = "a byte order mark in the middle of the file: were several files put together?"
 _EMPTY = frozenset({"\n", "\r\n"})
-
-
-def read_header(records: Records, options: Csv, max_columns: int) -> list[str]:
-    """Take the header from the records: the names of the columns. Raises PlatformError if it cannot be read, names a
-    column twice or not at all, or more than `max_columns`."""
-    while block := records.take():
-        line, lines = block.line, lines_of(block.data)
-        for start, end, fields, problem in _strict(lines, options):
-            record = "".join(lines[start:end])
-            if problem := unreadable(record, options.encoding) if MARK in record else problem:
-                raise PlatformError(f"line {line + start}: the header cannot be read: {problem}: {shown(record)[:200]}")
-            records.put_back(bytes_of(lines[end:]), line + end)
-            if len(fields) > max_columns:
-                raise too_many_columns(f"line {line + start}, the header", fields, max_columns)
-            if len(fields) > 1 and not fields[-1] and all(fields[:-1]):
-                raise PlatformError(
-                    f"line {line + start}: the header ends in a delimiter, so column {len(fields)} has no name. If "
-                    "every line ends in one, set `trailing_delimiter: true`."
-                )
-            try:
-                return checked_columns(fields)
-            except ValueError as error:
-                raise PlatformError(
-                    f"line {line + start}: in the header, {error}. Have the file corrected, "
-                    "or set `header: false`, `skip_rows` and `columns`."
-                ) from error
-    raise PlatformError("there is no header: nothing but empty lines and comments.")
 
 
 def parse_strictly(block: Block, options: Csv, names: list[str], final: bool) -> tuple[Parsed, bytes]:
@@ -61,28 +34,34 @@ def parse_strictly(block: Block, options: Csv, names: list[str], final: bool) ->
     so long that the quote at its beginning must be a stray one."""
     line, lines = block.line, lines_of(block.data)
     numbers: list[int] = []
-    rows: list[list[str]] = []
+    rows: list[list[str | None]] = []
     rejects: list[Reject] = []
     rest = b""
     marked = UNDECODABLE in block.data
-    for start, end, fields, problem in _strict(lines, options):
+    for start, end, fields, problem in records_in(lines, options):
         if problem is _NEVER_CLOSED and not final and len(rest := bytes_of(lines[start:])) <= LONGEST:
             break
         rest = b""
+        row = [None if field == options.null_value else field for field in fields]
         if problem is None and len(fields) != len(names):
-            problem = wrong_count(len(fields), len(names), empty_last=fields[-1:] == [""])
+            if options.short_rows == "pad" and 0 < len(fields) < len(names):
+                row += [None] * (len(names) - len(fields))
+            elif options.long_rows == "truncate" and len(fields) > len(names):
+                row = row[: len(names)]
+            else:
+                problem = wrong_count(len(fields), len(names), empty_last=fields[-1:] == [""])
         if marked and MARK in (record := "".join(lines[start:end])):
             problem = unreadable(record, options.encoding)
         if problem is None:
             numbers.append(line + start)
-            rows.append(fields)
+            rows.append(row)
         else:
             rejects.append(Reject(line + start, shown("".join(lines[start:end])), problem))
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     return Parsed(text_table(dict(zip(names, columns, strict=True)), numbers), rejects), rest
 
 
-def _strict(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str], str | None]]:
+def records_in(lines: list[str], options: Csv) -> Iterator[tuple[int, int, list[str], str | None]]:
     """Records as (first line, line after, fields, what is wrong). After a record with broken quoting it goes on at
     the line after its first: a stray quote costs one line, not all up to the next quote."""
     position = 0
