@@ -217,6 +217,9 @@ def test_files_of_one_name_and_two_forms_are_two_tables(tmp_path: Path) -> None:
         (b"<34>1 2025-10-11T22:14:15Z db1 su - - - failed\n" * 3, {"pattern": "rfc5424"}, 3),
         (b'level=info msg="slow answer" ms=12\n' * 3, {"type": "logfmt"}, 3),
         (b"#Version: 1.0\n#Fields: date c-ip\n2025-10-11 192.0.2.1\n", {"type": "w3c"}, 1),
+        (b"---\n- a: 1\n- a: 2\n", {"type": "yaml"}, 2),
+        (b"---\nmeta: {n: [1]}\ndata:\n  items:\n  - a: 1\n    b: [{c: 1}]\n  - a: 2\n", {"rows": "data.items"}, 2),
+        (b"%YAML 1.1\n---\na: 1\nb: [{c: 2}]\n---\na: 2\n", {"type": "yaml"}, 2),
     ],
 )
 def test_documents_and_logs_are_recognised(
@@ -225,6 +228,12 @@ def test_documents_and_logs_are_recognised(
     table = draft(tmp_path, content, "rows.dat")
     assert expected.items() <= table.place["format"].items()
     assert table.rows.num_rows == count
+
+
+def test_yaml_is_recognised_by_its_name_too(tmp_path: Path) -> None:
+    table = draft(tmp_path, b"hosts:\n- name: a\n- name: b\n", "hosts.yaml")
+    assert table.place["format"] == {"type": "yaml", "rows": "hosts"}
+    assert table.rows["name"].to_pylist() == ["a", "b"]
 
 
 TYPED = pa.table(

@@ -1,15 +1,20 @@
-"""Where the rows of a JSON or XML document are, by its beginning."""
+"""Where the rows of a document of JSON, XML or YAML are, by its beginning."""
 
 import io
+import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
 import ijson
+import yaml
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats.json_document import Shallow
+from data_platform.ingestion.files.formats.yaml_document import LOADER
 
 
 def json_format(text: str) -> tuple[dict[str, Any], str]:
@@ -28,6 +33,47 @@ def json_format(text: str) -> tuple[dict[str, Any], str]:
         what = "the elements of the array" if found is not None else "the documents in the file"
         return {"type": "json"}, f"a JSON document whose rows are {what}"
     return {"type": "json", "rows": found}, f"a JSON document whose rows are at `rows: {found}`"
+
+
+def is_yaml(name: str, text: str) -> bool:
+    """Whether a file says by its name or its first line that it is YAML."""
+    return re.search(r"\.ya?ml\b", name) is not None or re.match(r"%YAML |---\s*\n", text) is not None
+
+
+def yaml_format(text: str) -> tuple[dict[str, Any], str]:
+    """The format of a YAML file that begins so, and a note: its rows are its documents if there are several, else the
+    elements of the first sequence that holds mappings, or its only document."""
+    documents, sequences = 0, list[str]()
+    with suppress(yaml.YAMLError):  # the beginning alone is cut off
+        for path in _sequences_of_mappings(text):
+            documents += path is None
+            sequences += [path] if path is not None else []
+    if not sequences or (documents > 1 and sequences[0]):
+        return {"type": "yaml"}, "YAML whose rows are the documents in the file"
+    if not sequences[0]:
+        return {"type": "yaml"}, "YAML whose rows are the elements of the sequence"
+    return {"type": "yaml", "rows": sequences[0]}, f"YAML whose rows are at `rows: {sequences[0]}`"
+
+
+def _sequences_of_mappings(text: str) -> Iterator[str | None]:
+    """None for each document, and the paths of the sequences of mappings in it that do not lie within others."""
+    open_: list[list[str | None]] = []  # of each mapping the key whose value is to come, of each sequence nothing
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.DocumentStartEvent):
+            yield None
+        within = open_[-1] if open_ else None
+        if isinstance(event, yaml.ScalarEvent) and within == [None]:
+            within[0] = event.value
+        elif isinstance(event, yaml.CollectionStartEvent):
+            names = [one[0] for one in open_ if one]
+            if isinstance(event, yaml.MappingStartEvent) and within == [] and len(names) == len(open_) - 1:
+                yield ".".join(map(str, names))
+            open_.append([None] if isinstance(event, yaml.MappingStartEvent) else [])
+        elif isinstance(event, yaml.CollectionEndEvent | yaml.NodeEvent):
+            if isinstance(event, yaml.CollectionEndEvent):
+                open_.pop()
+            if open_ and open_[-1]:
+                open_[-1][0] = None
 
 
 def xml_format(path: Path, start: bytes) -> tuple[dict[str, Any], str]:

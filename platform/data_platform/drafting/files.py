@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import polars as pl
 from pydantic import TypeAdapter
 
-from data_platform.drafting.documents import json_format, xml_format
+from data_platform.drafting.documents import is_yaml, json_format, xml_format, yaml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
 from data_platform.drafting.naming import distinct_names
 from data_platform.drafting.profile import (
@@ -208,6 +208,9 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {**form, **(encoding if other.type == "json" else {})}, [*notes, note]
     if other is not None:
         raise PlatformError(f"{path} is {other.name}: {other.way_out}.")
+    if is_yaml(path.name, text):
+        form, note = yaml_format(text)
+        return {**form, **encoding}, [*notes, note]
     returns: dict[str, Any] = {}
     if recognition.only_carriage_returns(text):
         returns = {"line_end": "cr"}

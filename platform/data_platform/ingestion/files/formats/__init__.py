@@ -63,6 +63,8 @@ def read(options: FormatOptions, stream: BinaryIO, max_columns: int = MAX_COLUMN
 
 def _refuse_another_kind(options: FormatOptions, declared: str, stream: BinaryIO) -> None:
     """Raise PlatformError if the stream's beginning shows that it is not what it was declared to be."""
+    if isinstance(options, FixedWidth) and options.records != "lines":
+        return  # any bytes may begin a record: a length, a packed number, high values
     begin = stream.tell()
     head = stream.read(recognition.LOOKED_AT)
     encoding = getattr(options, "encoding", None)

@@ -85,10 +85,10 @@ def _elements(options: JsonDocument, stream: BinaryIO) -> Iterator[str]:
 
     encode = msgspec.json.Encoder(decimal_format="number").encode
     begin = stream.tell()
-    array = options.rows is not None or _begins_with(_decoded(options, stream), b"[")
+    array = options.rows is not None or _begins_with(in_utf8(options.encoding, stream), b"[")
     stream.seek(begin)
     path = ".".join(part for part in (options.rows, "item" if array else "") if part)
-    for element in ijson.items(Shallow(_decoded(options, stream)), path, multiple_values=True):
+    for element in ijson.items(Shallow(in_utf8(options.encoding, stream)), path, multiple_values=True):
         try:
             text = encode(element).decode()
         except OverflowError:  # a whole number beyond 64 bits
@@ -107,9 +107,9 @@ def _begins_with(stream: BinaryIO, sign: bytes) -> bool:
     return block.lstrip().startswith(sign)
 
 
-def _decoded(options: JsonDocument, stream: BinaryIO) -> BinaryIO:
-    """The stream in UTF-8 without a byte order mark."""
-    encoding = codecs.lookup(options.encoding).name
+def in_utf8(encoding: str, stream: BinaryIO) -> BinaryIO:
+    """A stream of an encoding in UTF-8 without a byte order mark."""
+    encoding = codecs.lookup(encoding).name
     if encoding in ("utf-8", "utf-8-sig"):
         begin = stream.tell()
         if stream.read(3) != codecs.BOM_UTF8:
@@ -196,7 +196,7 @@ def _require_array(options: JsonDocument, stream: BinaryIO, beginning: int) -> N
         return
     stream.seek(beginning)
     arrays: dict[str, None] = {}
-    for path, event, _ in ijson.parse(_decoded(options, stream), multiple_values=True):
+    for path, event, _ in ijson.parse(in_utf8(options.encoding, stream), multiple_values=True):
         if event == "start_array" and "item" not in path.split("."):
             arrays[path] = None
     if options.rows not in arrays:

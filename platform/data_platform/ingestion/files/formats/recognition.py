@@ -61,6 +61,7 @@ NAMES = {
     "log": "a log",
     "logfmt": "logfmt",
     "w3c": "a log of the W3C's extended format",
+    "yaml": "YAML",
     "parquet": "Parquet",
     "arrow": "Arrow",
     "avro": "Avro",
@@ -158,6 +159,8 @@ def text_kind(text: str, declared: str) -> Kind | None:
         return Kind("an HTML page", look)
     if start.startswith("<?xml"):
         return Kind("an XML document", "set `format: {type: xml, rows: NAME_OF_THE_ELEMENT}`", "xml")
+    if declared == "yaml":
+        return None  # JSON is YAML
     if _ARRAY.match(text):
         # One that is whole on its line is that line's reject, as any other value that is no object.
         first, *more = text.strip().split("\n", 1)

@@ -21,6 +21,7 @@ from data_platform.ingestion.files.formats import (
     parquet,
     w3c,
     xml,
+    yaml_document,
 )
 from data_platform.ingestion.files.formats.format import FileFormat
 
@@ -35,6 +36,7 @@ OWN = (
     log.FORMAT,
     logfmt.FORMAT,
     w3c.FORMAT,
+    yaml_document.FORMAT,
     parquet.FORMAT,
     arrow.FORMAT,
     avro.FORMAT,

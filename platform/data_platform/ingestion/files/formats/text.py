@@ -10,7 +10,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import chain, islice
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
@@ -45,6 +47,7 @@ MARK = UNDECODABLE.decode("utf-8", "surrogateescape")
 OWN_COLUMNS = ("_file", "_line")
 """Columns that say where a row stands, so no field of a file can bear their names."""
 
+_EBCDIC = "ebcdic"  # the package, and the extra that brings it
 _KEPT = 1000  # bytes of a line that is too long
 _UTF_16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ESCAPES = frozenset(
@@ -71,10 +74,18 @@ class Parsed:
 
 def _known_encoding(name: str) -> str:
     try:
+        codecs.lookup(name)
+    except LookupError:
+        with suppress(ImportError):
+            import_module(_EBCDIC)  # which makes its encodings known
+    try:
         info = codecs.lookup(name)
         newline = "\n".encode(name)
     except (LookupError, UnicodeError) as error:
-        raise ValueError(f"unknown encoding {name!r}; well-known ones are utf-8, cp1252, latin-1, utf-16") from error
+        raise ValueError(
+            f"unknown encoding {name!r}; well-known ones are utf-8, cp1252, latin-1, utf-16, and of mainframes cp037, "
+            f"cp273, cp500; pip install 'data-platform[{_EBCDIC}]' brings more of those, such as cp1047"
+        ) from error
     if info.name in _ESCAPES or newline.decode(name) != "\n":
         raise ValueError(f"{name!r} is no encoding of text files; well-known ones are utf-8, cp1252, latin-1, utf-16")
     return name
