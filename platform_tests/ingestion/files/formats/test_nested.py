@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import nested
 
-LINES = {"rows": "lines", "parent": {"order_id": "id", "line": "lines[#]"}}
+LINES: dict[str, Any] = {"rows": "lines", "parent": {"order_id": "id", "line": "lines[#]"}}
 
 
 def parsed(
