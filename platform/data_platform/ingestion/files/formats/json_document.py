@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from itertools import accumulate, islice
-from typing import Annotated, Any, BinaryIO, ClassVar, Literal, cast
+from itertools import accumulate
+from typing import Any, BinaryIO, ClassVar, Literal, cast
 
 import msgspec
 import polars as pl
 from pydantic import Field
 
 from data_platform.errors import PlatformError, shortened
-from data_platform.ingestion.files.formats.format import FileFormat, FormatOptions
-from data_platform.ingestion.files.formats.json_lines import FORBIDDEN, NUMBER, parse
-from data_platform.ingestion.files.formats.text import LONGEST, Encoding, Parsed, text_table
+from data_platform.ingestion.files.formats.format import FileFormat
+from data_platform.ingestion.files.formats.json_lines import NUMBER, parse_rows
+from data_platform.ingestion.files.formats.nested import EACH, NestedRows, RowsPath
+from data_platform.ingestion.files.formats.text import BLOCK, LONGEST, Encoding, Parsed, text_table
 from data_platform.ingestion.source import MAX_COLUMNS
 
 ROWS = 10_000
@@ -35,15 +36,18 @@ MOST_DIGITS = 4_000
 _EXPLAINED = 64 << 20  # bytes of a damaged document that is parsed once more to say in which line the damage is
 
 
-class JsonDocument(FormatOptions):
+class JsonDocument(NestedRows):
     """One JSON document a file, or several in a row. `_line` is the number of the row, as a document may have no
-    lines. Numbers keep their digits; an exponent lands as `1E+5`."""
+    lines, or of the object in the outermost array that the row is within. Numbers keep their digits; an exponent lands
+    as `1E+5`."""
 
     type: Literal["json"] = Field(description="Which kind it is.")
-    rows: Annotated[str, Field(min_length=1)] | None = Field(
+    rows: RowsPath | None = Field(
         default=None,
-        description="Path to the array of rows, with a dot between names: `data.items`. Default: the document is the "
-        "array, or each document is a row.",
+        description="Path to the array of rows, with a dot between names, and `[*]` where it goes through each element "
+        "of an array: `data.items`, `orders[*].lines`, `[*].lines` of a document that is an array. An object on the "
+        "way without it, or with null or an empty one, has no rows. Default: the document is the array, or each "
+        "document is a row.",
     )
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
 
@@ -57,17 +61,19 @@ def read(options: JsonDocument, stream: BinaryIO, max_columns: int = MAX_COLUMNS
     import ijson
 
     beginning = stream.tell()
-    first = 1
+    first, nothing = 1, True
     yield Parsed(text_table({}, []))
     try:
-        elements = _elements(options, stream)
-        while texts := list(islice(elements, ROWS)):
+        streamed = options.streamed()
+        nesting = options.nesting((*options.outermost(), EACH) if streamed else ())
+        for texts in _batches(_elements(options, stream)):
             numbers = range(first, first + len(texts))
             frame = pl.DataFrame({"text": texts, NUMBER: numbers}, {"text": pl.String, NUMBER: pl.Int64})
-            rows, rejects = parse(frame, max_columns, FORBIDDEN)
+            rows, rejects = parse_rows(frame, nesting, options.value, max_columns)
             # What is to be done about an array is said there for JSON lines.
             rejects = [replace(one, reason=one.reason.partition(" (of an array")[0]) for one in rejects]
             first += len(texts)
+            nothing = nothing and not (rows.num_rows or rejects or streamed)
             yield Parsed(rows.rename_columns([name or "_line" for name in rows.column_names]), rejects)
     except ijson.JSONError as error:
         raise PlatformError(_damage(options, stream, beginning, str(error.args[0]))) from None
@@ -75,20 +81,36 @@ def read(options: JsonDocument, stream: BinaryIO, max_columns: int = MAX_COLUMNS
         raise PlatformError("it has a number with an exponent that no number can have. Have it sent again.") from None
     except UnicodeDecodeError as error:
         raise PlatformError(f"it holds bytes that are not {options.encoding}: {error}.") from None
-    if first == 1:
+    if nothing:
         _require_array(options, stream, beginning)
 
 
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Texts gathered into batches of at most ROWS, which end after about a block's size."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if len(batch) >= ROWS or size >= BLOCK:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def _elements(options: JsonDocument, stream: BinaryIO) -> Iterator[str]:
-    """The rows as JSON, one by one."""
+    """The elements of the outermost array as JSON, one by one; or the documents, if there is none or what is beside it
+    is needed."""
     import ijson
 
     encode = msgspec.json.Encoder(decimal_format="number").encode
     begin = stream.tell()
-    array = options.rows is not None or _begins_with(in_utf8(options.encoding, stream), b"[")
+    array = options.streamed() if options.rows is not None else _begins_with(in_utf8(options.encoding, stream), b"[")
     stream.seek(begin)
-    path = ".".join(part for part in (options.rows, "item" if array else "") if part)
-    for element in ijson.items(Shallow(in_utf8(options.encoding, stream)), path, multiple_values=True):
+    path = ".".join([*options.outermost(), "item"] if array else [])
+    longest = None if options.streamed() else LONGEST
+    for element in ijson.items(Shallow(in_utf8(options.encoding, stream), longest), path, multiple_values=True):
         try:
             text = encode(element).decode()
         except OverflowError:  # a whole number beyond 64 bits
@@ -131,10 +153,12 @@ class _Utf8:
 
 class Shallow:
     """A stream of JSON that raises PlatformError where it is nested more than DEEPEST deep, as the parser's memory
-    grows with the square of the depth, or has a number of more than MOST_DIGITS digits."""
+    grows with the square of the depth, has a number of more than MOST_DIGITS digits, or a document of more than
+    `longest` bytes, give or take what is read at a time."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, longest: int | None = None) -> None:
         self._stream, self._depth, self._rest, self._digits = stream, 0, b"", b""
+        self._longest, self._length = longest, 0
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes of the stream, as they are."""
@@ -148,10 +172,17 @@ class Shallow:
         ending = (self._digits + whole)[-MOST_DIGITS:]
         self._digits = ending[len(ending.rstrip(b"0123456789")) :]
         steps = [_STEPS[sign] for sign in whole.translate(None, _OTHERS)]
-        deepest = max(accumulate(steps, initial=self._depth))
-        self._depth += sum(steps)
-        if deepest > DEEPEST:
+        depths = list(accumulate(steps, initial=self._depth))
+        self._depth = depths[-1]
+        if max(depths) > DEEPEST:
             raise PlatformError(f"objects or arrays are nested more than {DEEPEST} deep.")
+        if self._longest is not None:
+            self._length = 0 if 0 in depths[1:] else self._length + len(data)
+            if self._length > self._longest:
+                raise PlatformError(
+                    f"a document has more than {self._longest >> 20} MiB, and what `parent` names outside of the "
+                    "array needs it as a whole: keep only what is within the elements of the outermost array."
+                )
         return data
 
 
@@ -199,9 +230,11 @@ def _require_array(options: JsonDocument, stream: BinaryIO, beginning: int) -> N
     for path, event, _ in ijson.parse(in_utf8(options.encoding, stream), multiple_values=True):
         if event == "start_array" and "item" not in path.split("."):
             arrays[path] = None
-    if options.rows not in arrays:
+    path = ".".join(options.outermost())
+    if path not in arrays:
         there = f"arrays are at: {', '.join(arrays)}" if any(arrays) else "it has none"
-        raise PlatformError(f"there is no array at `{options.rows}` (`rows` of the format); {there}.")
+        where = f"at `{path}`" if path else "at the top"
+        raise PlatformError(f"there is no array {where} (`rows: {options.rows}` of the format); {there}.")
 
 
 FORMAT = FileFormat(JsonDocument, read)

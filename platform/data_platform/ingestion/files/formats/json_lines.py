@@ -9,7 +9,7 @@ taken apart by a regular expression of strict JSON, column by column, first thos
 first line has, then those of any; all others one by one by msgspec.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import BinaryIO, ClassVar, Literal
 
@@ -19,7 +19,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from data_platform.errors import shortened
-from data_platform.ingestion.files.formats.format import FileFormat, FormatOptions
+from data_platform.ingestion.files.formats.format import FileFormat
+from data_platform.ingestion.files.formats.nested import NestedRows, Nesting, RowsPath, elements
 from data_platform.ingestion.files.formats.text import (
     OWN_COLUMNS,
     Encoding,
@@ -33,10 +34,16 @@ from data_platform.ingestion.files.formats.text import (
 from data_platform.ingestion.source import LONGEST_NAME, MAX_COLUMNS, too_many_columns
 
 
-class JsonLines(FormatOptions):
+class JsonLines(NestedRows):
     """One JSON object a line. Empty lines are no records."""
 
     type: Literal["json_lines"] = Field(description="Which kind it is.")
+    rows: RowsPath | None = Field(
+        default=None,
+        description="Path to an array in each line whose elements are the rows, with a dot between names, and `[*]` "
+        "where it goes through each element of an array: `lines`, `data.lines[*].parts`. A line without it, or with "
+        "null or an empty one, has no rows. `_line` is that of the line. Default: each line is a row.",
+    )
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text.")
 
     values_are_text: ClassVar[bool] = False
@@ -51,9 +58,11 @@ def read(options: JsonLines, stream: BinaryIO, max_columns: int = MAX_COLUMNS) -
     more fields than `max_columns`, or one whose name no column can bear (none, with a NUL, one of the platform's own),
     is a reject. Raises PlatformError when the objects of a block have more different fields together."""
 
+    nesting = options.nesting()
+
     def parse_block(block: bytes, first: int) -> Parsed:
         lines, undecodable = good_lines(block, first, options.encoding)
-        rows, bad = parse(lines.rename({"_line": NUMBER}), max_columns, FORBIDDEN)
+        rows, bad = parse_rows(lines.rename({"_line": NUMBER}), nesting, options.value, max_columns)
         rows = rows.rename_columns([name or "_line" for name in rows.column_names])
         bad = [reject for reject in bad if not reject.record.isspace()]
         return Parsed(rows, sorted([*undecodable, *bad], key=lambda reject: reject.line))
@@ -65,12 +74,51 @@ NUMBER = ""
 """The column with the number of a text, of which no field can bear the name."""
 
 
+def parse_rows(
+    texts: pl.DataFrame, nesting: Nesting | None, value: str | None, max_columns: int
+) -> tuple[pa.Table, list[Reject]]:
+    """As `parse`, for records of files: they are the rows, or hold them where `nesting` says. NUMBER is then that of
+    the record, of several rows the same; a row has what is kept of its record before its own fields. `value` is the
+    column for rows that are not to be taken apart."""
+    if nesting is None:
+        if value is None:
+            return parse(texts, max_columns, FORBIDDEN)
+        return _table({value: _strings(texts["text"])}, texts[NUMBER]), []
+    found = elements(nesting, texts)
+    groups, positions = found.groups(), found.positions()
+    records = pl.Series(found.records, dtype=pl.Int64).gather(groups)
+    own = nesting.levels[-1].numbers
+    kept = {
+        column: positions.cast(pl.String) if column in own else _strings(_texts(values)).gather(groups)
+        for column, values in found.kept.items()
+    }
+    inner = pl.DataFrame({"text": pl.Series(found.elements, dtype=pl.String)}).with_row_index(NUMBER)
+    if value is not None:
+        return _table({**kept, value: _strings(inner["text"])}, records), found.rejects
+    inner = inner.select("text", pl.col(NUMBER).cast(pl.Int64))
+    rows, bad = parse(inner, max_columns, FORBIDDEN | kept.keys(), lambda at: f"line {records[at]}")
+    for one in bad:
+        taken = ", as `parent` has one" * one.reason.endswith(tuple(f"named {column!r}" for column in kept))
+        reason = f"element {positions[one.line]} of {nesting.path}: {one.reason.partition(_AN_ARRAY)[0]}{taken}"
+        found.rejects.append(Reject(records[one.line], one.record, reason))
+    at = pl.Series(rows[NUMBER])
+    around = _table({column: values.gather(at) for column, values in kept.items()}, records.gather(at))
+    names = [name for name in rows.column_names if name != NUMBER]
+    return pa.table(
+        [*(around[name] for name in kept), *(rows[name] for name in names), around[NUMBER]], [*kept, *names, NUMBER]
+    ), found.rejects
+
+
 def parse(
-    texts: pl.DataFrame, max_columns: int, forbidden: frozenset[str] = frozenset({NUMBER})
+    texts: pl.DataFrame,
+    max_columns: int,
+    forbidden: frozenset[str] = frozenset({NUMBER}),
+    place: Callable[[int], str] = "line {}".format,
 ) -> tuple[pa.Table, list[Reject]]:
     """Take apart texts, each of which should be one JSON object; they are in the column `text`, beside NUMBER. The rows
     have a text column for each field and NUMBER, in the order of the texts; a text that is no object, or has a field
-    whose name is `forbidden`, is a reject. Raises PlatformError for more different fields than `max_columns`."""
+    whose name is `forbidden`, is a reject. Raises PlatformError for more different fields than `max_columns`, with the
+    `place` of the text that has one too many."""
     left, tables = texts, []
     tried = set()
     for _ in range(_SHAPES):
@@ -83,7 +131,7 @@ def parse(
         if not rows.num_rows:
             break
         tables.append(rows)
-    rows, rejects = _one_by_one(left, max_columns, forbidden)
+    rows, rejects = _one_by_one(left, max_columns, forbidden, place)
     table = pa.concat_tables([*tables, rows], promote_options="default")
     if len(tables) > 1 or (tables and rows.num_rows):
         table = table.sort_by(NUMBER)
@@ -158,19 +206,18 @@ def _patterns(fields: dict[str, str]) -> list[str]:
     return [_pattern(given[at : at + _GROUPS], at == 0, at == starts[-1]) for at in starts]
 
 
-def _one_by_one(lines: pl.DataFrame, max_columns: int, forbidden: frozenset[str]) -> tuple[pa.Table, list[Reject]]:
+def _one_by_one(
+    lines: pl.DataFrame, max_columns: int, forbidden: frozenset[str], place: Callable[[int], str]
+) -> tuple[pa.Table, list[Reject]]:
     """Rows and rejects of any lines, by a parser of JSON."""
     objects, numbers, rejects = _decoded(lines, max_columns, forbidden)
     found: set[str] = set()
     for fields, number in zip(objects, numbers, strict=True):
         found |= fields.keys()
         if len(found) > max_columns:
-            raise too_many_columns(f"line {number}, with those of the objects before it", found, max_columns)
+            raise too_many_columns(f"{place(number)}, with those of the objects before it", found, max_columns)
     names = [*objects[0], *sorted(found - objects[0].keys())] if objects else []
-    raw = {
-        name: [bytes(value).decode() if (value := fields.get(name)) else None for fields in objects] for name in names
-    }
-    texts = {name: _strings(pl.Series(values, dtype=pl.String)) for name, values in raw.items()}
+    texts = {name: _strings(_texts([fields.get(name) for fields in objects])) for name in names}
     return _table(texts, pl.Series(numbers, dtype=pl.Int64)), rejects
 
 
@@ -205,13 +252,20 @@ def _decoded(
     return objects, numbers, rejects
 
 
+_AN_ARRAY = " (of an array, have each object written on a line of its own)"
+
+
 def _reason(error: msgspec.DecodeError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "objects or arrays are nested too deeply"
     if isinstance(error, msgspec.ValidationError):
-        array = " (of an array, have each object written on a line of its own)" if "got `array`" in str(error) else ""
+        array = _AN_ARRAY if "got `array`" in str(error) else ""
         return f"not a JSON object: {error}{array}"
     return f"not JSON: {error}"
+
+
+def _texts(raw: Sequence[msgspec.Raw | bytes | None]) -> pl.Series:
+    return pl.Series([bytes(value).decode() if value else None for value in raw], dtype=pl.String)
 
 
 def _strings(raw: pl.Series) -> pl.Series:
