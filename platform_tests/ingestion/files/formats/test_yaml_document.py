@@ -155,7 +155,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, min_size=1), max_size=5), st.booleans())
 def test_what_another_program_wrote_is_read_with_its_values(objects: list[dict[str, Any]], flow: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
