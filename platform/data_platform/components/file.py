@@ -4,15 +4,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve
+from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage import Place
 from data_platform.ingestion.files.storage.local import LocalFolder
-from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.options import (
+    BUCKETS,
+    HTTP,
+    DeclaredStorage,
+    StorageOptions,
+    refuse_other_storage,
+)
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
@@ -28,24 +34,8 @@ EXTRA = "buckets"
 SFTP_EXTRA = "sftp"
 """The extra that brings the client of SFTP servers."""
 
-BUCKETS = ("s3", "gs", "az")
-"""The schemes of addresses of buckets."""
 
-HTTP = ("http", "https")
-"""The schemes of addresses of folders on HTTP servers."""
-
-SCHEMES = (*BUCKETS, "sftp", *HTTP)
-
-_OF_S3 = {"endpoint", "region", "anonymous", "access_key_id", "secret_access_key"}
-_OF_SFTP = {"private_key", "known_hosts", "host_key"}
-_NOT_FOR: dict[str, set[str]] = {
-    **{one: {*_OF_SFTP, "password", "token"} for one in BUCKETS},
-    "sftp": {*_OF_S3, "token", "max_retries", "patience"},
-    **{one: {*_OF_S3, *_OF_SFTP} for one in HTTP},
-}
-
-
-class FileSourceOptions(SourceOptions, StorageOptions):
+class FileSourceOptions(SourceOptions, DeclaredStorage):
     """Files in a folder, in a bucket, or on an SFTP or HTTP server."""
 
     folder: str = Field(
@@ -55,34 +45,6 @@ class FileSourceOptions(SourceOptions, StorageOptions):
         "whose index pages are read. May hold `{{ env.NAME }}`."
     )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    @field_validator("access_key_id", "secret_access_key", "password", "token")
-    @classmethod
-    def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not VARIABLE.search(value.get_secret_value()):
-            raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
-        return value
-
-    @model_validator(mode="after")
-    def _options_of_the_storage(self) -> "FileSourceOptions":
-        scheme = self.folder.partition("://")[0] if "://" in self.folder else ""
-        if scheme and scheme not in SCHEMES and not VARIABLE.search(scheme):
-            raise ValueError(
-                f"`folder` begins with {scheme}://, which is no place that files are read from: name a folder, or "
-                f"{', '.join(f'{one}://' for one in SCHEMES)}"
-            )
-        given = sorted(self.model_fields_set & set(StorageOptions.model_fields))
-        if given and not scheme and not VARIABLE.search(self.folder):
-            raise ValueError(
-                f"`{given[0]}` says how another machine is reached, but `folder` ({self.folder}) is of this one"
-            )
-        if other := sorted(self.model_fields_set & _NOT_FOR.get(scheme, set())):
-            raise ValueError(f"`{other[0]}` is not for {scheme}://: the reference (dp docs) says what is")
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            raise ValueError("`access_key_id` and `secret_access_key` are needed together")
-        if self.anonymous and self.access_key_id is not None:
-            raise ValueError("`anonymous` and `access_key_id` exclude each other")
-        return self
 
 
 class FileSource(SourceComponent):
@@ -105,6 +67,10 @@ class FileSource(SourceComponent):
     def _place(self, where: Path, settings: Settings) -> Place:
         """Where the files lie, with the values of the environment."""
         options, folder = self.options, resolve(self.options.folder, f"{where}: folder")
+        try:
+            refuse_other_storage(folder, options.model_fields_set, options.places)
+        except ValueError as error:
+            raise PlatformError(f"{where}: {error}.") from None
         if "://" not in folder:
             return LocalFolder(settings.landing / folder)
         given = {
