@@ -8,6 +8,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+"""How YAML names a variable of the environment: `{{ env.NAME }}`."""
+
 
 def percentage(value: object) -> object:
     """Read `5%` as 0.05; leave anything else to the model's own validation."""

@@ -132,11 +132,12 @@ def test_files_are_named_by_their_version_and_latest_names_the_newest(shop: Shop
 def test_files_go_to_a_bucket_with_credentials_from_the_environment(
     shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OUT_KEY", KEYS["access_key_id"])
     monkeypatch.setenv("OUT_SECRET", KEYS["secret_access_key"])
     add_export(
         shop,
-        f"{{type: files, folder: 's3://{store.name}/out', format: xlsx, endpoint: '{store.endpoint}', access_key_id: "
-        "key, secret_access_key: '{{ env.OUT_SECRET }}', region: us-east-1}",
+        f"{{type: files, folder: 's3://{store.name}/out', format: xlsx, endpoint: '{store.endpoint}', "
+        "access_key_id: '{{ env.OUT_KEY }}', secret_access_key: '{{ env.OUT_SECRET }}', region: us-east-1}",
         mode="replace",
     )
     assert shop.run(*ORDERS).success
@@ -169,11 +170,12 @@ def emulator() -> Iterator[str]:
 def test_a_table_of_delta_lake_in_a_bucket_is_merged_into(
     shop: Shop, emulator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OUT_KEY", KEYS["access_key_id"])
     monkeypatch.setenv("OUT_SECRET", KEYS["secret_access_key"])
     add_export(
         shop,
-        f"{{type: delta, folder: 's3://lakes-of-shop/out', endpoint: '{emulator}', access_key_id: key, "
-        "secret_access_key: '{{ env.OUT_SECRET }}', region: us-east-1}",
+        f"{{type: delta, folder: 's3://lakes-of-shop/out', endpoint: '{emulator}', "
+        "access_key_id: '{{ env.OUT_KEY }}', secret_access_key: '{{ env.OUT_SECRET }}', region: us-east-1}",
     )
     assert shop.run(*ORDERS).success
     said = "The target holds all 3 rows. All rows were written: the first export."
@@ -212,8 +214,9 @@ def test_an_endpoint_is_sent_what_changed_with_a_token_from_the_environment(
     assert "top-secret" not in said
 
 
-def test_a_place_that_files_are_not_exported_to_is_said(shop: Shop) -> None:
-    add_export(shop, "{type: files, folder: 'ftp://host/out'}", mode="replace")
+def test_a_place_that_files_are_not_exported_to_is_said(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUT_FOLDER", "ftp://host/out")
+    add_export(shop, "{type: files, folder: '{{ env.OUT_FOLDER }}'}", mode="replace")
     assert shop.run(*ORDERS).success
     passed, said = checks(shop.run(EXPORT))[EXPORT]
     assert not passed

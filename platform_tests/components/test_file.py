@@ -1,14 +1,17 @@
 """What a `FileSource` says of where its files lie."""
 
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from data_platform.components.file import FileSource, FileSourceOptions
 from data_platform.errors import PlatformError
+from data_platform.exports.options import DeltaTarget, FilesTarget
+from data_platform.external.options import FileMarker
 from data_platform.lakehouse.settings import Settings
 
 TABLES = {"t": {"path": "*.csv", "format": {"type": "csv"}, "key": ["id"], "contract": "x.Y"}}
@@ -43,6 +46,39 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
 def test_what_cannot_be_meant_is_refused(folder: str, given: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         options(folder, **given)
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "reason"),
+    [
+        (FilesTarget, {"folder": "s3://b", "token": "{{ env.A }}"}, "`token` is not for s3://"),
+        (FilesTarget, {"folder": "https://host/out"}, r"no place for these files.*s3://, gs://, az://, sftp://$"),
+        (FilesTarget, {"folder": "sftp://u@h/out", "password": "written-here"}, "take it from the environment"),
+        (DeltaTarget, {"folder": "sftp://u@h/out"}, "no place for these files"),
+        (DeltaTarget, {"folder": "s3://b", "password": "{{ env.A }}"}, "`password` is not for s3://"),
+        (FileMarker, {"folder": "sftp://u@h/out", "path": "x", "token": "{{ env.A }}"}, "`token` is not for sftp://"),
+        (FileMarker, {"folder": "https://h/out", "path": "x", "token": "written-here"}, "take it from the environment"),
+        (FileMarker, {"folder": "out", "path": "x", "token": "{{ env.A }}"}, "of this one"),
+    ],
+)
+def test_targets_and_markers_take_secrets_from_the_environment_alone_and_none_that_they_do_not_use(
+    target: type[FilesTarget | DeltaTarget | FileMarker], given: dict[str, Any], reason: str
+) -> None:
+    kind = target.model_fields["type"].annotation
+    with pytest.raises(ValidationError) as refused:
+        target.model_validate({"type": get_args(kind)[0], **given})
+    (mistake,) = refused.value.errors()
+    assert re.search(reason, mistake["msg"])
+
+
+def test_what_the_environment_names_is_judged_when_it_is_known(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "a-token-nobody-may-see")
+    for folder, reason in (("ftp://host/in", "begins with ftp://"), ("s3://b/in", "`token` is not for s3://")):
+        monkeypatch.setenv("SHOP_FOLDER", folder)
+        with pytest.raises(PlatformError, match=reason):
+            source("{{ env.SHOP_FOLDER }}", settings, token="{{ env.SHOP_TOKEN }}")
 
 
 def source(folder: str, settings: Settings, **given: Any) -> Any:

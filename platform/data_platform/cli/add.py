@@ -85,8 +85,11 @@ def source(
         ),
     ] = None,
     folder: Annotated[
-        Path | None,
-        typer.Option(help="Folder of files; a relative one lies in the platform's landing folder, or here."),
+        str | None,
+        typer.Option(
+            help="Folder of files; a relative one lies in the platform's landing folder, or here. Or s3://, gs://, "
+            "az://, sftp://, https:// (one whose index is shown)."
+        ),
     ] = None,
     table: Annotated[
         list[str] | None,
@@ -104,8 +107,8 @@ def source(
     config: Annotated[
         list[str] | None,
         typer.Option(
-            help="What a tap, a function of dlt or a lake is configured with: a file of JSON, or KEY=VALUE, several "
-            "times."
+            help="What a tap, a function of dlt, a lake or a folder elsewhere is configured with: a file of JSON, or "
+            "KEY=VALUE, several times."
         ),
     ] = None,
     changes: Annotated[
@@ -114,7 +117,9 @@ def source(
     key: KeyOption = None,
     cursor: CursorOption = None,
     cursor_param: ParamOption = None,
-    token_env: Annotated[str | None, typer.Option(help="APIs: the environment variable with the bearer token.")] = None,
+    token_env: Annotated[
+        str | None, typer.Option(help="APIs and https:// folders: the environment variable with the bearer token.")
+    ] = None,
     owner: OwnerOption = None,
     platform: PlatformOption = None,
 ) -> None:
@@ -149,7 +154,7 @@ def source(
     settings = settings_from_environment()
     component, address = chosen_kind(kind, url, folder, tap, dlt)
     refuse_unused(component, changes=changes, config=config)
-    written, secrets = configuration(name, config or [])
+    written, secrets = configuration(name, config or [], component.secrets())
     with in_environment(secrets):
         request = Request(name, address, table or [], token_env, settings, written, changes)
         if not request.tables and (choices := component.choices(request)):

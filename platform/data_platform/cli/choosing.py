@@ -30,7 +30,7 @@ ADDRESSES = {"file": ("Folder with the files", "--folder"), "singer": ("Tap", "-
 
 
 def chosen_kind(
-    kind: str | None, url: str | None, folder: Path | None, tap: str | None, dlt: str | None
+    kind: str | None, url: str | None, folder: str | None, tap: str | None, dlt: str | None
 ) -> tuple[type["SourceComponent"], str]:
     """The kind of source that is meant, and its address; a person is asked where neither was given.
 
@@ -41,7 +41,7 @@ def chosen_kind(
     from data_platform.components.spec import resolve
 
     kinds = source_kinds()
-    places = {"--url": url, "--folder": str(folder) if folder is not None else None, "--tap": tap, "--dlt": dlt}
+    places = {"--url": url, "--folder": folder, "--tap": tap, "--dlt": dlt}
     given = {option: place for option, place in places.items() if place is not None}
     if len(given) > 1:
         raise PlatformError(f"{' and '.join(given)} are addresses of different sources. Give one.")
@@ -66,11 +66,21 @@ def chosen_kind(
 
 def refuse_unused(component: type["SourceComponent"], *, changes: bool, config: Sequence[str] | None) -> None:
     """Raise PlatformError for an option that says nothing to a kind of source."""
-    from data_platform.components import DeltaSource, DltSource, DuckLakeSource, IcebergSource, SingerSource, SqlSource
+    from data_platform.components import (
+        DeltaSource,
+        DltSource,
+        DuckLakeSource,
+        FileSource,
+        IcebergSource,
+        SingerSource,
+        SqlSource,
+    )
 
     if changes and not issubclass(component, SqlSource):
         raise PlatformError(f"--changes is for databases, which have a log of changes; this is a {component.__name__}.")
-    if config and not issubclass(component, DeltaSource | DltSource | DuckLakeSource | IcebergSource | SingerSource):
+    configured = DeltaSource | DltSource | DuckLakeSource | FileSource | IcebergSource | SingerSource
+    if config and not issubclass(component, configured):
         raise PlatformError(
-            f"--config is for taps (--tap), functions of dlt (--dlt) and lakes; this is a {component.__name__}."
+            f"--config is for taps (--tap), functions of dlt (--dlt), lakes and files elsewhere; this is "
+            f"a {component.__name__}."
         )

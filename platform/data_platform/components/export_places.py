@@ -10,26 +10,19 @@ from data_platform.errors import PlatformError
 from data_platform.exports.folders import Place
 from data_platform.exports.folders.local import LocalPlace
 from data_platform.exports.options import DeltaTarget, FilesTarget
-from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.options import DeclaredStorage, StorageOptions, refuse_other_storage
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
 from data_platform.redaction import register
-
-BUCKETS = ("s3", "gs", "az")
-SCHEMES = (*BUCKETS, "sftp")
 
 
 def delta_folder(to: DeltaTarget, where: Path, settings: Settings) -> tuple[str, dict[str, str]]:
     """The folder of tables of Delta Lake, and how its client reaches it. Raises PlatformError for an address of another
     kind, or a variable that is not set."""
     _require("deltalake", "tables of Delta Lake", "delta")
-    folder = resolve(to.folder, f"{where}: to.folder")
+    folder = _folder(to, where)
     if "://" not in folder:
         return str(settings.home / folder), {}
-    if not folder.startswith(tuple(f"{scheme}://" for scheme in BUCKETS)):
-        raise PlatformError(
-            f"{where}: tables of Delta Lake lie in folders or in {', '.join(BUCKETS)}, not at {folder}."
-        )
     reached = _reached(to, where)
     given = {
         "aws_endpoint_url": reached.endpoint,
@@ -44,6 +37,16 @@ def delta_folder(to: DeltaTarget, where: Path, settings: Settings) -> tuple[str,
     return folder, {name: value for name, value in given.items() if value}
 
 
+def _folder(to: DeclaredStorage, where: Path) -> str:
+    """The folder as it is now. Raises PlatformError for one at another kind of place, or a variable that is not set."""
+    folder = resolve(to.folder, f"{where}: to.folder")
+    try:
+        refuse_other_storage(folder, to.model_fields_set, to.places)
+    except ValueError as error:
+        raise PlatformError(f"{where}: to: {error}.") from None
+    return folder
+
+
 def _reached(to: StorageOptions, where: Path) -> StorageOptions:
     """How the place is reached, with the values of the environment, secrets kept out of messages from then on."""
     given = {name: getattr(to, name) for name in StorageOptions.model_fields if name in to.model_fields_set}
@@ -54,18 +57,12 @@ def _reached(to: StorageOptions, where: Path) -> StorageOptions:
 
 def place_of(to: FilesTarget, where: Path, settings: Settings) -> Place:
     """The place of the files. Raises PlatformError for an address of another kind, or a variable that is not set."""
-    folder = resolve(to.folder, f"{where}: to.folder")
+    folder = _folder(to, where)
     if "://" not in folder:
         return LocalPlace(settings.home / folder)
-    scheme = folder.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise PlatformError(
-            f"{where}: `folder` begins with {scheme}://, which is no place that files are exported to: name a folder, "
-            f"or {', '.join(f'{one}://' for one in SCHEMES)}."
-        )
     reached = _reached(to, where)
     make_folder(settings.spool, settings)
-    if scheme == "sftp":
+    if folder.startswith("sftp://"):
         _require("paramiko", "SFTP servers", "sftp")
         from data_platform.exports.folders.sftp import SftpPlace
 

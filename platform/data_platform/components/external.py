@@ -16,7 +16,7 @@ from pydantic import Field
 from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.execution import matches, select
 from data_platform.components.failures import failure
-from data_platform.components.file import FileSource, FileSourceOptions
+from data_platform.components.file import place_of
 from data_platform.components.keys import EXTERNAL, external_job, external_key
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
@@ -153,9 +153,7 @@ class ExternalJob(PlatformComponent):
         if isinstance(wait, QueryMarker):
             return query_value(_resolved(wait, QueryMarker, f"{where}: wait"))
         assert isinstance(wait, FileMarker)  # noqa: S101 - whoever asks has seen that there is one
-        # Reached as a source of files reaches them.
-        given = {name: getattr(wait, name) for name in wait.model_fields_set - {"type", "path"}}
-        return file_version(FileSource(FileSourceOptions.model_construct(**given)).place(where, settings), wait.path)
+        return file_version(place_of(wait, where, settings), wait.path)
 
 
 def loaded_after_jobs(parts: Sequence[dg.Definitions]) -> list[dg.Definitions]:

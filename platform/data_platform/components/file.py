@@ -1,18 +1,26 @@
 """The component `FileSource`: tables delivered as files. How they are read is in `ingestion.files`."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr
 
+from data_platform.components.component import DEFS
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve
+from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage import Place
 from data_platform.ingestion.files.storage.local import LocalFolder
-from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.options import (
+    BUCKETS,
+    HTTP,
+    DeclaredStorage,
+    StorageOptions,
+    refuse_other_storage,
+)
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
@@ -28,24 +36,8 @@ EXTRA = "buckets"
 SFTP_EXTRA = "sftp"
 """The extra that brings the client of SFTP servers."""
 
-BUCKETS = ("s3", "gs", "az")
-"""The schemes of addresses of buckets."""
 
-HTTP = ("http", "https")
-"""The schemes of addresses of folders on HTTP servers."""
-
-SCHEMES = (*BUCKETS, "sftp", *HTTP)
-
-_OF_S3 = {"endpoint", "region", "anonymous", "access_key_id", "secret_access_key"}
-_OF_SFTP = {"private_key", "known_hosts", "host_key"}
-_NOT_FOR: dict[str, set[str]] = {
-    **{one: {*_OF_SFTP, "password", "token"} for one in BUCKETS},
-    "sftp": {*_OF_S3, "token", "max_retries", "patience"},
-    **{one: {*_OF_S3, *_OF_SFTP} for one in HTTP},
-}
-
-
-class FileSourceOptions(SourceOptions, StorageOptions):
+class FileSourceOptions(SourceOptions, DeclaredStorage):
     """Files in a folder, in a bucket, or on an SFTP or HTTP server."""
 
     folder: str = Field(
@@ -55,34 +47,6 @@ class FileSourceOptions(SourceOptions, StorageOptions):
         "whose index pages are read. May hold `{{ env.NAME }}`."
     )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    @field_validator("access_key_id", "secret_access_key", "password", "token")
-    @classmethod
-    def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not VARIABLE.search(value.get_secret_value()):
-            raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
-        return value
-
-    @model_validator(mode="after")
-    def _options_of_the_storage(self) -> "FileSourceOptions":
-        scheme = self.folder.partition("://")[0] if "://" in self.folder else ""
-        if scheme and scheme not in SCHEMES and not VARIABLE.search(scheme):
-            raise ValueError(
-                f"`folder` begins with {scheme}://, which is no place that files are read from: name a folder, or "
-                f"{', '.join(f'{one}://' for one in SCHEMES)}"
-            )
-        given = sorted(self.model_fields_set & set(StorageOptions.model_fields))
-        if given and not scheme and not VARIABLE.search(self.folder):
-            raise ValueError(
-                f"`{given[0]}` says how another machine is reached, but `folder` ({self.folder}) is of this one"
-            )
-        if other := sorted(self.model_fields_set & _NOT_FOR.get(scheme, set())):
-            raise ValueError(f"`{other[0]}` is not for {scheme}://: the reference (dp docs) says what is")
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            raise ValueError("`access_key_id` and `secret_access_key` are needed together")
-        if self.anonymous and self.access_key_id is not None:
-            raise ValueError("`anonymous` and `access_key_id` exclude each other")
-        return self
 
 
 class FileSource(SourceComponent):
@@ -96,59 +60,35 @@ class FileSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:
         make_folder(settings.spool, settings)
-        return Files(self._place(where, settings), self.options.tables, settings.spool)
-
-    def place(self, where: Path, settings: Settings) -> Place:
-        """Where the files lie, for those that look at them without loading."""
-        return self._place(where, settings)
-
-    def _place(self, where: Path, settings: Settings) -> Place:
-        """Where the files lie, with the values of the environment."""
-        options, folder = self.options, resolve(self.options.folder, f"{where}: folder")
-        if "://" not in folder:
-            return LocalFolder(settings.landing / folder)
-        given = {
-            name: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for name in StorageOptions.model_fields
-            if name in options.model_fields_set and (value := getattr(options, name)) is not None
-        }
-        reached = StorageOptions.model_validate(
-            {name: resolve(one, f"{where}: {name}") if isinstance(one, str) else one for name, one in given.items()}
-        )
-        secrets = (reached.secret_access_key, reached.password, reached.token)
-        register(*(one.get_secret_value() for one in secrets if one is not None))
-        if folder.startswith("sftp://"):
-            _require("paramiko", "SFTP servers", SFTP_EXTRA)
-            from data_platform.ingestion.files.storage.sftp import SftpFolder
-
-            return SftpFolder(folder, reached)
-        if folder.startswith(tuple(f"{one}://" for one in HTTP)):
-            from data_platform.ingestion.files.storage.http_folder import HttpFolder
-
-            return HttpFolder(folder, reached)
-        _require("obstore", "buckets", EXTRA)
-        from data_platform.ingestion.files.storage.objects import Bucket
-
-        return Bucket(folder, reached)
+        return Files(place_of(self.options, where, settings), self.options.tables, settings.spool)
 
     @classmethod
     def recognises(cls, address: str) -> bool:
         """The path of a folder, or the URL of a bucket or an SFTP server."""
-        # What answers at an HTTP address is taken for an API: such folders are written by hand.
+        # What answers at an HTTP address is taken for an API, unless it is said to be a folder.
         return address.startswith(tuple(f"{one}://" for one in (*BUCKETS, "sftp"))) or (
             "://" not in address and Path(address).expanduser().is_dir()
         )
 
     @classmethod
     def profile(cls, request: "Request") -> "Profile":
-        if "://" in request.address:
-            raise PlatformError(
-                f"The tables of {request.address} cannot be drafted: write its defs.yaml by hand, as the README shows, "
-                "or copy a few of its files into a folder, add that as a source, and then change `folder`."
-            )
         from data_platform.drafting.files import profile_files
+        from data_platform.drafting.places import declared, profile_place
 
-        return profile_files(request)
+        if "://" not in resolve(request.address, "--folder") and not request.config and not request.token_variable:
+            return profile_files(request)
+        said = declared(request)
+        place = place_of(said.options, Path("--folder"), request.settings)
+        return replace(profile_place(place, request, said.written), remember=said.secrets)
+
+    def profile_more(self, request: "Request") -> "Profile":
+        from data_platform.drafting.files import profile_files
+        from data_platform.drafting.places import profile_place
+
+        if "://" not in (folder := self.address()):
+            return profile_files(replace(request, address=folder))
+        place = place_of(self.options, Path(request.name) / DEFS, request.settings)
+        return profile_place(place, request, {"folder": self.options.folder})
 
     def address(self) -> str:
         return resolve(self.options.folder, "folder")
@@ -156,6 +96,41 @@ class FileSource(SourceComponent):
     @classmethod
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - as the base
         raise PlatformError("Files need no --cursor: each is loaded once.")
+
+
+def place_of(options: DeclaredStorage, where: Path, settings: Settings) -> Place:
+    """Where files lie, with the values of the environment. Raises PlatformError, naming the file `where`, if one of
+    them is not set, or the folder's address is none."""
+    folder = resolve(options.folder, f"{where}: folder")
+    try:
+        refuse_other_storage(folder, options.model_fields_set, options.places)
+    except ValueError as error:
+        raise PlatformError(f"{where}: {error}.") from None
+    if "://" not in folder:
+        return LocalFolder(settings.landing / folder)
+    given = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name in StorageOptions.model_fields
+        if name in options.model_fields_set and (value := getattr(options, name)) is not None
+    }
+    reached = StorageOptions.model_validate(
+        {name: resolve(one, f"{where}: {name}") if isinstance(one, str) else one for name, one in given.items()}
+    )
+    secrets = (reached.secret_access_key, reached.password, reached.token)
+    register(*(one.get_secret_value() for one in secrets if one is not None))
+    if folder.startswith("sftp://"):
+        _require("paramiko", "SFTP servers", SFTP_EXTRA)
+        from data_platform.ingestion.files.storage.sftp import SftpFolder
+
+        return SftpFolder(folder, reached)
+    if folder.startswith(tuple(f"{one}://" for one in HTTP)):
+        from data_platform.ingestion.files.storage.http_folder import HttpFolder
+
+        return HttpFolder(folder, reached)
+    _require("obstore", "buckets", EXTRA)
+    from data_platform.ingestion.files.storage.objects import Bucket
+
+    return Bucket(folder, reached)
 
 
 def _require(package: str, what: str, extra: str) -> None:

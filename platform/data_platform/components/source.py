@@ -11,10 +11,10 @@ from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from data_platform.components.assets import source_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent
@@ -126,6 +126,14 @@ class SourceComponent(PlatformComponent):
             f"A {cls.__name__} cannot be drafted from its address {request.address}. Write its defs.yaml by hand: "
             f"`type: {type_name(cls)}`; `dp doctor` says what is missing in it."
         )
+
+    @classmethod
+    def secrets(cls) -> Mapping[str, bool]:
+        """Which options of the source are secrets, by name: the environment has them."""
+        return {
+            name: any(kind is SecretStr for kind in (field.annotation, *get_args(field.annotation)))
+            for name, field in cls.model.model_fields.items()
+        }
 
     @classmethod
     def choices(cls, request: "Request") -> Sequence[str]:  # noqa: ARG003 - for those kinds that have a choice

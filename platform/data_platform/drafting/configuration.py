@@ -5,18 +5,21 @@ writes it: secrets as variables of the environment.
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from data_platform.errors import PlatformError
 from data_platform.redaction import CREDENTIALS, SECRET_NAME, register
 
 
-def configuration(source: str, given: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def configuration(
+    source: str, given: Sequence[str], known: Mapping[str, bool] = MappingProxyType({})
+) -> tuple[dict[str, Any], dict[str, str]]:
     """The configuration of a source, and the secrets in it that the environment has to hold: what is called a password,
-    a token or the like, and addresses with a password. `given` are files of JSON and KEY=VALUE, the later before the
-    earlier; a value is JSON (`5432`, `true`, `[1, 2]`), or else text.
+    a token or the like, and addresses with a password; `known` says of some names whether they are secret. `given` are
+    files of JSON and KEY=VALUE, the later before the earlier; a value is JSON (`5432`, `true`, `[1, 2]`), or else text.
 
     Raises PlatformError for what is neither, or if the environment has another value of a secret.
     """
@@ -24,11 +27,14 @@ def configuration(source: str, given: Sequence[str]) -> tuple[dict[str, Any], di
     for one in given:
         name, sign, value = one.partition("=")
         if sign and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name):
-            found[name] = value if SECRET_NAME.fullmatch(name) else _value(value)
+            found[name] = value if known.get(name, SECRET_NAME.fullmatch(name)) else _value(value)
         else:
             found |= _file(Path(one))
     secrets: dict[str, str] = {}
-    return {name: _without_secrets(source, [name], value, secrets) for name, value in found.items()}, secrets
+    return {
+        name: _without_secrets(source, [name], value, secrets, is_secret=known.get(name))
+        for name, value in found.items()
+    }, secrets
 
 
 def _value(text: str) -> Any:
@@ -53,15 +59,18 @@ def _file(path: Path) -> dict[str, Any]:
     return content
 
 
-def _without_secrets(source: str, path: Sequence[str], value: Any, secrets: dict[str, str]) -> Any:
-    """A value in which secrets have given way to the variables that hold them, which are added to `secrets`."""
+def _without_secrets(
+    source: str, path: Sequence[str], value: Any, secrets: dict[str, str], *, is_secret: bool | None = None
+) -> Any:
+    """A value in which secrets have given way to the variables that hold them, which are added to `secrets`. By default
+    its name tells whether it is one."""
     if isinstance(value, dict):
         return {name: _without_secrets(source, [*path, name], one, secrets) for name, one in value.items()}
     if isinstance(value, list):
         return [_without_secrets(source, [*path, str(at)], one, secrets) for at, one in enumerate(value, 1)]
     if not isinstance(value, str) or not value or "{{" in value:
         return value
-    if not (SECRET_NAME.fullmatch(path[-1]) or CREDENTIALS.search(value)):
+    if not ((SECRET_NAME.fullmatch(path[-1]) if is_secret is None else is_secret) or CREDENTIALS.search(value)):
         return value
     variable = re.sub(r"[^A-Z0-9]+", "_", "_".join([source, *path]).upper())
     if os.environ.get(variable, value) != value:

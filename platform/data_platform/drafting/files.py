@@ -1,4 +1,4 @@
-"""Profiles of folders of files: which files make up a table, how they are written, and their first rows."""
+"""Profiles of folders of files: how they are written, and their first rows. Which make up a table is in `groups`."""
 
 import codecs
 import csv
@@ -9,9 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import date, timedelta
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,7 +18,7 @@ from pydantic import TypeAdapter
 
 from data_platform.drafting.documents import is_yaml, json_format, xml_format, yaml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
-from data_platform.drafting.naming import distinct_names
+from data_platform.drafting.groups import Group, due, file_groups
 from data_platform.drafting.profile import (
     SAMPLE_ROWS,
     UNUSED,
@@ -29,7 +27,6 @@ from data_platform.drafting.profile import (
     Request,
     TableProfile,
     first_rows,
-    slug,
 )
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Excel, Format, read, recognition
@@ -37,6 +34,7 @@ from data_platform.ingestion.files.formats.grammar import grammar
 from data_platform.ingestion.files.formats.logfmt import PAIRS
 from data_platform.ingestion.files.formats.w3c import FIELDS
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.source import Batch, Position, Reading
 
 SNIFFED_BYTES = 64 * 1024
@@ -58,73 +56,43 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
     """The tables that the files of a folder make up: files whose names differ by digits alone are one table."""
     if not folder.is_dir():
         raise PlatformError(f"The folder {folder} does not exist. Put a first file there, then add the source.")
-    groups = file_groups(folder)
-    if not groups:
-        raise PlatformError(f"There is no file in {folder}. Put a first one there, then add the source.")
-    unknown = [name for name in wanted if name not in groups]
-    if unknown:
-        raise PlatformError(f"No file makes up a table {', '.join(unknown)}. Found: {', '.join(groups)}.")
-    found = []
-    for name in wanted or groups:
-        pattern, newest = groups[name]
-        form, notes = file_format(newest)
-        several = "*" in pattern
-        # A file that always has the same name is a full picture, one with a date in its name an instalment.
-        place = {"path": pattern, "format": form, **({} if several else {"deliveries": "snapshot"})}
-        table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
-        source = _Rejecting(Files(folder, {name: table}, spool))
-        rows, whole = first_rows(source, name)
-        if source.rejects and not rows.num_rows:
-            raise PlatformError(f"No record of {newest} can be read as {form}: {_shown(source.rejects)}.")
-        if source.rejects:
-            rejected = f"{len(source.rejects):,} record{'s' * (len(source.rejects) > 1)}"
-            notes.append(f"{rejected} beside {rows.num_rows:,} rows cannot be read: {_shown(source.rejects)}")
-        notes.append(
-            f"every file {pattern} adds rows"
-            if several
-            else f"{pattern} is the whole table, which replaces the last one"
-        )
-        texts = _strings(newest, form) & set(rows.column_names) if form["type"] == "json_lines" else set()
-        found.append(
-            TableProfile(
-                name,
-                place,
-                rows,
-                whole and not several,
-                {one: Declared("text", several or not whole or rows[one].null_count > 0) for one in texts},
-                notes=notes,
-                origin=pattern,
-                fresh_within=_due(folder, pattern),
-            )
-        )
-    return found
+    return tables_of(folder, file_groups(LocalFolder(folder), wanted, folder.name), spool)
 
 
-def file_groups(folder: Path) -> dict[str, tuple[str, Path]]:
-    """The tables in a folder: pattern and newest file of each, by name."""
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            groups.setdefault(re.sub(r"\d[\d\-_T:]*", "*", path.name), []).append(path)
-    stems = [pattern.split(".")[0].replace("*", "").strip("-_ ") or folder.name for pattern in groups]
-    whole = [slug(re.sub(r"[*.]", " ", pattern)) for pattern in groups]
-    names = distinct_names([slug(stem) for stem in stems], whole)
-    newest = [max(paths, key=lambda path: path.stat().st_mtime_ns) for paths in groups.values()]
-    return dict(zip(names, zip(groups, newest, strict=True), strict=True))
+def tables_of(folder: Path, groups: Mapping[str, Group], spool: Path) -> list[TableProfile]:
+    """The profiles of tables whose newest files lie in a folder. Raises PlatformError for files that cannot be read."""
+    return [_table(folder, name, group, spool) for name, group in groups.items()]
 
 
-def _due(folder: Path, pattern: str) -> timedelta | None:
-    """Within which time the next file is to be expected: twice the longest time between the dates in the names of
-    three or more; None if they do not tell."""
-    names = [re.search(r"(\d{4})-?_?(\d{2})-?_?(\d{2})(?!\d)", path.name) for path in folder.glob(pattern)]
-    days = set()
-    for found in names:
-        with suppress(ValueError):
-            days.add(date(*map(int, found.groups())) if found else date.min)
-    if len(days) < 3 or date.min in days:
-        return None
-    ordered = sorted(days)
-    return 2 * max(later - earlier for earlier, later in pairwise(ordered))
+def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
+    """The profile of one table whose newest files lie in a folder."""
+    pattern, newest = group.pattern, folder / group.files[0].path
+    form, notes = file_format(newest)
+    several = "*" in pattern
+    # A file that always has the same name is a full picture, one with a date in its name an instalment.
+    place = {"path": pattern, "format": form, **({} if several else {"deliveries": "snapshot"})}
+    table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
+    source = _Rejecting(Files(folder, {name: table}, spool))
+    rows, whole = first_rows(source, name)
+    if source.rejects and not rows.num_rows:
+        raise PlatformError(f"No record of {newest} can be read as {form}: {_shown(source.rejects)}.")
+    if source.rejects:
+        rejected = f"{len(source.rejects):,} record{'s' * (len(source.rejects) > 1)}"
+        notes.append(f"{rejected} beside {rows.num_rows:,} rows cannot be read: {_shown(source.rejects)}")
+    notes.append(
+        f"every file {pattern} adds rows" if several else f"{pattern} is the whole table, which replaces the last one"
+    )
+    texts = _strings(newest, form) & set(rows.column_names) if form["type"] == "json_lines" else set()
+    return TableProfile(
+        name,
+        place,
+        rows,
+        whole and not several,
+        {one: Declared("text", several or not whole or rows[one].null_count > 0) for one in texts},
+        notes=notes,
+        origin=pattern,
+        fresh_within=due(group),
+    )
 
 
 def _strings(path: Path, form: Mapping[str, Any]) -> set[str]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.options import BUCKETS, DeclaredStorage
 from data_platform.ingestion.http.options import HttpConnection
 from data_platform.options import Options
 
@@ -26,10 +26,11 @@ class MysqlTarget(Options):
     url: str = Field(description='mysql://user:password@host:port/database; `"{{ env.NAME }}"` for secrets.')
 
 
-class FilesTarget(StorageOptions):
+class FilesTarget(DeclaredStorage):
     """Files in a folder, a bucket or on an SFTP server: one for each exported version of a table, and `latest.json`,
     which names the newest."""
 
+    places = (*BUCKETS, "sftp")
     type: Literal["files"] = Field(description="Files in a folder, a bucket or on an SFTP server.")
     folder: str = Field(
         description="The folder, within which each table has one of its own; a relative path lies below the "
@@ -40,9 +41,10 @@ class FilesTarget(StorageOptions):
     keep: int = Field(default=2, ge=1, description="Versions of a table that are kept, the newest included.")
 
 
-class DeltaTarget(StorageOptions):
+class DeltaTarget(DeclaredStorage):
     """Tables of Delta Lake, in a folder or a bucket."""
 
+    places = BUCKETS
     type: Literal["delta"] = Field(description="Tables of Delta Lake.")
     folder: str = Field(
         description="The folder, within which each table has one of its own; a relative path lies below the "

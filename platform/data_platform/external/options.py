@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.options import DeclaredStorage
 from data_platform.ingestion.http.options import HttpConnection, Keys
 from data_platform.options import Duration, Options
 
@@ -84,7 +84,7 @@ class HttpMarker(_Endpoint):
     equals: str | None = Field(default=None, description="The value that says the job ended. Default: each new value.")
 
 
-class FileMarker(StorageOptions):
+class FileMarker(DeclaredStorage):
     """A file that appears, or is written anew, when the job has ended."""
 
     type: Literal["file"] = Field(description="A file that appears or changes.")

@@ -1,10 +1,29 @@
 """What `defs.yaml` says of how a storage is reached."""
 
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from data_platform.options import Duration, Options
+from data_platform.options import VARIABLE, Duration, Options
+
+BUCKETS = ("s3", "gs", "az")
+"""The schemes of addresses of buckets."""
+
+HTTP = ("http", "https")
+"""The schemes of addresses of folders on HTTP servers."""
+
+SCHEMES = (*BUCKETS, "sftp", *HTTP)
+"""Where files are read from, besides folders of this machine."""
+
+_OF_S3 = {"endpoint", "region", "anonymous", "access_key_id", "secret_access_key"}
+_OF_SFTP = {"private_key", "known_hosts", "host_key"}
+_NOT_FOR: dict[str, set[str]] = {
+    **{one: {*_OF_SFTP, "password", "token"} for one in BUCKETS},
+    "sftp": {*_OF_S3, "token", "max_retries", "patience"},
+    **{one: {*_OF_S3, *_OF_SFTP} for one in HTTP},
+}
 
 
 class StorageOptions(Options):
@@ -60,3 +79,43 @@ class StorageOptions(Options):
         default=timedelta(minutes=5),
         description="Of buckets and `https://`: no retry begins later than this after the first try.",
     )
+
+
+class DeclaredStorage(StorageOptions):
+    """A folder and how it is reached, as YAML has them: secrets and places may be variables of the environment."""
+
+    places: ClassVar[Sequence[str]] = SCHEMES
+    folder: str = Field(description="The folder.")
+
+    @field_validator("access_key_id", "secret_access_key", "password", "token")
+    @classmethod
+    def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not VARIABLE.search(value.get_secret_value()):
+            raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
+        return value
+
+    @model_validator(mode="after")
+    def _options_of_the_storage(self) -> Self:
+        if not VARIABLE.search(self.folder.partition("://")[0]):
+            refuse_other_storage(self.folder, self.model_fields_set, self.places)
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("`access_key_id` and `secret_access_key` are needed together")
+        if self.anonymous and self.access_key_id is not None:
+            raise ValueError("`anonymous` and `access_key_id` exclude each other")
+        return self
+
+
+def refuse_other_storage(folder: str, given: Collection[str], places: Sequence[str]) -> None:
+    """Raise ValueError for a folder at none of some places (schemes of addresses), or an option that says nothing of
+    how it is reached."""
+    scheme = folder.partition("://")[0] if "://" in folder else ""
+    if scheme and scheme not in places:
+        raise ValueError(
+            f"`folder` begins with {scheme}://, which is no place for these files: name a folder, or "
+            f"{', '.join(f'{one}://' for one in places)}"
+        )
+    said = sorted(set(given) & set(StorageOptions.model_fields))
+    if said and not scheme:
+        raise ValueError(f"`{said[0]}` says how another machine is reached, but `folder` ({folder}) is of this one")
+    if other := sorted(set(said) & _NOT_FOR.get(scheme, set())):
+        raise ValueError(f"`{other[0]}` is not for {scheme}://: the reference (dp docs) says what is")
