@@ -13,6 +13,7 @@ from platform_tests.exports.exporting import exporter, killed
 from platform_tests.ingestion.lakes.catalogs import Lake as Iceberg
 from platform_tests.ingestion.lakes.catalogs import Rest, lake_in
 from platform_tests.ingestion.lakes.conftest import rest_catalog
+from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
@@ -219,6 +220,26 @@ def test_of_two_exports_at_once_the_later_one_changes_nothing_and_leaves_no_file
     assert export(lake, there).unchanged
     assert len(names(there)) == (2 if first else 3)
     assert len(_files(tmp_path / "warehouse")) == left[0] - 1
+
+
+def test_a_commit_whose_answer_is_lost_is_found_by_the_next_export(
+    lake: Lakehouse, there: Iceberg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(lake)
+    export(lake, there)
+    change(lake, "INSERT INTO {} VALUES (3, 'Cyd', 1, 1)")
+    commit = Table._do_commit
+
+    def lost(self: Table, **given: Any) -> None:
+        commit(self, **given)
+        raise CommitStateUnknownException("the connection was closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "_do_commit", lost)
+        with pytest.raises(TransientError, match="did not say whether it took the commit"):
+            export(lake, there)
+    assert export(lake, there).unchanged
+    assert names(there) == {1: "Ada", 2: "Bob", 3: "Cyd"}
 
 
 TYPES = (
