@@ -1,6 +1,8 @@
 """The component `Export`: its assets and their lineage, what its runs say, and what its sensor asks for."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from platform_tests.exports.conftest import Place, postgresql_place
 from platform_tests.ingestion.files.test_objects import KEYS, Store, server, store
 from platform_tests.ingestion.http.server import Answer, running_api
 from platform_tests.servers import free_port
+from pyiceberg.catalog import load_catalog
 
 from data_platform.cli.doctor import _platform_findings
 from data_platform.components.execution import executable_keys, in_runs, select
@@ -184,6 +187,34 @@ def test_a_table_of_delta_lake_in_a_bucket_is_merged_into(
     assert shop.run(*ORDERS).success
     figures = materialized(shop.run(EXPORT))[EXPORT]
     assert (figures["rows updated"], figures["version of the table"]) == (1, 1)
+
+
+def test_a_table_of_iceberg_is_merged_into_and_rows_of_others_fail_its_check(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKE_URL", f"sqlite:///{tmp_path}/iceberg.sqlite")
+    more = f"warehouse: 'file://{tmp_path}/warehouse'"
+    catalog = f"{{type: sql, uri: '{{{{ env.LAKE_URL }}}}', {more}}}"
+    add_export(shop, f"{{type: iceberg, catalog: {catalog}, namespace: out}}")
+    assert shop.run(*ORDERS).success
+    said = "The target holds all 3 rows. All rows were written: the first export."
+    assert checks(shop.run(EXPORT))[EXPORT] == (True, said)
+    shop.execute("update orders set quantity = 7, changed_at = '2021-01-01T00:00:00Z' where order_id = 3")
+    assert shop.run(*ORDERS).success
+    assert materialized(shop.run(EXPORT))[EXPORT]["rows updated"] == 1
+    load_catalog("default", type="sql", uri=os.environ["LAKE_URL"]).load_table("out.orders").delete("order_id = 1")
+    passed, said = checks(shop.run(EXPORT))[EXPORT]
+    assert not passed
+    assert re.search(r"first by its snapshot \d+ \(overwrite\): 3 are due, 2 there: .* --full-refresh", said)
+    found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
+    assert (found.verdict, found.detail) == ("ok", "the target of its exports (iceberg) answers")
+
+
+def test_a_secret_of_a_catalog_that_is_written_out_is_refused(shop: Shop) -> None:
+    add_export(shop, "{type: iceberg, catalog: {type: rest, uri: 'http://a.b', token: hunter2hunter2}, namespace: out}")
+    with pytest.raises(Exception, match=r"`token` is a secret: take it from the environment") as failed:
+        shop.run(EXPORT)
+    assert "hunter2" not in str(failed.value)
 
 
 def test_an_endpoint_is_sent_what_changed_with_a_token_from_the_environment(

@@ -16,7 +16,7 @@ from typing import Any
 
 from platform_tests.exports.customers import MERGE, REPLACE
 
-from data_platform.exports import delta, endpoint, mysql, postgresql, progress, requests
+from data_platform.exports import delta, endpoint, iceberg, mysql, postgresql, progress, requests
 from data_platform.exports.export import export_table
 from data_platform.exports.options import HttpTarget
 from data_platform.exports.target import Database
@@ -83,6 +83,14 @@ def export_and_die(kind: str, url: str, mode: str, point: str, *lakehouse: str) 
             setattr(delta, step, dying_after(getattr(delta, step)))
         with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
             delta.export_to_delta(lake, MERGE, url, {})
+        return
+    if kind == "iceberg":
+        if point == "prepared":
+            setattr(iceberg, "_commit", die)  # noqa: B010 - the same
+        else:
+            setattr(iceberg, "_commit", dying_after(iceberg._commit))  # noqa: B010 - the same
+        with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
+            iceberg.export_to_iceberg(lake, MERGE, json.loads(url), "shop")
         return
     arm(point)
     database: Database = mysql.Mysql(url) if kind == "mariadb" else postgresql.Postgresql(url, "platform")

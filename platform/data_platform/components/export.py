@@ -9,12 +9,13 @@ from pathlib import Path
 
 import dagster as dg
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
 from data_platform.components.export_steps import exported, ping
 from data_platform.components.failures import RETRIES, failed_step, failure
 from data_platform.components.keys import CHECK, export_job, export_key
+from data_platform.components.lakes import secrets_by_reference
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import MODELS, broken_asset
 from data_platform.components.resource import LakehouseResource
@@ -22,7 +23,14 @@ from data_platform.components.sensors import Job, Request, least_interval, reque
 from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.errors import PlatformError
 from data_platform.exports.export import TableExport, versions
-from data_platform.exports.options import DeltaTarget, ExportOptions, ExportTable, FilesTarget
+from data_platform.exports.options import (
+    DeltaTarget,
+    ExportOptions,
+    ExportTable,
+    FilesTarget,
+    IcebergTarget,
+    Target,
+)
 from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table, staged_table
@@ -34,6 +42,13 @@ Event = dg.MaterializeResult[None] | dg.AssetCheckResult
 
 class ExportComponentOptions(ExportOptions):
     """Tables of the lakehouse, and where they are exported to."""
+
+    @field_validator("to")
+    @classmethod
+    def _secrets_by_reference(cls, value: Target) -> Target:
+        if isinstance(value, IcebergTarget):
+            secrets_by_reference(value.catalog)
+        return value
 
     every: Duration = Field(
         default=timedelta(seconds=30), description="How often the sensor looks for newly staged or published rows."

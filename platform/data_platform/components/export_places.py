@@ -5,11 +5,12 @@ How files are written there is in `exports.folders`.
 from importlib import import_module
 from pathlib import Path
 
+from data_platform.components.lakes import resolved
 from data_platform.components.spec import resolve, resolve_all, revealed
 from data_platform.errors import PlatformError
 from data_platform.exports.folders import Place
 from data_platform.exports.folders.local import LocalPlace
-from data_platform.exports.options import DeltaTarget, FilesTarget
+from data_platform.exports.options import DeltaTarget, FilesTarget, IcebergTarget
 from data_platform.ingestion.files.storage.options import DeclaredStorage, StorageOptions, refuse_other_storage
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
@@ -45,6 +46,12 @@ def _folder(to: DeclaredStorage, where: Path) -> str:
     except ValueError as error:
         raise PlatformError(f"{where}: to: {error}.") from None
     return folder
+
+
+def iceberg_catalog(to: IcebergTarget, where: Path) -> dict[str, str]:
+    """The properties of a catalog of Apache Iceberg. Raises PlatformError for a variable that is not set."""
+    _require("pyiceberg", "tables of Apache Iceberg", "iceberg")
+    return resolved(to.catalog, f"{where}: to.catalog")
 
 
 def _reached(to: StorageOptions, where: Path) -> StorageOptions:

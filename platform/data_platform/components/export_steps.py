@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from data_platform.components.export_places import delta_folder, place_of
+from data_platform.components.export_places import delta_folder, iceberg_catalog, place_of
 from data_platform.components.spec import resolve, resolve_all, revealed
 from data_platform.errors import PlatformError
 from data_platform.exports.endpoint import export_to_endpoint
@@ -22,6 +22,7 @@ from data_platform.exports.options import (
     ExportTable,
     FilesTarget,
     HttpTarget,
+    IcebergTarget,
     MysqlTarget,
     PostgresqlTarget,
     Target,
@@ -33,6 +34,9 @@ from data_platform.exports.target import Database
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import row_count
 from data_platform.lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from data_platform.exports import delta, iceberg
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ def ping(to: Target, where: Path, settings: Settings) -> None:
         place_of(to, where, settings).ping()
     elif isinstance(to, DeltaTarget):
         delta_folder(to, where, settings)  # whether it can be written the first export says
+    elif isinstance(to, IcebergTarget):
+        catalog = iceberg_catalog(to, where)
+        from data_platform.exports.iceberg import ping as ping_catalog
+
+        ping_catalog(where.parent.name, catalog)
     elif isinstance(to, HttpTarget):
         ping_endpoint(_endpoint_of(to, where))
     else:
@@ -92,6 +101,8 @@ def _exported(
         return _to_files(lake, spec, to, where, run_id=run_id, full=full)
     if isinstance(to, DeltaTarget):
         return _to_delta(lake, spec, to, where, run_id=run_id, full=full)
+    if isinstance(to, IcebergTarget):
+        return _to_iceberg(lake, spec, to, where, run_id=run_id, full=full)
     if isinstance(to, HttpTarget):
         return _to_endpoint(lake, spec, _endpoint_of(to, where), full=full)
     return _to_database(lake, spec, database_of(to, where), table.compare == "rows", run_id=run_id, full=full)
@@ -125,15 +136,40 @@ def _to_delta(lake: Lakehouse, spec: TableExport, to: DeltaTarget, where: Path, 
     began = time.monotonic()
     folder, storage = delta_folder(to, where, lake.settings)
     done = export_to_delta(lake, spec, folder, storage, run_id=run_id, full=full)
+    return _committed(lake, spec, done, {"version of the table": done.commit}, began)
+
+
+def _to_iceberg(
+    lake: Lakehouse, spec: TableExport, to: IcebergTarget, where: Path, *, run_id: str, full: bool
+) -> Outcome:
+    catalog = iceberg_catalog(to, where)
+    from data_platform.exports.iceberg import export_to_iceberg
+
+    began = time.monotonic()
+    done = export_to_iceberg(lake, spec, catalog, to.namespace, run_id=run_id, full=full)
+    # As text: the numbers are beyond those that a browser shows exactly.
+    return _committed(lake, spec, done, {"snapshot of the table": str(done.commit)}, began, done.others)
+
+
+def _committed(
+    lake: Lakehouse,
+    spec: TableExport,
+    done: "delta.Committed | iceberg.Committed",
+    commit: Mapping[str, Any],
+    began: float,
+    others: str = "",
+) -> Outcome:
+    """The outcome of an export to a lake; `others` is what others did to the rows there."""
     here = row_count(lake, spec.source, f" AT (VERSION => {done.origin.snapshot})")
-    agrees, notes = here == done.found, [f"All rows were written: {done.whole}."] if done.whole else []
+    agrees = here == done.found and not others
+    notes = [f"All rows were written: {done.whole}."] if done.whole else []
     figures = {
         "rows inserted": done.inserted,
         "rows updated": done.updated,
         "rows deleted": done.deleted,
         "seconds": round(time.monotonic() - began, 2),
         "table": dg.MetadataValue.path(done.table),
-        "version of the table": done.commit,
+        **commit,
         "snapshot": done.origin.snapshot,
         "dagster/row_count": done.found,
     }
@@ -141,7 +177,7 @@ def _to_delta(lake: Lakehouse, spec: TableExport, to: DeltaTarget, where: Path, 
         done.origin.version,
         figures,
         agrees,
-        _verdict(spec, here, done.found, hashed=False, agrees=agrees, notes=notes),
+        _verdict(spec, here, done.found, hashed=False, agrees=agrees, notes=notes, others=others),
         {"rows in the lakehouse": here, "rows at the target": done.found, "rows are hashed": False},
         notes,
     )
@@ -195,12 +231,15 @@ def _to_endpoint(lake: Lakehouse, spec: TableExport, target: HttpTarget, *, full
     return Outcome(done.origin.version, figures, True, " ".join([said, *notes]), {"rows in the lakehouse": here}, notes)
 
 
-def _verdict(spec: TableExport, here: int, there: int, *, hashed: bool, agrees: bool, notes: list[str]) -> str:
+def _verdict(
+    spec: TableExport, here: int, there: int, *, hashed: bool, agrees: bool, notes: list[str], others: str = ""
+) -> str:
     """What the check says."""
     if agrees:
         return " ".join([f"The target holds all {here:,} rows{', by their hash' if hashed else ''}.", *notes])
     what = f"{there:,} rows, and {spec.label} has {here:,}" if here != there else "other values in as many rows"
     what = "a file of another size than was sent" if there < 0 else what
+    what = f"rows that others wrote, first by its {others}: {here:,} are due, {there:,} there" if others else what
     return (
         f"The target holds {what}: others write to it, too. To write all rows again: "
         f"dp run export/{spec.export}/{spec.name} --full-refresh"

@@ -200,11 +200,11 @@ def mysql_column(table: str, name: str, kind: str, *, is_key: bool = False) -> C
     elif "INT" in simple and simple != "INTERVAL":
         plain = True
     elif simple == "DATE":
-        refusals.append(_common_era(value))
+        refusals.append(common_era(value))
     elif simple in (*NAIVE, "TIMESTAMP WITH TIME ZONE"):
         text, fraction = _microseconds(value, simple)
         text = f"replace({text}, '+00', '')"
-        refusals += [*fraction, _common_era(value)]
+        refusals += [*fraction, common_era(value)]
     elif simple in JSONS:
         text, refusals = _json(value, simple)
     if simple == "BLOB":
@@ -214,7 +214,8 @@ def mysql_column(table: str, name: str, kind: str, *, is_key: bool = False) -> C
     return Column(name, simple, declared, text, tuple(refusals))
 
 
-def _common_era(value: str) -> tuple[str, str]:
+def common_era(value: str) -> tuple[str, str]:
+    """The refusal of dates and times that many programs, Python among them, cannot read."""
     inside = f"isfinite({value}) AND year({value}) BETWEEN 1 AND 9999"
     return f"NOT ({inside})", "infinities, or times before the year 1 or after 9999"
 

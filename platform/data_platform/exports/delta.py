@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import pyarrow as pa
 
 from data_platform.errors import PlatformError, TransientError, shortened
-from data_platform.exports.columns import Column, require_kept, require_key, shape, simple_kind, unplaced
-from data_platform.exports.export import (
-    BATCH_ROWS,
-    Origin,
-    TableExport,
-    changes_query,
-    origin,
-    own_columns,
-    require_columns,
+from data_platform.exports.columns import Column, require_kept, require_key, simple_kind, unplaced
+from data_platform.exports.commits import (
+    METADATA,
+    changes_since,
+    has_rows,
+    names,
+    owner_of,
+    position,
+    reader,
+    selected,
 )
+from data_platform.exports.export import Origin, TableExport, origin
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deltalake import CommitProperties, DeltaTable
-
-METADATA = "data_platform"
-"""The entry of a commit's own metadata that says what was exported."""
 
 GONE = "_data_platform_gone"
 
@@ -86,8 +84,8 @@ def export_to_delta(
 
     where = f"{folder.rstrip('/')}/{spec.name}"
     there = origin(lake, spec)
-    columns = tuple(delta_column(spec.label, name, there.types[name]) for name in _names(spec, there))
-    application = f"data_platform/{lake.identity}/{spec.export}/{spec.name}"
+    columns = tuple(delta_column(spec.label, name, there.types[name]) for name in names(spec, there))
+    application = f"data_platform/{owner_of(lake, spec)}"
     with _explained(where):
         table = DeltaTable(where, storage_options=dict(storage)) if _exists(where, storage) else None
         before = table.transaction_version(application) if table is not None else None
@@ -98,13 +96,13 @@ def export_to_delta(
             )
         said = _last(table)
         whole, changes = _why_whole(lake, spec, there, columns, before, said, full=full)
-        if table is not None and changes is not None and _nothing(lake, changes):
+        if table is not None and changes is not None and not has_rows(lake, changes):
             return Committed(there, where, 0, 0, 0, int(table.count()), table.version(), unchanged=True)
         require_kept(lake.connection, spec.label, columns, there.rows, "Delta")
         if spec.key:
             require_key(lake.connection, spec.label, spec.key, there.rows)
         properties = CommitProperties(
-            custom_metadata={METADATA: _position(spec, there, columns, run_id)},
+            custom_metadata={METADATA: position(spec, there, columns, run_id)},
             app_transactions=[Transaction(application, there.snapshot)],
         )
         if table is None or changes is None or spec.mode == "replace":
@@ -132,25 +130,10 @@ def delta_column(table: str, name: str, kind: str) -> Column:
     return Column(name, simple, CASTS[simple], f"{value}::{CASTS[simple]}", tuple(refusals))
 
 
-def _names(spec: TableExport, there: Origin) -> list[str]:
-    return require_columns(spec, own_columns(there))
-
-
 def _exists(where: str, storage: Mapping[str, str]) -> bool:
     from deltalake import DeltaTable
 
     return DeltaTable.is_deltatable(where, storage_options=dict(storage))
-
-
-def _position(spec: TableExport, there: Origin, columns: Sequence[Column], run_id: str) -> str:
-    said = {
-        "source_table": spec.label,
-        "source_id": there.identity,
-        "snapshot": there.snapshot,
-        "shape": shape(columns, spec.key),
-        "run_id": run_id,
-    }
-    return orjson.dumps(said).decode()
 
 
 def _last(table: "DeltaTable | None") -> dict[str, Any]:
@@ -177,22 +160,9 @@ def _why_whole(
     """Why all rows are written, or the query of what changed."""
     if before is None:
         return "the first export", None
-    if full:
-        return "as asked for", None
-    if said.get("snapshot") != before:
+    if said.get("snapshot") != before and not full:
         return "the log of the table does not tell what was exported last", None
-    if said.get("source_table") != spec.label or said.get("source_id") != there.identity:
-        return f"{spec.label} was made anew", None
-    if said.get("shape") != shape(columns, spec.key):
-        return "its columns or its key changed", None
-    if before > there.snapshot:
-        return f"the lakehouse is at an earlier version than the exported one, {before}", None
-    changes = changes_query(lake, there, before, [column.name for column in columns])
-    return ("", changes) if changes else (f"the version that was exported last, {before}, has expired", None)
-
-
-def _nothing(lake: Lakehouse, changes: str) -> bool:
-    return not lake.connection.execute(f"SELECT 1 FROM ({changes}) LIMIT 1").fetchall()
+    return changes_since(lake, spec, there, columns, {**said, "snapshot": before}, full=full)
 
 
 def _overwritten(
@@ -205,10 +175,9 @@ def _overwritten(
 ) -> tuple[int, int, int]:
     from deltalake import write_deltalake
 
-    selected = ", ".join(f"{column.text} AS {quote(column.name)}" for column in columns)
     write_deltalake(
         where,
-        _reader(lake, f"SELECT {selected} FROM {there.rows}"),
+        reader(lake, f"SELECT {selected(columns)} FROM {there.rows}"),
         mode="overwrite",
         schema_mode="overwrite",
         storage_options=dict(storage),
@@ -230,16 +199,15 @@ def _merged(
     keys = quote_all(spec.key)
     named = {column.name: column for column in columns}
     of_keys = ", ".join(f"{named[name].text} AS {quote(name)}" for name in spec.key)
-    selected = ", ".join(f"{column.text} AS {quote(column.name)}" for column in columns)
     source = (
         f"WITH changed AS (SELECT DISTINCT {keys} FROM ({changes})) "
-        f"SELECT {selected}, false AS {GONE} FROM {there.rows} SEMI JOIN changed USING ({keys}) "
+        f"SELECT {selected(columns)}, false AS {GONE} FROM {there.rows} SEMI JOIN changed USING ({keys}) "
         f"UNION ALL BY NAME SELECT {of_keys}, true AS {GONE} FROM changed ANTI JOIN {there.rows} USING ({keys})"
     )
     values = {_named(column.name): f"s.{_named(column.name)}" for column in columns}
     same = " AND ".join(f"t.{_named(name)} = s.{_named(name)}" for name in spec.key)
     done = (
-        table.merge(_reader(lake, source), same, source_alias="s", target_alias="t", commit_properties=properties)
+        table.merge(reader(lake, source), same, source_alias="s", target_alias="t", commit_properties=properties)
         .when_matched_delete(predicate=f"s.{GONE}")
         .when_matched_update(values, predicate=f"NOT s.{GONE}")
         .when_not_matched_insert(values, predicate=f"NOT s.{GONE}")
@@ -252,11 +220,6 @@ def _merged(
 def _named(name: str) -> str:
     """A column as the expressions of a merge name it: in lower case otherwise."""
     return f'"{name}"'
-
-
-def _reader(lake: Lakehouse, query: str) -> pa.RecordBatchReader:
-    """Rows batch by batch. Nothing else may use the connection meanwhile."""
-    return lake.connection.execute(query).to_arrow_reader(BATCH_ROWS)
 
 
 @contextmanager

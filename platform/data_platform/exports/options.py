@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_platform.ingestion.files.storage.options import BUCKETS, DeclaredStorage
 from data_platform.ingestion.http.options import HttpConnection
+from data_platform.ingestion.lakes.options import IcebergOptions
 from data_platform.options import Options
 
 
@@ -49,6 +50,21 @@ class DeltaTarget(DeclaredStorage):
     folder: str = Field(
         description="The folder, within which each table has one of its own; a relative path lies below the "
         "platform's home. Or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix. May hold `{{ env.NAME }}`."
+    )
+
+
+class IcebergTarget(IcebergOptions):
+    """Tables of Apache Iceberg, in a namespace of a catalog."""
+
+    type: Literal["iceberg"] = Field(description="Tables of Apache Iceberg.")
+    catalog: dict[str, str] = Field(
+        min_length=1,
+        description="Properties of the catalog by PyIceberg's own names: {type: rest, uri: ...}, {type: sql, uri: ..., "
+        "warehouse: ..., name: ...}, those of the store (`s3.endpoint`) among them; secrets from the environment: "
+        "`token: '{{ env.NAME }}'`.",
+    )
+    namespace: str = Field(
+        pattern=r"^[^.]+(\.[^.]+)*$", description="The namespace of the tables; made if it is not there."
     )
 
 
@@ -101,7 +117,9 @@ class HttpTarget(HttpConnection):
         return self
 
 
-Target = Annotated[PostgresqlTarget | MysqlTarget | FilesTarget | DeltaTarget | HttpTarget, Field(discriminator="type")]
+Target = Annotated[
+    PostgresqlTarget | MysqlTarget | FilesTarget | DeltaTarget | IcebergTarget | HttpTarget, Field(discriminator="type")
+]
 
 Mode = Literal["merge", "replace"]
 

@@ -131,17 +131,11 @@ class Iceberg:
         return self.tables[name]
 
     def _catalog(self) -> Catalog:
-        properties = dict(self.catalog)
-        uri = properties.get("uri", "")
-        file = Path(uri.removeprefix("sqlite:///"))
-        if uri.startswith("sqlite:///") and not file.is_file():
+        file = Path(self.catalog.get("uri", "").removeprefix("sqlite:///"))
+        if self.catalog.get("uri", "").startswith("sqlite:///") and not file.is_file():
             raise PlatformError(f"The catalog of {self.name} is to be the SQLite file {file}, which is not there.")
         # Reading makes no tables in the catalog's database.
-        properties.setdefault("init_catalog_tables", "false")
-        if uri.startswith(("postgresql://", "postgres://")):
-            properties["uri"] = f"postgresql+psycopg://{uri.partition('://')[2]}"
-        with explained(f"The catalog of {self.name}" + (f" at {redact_url(uri)}" if uri else "")):
-            return load_catalog(properties.pop("name", DEFAULT), **properties)
+        return catalog_of(self.name, {"init_catalog_tables": "false", **self.catalog})
 
     def _table(self, catalog: Catalog | None, name: str) -> Table:
         options = self._options(name)
@@ -189,7 +183,7 @@ class Iceberg:
         parts = []
         for stretch in _stretches(lineage):
             reached = {**now, VERSION: str(stretch[-1].snapshot_id)}
-            appends = [one for one in stretch if _operation(one) == Operation.APPEND]
+            appends = [one for one in stretch if operation_of(one) == Operation.APPEND]
             rows = partial(self._appended, name, table, wanted, appends) if appends else None
             parts.append(Part(reached, rows))
         return Plan(schema, parts or [Part(now)])
@@ -203,7 +197,7 @@ class Iceberg:
                 entries = (entry for one in head.manifests(table.io) for entry in one.fetch_manifest_entry(table.io))
                 order = {entry.data_file.file_path: entry.sequence_number or 0 for entry in entries}
                 files.sort(key=lambda task: order[task.file.file_path])
-            yield from _rows(table, schema, files)
+            yield from rows_of_files(table, schema, files)
 
     def _appended(self, name: str, table: Table, schema: Schema, snapshots: Sequence[Snapshot]) -> Rows:
         """The rows that snapshots added, one after the other."""
@@ -212,10 +206,19 @@ class Iceberg:
                 scan = table.incremental_append_scan(
                     from_snapshot_id_exclusive=one.parent_snapshot_id, to_snapshot_id_inclusive=one.snapshot_id
                 )
-                yield from _rows(table, schema, list(scan.plan_files()))
+                yield from rows_of_files(table, schema, list(scan.plan_files()))
 
 
-def _rows(table: Table, schema: Schema, files: Sequence[FileScanTask]) -> Rows:
+def catalog_of(name: str, given: Mapping[str, str]) -> Catalog:
+    """The catalog of a source or an export, by its properties. Raises PlatformError if it cannot be reached."""
+    properties, uri = dict(given), given.get("uri", "")
+    if uri.startswith(("postgresql://", "postgres://")):
+        properties["uri"] = f"postgresql+psycopg://{uri.partition('://')[2]}"
+    with explained(f"The catalog of {name}" + (f" at {redact_url(uri)}" if uri else "")):
+        return load_catalog(properties.pop("name", DEFAULT), **properties)
+
+
+def rows_of_files(table: Table, schema: Schema, files: Sequence[FileScanTask]) -> Rows:
     """The rows of files, one file after the other: PyIceberg's own reader holds all rows of several."""
     deletes = _read_all_delete_files(table.io, files)
     scan = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
@@ -274,13 +277,13 @@ def _since(table: Table, head: Snapshot | None, version: str) -> list[Snapshot] 
     return found[::-1]
 
 
-def _operation(snapshot: Snapshot) -> Operation | None:
+def operation_of(snapshot: Snapshot) -> Operation | None:
     return None if snapshot.summary is None else snapshot.summary.operation
 
 
 def _rewrites(snapshot: Snapshot) -> str | None:
     """What a snapshot did besides appending, if anything."""
-    operation, summary = _operation(snapshot), snapshot.summary
+    operation, summary = operation_of(snapshot), snapshot.summary
     if operation in (Operation.APPEND, Operation.REPLACE):
         return None
     if summary is None or operation is None:
@@ -310,8 +313,8 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """What PyIceberg, Arrow, the catalog and the store raise, as one message."""
+def explained(what: str, done: str = "read") -> Iterator[None]:
+    """What PyIceberg, Arrow, the catalog and the store raise, as one message; `done` says what was done."""
     try:
         yield
     except (NoSuchTableError, NoSuchNamespaceError) as error:
@@ -336,18 +339,18 @@ def explained(what: str) -> Iterator[None]:
     except (NotInstalledError, ImportError) as error:
         raise PlatformError(f"{what} needs a package that is not installed: {_first_line(error)}.") from None
     except NotImplementedError as error:
-        raise PlatformError(f"{what} holds something that PyIceberg cannot read: {_first_line(error)}.") from None
+        raise PlatformError(f"{what} cannot be {done} by PyIceberg: {_first_line(error)}.") from None
     except ValueError as error:
         if "equality deletes" in str(error):
             raise PlatformError(
                 f"{what} has equality deletes (as Flink writes them), which PyIceberg does not read: which rows are "
-                "gone cannot be told. Nothing was loaded. Have them compacted into the data files "
-                "(`rewrite_data_files` of Spark), after which the table is read."
+                "gone cannot be told. Have them compacted into the data files "
+                "(`rewrite_data_files` of Spark), after which it can be."
             ) from None
-        raise PlatformError(f"{what} cannot be read: {_first_line(error)}.") from None
+        raise PlatformError(f"{what} cannot be {done}: {_first_line(error)}.") from None
     except (OSError, pa.ArrowException) as error:
         if re.search(r"NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|timed out", str(error)):
             raise TransientError(f"{what} does not answer: {_first_line(error)}.") from None
         if re.search(r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|HTTP status 403", str(error)):
             raise PlatformError(f"{what}: access was refused ({_first_line(error)}). Check its credentials.") from None
-        raise PlatformError(f"{what} cannot be read: {_first_line(error)}.") from None
+        raise PlatformError(f"{what} cannot be {done}: {_first_line(error)}.") from None
