@@ -44,6 +44,7 @@ KEPT: list[tuple[str, str, Any, Any]] = [
     ("TIMESTAMPTZ", f"'{MOMENT}+00'", MOMENT.replace(tzinfo=UTC), MOMENT),
     ("UUID", f"'{ID}'", UUID(ID), ID),
     ("INTEGER[]", "[1, NULL]", [1, None], "[1,null]"),
+    ("DECIMAL(20,2)[]", "[0.25]", [0.25], "[0.25]"),
     ("STRUCT(a VARCHAR, b DATE)", "{'a': 'Infinity \"nan', 'b': DATE '2024-01-01'}", None, None),
     ("JSON", """'{"a": [1, null]}'""", {"a": [1, None]}, '{"a": [1, null]}'),
 ]
@@ -76,6 +77,7 @@ REFUSED = [
     ("mariadb", "DATE", "'infinity'", "after 9999"),
     ("mariadb", "DATE", "'10000-01-01'", "after 9999"),
     ("mariadb", "TIMESTAMPTZ", "'-infinity'", "after 9999"),
+    ("mariadb", "TIMESTAMPTZ", "'0044-03-15 (BC) 12:00:00+00'", "before the year 1"),
     ("mariadb", "DOUBLE[]", "['inf'::DOUBLE]", "which JSON does not have"),
 ]
 

@@ -80,6 +80,29 @@ def test_added_columns_rows_of_others_and_expired_versions_are_written_whole(lak
     assert rows(tmp_path) == []
 
 
+def test_a_table_that_others_wrote_to_is_written_whole_whatever_they_did(lake: Lakehouse, tmp_path: Path) -> None:
+    make(lake)
+    export(lake, tmp_path)
+    change(lake, "UPDATE {} SET name = 'Rob' WHERE id = 2")
+    export(lake, tmp_path)
+    DeltaTable(str(tmp_path / "customers")).restore(0)
+    assert export(lake, tmp_path).whole == "others wrote to it (its version 2)"
+    assert names(tmp_path) == {1: "Ada", 2: "Rob"}
+    DeltaTable(str(tmp_path / "customers")).update(updates={"name": "'theirs'"})
+    change(lake, "INSERT INTO {} VALUES (3, 'Cyd', 1, 1)")
+    export(lake, tmp_path)
+    assert names(tmp_path) == {1: "Ada", 2: "Rob", 3: "Cyd"}
+
+
+def test_columns_of_any_name_are_merged(lake: Lakehouse, tmp_path: Path) -> None:
+    make(lake, 'id BIGINT, "we""ird" VARCHAR, "a.b;c" INTEGER, "UPPER" INTEGER', "(1, 'a', 1, 1)")
+    spec = replace(MERGE, key=("id", 'we"ird', "UPPER"))
+    export(lake, tmp_path, spec)
+    change(lake, 'UPDATE {} SET "a.b;c" = 2')
+    assert export(lake, tmp_path, spec).updated == 1
+    assert rows(tmp_path) == [{"id": 1, 'we"ird': "a", "a.b;c": 2, "UPPER": 1}]
+
+
 def test_a_table_of_others_is_left_as_it_was(lake: Lakehouse, tmp_path: Path) -> None:
     make(lake)
     write_deltalake(str(tmp_path / "customers"), pa.table({"id": [7]}))
@@ -155,11 +178,27 @@ def test_types_that_delta_has_not_are_kept_as_the_next_that_hold_them(
     assert row["g"].isoformat() == "2024-02-29T10:00:00+00:00"
 
 
+def test_types_within_lists_and_structs_are_kept_likewise(lake: Lakehouse, tmp_path: Path) -> None:
+    make(
+        lake,
+        'id BIGINT, nested STRUCT("TIME" TIME, large UBIGINT, total DECIMAL(9, 2), tags UUID[])',
+        "(1, {TIME: '12:00:00', large: 18446744073709551615, total: 1.5, "
+        "tags: ['6f9619ff-8b86-d011-b42d-00cf4fc964ff']})",
+    )
+    export(lake, tmp_path)
+    (row,) = rows(tmp_path)
+    assert (row["nested"]["TIME"], int(row["nested"]["large"])) == ("12:00:00", 18446744073709551615)
+    assert (str(row["nested"]["total"]), row["nested"]["tags"]) == ("1.50", ["6f9619ff-8b86-d011-b42d-00cf4fc964ff"])
+
+
 def test_what_delta_cannot_keep_is_refused_before_anything_is_written(lake: Lakehouse, tmp_path: Path) -> None:
     make(lake, "id BIGINT, at_ns TIMESTAMP_NS", "(1, '2024-01-01 00:00:00.000000001')")
     with pytest.raises(PlatformError, match="fractions below a microsecond"):
         export(lake, tmp_path)
     change(lake, "ALTER TABLE {} DROP COLUMN at_ns", "ALTER TABLE {} ADD COLUMN bits TIMETZ")
     with pytest.raises(PlatformError, match="bits of staged/shop/customers is of the type"):
+        export(lake, tmp_path)
+    change(lake, "ALTER TABLE {} DROP COLUMN bits", "ALTER TABLE {} ADD COLUMN times TIMESTAMP_NS[]")
+    with pytest.raises(PlatformError, match="times of staged/shop/customers is of the type"):
         export(lake, tmp_path)
     assert not (tmp_path / "customers").exists()

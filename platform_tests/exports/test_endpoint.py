@@ -295,9 +295,9 @@ def test_values_are_written_so_that_no_reader_rounds_them(lake: Lakehouse, endpo
     make(
         lake,
         "id BIGINT, name VARCHAR, total DECIMAL(20, 4), large HUGEINT, share DOUBLE, day DATE, moment TIMESTAMPTZ, "
-        "data BLOB, tags VARCHAR[], said JSON, paid BOOLEAN",
+        "data BLOB, tags DECIMAL(20, 2)[], said JSON, paid BOOLEAN",
         "(9007199254740993, 'a\"b\n', 0.5, 1, 0.1, DATE '2024-02-29', TIMESTAMPTZ '2024-02-29 12:00:00.5+02', "
-        "'\\xff'::BLOB, ['x'], '{\"a\": 1}', true)",
+        "'\\xff'::BLOB, [0.25::DECIMAL(20, 2)], '{\"a\": 1}', true)",
     )
     export(lake, endpoint)
     assert endpoint.rows[9007199254740993] == {
@@ -309,7 +309,7 @@ def test_values_are_written_so_that_no_reader_rounds_them(lake: Lakehouse, endpo
         "day": "2024-02-29",
         "moment": "2024-02-29T10:00:00.500000Z",
         "data": "/w==",
-        "tags": ["x"],
+        "tags": ["0.25"],
         "said": {"a": 1},
         "paid": True,
     }
@@ -319,6 +319,30 @@ def test_infinities_are_refused_before_anything_is_sent(lake: Lakehouse, endpoin
     make(lake, "id BIGINT, share DOUBLE", "(1, 'nan'::DOUBLE)")
     with pytest.raises(PlatformError, match=r"share \(DOUBLE\) has infinities or NaN"):
         export(lake, endpoint)
+    assert endpoint.api.asked == []
+
+
+@pytest.mark.parametrize(
+    "column", ["share DATE", "share TIMESTAMP", "share TIMESTAMPTZ"], ids=["date", "time", "time with a zone"]
+)
+@pytest.mark.parametrize("value", ["infinity", "0044-03-15 (BC)", "12024-01-01"])
+def test_times_that_iso_8601_does_not_have_are_refused(
+    lake: Lakehouse, endpoint: Endpoint, column: str, value: str
+) -> None:
+    make(lake, f"id BIGINT, {column}", f"(1, '{value}')")
+    with pytest.raises(PlatformError, match=r"share \(.*\) has infinities, or times before the year 1 or after 9999"):
+        export(lake, endpoint)
+    assert endpoint.api.asked == []
+
+
+@pytest.mark.parametrize("key", ["", ".", ".."])
+def test_a_key_that_would_name_another_place_than_its_row_is_refused(
+    lake: Lakehouse, endpoint: Endpoint, key: str
+) -> None:
+    make(lake, "id VARCHAR, name VARCHAR", f"('a', 'Ada'), ('{key}', 'Bob')")
+    way: dict[str, Any] = {"per": "row", "path": "{table}/{id}", "deletes": "request"}
+    with pytest.raises(PlatformError, match=r"id \(VARCHAR\) has no text, or `.` or `..`.*1 rows"):
+        export(lake, endpoint, **way)
     assert endpoint.api.asked == []
 
 

@@ -46,6 +46,26 @@ def test_nothing_is_written_for_the_same_rows_and_old_versions_go(lake: Lakehous
     assert rows == [(1, "Ada"), (2, "Bob"), (3, "Cyd")]
 
 
+def test_another_format_is_written_for_the_same_rows_and_takes_the_place_of_the_former(
+    lake: Lakehouse, tmp_path: Path
+) -> None:
+    make(lake)
+    first = Path(written(lake, tmp_path).file)
+    second = Path(written(lake, tmp_path, "csv").file)
+    assert (second.suffix, latest(tmp_path)["file"]) == (".csv", second.name)
+    assert first.name in names(tmp_path), "versions that are kept may be of another format"
+    change(lake, NEW_ROW)
+    assert first.name not in [written(lake, tmp_path, "csv").file, *names(tmp_path)]
+
+
+@pytest.mark.parametrize("name", ["../customers", "a/b", ".", "", "a%20b", "a#b", "a?b", "a\nb"])
+def test_names_that_mean_other_places_are_refused(lake: Lakehouse, tmp_path: Path, name: str) -> None:
+    make(lake)
+    with pytest.raises(PlatformError, match="No folder can be called"):
+        written(lake, tmp_path / "out", name=name)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_export_that_dies_before_latest_names_its_file_leaves_the_one_before(
     lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,14 +26,14 @@ def test_values_are_cells_of_their_types_and_those_without_a_place_are_text(lake
         "moment TIMESTAMP WITH TIME ZONE, tags VARCHAR[]",
         "(1, '=1+1', 12.50, 123456789012345678.25, 0.5, true, DATE '2024-02-29', "
         "TIMESTAMPTZ '2024-02-29 12:00:00+00', ['a']), (9007199254740993, 'http://x', NULL, NULL, NULL, NULL, "
-        "DATE '1899-12-31', NULL, NULL)",
+        "DATE '1900-02-28', TIMESTAMPTZ '1900-01-01 00:00:00+00', NULL)",
     )
     rows = load_workbook(str(written(lake, tmp_path))).get_sheet_by_index(0).to_python()
     assert rows[0] == ["id", "name", "total", "large", "share", "paid", "day", "moment", "tags"]
     day, at = rows[1].pop(6), rows[1].pop(6)
     assert rows[1] == [1.0, "=1+1", 12.5, "123456789012345678.25", 0.5, True, '["a"]']
     assert (str(day), str(at)) == ("2024-02-29", "2024-02-29 12:00:00")
-    assert rows[2] == ["9007199254740993", "http://x", "", "", "", "", "1899-12-31", "", ""]
+    assert rows[2] == ["9007199254740993", "http://x", "", "", "", "", "1900-02-28", "1900-01-01T00:00:00", ""]
 
 
 def test_no_value_is_a_formula_or_a_link(lake: Lakehouse, tmp_path: Path) -> None:
@@ -48,6 +48,7 @@ def test_no_value_is_a_formula_or_a_link(lake: Lakehouse, tmp_path: Path) -> Non
     ("columns", "values", "reason"),
     [
         ("id BIGINT, name VARCHAR", "(1, repeat('x', 32768))", "1 values of more than 32,767 characters"),
+        ("id BIGINT, name VARCHAR", "(1, repeat('\U0001f600', 16384))", "1 values of more than 32,767 characters"),
         ("id BIGINT, share DOUBLE", "(1, 'nan'::DOUBLE)", "1 infinities, NaN, or years"),
         ("id BIGINT, day DATE", "(1, 'infinity'::DATE)", "1 infinities, NaN, or years"),
         ("id BIGINT", "(1), (2), (3), (4)", "4 rows, and a sheet holds 3 below its header"),

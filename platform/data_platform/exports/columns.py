@@ -4,7 +4,7 @@ becomes text or JSON is listed here.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -89,6 +89,13 @@ MYSQL = {
 MYSQL_SCALE = 30
 """Digits after the point of a decimal of MySQL, at most."""
 
+INNER = re.compile(
+    r""" "(?:[^"]|"")*" | '(?:[^']|'')*'  # names and values stay as they are
+    | ENUM\((?:'(?:[^']|'')*'(?:,\ )?)*\) | DECIMAL\(\d+,\d+\) | TIME(?:STAMP)?\ WITH\ TIME\ ZONE | [A-Z][A-Z_]*""",
+    re.VERBOSE,
+)
+"""The names of types within that of a list, struct or map: DuckDB quotes names of fields that are in upper case."""
+
 TEXTS = ("VARCHAR", "ENUM")
 NAIVE = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
 JSONS = ("JSON", "NESTED")
@@ -124,6 +131,16 @@ def simple_kind(kind: str) -> str:
     return "ENUM" if kind.startswith("ENUM(") else kind
 
 
+def within(kind: str, others: Mapping[str, str]) -> str:
+    """The type of a list, struct or map with other types in the place of some of those in it; a decimal is DECIMAL."""
+
+    def placed(found: re.Match[str]) -> str:
+        name = found[0].partition("(")[0]
+        return others.get(name, found[0])
+
+    return INNER.sub(placed, kind)
+
+
 def unplaced(table: str, name: str, kind: str, target: str) -> PlatformError:
     """What to raise for a type that has no place at the target."""
     return PlatformError(
@@ -140,7 +157,7 @@ def postgresql_column(table: str, name: str, kind: str, *, is_key: bool = False)
             f"{POSTGRESQL_NAME_BYTES} bytes and keeps {', '.join(sorted(POSTGRESQL_RESERVED))} for itself. Rename it."
         )
     simple, value = simple_kind(kind), quote(name)
-    if kind.startswith("DECIMAL("):
+    if simple.startswith("DECIMAL("):
         return Column(name, kind, f"numeric{kind.removeprefix('DECIMAL')}", f"{value}::VARCHAR")
     declared = POSTGRESQL.get(simple)
     if declared is None or (is_key and simple in (*JSONS, "INTERVAL")):
@@ -200,11 +217,11 @@ def mysql_column(table: str, name: str, kind: str, *, is_key: bool = False) -> C
     elif "INT" in simple and simple != "INTERVAL":
         plain = True
     elif simple == "DATE":
-        refusals.append(common_era(value))
+        refusals.append(common_era(value, simple))
     elif simple in (*NAIVE, "TIMESTAMP WITH TIME ZONE"):
         text, fraction = _microseconds(value, simple)
         text = f"replace({text}, '+00', '')"
-        refusals += [*fraction, common_era(value)]
+        refusals += [*fraction, common_era(value, simple)]
     elif simple in JSONS:
         text, refusals = _json(value, simple)
     if simple == "BLOB":
@@ -214,8 +231,10 @@ def mysql_column(table: str, name: str, kind: str, *, is_key: bool = False) -> C
     return Column(name, simple, declared, text, tuple(refusals))
 
 
-def common_era(value: str) -> tuple[str, str]:
-    """The refusal of dates and times that many programs, Python among them, cannot read."""
+def common_era(value: str, simple: str) -> tuple[str, str]:
+    """The condition on a date or time that is none of the years 1 to 9999, and the words for it."""
+    if simple == "TIMESTAMP WITH TIME ZONE":  # whose years before the year 1 are positive
+        value = f"({value} AT TIME ZONE 'UTC')"
     inside = f"isfinite({value}) AND year({value}) BETWEEN 1 AND 9999"
     return f"NOT ({inside})", "infinities, or times before the year 1 or after 9999"
 

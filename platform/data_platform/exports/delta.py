@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from data_platform.errors import PlatformError, TransientError, shortened
-from data_platform.exports.columns import Column, require_kept, require_key, simple_kind, unplaced
+from data_platform.exports.columns import Column, require_kept, require_key, simple_kind, unplaced, within
 from data_platform.exports.commits import (
     METADATA,
     changes_since,
@@ -23,6 +23,8 @@ from data_platform.exports.commits import (
     selected,
 )
 from data_platform.exports.export import Origin, TableExport, origin
+from data_platform.exports.folders import require_folder_name
+from data_platform.ingestion.lakes.log import Folder
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
 
@@ -56,6 +58,9 @@ CASTS = {
 }
 """The types that others are written as."""
 
+UNKNOWN = ("TIMESTAMP_NS", "TIME WITH TIME ZONE", "BIT", "UNION", "VARIANT", "GEOMETRY")
+"""Types that lists, structs and maps must not have in them."""
+
 
 @dataclass(frozen=True)
 class Committed:
@@ -82,6 +87,7 @@ def export_to_delta(
     """
     from deltalake import CommitProperties, DeltaTable, Transaction
 
+    require_folder_name(spec.name)
     where = f"{folder.rstrip('/')}/{spec.name}"
     there = origin(lake, spec)
     columns = tuple(delta_column(spec.label, name, there.types[name]) for name in names(spec, there))
@@ -94,8 +100,9 @@ def export_to_delta(
                 f"{where} is a table that this export did not make. It was left as it is. Give the table another name "
                 "in defs.yaml, or, to have its rows replaced by those of this export, write `adopt: true`."
             )
-        said = _last(table)
-        whole, changes = _why_whole(lake, spec, there, columns, before, said, full=full)
+        said, later = _last(table)
+        others = _first_change(Folder(where, storage), later) if before is not None else None
+        whole, changes = _why_whole(lake, spec, there, columns, before, said, others, full=full)
         if table is not None and changes is not None and not has_rows(lake, changes):
             return Committed(there, where, 0, 0, 0, int(table.count()), table.version(), unchanged=True)
         require_kept(lake.connection, spec.label, columns, there.rows, "Delta")
@@ -117,7 +124,12 @@ def delta_column(table: str, name: str, kind: str) -> Column:
     """A column as Delta keeps it; `text` is its value in DuckDB's SQL. Raises PlatformError for a type without
     a place."""
     simple, value = simple_kind(kind), quote(name)
-    if simple in PLAIN or kind.startswith("DECIMAL("):
+    if simple == "NESTED":
+        if within(kind, dict.fromkeys(UNKNOWN, "")) != kind:
+            raise unplaced(table, name, kind, "Delta")
+        kept = within(kind, CASTS)
+        return Column(name, simple, kept, value if kept == kind else f"{value}::{kept}")
+    if simple in PLAIN or simple.startswith("DECIMAL("):
         return Column(name, simple, kind, value)
     if simple not in CASTS:
         raise unplaced(table, name, kind, "Delta")
@@ -136,15 +148,25 @@ def _exists(where: str, storage: Mapping[str, str]) -> bool:
     return DeltaTable.is_deltatable(where, storage_options=dict(storage))
 
 
-def _last(table: "DeltaTable | None") -> dict[str, Any]:
-    """What the last commit of ours said; others (optimize, vacuum) may have come since. Empty if the log forgot it."""
-    if table is None:
-        return {}
-    for commit in table.history():
+def _last(table: "DeltaTable | None") -> tuple[dict[str, Any], list[int]]:
+    """What the last commit of ours said, and the versions that others made since, the oldest first. Empty if the log
+    forgot it."""
+    later: list[int] = []
+    for commit in table.history() if table is not None else ():
         if METADATA in commit:
             said = commit[METADATA]
-            return dict(orjson.loads(said)) if isinstance(said, str) else dict(said)
-    return {}
+            return dict(orjson.loads(said)) if isinstance(said, str) else dict(said), later[::-1]
+        later.append(int(commit["version"]))
+    return {}, []
+
+
+def _first_change(folder: Folder, versions: Sequence[int]) -> int | None:
+    """The first of some versions that changed rows; those that optimize or vacuum do not."""
+    for version in versions:
+        commit = folder.commit(version)
+        if commit is None or not commit.is_silent:
+            return version
+    return None
 
 
 def _why_whole(
@@ -154,6 +176,7 @@ def _why_whole(
     columns: Sequence[Column],
     before: int | None,
     said: Mapping[str, Any],
+    others: int | None,
     *,
     full: bool,
 ) -> tuple[str, str | None]:
@@ -162,6 +185,8 @@ def _why_whole(
         return "the first export", None
     if said.get("snapshot") != before and not full:
         return "the log of the table does not tell what was exported last", None
+    if others is not None and not full:
+        return f"others wrote to it (its version {others})", None
     return changes_since(lake, spec, there, columns, {**said, "snapshot": before}, full=full)
 
 
@@ -219,7 +244,7 @@ def _merged(
 
 def _named(name: str) -> str:
     """A column as the expressions of a merge name it: in lower case otherwise."""
-    return f'"{name}"'
+    return quote(name)
 
 
 @contextmanager

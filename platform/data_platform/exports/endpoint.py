@@ -81,7 +81,7 @@ def _export(lake: Lakehouse, spec: TableExport, target: HttpTarget, *, full: boo
     names = require_columns(spec, own_columns(there))
     if target.deletes == "mark" and target.delete_field in names:
         raise PlatformError(f"{spec.label} has a column {target.delete_field}: give `delete_field` another name.")
-    columns = tuple(json_column(name, there.types[name]) for name in names)
+    columns = tuple(_addressed(target, json_column(name, there.types[name])) for name in names)
     resumed = not full and _is_resumed(lake, spec, target, state, there, columns)
     whole, notes = "", tuple[str, ...]()
     if not resumed:
@@ -108,6 +108,15 @@ def _export(lake: Lakehouse, spec: TableExport, target: HttpTarget, *, full: boo
         keep_progress(lake, head, ended)
         count = sending.batches - first
         return resumed, Sent(there, sending.upserts, sending.deletes, count, size, whole, notes=notes)
+
+
+def _addressed(target: HttpTarget, column: Column) -> Column:
+    """A column whose values stand in the path of requests, where it does: some of them would name other places."""
+    paths = (target.path, target.delete_path or "")
+    if target.per != "row" or not any(f"{{{column.name}}}" in path for path in paths):
+        return column
+    refused = (f"{column.text}::VARCHAR IN ('', '.', '..')", "no text, or `.` or `..`, which no path names a row by,")
+    return replace(column, refusals=(*column.refusals, refused))
 
 
 def _is_resumed(

@@ -13,7 +13,7 @@ from pathlib import Path
 from data_platform.errors import PlatformError
 from data_platform.exports.columns import simple_kind
 from data_platform.exports.export import Origin, TableExport, changes_query, origin, own_columns, require_columns
-from data_platform.exports.folders import Folder, Place
+from data_platform.exports.folders import Folder, Place, require_folder_name
 from data_platform.exports.workbook import write_workbook
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import literal, quote
@@ -24,6 +24,9 @@ OWNER = ".owner.json"
 
 FORMATS = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER true, FORCE_QUOTE *"}
 """The formats that DuckDB writes."""
+
+ENDINGS = (*FORMATS, "xlsx")
+"""How the names of the files end: those of a format that was exported before are of no more versions than others."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,7 @@ def export_file(
 
     Raises PlatformError for a folder that cannot be written, or that has files of another export.
     """
-    if "/" in spec.name or spec.name.startswith("."):
-        raise PlatformError(f"No folder can be called {spec.name!r}. Give the table another name in defs.yaml.")
+    require_folder_name(spec.name)
     with place.folder(spec.name) as folder:
         return _written(lake, spec, folder, form, keep, run_id, full=full)
 
@@ -72,7 +74,7 @@ def _written(
         put(folder, OWNER, owner, owner_tag)
     columns = {name: there.types[name] for name in names}
     last, held = before.get("snapshot"), str(before.get("file"))
-    own = owned == owner and not full and before.get("source_id") == there.identity
+    own = owned == owner and not full and before.get("source_id") == there.identity and held.endswith(f".{form}")
     if own and isinstance(last, int) and last <= there.snapshot and before.get("columns") == columns:
         size = folder.size(held)
         changes = changes_query(lake, there, last, names) if size == before.get("bytes") else None
@@ -102,7 +104,7 @@ def _written(
         "exported_at": datetime.now(UTC).isoformat(),
     }
     put(folder, LATEST, said, tag)
-    _forget(folder, spec.name, form, kept, unfinished)
+    _forget(folder, spec.name, kept, unfinished)
     found = _found(lake, folder, name, form, rows) if folder.size(name) == size else -1
     return FilesWritten(there, f"{folder}/{name}", rows, size, found, time.monotonic() - began, unchanged=False)
 
@@ -158,7 +160,7 @@ def _selected(name: str, kind: str, form: str) -> str:
     return quote(name)
 
 
-def _forget(folder: Folder, name: str, form: str, kept: Sequence[str], unfinished: Sequence[str]) -> None:
+def _forget(folder: Folder, name: str, kept: Sequence[str], unfinished: Sequence[str]) -> None:
     """Remove files that a kill left unfinished or without `latest.json` ever naming them, and those of earlier versions
     than are kept."""
     for one in unfinished:
@@ -166,5 +168,5 @@ def _forget(folder: Folder, name: str, form: str, kept: Sequence[str], unfinishe
     for file in folder.names():
         stem, _, ending = file.rpartition(".")
         of, _, version = stem.rpartition("-")
-        if ending == form and of == name and version.isdigit() and file not in kept:
+        if ending in ENDINGS and of == name and version.isdigit() and file not in kept:
             folder.remove(file)

@@ -53,7 +53,7 @@ def iceberg_column(table: str, name: str, kind: str) -> Column:
     simple, value = simple_kind(kind), quote(name)
     if simple == "NESTED" and NOT_WITHIN.search(kind):
         raise unplaced(table, name, kind, "Iceberg")
-    refusals = [common_era(value)] if simple == "DATE" or simple.startswith("TIMESTAMP") else []
+    refusals = [common_era(value, simple)] if simple == "DATE" or simple.startswith("TIMESTAMP") else []
     if simple == "TIMESTAMP_NS":
         lost = f"isfinite({value}) AND {value}::TIMESTAMP::TIMESTAMP_NS <> {value}"
         refusals.append((lost, "fractions below a microsecond"))

@@ -1,5 +1,6 @@
 """A table as a workbook of Excel: one sheet, its rows written as they come. What Excel does not keep is refused before
-anything is written, or is text: numbers of more than 15 digits, and dates before 1900.
+anything is written, or is text: numbers of more than 15 digits, and dates before March 1900: Excel takes that year
+for a leap year, and programs do not agree on what days came before.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from data_platform.errors import PlatformError
-from data_platform.exports.columns import simple_kind
+from data_platform.exports.columns import common_era, simple_kind
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
 
 ROWS, COLUMNS, CHARACTERS = 1_048_575, 16_384, 32_767
-"""What a sheet holds at most: rows below the header, columns, characters of a cell."""
+"""What a sheet holds at most: rows below the header, columns, characters of a cell, of which those beyond U+FFFF are
+two."""
+
+FIRST_DAY = date(1900, 3, 1)
 
 DIGITS = 10**15
 """A larger integer is no longer exact as a number of Excel."""
@@ -66,9 +70,9 @@ def _write(sheet: Any, row: int, column: int, value: object, days: object, times
             sheet.write_number(row, column, value)
         case float():
             sheet.write_number(row, column, value)
-        case datetime() if value.year >= 1900:
+        case datetime() if value.date() >= FIRST_DAY:
             sheet.write_datetime(row, column, value, times)
-        case date() if value.year >= 1900 and not isinstance(value, datetime):
+        case date() if not isinstance(value, datetime) and value >= FIRST_DAY:
             sheet.write_datetime(row, column, value, days)
         case datetime() | date():
             sheet.write_string(row, column, value.isoformat())
@@ -101,11 +105,13 @@ def _require(lake: Lakehouse, table: str, columns: Mapping[str, str], rows: str)
         if simple in ("FLOAT", "DOUBLE"):
             endless.append(f"count(*) FILTER (WHERE NOT isfinite({quote(name)}))")
         elif simple == "DATE" or (simple.startswith("TIMESTAMP") and simple != "TIMESTAMP_NS"):
-            inside = f"isfinite({quote(name)}) AND year({quote(name)}) BETWEEN 1 AND 9999"
-            endless.append(f"count(*) FILTER (WHERE NOT ({inside}))")
+            endless.append(f"count(*) FILTER (WHERE {common_era(quote(name), simple)[0]})")
         elif simple in ("VARCHAR", "ENUM", "JSON", "NESTED", "BLOB"):
             text = _selected(name, kind).rpartition(" AS ")[0] or quote(name)
-            long.append(f"count(*) FILTER (WHERE length({text}) > {CHARACTERS})")
+            beyond = f"length(regexp_replace({text}, '[\\x{{0}}-\\x{{FFFF}}]', '', 'g'))"
+            # No text has more characters than bytes.
+            size = f"CASE WHEN strlen({text}) > {CHARACTERS} THEN length({text}) + {beyond} END"
+            long.append(f"count(*) FILTER (WHERE {size} > {CHARACTERS})")
     checks: list[tuple[str, Callable[[int], bool], str]] = [
         ("count(*)", lambda count: count > ROWS, f"{{:,}} rows, and a sheet holds {ROWS:,} below its header"),
         (" + ".join(long) or "0", bool, f"{{:,}} values of more than {CHARACTERS:,} characters, which no cell holds"),

@@ -1,6 +1,7 @@
 """Which commits of a Delta table are read, and how: appended rows once, OPTIMIZE not at all, the whole table after
 whatever else was done, and with `changes` each insert, update and delete by key."""
 
+import json
 import os
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -236,8 +237,12 @@ def test_rows_in_deletion_vectors_are_gone(tmp_path: Path) -> None:
     assert [(row["id"], row["_operation"]) for row in batch.rows.to_pylist()] == [(2, "delete")]
 
 
-def test_a_table_with_column_mapping_is_read_as_a_whole_each_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_table_with_column_mapping_is_read_as_a_whole_each_time(tmp_path: Path, legacy: bool) -> None:
     by_hand(tmp_path, "columnMapping")
+    _, about, added = map(json.loads, log(tmp_path, 0).read_text().splitlines())
+    if legacy:
+        act(tmp_path, 0, {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}, about, added)
     before = read_all(source(tmp_path))
     assert before[0].rows.column_names == ["id", "name"]
     more = items((4, "pen")).rename_columns(["col-1", "col-2"])
@@ -245,6 +250,18 @@ def test_a_table_with_column_mapping_is_read_as_a_whole_each_time(tmp_path: Path
     batches = read_all(source(tmp_path), after=upto(before))
     assert (kinds(batches), ids(batches)) == ({"whole"}, [1, 2, 3, 4])
     assert "column mapping" in note(batches)
+    about["metaData"]["schemaString"] = about["metaData"]["schemaString"].replace('"name": "name"', '"name": "title"')
+    act(tmp_path, 2, about)
+    renamed = read_all(source(tmp_path), after=upto(batches))
+    assert (renamed[0].rows.column_names, ids(renamed)) == (["id", "title"], [1, 2, 3, 4])
+
+
+def test_a_commit_may_not_say_how_many_rows_it_added(tmp_path: Path) -> None:
+    write(tmp_path, items((1, "tea")))
+    before = upto(read_all(source(tmp_path)))
+    added = file(tmp_path, "second.parquet", items((2, "mug")))
+    act(tmp_path, 1, {"add": {**added, "stats": '{"numRecords": null}'}})
+    assert ids(read_all(source(tmp_path), after=before)) == [2]
 
 
 def staged(lake: Lakehouse) -> list[tuple[Any, ...]]:

@@ -166,6 +166,48 @@ def test_columns_may_come_and_be_renamed(other: Other) -> None:
     assert "name was renamed to title" in note(renamed)
 
 
+@pytest.mark.parametrize(
+    ("statement", "expected", "why"),
+    [
+        ("ADD COLUMN amount INTEGER DEFAULT 5", {"amount": 5}, "amount was added with a value"),
+        ("RENAME COLUMN size.a TO wide", {"size": {"wide": 1}}, "size.a was renamed to size.wide"),
+        ("DROP COLUMN name", {}, "name was dropped"),
+    ],
+    ids=["default", "nested", "dropped"],
+)
+def test_columns_that_are_others_in_older_rows_have_the_whole_table_read(
+    other: Other, statement: str, expected: dict[str, Any], why: str
+) -> None:
+    other.run("ALTER TABLE l.shop.items ADD COLUMN size STRUCT(a INTEGER)")
+    other.run("INSERT INTO l.shop.items VALUES (1, 'tea', {a: 1})")
+    before = upto(read_all(other.source()))
+    other.run(f"ALTER TABLE l.shop.items {statement}")
+    batches = read_all(other.source(), after=before)
+    (row,) = [row for batch in batches for row in batch.rows.to_pylist()]
+    assert expected.items() <= row.items()
+    assert why in note(batches)
+
+
+@BOTH
+def test_a_lake_whose_old_snapshots_expire_is_read_as_any_other(other: Other) -> None:
+    expire = "CALL ducklake_expire_snapshots('l', older_than => now() + INTERVAL 1 DAY)"
+    other.insert((1, "tea"), (2, "mug"))
+    other.run("CREATE TABLE l.shop.others (n INTEGER)", expire)
+    first = read_all(other.source())
+    assert ids(first) == [1, 2]
+    other.run("INSERT INTO l.shop.others VALUES (1)", expire)
+    assert probe(other.source(), after=upto(first)) == {}, "its files are the same"
+    moved = read_all(other.source(), after=upto(first))
+    other.insert((3, "cup"))
+    assert ids(moved) == []
+    assert (kinds(again := read_all(other.source(), after=upto(moved))), ids(again)) == ({"rows"}, [3])
+    other.run("DELETE FROM l.shop.items WHERE id = 1", "INSERT INTO l.shop.others VALUES (2)", expire)
+    assert probe(other.source(), after=upto(first)).keys() == {"version"}
+    second = read_all(other.source(), after=upto(first))
+    assert (kinds(second), ids(second)) == ({"whole"}, [2, 3])
+    assert "have expired" in note(second)
+
+
 def test_what_is_committed_while_a_table_is_read_comes_with_the_next_reading(other: Other) -> None:
     other.insert((1, "tea"))
     with reading(other.source()) as batches:

@@ -13,7 +13,7 @@ from platform_tests.ingestion.lakes.catalogs import TOKEN, Lake, Rest, items, po
 from platform_tests.ingestion.reading import probe, read_all, reading
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table
-from pyiceberg.types import IntegerType, LongType
+from pyiceberg.types import IntegerType, LongType, NestedField, StructType
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.lakes import iceberg as module
@@ -208,6 +208,38 @@ def test_columns_are_known_by_their_ids_whatever_they_are_called(iceberg: Lake) 
     again = read_all(source, after=upto(renamed))
     assert [row["amount"] for row in rows_of(again)] == [None, None], "another column of the same name"
     assert "amount is another than before" in note(again)
+
+
+def test_columns_that_are_others_in_older_rows_have_the_whole_table_read(iceberg: Lake) -> None:
+    table, source = iceberg.make(), iceberg.source()
+    with table.update_schema() as update:
+        update.add_column("size", StructType(NestedField(1, "a", LongType(), required=False)))
+    table.append(pa.table({"id": [1], "name": ["tea"], "size": [{"a": 1}]}))
+    before = upto(read_all(source))
+    with table.update_schema() as update:
+        update.rename_column("size.a", "wide")
+    nested = read_all(source, after=before)
+    assert rows_of(nested) == [{"id": 1, "name": "tea", "size": {"wide": 1}}]
+    assert "size.a was renamed to size.wide" in note(nested)
+    with table.update_schema() as update:
+        update.delete_column("name")
+    assert "name was dropped" in note(read_all(source, after=upto(nested)))
+
+
+def test_a_column_that_is_added_with_a_default_has_it_in_older_rows(iceberg: Lake) -> None:
+    table = iceberg.make()
+    table.append(items((1, "tea")))
+    path = Path(table.metadata_location.removeprefix("file://"))
+    before = upto(read_all(iceberg.source(table=None, path=str(path))))
+    # PyIceberg reads version 3 of the format, and does not write it.
+    said = json.loads(path.read_text())
+    schema = said["schemas"][-1]
+    added = {"id": 3, "name": "amount", "type": "long", "required": False, "initial-default": 5, "write-default": 5}
+    said["schemas"].append({**schema, "schema-id": 7, "fields": [*schema["fields"], added]})
+    path.write_text(json.dumps({**said, "format-version": 3, "next-row-id": 1, "current-schema-id": 7}))
+    batches = read_all(iceberg.source(table=None, path=str(path)), after=before)
+    assert rows_of(batches) == [{"id": 1, "name": "tea", "amount": 5}]
+    assert "amount was added with a value" in note(batches)
 
 
 def test_what_was_committed_last_of_a_key_is_delivered_last(iceberg: Lake) -> None:

@@ -2,9 +2,24 @@
 `sftp`); all of them give a file its name only once it is whole.
 """
 
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
+
+from data_platform.errors import PlatformError
+
+NAME = re.compile(r"(?!\.)[^/\\%?#*\[\]\x00-\x1f]+")
+"""A name that a folder may have everywhere, and that means itself in a URL."""
+
+
+def require_folder_name(table: str) -> None:
+    """Raise PlatformError for a table that no folder can be called like."""
+    if not NAME.fullmatch(table):
+        raise PlatformError(
+            f"No folder can be called {table!r}: its name must not be empty, begin with a point, or hold one of "
+            "/ \\ % ? # * [ ]. Give the table another name in defs.yaml."
+        )
 
 
 class Folder(Protocol):

@@ -213,10 +213,13 @@ def _commits(folder: Folder, table: deltalake.DeltaTable, after: Position) -> li
 def _no_way(folder: Folder, table: deltalake.DeltaTable, commits: Sequence[Commit], *, changes: bool) -> str | None:
     """Why what is new cannot be read by commits, if that is so."""
     loud = [one for one in commits if not one.is_silent]
+    mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+    if mapping != "none" and any(one.describes for one in commits):
+        return "it has column mapping, and columns of it may have been renamed or dropped"
     rewrites = next((one for one in loud if not one.appends), None)
     if rewrites is not None and not changes:
         return f"the commit {rewrites.version} did not only append"
-    if loud and "columnMapping" in (table.protocol().reader_features or []):
+    if loud and mapping != "none":
         return "it has column mapping, of which delta-rs reads no single commits"
     starves = next((one for one in loud if one.starves_feed), None)
     if starves is not None:
@@ -260,7 +263,7 @@ def _without_preimages(batch: pa.RecordBatch, key: Sequence[str], moved: pl.Data
         return batch.filter(pc.invert(is_before))
     keys = pl.DataFrame(pa.table({name: batch[name] for name in key})).with_row_index("__at")
     there = keys.join(moved, on=list(key), how="semi", nulls_equal=True)["__at"]
-    has_moved = keys["__at"].is_in(there).to_arrow()
+    has_moved = keys["__at"].is_in(there.implode()).to_arrow()
     return batch.filter(pc.or_(pc.invert(is_before), has_moved.cast(pa.bool_())))
 
 

@@ -31,8 +31,8 @@ from data_platform.ingestion.lakes.reading import (
     Rows,
     as_a_whole,
     chosen,
-    renamed,
     require_key,
+    reshaped,
 )
 from data_platform.ingestion.source import Kind, Position, Probe, differences, probe_each, the_only
 from data_platform.lakehouse.catalog import catalog_address
@@ -40,6 +40,9 @@ from data_platform.lakehouse.connect import BUSY_MILLISECONDS, database
 from data_platform.lakehouse.settings import Settings, redact_url
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.redaction import first_line, scrub
+
+FILES = "files"
+"""The entry of a position that tells one set of the table's files from another, once snapshots have expired."""
 
 SOURCE = "source"
 """What the DuckLake is attached as."""
@@ -68,7 +71,8 @@ SQLITE = b"SQLite format 3\x00"
 
 @dataclass(frozen=True)
 class Found:
-    """A table as the catalog has it: its identity, when it was made, when it was changed last."""
+    """A table as the catalog has it: its identity, when it was made, the snapshot that changed it last, of those that
+    did not expire, and the catalog's newest snapshot, at which it is read: it never expires."""
 
     schema: str
     name: str
@@ -76,6 +80,7 @@ class Found:
     uuid: str
     made: int
     changed: int
+    newest: int
 
     @property
     def sql(self) -> str:
@@ -83,9 +88,6 @@ class Found:
 
     def at(self, version: int) -> str:
         return f"{self.sql} AT (VERSION => {version})"
-
-    def position(self) -> dict[str, str]:
-        return {TABLE: self.uuid, VERSION: str(self.changed)}
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,10 @@ class DuckLake:
 
             def probe(name: str) -> Probe:
                 with self._explained():
-                    now, stored = self._found(connection, name).position(), after.get(name, {})
-                return Probe({} if _is_reached(now, stored) else differences(now, stored))
+                    found, stored = self._found(connection, name), after.get(name, {})
+                    if _is_reached(connection, found, stored):
+                        return Probe({})
+                    return Probe(differences({TABLE: found.uuid, VERSION: str(found.newest)}, stored))
 
             return probe_each(tables, probe)
 
@@ -191,7 +195,8 @@ class DuckLake:
         schema, _, table = wanted.rpartition(".")
         rows = connection.execute(
             f"SELECT s.schema_name, t.table_name, t.table_id, t.table_uuid::VARCHAR, t.begin_snapshot, "
-            f"(SELECT min(begin_snapshot) FROM {METADATA}.ducklake_table WHERE table_id = t.table_id) "
+            f"(SELECT min(begin_snapshot) FROM {METADATA}.ducklake_table WHERE table_id = t.table_id), "
+            f"(SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot) "
             f"FROM {METADATA}.ducklake_table t JOIN {METADATA}.ducklake_schema s USING (schema_id) "
             "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND t.table_name = ? AND s.schema_name = ?",
             [table, schema or "main"],
@@ -201,9 +206,9 @@ class DuckLake:
                 f"{self.name}/{name}: the DuckLake has no table {wanted}. It has: "
                 f"{', '.join(self._names(connection)) or 'none'}."
             )
-        schema, table, number, uuid, _, made = rows[0]
+        schema, table, number, uuid, _, made, newest = rows[0]
         changed = max((snapshot for snapshot, _ in _done(connection, number, -1)), default=made)
-        return Found(schema, table, number, uuid, made, max(made, changed))
+        return Found(schema, table, number, uuid, made, max(made, changed), newest)
 
     def _names(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
         found = connection.execute(
@@ -214,7 +219,8 @@ class DuckLake:
     def _plan(self, connection: duckdb.DuckDBPyConnection, name: str, after: Position) -> Plan:
         label, options = f"{self.name}/{name}", self.tables[name]
         found = self._found(connection, name)
-        now, version = found.position(), found.changed
+        version = found.newest
+        now = {TABLE: found.uuid, VERSION: str(version), FILES: _files(connection, found.number)}
         types = connection.sql(f"SELECT * FROM {found.at(version)} LIMIT 0").to_arrow_table().schema
         schema = chosen(label, types, options.columns)
         if options.changes:
@@ -231,14 +237,17 @@ class DuckLake:
 
         if not after:
             return whole()
-        if _is_reached(now, after):
-            return Plan(shown)
+        kind: Kind = "changes" if options.changes else "rows"
+        if _is_reached(connection, found, after):
+            # What comes next is told from here on, not from a snapshot that has expired.
+            return Plan(shown, [Part(now)] if _is_unknown(connection, found, int(after[VERSION])) else (), kind)
         if after.get(TABLE) != found.uuid:
             return whole(as_a_whole(label, f"it was made anew (as {found.uuid})"))
         stored = int(after[VERSION])
+        if _is_unknown(connection, found, stored):
+            return whole(as_a_whole(label, f"snapshots from {stored} on, up to which it was read, have expired"))
         done = _done(connection, found.number, stored)
         what = {one for _, kinds in done for one in kinds}
-        kind: Kind = "changes" if options.changes else "rows"
         if what <= MAINTENANCE:
             return Plan(shown, [Part(now)], kind)
         why = self._no_way(connection, found, stored, what, changes=options.changes)
@@ -255,18 +264,12 @@ class DuckLake:
         """Why what is new cannot be told, if that is so."""
         if not changes and (others := sorted(what - INSERTS - ALTERS - MAINTENANCE)):
             return f"snapshots after {stored} did not only insert ({', '.join(others)})"
-        there = connection.execute(
-            f"SELECT count(*) FROM {METADATA}.ducklake_snapshot WHERE snapshot_id BETWEEN ? AND ?",
-            [stored, found.changed],
-        ).fetchone()
-        if there != (found.changed - stored + 1,):
-            return f"snapshots from {stored} on, up to which it was read, have expired"
         if not what & ALTERS:
             return None
-        before, now = (_columns(connection, found.number, version) for version in (stored, found.changed))
+        (before, _), (now, filled) = (_columns(connection, found.number, one) for one in (stored, found.newest))
         if not what <= INSERTS | ALTERS and before != now:
             return "its columns changed, and its rows not only by inserts"
-        return renamed(before, now)
+        return reshaped(before, now, filled)
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, *queries: str) -> Rows:
         """What the last of some queries gives."""
@@ -285,9 +288,46 @@ def _copied(catalog: str, copy: Path) -> str:
     return str(copy)
 
 
-def _is_reached(now: Position, after: Position) -> bool:
-    """Whether a table was read up to its last change. Of changes whose snapshots expired nothing is known any more."""
-    return now[TABLE] == after.get(TABLE) and int(now[VERSION]) <= int(after.get(VERSION, -1))
+def _is_reached(connection: duckdb.DuckDBPyConnection, found: Found, after: Position) -> bool:
+    """Whether a table was read up to its last change. Of changes whose snapshots expired only the files tell."""
+    if found.uuid != after.get(TABLE) or found.changed > int(after[VERSION]):
+        return False
+    if not _is_unknown(connection, found, int(after[VERSION])):
+        return True
+    return _files(connection, found.number) == after.get(FILES)
+
+
+def _is_unknown(connection: duckdb.DuckDBPyConnection, found: Found, stored: int) -> bool:
+    """Whether nobody knows what happened after a version, or what the table was then, as snapshots have expired."""
+    query = f"SELECT count(*) FROM {METADATA}.ducklake_snapshot WHERE snapshot_id BETWEEN ? AND ?"
+    return connection.execute(query, [stored, found.newest]).fetchone() != (found.newest - stored + 1,)
+
+
+def _files(connection: duckdb.DuckDBPyConnection, table: int) -> str:
+    """What is another text whenever the columns of a table, its files, or rows in the catalog are others: numbers only
+    grow."""
+    rows = [
+        name
+        for (name,) in connection.execute(
+            f"SELECT table_name FROM {METADATA}.ducklake_inlined_data_tables WHERE table_id = ? ORDER BY 1", [table]
+        ).fetchall()
+    ]
+    live = f"table_id = {table} AND end_snapshot IS NULL"
+    counted = [
+        ("ducklake_column", "begin_snapshot", live),
+        ("ducklake_data_file", "data_file_id", live),
+        ("ducklake_delete_file", "delete_file_id", live),
+        *((quote(name), "begin_snapshot", "end_snapshot IS NULL") for name in rows),
+        (f"ducklake_inlined_delete_{table}", "begin_snapshot", "true"),
+    ]
+    said = []
+    for name, number, which in counted:
+        try:
+            query = f"SELECT count(*), coalesce(max({number}), 0) FROM {METADATA}.{name} WHERE {which}"
+            said.append(":".join(map(str, connection.execute(query).fetchone() or ())))
+        except duckdb.CatalogException:  # DuckLake makes the last one at the first deletion
+            said.append("0:0")
+    return " ".join(said)
 
 
 def _done(connection: duckdb.DuckDBPyConnection, table: int, after: int) -> list[tuple[int, list[str]]]:
@@ -300,14 +340,18 @@ def _done(connection: duckdb.DuckDBPyConnection, table: int, after: int) -> list
     return [(snapshot, list(kinds)) for snapshot, kinds in rows]
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, table: int, version: int) -> dict[int, str]:
-    """The columns of a table at a version, by the numbers that they keep."""
+def _columns(connection: duckdb.DuckDBPyConnection, table: int, version: int) -> tuple[dict[int, str], set[int]]:
+    """The columns of a table at a version, those within structs too, by the numbers that they keep; and which of them
+    have another value than null in rows that are older than they."""
     rows = connection.execute(
-        f"SELECT column_id, column_name FROM {METADATA}.ducklake_column WHERE table_id = ? AND begin_snapshot <= ? "
-        "AND (end_snapshot IS NULL OR end_snapshot > ?) AND parent_column IS NULL",
+        f"SELECT column_id, column_name, parent_column, initial_default FROM {METADATA}.ducklake_column "
+        "WHERE table_id = ? AND begin_snapshot <= ? AND (end_snapshot IS NULL OR end_snapshot > ?) ORDER BY column_id",
         [table, version, version],
     ).fetchall()
-    return dict(rows)
+    names: dict[int, str] = {}
+    for number, name, parent, _ in rows:  # a struct comes before what is in it
+        names[number] = f"{names[parent]}.{name}" if parent in names else name
+    return names, {number for number, _, _, filled in rows if filled is not None}
 
 
 def _inserted(found: Found, names: str, stored: int, *, changes: bool) -> str:
@@ -315,7 +359,7 @@ def _inserted(found: Found, names: str, stored: int, *, changes: bool) -> str:
     place = f"{literal(SOURCE)}, {literal(found.schema)}, {literal(found.name)}"
     more = ", 'insert' AS _operation, (2 * snapshot_id + 1)::BIGINT AS _order" if changes else ""
     return (
-        f"SELECT {names}{more} FROM ducklake_table_changes({place}, {stored + 1}, {found.changed}) "
+        f"SELECT {names}{more} FROM ducklake_table_changes({place}, {stored + 1}, {found.newest}) "
         "WHERE change_type = 'insert' ORDER BY snapshot_id, rowid"
     )
 
@@ -328,16 +372,16 @@ def _earlier(found: Found, names: str, stored: int) -> str:
 
 def _compared(found: Found, names: str) -> str:
     """The rows that a version has and the earlier one had not."""
-    return f"SELECT {names} FROM {found.at(found.changed)} EXCEPT ALL SELECT {names} FROM {EARLIER}"
+    return f"SELECT {names} FROM {found.at(found.newest)} EXCEPT ALL SELECT {names} FROM {EARLIER}"
 
 
 def _compared_by_key(found: Found, names: str, key: Sequence[str]) -> str:
     """The changes by key that make a version of the earlier one."""
     same = " AND ".join(f"a.{quote(one)} IS NOT DISTINCT FROM b.{quote(one)}" for one in key)
     return (
-        f"SELECT {names}, 'delete' AS _operation, {2 * found.changed}::BIGINT AS _order FROM {EARLIER} b "
-        f"WHERE NOT EXISTS (FROM (FROM {found.at(found.changed)}) a WHERE {same}) UNION ALL SELECT {names}, 'update', "
-        f"{2 * found.changed + 1}::BIGINT FROM ({_compared(found, names)})"
+        f"SELECT {names}, 'delete' AS _operation, {2 * found.newest}::BIGINT AS _order FROM {EARLIER} b "
+        f"WHERE NOT EXISTS (FROM (FROM {found.at(found.newest)}) a WHERE {same}) UNION ALL SELECT {names}, 'update', "
+        f"{2 * found.newest + 1}::BIGINT FROM ({_compared(found, names)})"
     )
 
 

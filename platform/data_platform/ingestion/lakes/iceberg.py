@@ -30,7 +30,7 @@ from pyiceberg.exceptions import (
 from pyiceberg.exceptions import ValidationError as InvalidMetadataError
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files, schema_to_pyarrow
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, index_name_by_id
 from pyiceberg.table import FileScanTask, StaticTable, Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 from requests import RequestException
@@ -49,7 +49,7 @@ from data_platform.ingestion.lakes.reading import (
     Rows,
     as_a_whole,
     chosen,
-    renamed,
+    reshaped,
 )
 from data_platform.ingestion.source import Position, Probe, differences, probe_each, the_only
 from data_platform.lakehouse.settings import redact_url
@@ -252,8 +252,9 @@ def _no_way(table: Table, after: Position) -> str | None:
     before = {str(one.schema_id): one for one in table.metadata.schemas}.get(after.get(SCHEMA, ""))
     if before is None:
         return "the schema by which it was read last is not known any more"
-    names, now = ({each.field_id: each.name for each in one.fields} for one in (before, table.schema()))
-    return renamed(names, now)
+    schema = table.schema()
+    filled = {each.field_id for each in schema.fields if each.initial_default is not None}
+    return reshaped(index_name_by_id(before), index_name_by_id(schema), filled)
 
 
 def _since(table: Table, head: Snapshot | None, version: str) -> list[Snapshot] | str:

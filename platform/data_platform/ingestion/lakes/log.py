@@ -35,13 +35,14 @@ GONE = (exceptions.NotFoundError, FileNotFoundError)
 @dataclass(frozen=True)
 class Commit:
     """What one commit did: the files that it added, with their rows if it says so, and removed, and those of its change
-    feed; paths as the log has them. `starves_feed` tells whether it changed the table's description to one that has no
-    change feed: delta-rs does not read the rows of such a commit."""
+    feed; paths as the log has them. `describes` tells whether it changed the table's description, and `starves_feed`
+    whether to one that has no change feed: delta-rs does not read the rows of such a commit."""
 
     version: int
     added: Mapping[str, int] = field(default_factory=dict)
     removed: Sequence[str] = ()
     feed: Sequence[str] = ()
+    describes: bool = False
     starves_feed: bool = False
 
     @property
@@ -110,18 +111,19 @@ class Folder:
 def parsed(version: int, content: bytes) -> Commit:
     """The actions of a commit that change rows."""
     added: dict[str, int] = {}
-    removed, feed, starves = [], [], False
+    removed, feed, describes, starves = [], [], False, False
     for line in content.splitlines():
         action = json.loads(line) if line.strip() else {}
         if (add := action.get("add")) and add.get("dataChange", True):
-            added[add["path"]] = int(json.loads(add.get("stats") or "{}").get("numRecords", 0))
+            added[add["path"]] = int(json.loads(add.get("stats") or "{}").get("numRecords") or 0)
         if (remove := action.get("remove")) and remove.get("dataChange", True):
             removed.append(remove["path"])
         if cdc := action.get("cdc"):
             feed.append(cdc["path"])
         if about := action.get("metaData"):
+            describes = True
             starves = about.get("configuration", {}).get("delta.enableChangeDataFeed", "").lower() != "true"
-    return Commit(version, added, removed, feed, starves)
+    return Commit(version, added, removed, feed, describes, starves)
 
 
 def _store(folder: str, settings: Mapping[str, str]) -> Any:

@@ -6,7 +6,7 @@ nothing is lost where the lake no longer says what happened between two of them:
 why.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -149,13 +149,16 @@ def require_key(label: str, key: Sequence[str], columns: Sequence[str]) -> None:
         )
 
 
-def renamed(before: Mapping[int, str], now: Mapping[int, str]) -> str | None:
-    """How a column is another than before, if one is; columns are given by the numbers that they keep. Rows that were
-    read already have it under its former name, or have values of another one."""
+def reshaped(before: Mapping[int, str], now: Mapping[int, str], filled: Collection[int] = ()) -> str | None:
+    """How a column is another than before in rows that were read already, if one is. Columns, those within structs too,
+    are given by the numbers that they keep; those that are `filled` have a value in older rows."""
     numbers = {name: number for number, name in before.items()}
     for number, name in now.items():
         if before.get(number, name) != name:
             return f"the column {before[number]} was renamed to {name}"
         if numbers.get(name, number) != number:
             return f"the column {name} is another than before"
-    return None
+        if number not in before and number in filled:
+            return f"the column {name} was added with a value for the rows that were there"
+    # One that comes later under its name would have the values of this one.
+    return next((f"the column {name} was dropped" for number, name in before.items() if number not in now), None)
