@@ -209,7 +209,7 @@ def read_mongodb(lake: Lakehouse, url: str, collection: str) -> dict[str, Any]:
 
     from data_platform.ingestion.mongodb import reading
 
-    load_module.CHUNK_ROWS, reading.BATCH_ROWS = 40, 20  # type: ignore[attr-defined]
+    load_module.CHUNK_ROWS, reading.BATCH_ROWS = 40, 20
     while True:
         load_and_stage(lake, url, collection)
 

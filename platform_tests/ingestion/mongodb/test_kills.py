@@ -14,7 +14,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
 
-KILLS = 15
+KILLS = 8
 
 
 @pytest.mark.crash

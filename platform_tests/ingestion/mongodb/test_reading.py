@@ -232,6 +232,15 @@ def test_fields_filter_and_name_of_the_id_are_chosen(documents: Documents) -> No
         read_all(documents.source(filter={"a": {"$oid": "short"}}))
 
 
+def test_fields_that_come_go_and_change_their_kind_are_columns_of_text(lake: Lakehouse, documents: Documents) -> None:
+    documents.put({"_id": 1, "at": NOON, "a": 1, "gone": True})
+    source = documents.source(**BY_TIME)
+    load(lake, source)
+    documents.put({"_id": 2, "at": NOON + timedelta(hours=1), "a": {"b": [1.5]}, "new": Int64(5)})
+    load(lake, source)
+    assert set(rows(lake, "id, a, gone, new")) == {("1", "1", "true", None), ("2", '{"b":[1.5]}', None, "5")}
+
+
 def test_more_fields_than_a_table_may_have_are_refused(documents: Documents) -> None:
     documents.put({"_id": 1, **{f"f{n}": n for n in range(30)}})
     with pytest.raises(PlatformError, match=r"31 columns .*more than `max_columns`"):

@@ -137,9 +137,11 @@ def test_values_are_compared_within_their_kind_alone() -> None:
 
 
 def test_what_cannot_be_a_cursor_is_known() -> None:
-    assert [kind_of(one) for one in (True, None, {}, [], b"x", Code("x"), Timestamp(1, 1))] == [None] * 7
+    no_cursors: list[Any] = [True, None, {}, [], b"x", Code("x"), Timestamp(1, 1)]
+    assert [kind_of(one) for one in no_cursors] == [None] * 7
     beyond: list[Any] = [math.nan, -math.inf, DatetimeMS(-(10**15))]
-    assert [is_ordinary(one) for one in (math.inf, math.nan, Decimal128("Infinity"), DatetimeMS(10**15))] == [False] * 4
+    extraordinary: list[Any] = [math.inf, math.nan, Decimal128("Infinity"), DatetimeMS(10**15)]
+    assert [is_ordinary(one) for one in extraordinary] == [False] * 4
     assert [below("c", one) for one in beyond] == [None] * 3
     assert below("c", Decimal128("Infinity")) == {"c": {"$lt": math.inf}}
     assert below("c", 5) == {}
