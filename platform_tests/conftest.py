@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from platform_tests.hbase_servers import Hbase, hbase_can_run, running_hbase
 from platform_tests.kafka_servers import Kafka, kafka_can_run, registry_can_run, running_kafka, running_registry
+from platform_tests.mongo_servers import Mongodb, mongodb_can_run, running_mongodb
 from platform_tests.prepared import copy, prepare
 from platform_tests.servers import Postgres, fresh_database, running_postgres
 
@@ -47,7 +48,10 @@ OF_SERVERS = (
 kill processes: `make test-servers`, not `make test`."""
 
 SERVERS = frozenset(
-    {"hbase", "kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry", "rest_catalog"}
+    {
+        *("hbase", "kafka", "mariadb", "mongodb", "mysql", "postgres", "postgres_url", "postgresql", "registry"),
+        "rest_catalog",
+    }
 )
 """The fixtures that start a server, and how a test's parameters name what it runs on."""
 
@@ -118,6 +122,15 @@ def hbase() -> Iterator[Hbase]:
     if not hbase_can_run() and "DATA_PLATFORM_NO_SKIPS" not in os.environ:
         pytest.skip("no HBase here: install Java and Maven (its jars are downloaded)")
     with running_hbase() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[Mongodb]:
+    """One server of MongoDB's protocol for the whole session, ours or the one that MONGODB_URL names."""
+    if not mongodb_can_run() and "DATA_PLATFORM_NO_SKIPS" not in os.environ:
+        pytest.skip("no MongoDB here: install Go (FerretDB is built by it, in minutes, once), or set MONGODB_URL")
+    with running_mongodb() as server:
         yield server
 
 

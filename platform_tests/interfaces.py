@@ -24,6 +24,7 @@ ABILITIES = (
 LOAD = "ingestion/test_load.py::"
 LAKES = "ingestion/lakes/"
 HBASE = "ingestion/hbase/"
+MONGODB = "ingestion/mongodb/"
 ON_KILL = "crash/test_kill.py::test_after_any_number_of_kills_every_row_is_there_once"
 DRIFT = "ingestion/test_drift.py::test_a_new_column_is_landed_left_out_or_refused_as_the_policy_says"
 SOFT = "staging/test_soft_delete.py::test_a_marked_row_leaves_the_table_and_one_that_is_marked_no_more_is_there_again"
@@ -104,6 +105,15 @@ INTERFACES: dict[str, tuple[str, ...]] = {
         HBASE + "test_reading.py::test_deletes_are_found_by_reconciling",
         HBASE + "test_reading.py::test_bytes_of_each_kind_are_typed_and_what_they_are_not_is_a_reject",
         HBASE + "test_failures.py::test_a_gateway_that_says_nothing_holds_nobody_up",
+    ),
+    "collections of MongoDB, tested with FerretDB": (
+        MONGODB + "test_reading.py::test_a_whole_collection_has_its_digest_at_its_end",
+        MONGODB + "test_reading.py::test_only_documents_that_were_written_since_are_read",
+        MONGODB + "test_kills.py::test_after_any_number_of_kills_every_document_is_there_once_with_its_newest_value",
+        MONGODB + "test_reading.py::test_fields_that_come_go_and_change_their_kind_are_columns_of_text",
+        MONGODB + "test_reading.py::test_deletes_and_late_documents_are_found_by_reconciling",
+        MONGODB + "test_failures.py::test_a_document_with_text_that_is_no_text_is_a_reject",
+        MONGODB + "test_failures.py::test_a_server_that_says_nothing_holds_nobody_up",
     ),
     "tables of Apache Iceberg": (
         LAKES + "test_iceberg.py::test_a_table_that_is_there_already_is_read_as_a_whole",

@@ -203,6 +203,17 @@ def follow_lake(lake: Lakehouse, kind: str, folder: str) -> dict[str, Any]:
         load_and_stage(lake, kind, Path(folder))
 
 
+def read_mongodb(lake: Lakehouse, url: str, collection: str) -> dict[str, Any]:
+    """Load and stage a collection of MongoDB for ever, committing every few rows."""
+    from platform_tests.ingestion.mongodb.killed import load_and_stage
+
+    from data_platform.ingestion.mongodb import reading
+
+    load_module.CHUNK_ROWS, reading.BATCH_ROWS = 40, 20
+    while True:
+        load_and_stage(lake, url, collection)
+
+
 def scan_hbase(lake: Lakehouse, url: str, table: str) -> dict[str, Any]:
     """Load and stage a table of HBase for ever, committing every few rows."""
     from platform_tests.ingestion.hbase.killed import load_and_stage
@@ -335,6 +346,7 @@ def main(arguments: Sequence[str]) -> None:
         "follow_changes": follow_changes,
         "consume": consume,
         "follow_lake": follow_lake,
+        "read_mongodb": read_mongodb,
         "scan_hbase": scan_hbase,
         "follow_program": follow_program,
     }

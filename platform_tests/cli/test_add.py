@@ -142,7 +142,7 @@ def test_without_a_cursor_it_says_which_column_looks_like_one(dp: Dp, package: P
         (["shop", "--url", "{shop}", "--table", "log", "--key", "id"], "no column id for a key. It has: message"),
         (["shop", "--url", "{shop}", "--table", "customers", "--cursor", "updatd"], "no column updatd"),
         (["Shop", "--url", "{shop}"], "cannot name a source"),
-        (["shop"], "--type debezium|delta|dlt|ducklake|file|hbase|iceberg|kafka|rest|singer|sql"),
+        (["shop"], "--type debezium|delta|dlt|ducklake|file|hbase|iceberg|kafka|mongodb|rest|singer|sql"),
         (["shop", "--type", "sql"], "--url"),
         (["shop", "--type", "file"], "--folder"),
         (["shop", "--url", "{{{{ env.NO_SUCH_VARIABLE }}}}"], "NO_SUCH_VARIABLE"),

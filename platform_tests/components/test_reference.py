@@ -67,6 +67,7 @@ def test_every_component_of_the_public_api_is_in_it() -> None:
         "HbaseSource",
         "IcebergSource",
         "KafkaSource",
+        "MongodbSource",
         "RestSource",
         "SingerSource",
         "SqlSource",

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from bson import Int64
 from platform_tests.components.shop import Shop, failures
 from platform_tests.hbase_servers import Hbase
 from platform_tests.ingestion.files.formats.writing import (
@@ -27,6 +28,8 @@ from platform_tests.ingestion.hbase.cells import Cells
 from platform_tests.ingestion.lakes import deltas
 from platform_tests.ingestion.lakes.catalogs import lake_in
 from platform_tests.ingestion.lakes.ducklakes import Other
+from platform_tests.ingestion.mongodb.documents import DATABASE, Documents
+from platform_tests.mongo_servers import Mongodb
 
 from data_platform.lakehouse.settings import settings_from_environment
 
@@ -275,5 +278,18 @@ def test_hbase_gives_the_same_staged_table(shop: Shop, hbase: Hbase) -> None:
     described = {
         "type": "data_platform.components.HbaseSource",
         "attributes": {"url": hbase.url, "tables": {"items": table}},
+    }
+    assert staged_of(shop, described) == ROWS
+
+
+def test_mongodb_gives_the_same_staged_table(shop: Shop, mongodb: Mongodb) -> None:
+    documents = Documents(mongodb.url)
+    for number, name, price, weight, paid, day, at, tags in ROWS:
+        given = {"name": name, "price": str(price), "paid": paid, "at": at, "tags": tags}
+        given |= {} if weight is None else {"weight": weight}
+        documents.put({"_id": Int64(number), **given, "day": str(day)})
+    described = {
+        "type": "data_platform.components.MongodbSource",
+        "attributes": {"url": f"{mongodb.url}/{DATABASE}", "tables": {"items": {"collection": documents.name}}},
     }
     assert staged_of(shop, described) == ROWS

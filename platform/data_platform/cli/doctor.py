@@ -43,6 +43,7 @@ SERVERS = (
     (None, "java", "Java for a DebeziumSource, Spark, Kafka", "apt-get install openjdk-17-jre-headless"),
     (None, "javac", "the compiler of Java for a DebeziumSource", "apt-get install openjdk-17-jdk-headless"),
     (None, "mvn", "Maven, which downloads Debezium and Kafka", "apt-get install maven"),
+    (None, "go", "Go, which builds FerretDB for tests", "apt-get install golang-go"),
 )
 """What only tests and options need: module, program, what it is for, how to get it."""
 

@@ -18,6 +18,7 @@ from data_platform.components.hbase import HbaseSource
 from data_platform.components.iceberg import IcebergSource
 from data_platform.components.kafka import KafkaSource
 from data_platform.components.models import DbtModels
+from data_platform.components.mongodb import MongodbSource
 from data_platform.components.platform import platform_definitions
 from data_platform.components.rest import RestSource
 from data_platform.components.singer import SingerSource
@@ -43,6 +44,7 @@ __all__ = [
     "HbaseSource",
     "IcebergSource",
     "KafkaSource",
+    "MongodbSource",
     "Overlap",
     "PlatformError",
     "Position",

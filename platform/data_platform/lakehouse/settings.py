@@ -216,14 +216,15 @@ def require_encoded(url: str, what: str) -> None:
             "%5B, ] as %5D."
         )
     try:
-        _ = urlsplit(url).port if _DATABASE.match(url) else None
+        # Of several hosts each has a port of its own, which the driver judges.
+        _ = urlsplit(url).port if _DATABASE.match(url) and "," not in urlsplit(url).netloc else None
     except ValueError:
         raise PlatformError(
             f"{what} cannot be read: {redact_url(url)} has no host, or a port that is no number up to 65535."
         ) from None
 
 
-_DATABASE = re.compile(r"(?P<scheme>(?:postgres(?:ql)?|mysql|mariadb)://)(?P<rest>.*)", re.DOTALL)
+_DATABASE = re.compile(r"(?P<scheme>(?:postgres(?:ql)?|mysql|mariadb|mongodb(?:\+srv)?)://)(?P<rest>.*)", re.DOTALL)
 
 
 def _has_raw_credentials(url: str) -> bool:
@@ -233,9 +234,9 @@ def _has_raw_credentials(url: str) -> bool:
     before, *_ = re.split("[/?#]", found["rest"], maxsplit=1)
     path = found["rest"][len(before) :].partition("?")[0]
     if "@" not in before:
-        # Without a password there is nothing but a host and perhaps a port.
-        _, colon, port = before.rpartition(":")
-        return "@" in path or bool(colon and port and not port.isdigit() and not port.endswith("]"))
+        # Without a password there is nothing but hosts, each perhaps with a port.
+        ports = [host.rpartition(":")[2] for host in before.split(",") if ":" in host]
+        return "@" in path or any(port and not port.isdigit() and not port.endswith("]") for port in ports)
     user = before.rpartition("@")[0]
     return "@" in user or "@" in path or re.search(r"%(?![0-9A-Fa-f]{2})|[\[\]]", user) is not None
 
