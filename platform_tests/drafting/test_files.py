@@ -151,6 +151,7 @@ ROWS = [("1", "a"), ("2", "b, c"), ("3", "d")]
             ROWS,
         ),
         (b'id,name\n1,a\n2,"b, c"\n# checked\n3,d\n', {"comment": "#"}, ROWS),
+        (b"color,name\n#F00,red\n#0F0,green\n", {}, [("#F00", "red"), ("#0F0", "green")]),
         (b'id,name\n1,a\r2,"b, c"\r\n3,d\n', {"line_end": "any"}, ROWS),
         (b'id,name,\n,of item,size\n1,a,3\n', {"header_rows": 2}, [("1", "a", "3")]),
         (b'id\tname\n1\t\\N\n2\tb\n', {"delimiter": "\t", "null_value": r"\N"}, [("1", None), ("2", "b")]),

@@ -136,9 +136,15 @@ def _bare(form: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has_comments(lines: Sequence[str]) -> bool:
-    """Whether lines that begin with # stand below another, which can be the header: above it, they are titles."""
+    """Whether lines that begin with # stand below another, which can be the header (above it, they are titles), and
+    none of them has as many delimiters as that: it would be a record."""
     first = next((place for place, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
-    return any(line.startswith("#") for line in lines[first : first + _SAMPLE])
+    marked = [line for line in lines[first : first + _SAMPLE] if line.startswith("#")]
+    if not marked:
+        return False
+    sign = max(DELIMITERS, key=lines[first].count)
+    wanted = lines[first].count(sign)
+    return wanted > 0 and all(line.count(sign) != wanted for line in marked)
 
 
 def _delimiter(path: Path, lines: Sequence[str]) -> str:
