@@ -3,7 +3,8 @@ prints what became of each. A refusal with a message is a result like any other;
 something else than a refusal, fails.
 
 It is run by hand, over corpora that others publish for readers of a format. What `--count` names is asked how many rows
-each file has (`duckdb`, of Parquet). `log` is for loghub: the values of each of its samples are held against the
+each file has (`duckdb`, of Parquet). `csv` is read as a draft of its source says, and each cell is held against what
+Python's own `csv` finds. `log` is for loghub: the values of each of its samples are held against the
 columns that it publishes beside them.
 """
 
@@ -14,8 +15,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
-from platform_tests.conformance.loading import FAILED, results
+from platform_tests.conformance.loading import results
 from platform_tests.conformance.logs import SYSTEMS, compared
+from platform_tests.conformance.outcome import FAILED
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +29,7 @@ from data_platform.lakehouse.settings import settings_from_environment
 def main() -> None:
     """Run what the command line asks for; ends with 1 if a file failed, or has other rows than were counted."""
     parser = argparse.ArgumentParser(prog="python -m platform_tests.conformance", description=__doc__)
-    parser.add_argument("format", choices=[*NAMES, "log"])
+    parser.add_argument("format", choices=[*NAMES, "csv", "log"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", choices=["duckdb"], help="another reader that counts the rows of each file")
     given = parser.parse_args()

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
 from platform_tests.benchmarks.places import lakehouse_in
+from platform_tests.conformance.delimited import load_delimited
+from platform_tests.conformance.outcome import FAILED, LANDED, REFUSED, Result
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
@@ -24,25 +25,9 @@ SUFFIXES = {
     "arrow": (".arrow", ".feather", ".arrow_file", ".stream"),
     "avro": (".avro",),
     "orc": (".orc",),
+    "csv": (".csv", ".tsv"),
     "excel": (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
 }
-
-LANDED, REFUSED, FAILED = "landed", "refused", "FAILED"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a file. `counted` is how many rows another reader finds; None if it fails, or was not asked."""
-
-    file: str
-    outcome: str
-    rows: int
-    counted: int | None
-    why: str = ""
-
-    @property
-    def differs(self) -> bool:
-        return self.outcome == FAILED or (self.outcome == LANDED and self.counted not in (None, self.rows))
 
 
 def load(form: str, file: Path, root: Path, scratch: str, count: str | None) -> Result:
@@ -76,7 +61,10 @@ def results(form: str, root: Path, scratch: str, count: str | None) -> Iterator[
     pool = _process()
     for file in files:
         try:
-            yield pool.submit(load, form, file, root, scratch, count).result()
+            if form == "csv":
+                yield pool.submit(load_delimited, file, root, scratch).result()
+            else:
+                yield pool.submit(load, form, file, root, scratch, count).result()
         except BrokenProcessPool:
             yield Result(str(file.relative_to(root)), FAILED, 0, None, "the process ended")
             pool = _process()

@@ -1,21 +1,18 @@
 """Profiles of folders of files: how they are written, and their first rows. Which make up a table is in `groups`."""
 
 import codecs
-import csv
 import gzip
 import json
-import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import polars as pl
-from pydantic import TypeAdapter
 
+from data_platform.drafting.delimited import MOST_TITLES, delimited_format
 from data_platform.drafting.documents import is_yaml, json_format, xml_format, yaml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
 from data_platform.drafting.groups import Group, due, file_groups
@@ -29,7 +26,7 @@ from data_platform.drafting.profile import (
     first_rows,
 )
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.formats import Excel, Format, read, recognition
+from data_platform.ingestion.files.formats import Excel, read, recognition
 from data_platform.ingestion.files.formats.grammar import grammar
 from data_platform.ingestion.files.formats.logfmt import PAIRS
 from data_platform.ingestion.files.formats.w3c import FIELDS
@@ -191,7 +188,8 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
     if (pattern := _log_pattern(text)) is not None and not returns:
         notes.append(f"its lines are those of a log: `pattern: {pattern}`")
         return {"type": "log", "pattern": pattern, **encoding}, notes
-    return _delimited(path, text, {**encoding, **returns}, notes)
+    found, more = delimited_format(path, text, {**encoding, **returns}, whole=len(start) < SNIFFED_BYTES)
+    return found, notes + more
 
 
 def _is_an_object_a_line(text: str) -> bool:
@@ -261,105 +259,6 @@ def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:
         if (words := words_beyond_ascii(start, other)) != words_beyond_ascii(start, first):
             note += f"; in {other}: {', '.join(words)}"
     return {"encoding": first}, [f"{note}. If that is wrong, correct `encoding` before the first load"]
-
-
-def _delimited(path: Path, text: str, more: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The format of delimited text: its delimiter and whatever option it takes to read most of it."""
-    every = text.splitlines()
-    if skipped := _before_header(every):
-        more = {**more, "skip_rows": skipped}
-        notes.append(f"what stands above the header is passed over: `skip_rows: {skipped}`")
-    lines = [line for line in every[skipped:] if line.strip()][:200]
-    first = Counter(lines[0])
-    delimiter = max(DELIMITERS, key=lambda sign: (_regular(lines, sign), first[sign]))
-    named = re.search(r"\.(csv|tsv)\b", path.name)
-    one_column = named and max(line.count(" ") for line in lines) <= 2
-    if not one_column and not _regular(lines, delimiter):
-        raise PlatformError(
-            f"{path} is neither JSON lines nor delimited text, but text without a delimiter that its lines share, "
-            f"such as prose or a log: {lines[0][:80]!r}. Write the source's defs.yaml by hand: for fixed width "
-            "`format: {type: fixed_width, columns: [...]}`, for a log `format: {type: log, pattern: ...}`."
-        )
-    form: dict[str, Any] = {"type": "csv", **({} if delimiter == "," else {"delimiter": delimiter}), **more}
-    header, *following = [*csv.reader(lines[:2], delimiter=delimiter)]
-    trailing = len(header) > 1 and not header[-1]
-    header = header[:-1] if trailing else header
-    if not _is_header(header, following[0] if following else []):
-        raise PlatformError(
-            f"The first line of {path} is no header ({', '.join(header[:6])}): its names are values, empty or occur "
-            "twice. Write the source's defs.yaml by hand, with `format: {type: csv, header: false, columns: [...]}`."
-        )
-    tries = [{}, *({name: value} for name, value in _OPTIONS.items()), {"escape": "\\", "skip_blank": True}]
-    tries += [{"quote": None}, {"quote": "'"}]
-    found = [({**one, **({"trailing_delimiter": True} if trailing else {})}) for one in tries]
-    content = "\n".join(lines) + "\n"
-    tried = {**form, "encoding": "utf-8", "line_end": "lf", "skip_rows": 0}
-    rejected = [_rejected(content, {**tried, **one}) for one in found]
-    best = min(range(len(found)), key=lambda place: (rejected[place], place))
-    if best == 0 and rejected[1] == rejected[0] and re.search(r"\"[^\"\n]*\\[\"" + re.escape(delimiter) + "]", content):
-        best = 1  # nothing but the escape itself shows in a field that is quoted
-    options = found[best]
-    notes += [_WHY[name] if value is not None else _NO_QUOTES for name, value in options.items()]
-    return {**form, **options}, notes
-
-
-DELIMITERS = ",;\t|"
-MOST_TITLES = 10
-"""Lines that may stand above the header of a table."""
-
-_OPTIONS: dict[str, Any] = {"escape": "\\", "skip_blank": True, "trailing_delimiter": True}
-_NO_QUOTES = "quotes mean nothing in it, they belong to the values: `quote: null`"
-_WHY = {
-    "quote": "fields stand within single quotes: `quote`",
-    "escape": "a backslash takes the meaning from the character after it: `escape`",
-    "skip_blank": "spaces before fields are dropped: `skip_blank`",
-    "trailing_delimiter": "lines end in a delimiter, which begins no further field: `trailing_delimiter`",
-}
-
-
-def _before_header(lines: Sequence[str]) -> int:
-    """How many lines come before the header: the `sep=;` of a spreadsheet, or a title of several words above a table.
-    A title has none of the delimiter that all lines after it share."""
-    if re.fullmatch(r"sep=.", lines[0].strip()):
-        return 1
-    filled = [line for line in lines[:200] if line.strip()]
-    if " " not in lines[0].strip() or any(_regular(filled, sign) for sign in DELIMITERS):
-        return 0
-    for skipped in range(1, min(len(lines) - 1, MOST_TITLES + 1)):
-        rest = [line for line in lines[skipped:200] if line.strip()]
-        shared = [sign for sign in DELIMITERS if all(sign in line for line in rest) and _regular(rest, sign)]
-        if lines[skipped].strip() and len(rest) > 1 and shared:
-            return 0 if any(sign in line for sign in shared for line in lines[:skipped]) else skipped
-    return 0
-
-
-def _regular(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether most lines have as many of a delimiter as the first, or one more; quotes may hide some."""
-    wanted = lines[0].count(delimiter)
-    if not wanted:
-        return False
-    alike = sum(line.count(delimiter) in (wanted, wanted + 1) or '"' in line or "\\" in line for line in lines)
-    return alike >= 0.8 * len(lines)
-
-
-def _rejected(content: str, form: Mapping[str, Any]) -> int:
-    try:
-        parsed = read(TypeAdapter(Format).validate_python(form), BytesIO(content.encode("utf-8", "replace")))
-        return sum(len(block.rejects) for block in parsed)
-    except PlatformError:
-        return len(content)
-
-
-def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether a line names columns: all of them, each differently, and not by numbers where the next line has some."""
-    if not all(cell.strip() for cell in first) or len(set(first)) < len(first):
-        return False
-    numbers = _numbers(first)
-    return not numbers or bool(_numbers(second) - numbers)
-
-
-def _numbers(cells: Sequence[str]) -> set[int]:
-    return {place for place, cell in enumerate(cells) if re.fullmatch(r"-?\d+([.,]\d+)?", cell.strip())}
 
 
 def _is_utf8(start: bytes) -> bool:

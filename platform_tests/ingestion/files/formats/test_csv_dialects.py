@@ -259,6 +259,29 @@ def test_lines_that_end_differently_within_a_file_are_lines_in_any_encoding(enco
     )
 
 
+@pytest.mark.usefixtures("blocks_of")
+@pytest.mark.parametrize(
+    ("content", "options", "rows", "rejected"),
+    [
+        # What others' readers have been reported to lose or to stumble over.
+        ('#"note\nx\ty\n1\t2', {"delimiter": "\t", "comment": "#"}, [("1", "2")], []),
+        ("# n\na,b\n# n\nx,y\n# n\na,b\n", {"comment": "#", "skip_rows": 2}, [("a", "b")], []),
+        ('5" pipes\n\nx,y\n1,2\n', {"header_contains": ["x"]}, [("1", "2")], []),
+        (',,\r\nx,"y\ny"\r\n1,2\r\n', {"skip_rows": 1}, [("1", "2")], []),
+        ('x,y\n1,2\n3,"4', {"skip_footer": 1}, [("1", "2")], []),
+        ('x,y\n1,2\n"a"b', {"footer": "^.a"}, [("1", "2")], []),
+        ('x, y\n"1", "2"\n"3", "4\n', {"skip_blank": True}, [("1", "2")], [3]),
+        ('x,y\nNULL,"NULL"\n', {"null_value": "NULL", "escape": "\\"}, [(None, "NULL")], []),
+        ('x,y\n#1,2\n"3,3",4\n#5,6\n', {}, [("#1", "2"), ("3,3", "4"), ("#5", "6")], []),
+    ],
+)
+def test_what_readers_of_others_are_known_to_lose_comes_back(
+    content: str, options: dict[str, object], rows: Rows, rejected: list[int]
+) -> None:
+    _, _, found, rejects = parse(content.encode(), **options)
+    assert (found, [one.line for one in rejects]) == (rows, rejected)
+
+
 def test_a_file_that_holds_every_control_character_is_refused() -> None:
     controls = bytes({*range(1, 32), 127} - {10, 13})
     with pytest.raises(PlatformError, match="from line 1 on, it holds every control character"):

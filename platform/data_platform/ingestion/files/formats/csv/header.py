@@ -61,7 +61,7 @@ def read_header(records: Records, options: Csv, max_columns: int) -> Header:
         if not rows:
             raise PlatformError("there is no header: nothing but empty lines and comments.")
         raise PlatformError(f"a header of {options.header_rows} rows is to be read, but there is one of {len(rows)}.")
-    names = rows[0] if len(rows) == 1 else _joined(rows, options.header_separator)
+    names = rows[0] if len(rows) == 1 else joined_names(rows, options.header_separator)
     return Header(_checked(names, options, first), rows, texts)
 
 
@@ -102,7 +102,7 @@ def _skip_to(records: Records, options: Csv) -> None:
     )
 
 
-def _joined(rows: Sequence[Sequence[str]], separator: str) -> list[str]:
+def joined_names(rows: Sequence[Sequence[str]], separator: str) -> list[str]:
     """Names over several rows. A cell above that is empty is taken for part of the one to its left."""
     width = max(map(len, rows))
     above: list[list[str]] = []
