@@ -1,12 +1,15 @@
-"""Where the rows of a JSON or XML document are, by its beginning."""
+"""Where the rows of a JSON or XML document are, by its beginning, and which of their columns could be tables."""
 
 import io
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
 import ijson
+import polars as pl
+import pyarrow as pa
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats.json_document import Shallow
@@ -28,6 +31,21 @@ def json_format(text: str) -> tuple[dict[str, Any], str]:
         what = "the elements of the array" if found is not None else "the documents in the file"
         return {"type": "json"}, f"a JSON document whose rows are {what}"
     return {"type": "json", "rows": found}, f"a JSON document whose rows are at `rows: {found}`"
+
+
+def nested_notes(rows: pa.Table, form: Mapping[str, Any]) -> list[str]:
+    """A note for each column of rows of JSON that holds arrays of objects: how these become a table of their own."""
+    if form["type"] not in ("json", "json_lines"):
+        return []
+    notes = []
+    table = pl.DataFrame(pl.from_arrow(rows))
+    for values in table.select(pl.col(pl.String)):
+        present = values.drop_nulls()
+        arrays = present.str.contains(r"\A\[")
+        if arrays.all() and present.str.contains(r"\A\[\s*\{").any() and not set(values.name) & set(".[]"):
+            path = f"{form['rows']}[*].{values.name}" if "rows" in form else values.name
+            notes.append(f"{values.name} holds arrays of objects: `rows: {path}` makes a table of them")
+    return notes
 
 
 def xml_format(path: Path, start: bytes) -> tuple[dict[str, Any], str]:
