@@ -227,6 +227,9 @@ def test_files_of_one_name_and_two_forms_are_two_tables(tmp_path: Path) -> None:
             {"pattern": "log4j", "continued": "message", "continuing": CONTINUING},
             2,
         ),
+        (b"2025-01-01T10:00:00.1Z stdout F up\n" * 3, {"type": "container_log"}, 3),
+        (b'{"log":"up\\n","stream":"stdout","time":"2025-01-01T10:00:00Z"}\n' * 3, {"type": "container_log"}, 3),
+        (b"__CURSOR=a\nMESSAGE=up\n\n__CURSOR=b\nMESSAGE=down\n\n", {"type": "journal"}, 2),
         (b"#Version: 1.0\n#Fields: date c-ip\n2025-10-11 192.0.2.1\n", {"type": "w3c"}, 1),
     ],
 )

@@ -81,6 +81,29 @@ def test_an_objects_seconds_since_1970_are_an_instant_and_a_duration_is_none(tmp
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "column"),
+    [
+        ("pod.log", "2025-01-01T10:00:00.123456789Z stdout F up\n" * 2, "at"),
+        ("docker.log", '{"log": "up\\n", "stream": "stdout", "time": "2025-01-01T10:00:00.123456789Z"}\n' * 2, "at"),
+        ("app.jsonl", '{"time": "2025-01-01T10:00:00.123456789Z", "msg": "up"}\n' * 2, "time"),
+        ("app.log", "ts=2025-01-01T10:00:00.123456789Z ms=7 msg=up\n" * 2, "ts"),
+        ("journal.export", "__CURSOR=a\n__REALTIME_TIMESTAMP=1735725600123456\n\n" * 2, "realtime_timestamp"),
+        ("journal.json", '{"MESSAGE": "up", "__REALTIME_TIMESTAMP": "1735725600123456"}\n' * 2, "realtime_timestamp"),
+    ],
+)
+def test_times_of_containers_and_journals_are_instants_to_the_microsecond(
+    tmp_path: Path, name: str, content: str, column: str
+) -> None:
+    draft = drafted(tmp_path, name, content)
+    assert staged(draft)[0][column] == datetime(2025, 1, 1, 10, 0, 0, 123456, tzinfo=UTC)
+    assert [one.annotation for one in draft.columns if one.name == "ms"] in ([], ["int"])
+
+
+def test_the_time_since_a_machine_started_is_no_instant() -> None:
+    assert column("monotonic_timestamp", "1735689600").annotation == "int"
+
+
+@pytest.mark.parametrize(
     ("text", "formats"),
     [
         ("10/Oct/2025:13:55:36 -0700", ("%d/%b/%Y:%H:%M:%S %z",)),

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from data_platform.drafting.documents import json_format, nested_notes, xml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
-from data_platform.drafting.logs import is_dated, log_format, log_times
+from data_platform.drafting.logs import is_container_log, is_dated, log_format, log_times
 from data_platform.drafting.naming import distinct_names
 from data_platform.drafting.profile import (
     SAMPLE_ROWS,
@@ -83,7 +83,9 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
         )
         notes += nested_notes(rows, form)
         texts = _strings(newest, form) & set(rows.column_names) if form["type"] == "json_lines" else set()
-        times = log_times(form, dated=is_dated(newest.name))
+        times = log_times(
+            form, [*texts] if form["type"] == "json_lines" else rows.column_names, dated=is_dated(newest.name)
+        )
         found.append(
             TableProfile(
                 name,
@@ -91,7 +93,9 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
                 rows,
                 whole and not several,
                 {
-                    one: Declared("text", several or not whole or rows[one].null_count > 0, times.get(one))
+                    one: Declared(
+                        "text" if one in texts else "", several or not whole or rows[one].null_count > 0, times.get(one)
+                    )
                     for one in {*texts, *times}
                 },
                 notes=notes,
@@ -202,6 +206,8 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
     other = recognition.text_kind(text, "csv")
     if other is not None and other.type == "json_lines":
+        if is_container_log(text):
+            return {"type": "container_log"}, ["the log of a container, as Docker has it (json-file)"]
         if _is_an_object_a_line(text):
             return {"type": "json_lines", **encoding}, notes
         other = recognition.JSON

@@ -2,14 +2,17 @@
 none.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from data_platform.drafting.times import Times
+from data_platform.ingestion.files.formats.container_log import CRI
 from data_platform.ingestion.files.formats.grammar import PATTERNS, TIMES, grammar
+from data_platform.ingestion.files.formats.journal import FIRST
 from data_platform.ingestion.files.formats.logfmt import PAIRS
 from data_platform.ingestion.files.formats.w3c import FIELDS
 
@@ -36,9 +39,13 @@ def log_format(text: str) -> tuple[dict[str, Any], list[str]] | None:
     """The format of a log that begins so, and notes; None if it is none that is known."""
     if text.startswith(_DIRECTIVES) and FIELDS in text:
         return {"type": "w3c"}, ["a log whose columns are named by its lines `#Fields:`"]
+    if text.startswith(FIRST):
+        return {"type": "journal"}, ["an export of the journal"]
     lines = pl.Series([line for line in text.splitlines() if line.strip()][:LOOKED_AT], dtype=pl.String)
     if lines.is_empty():
         return None
+    if lines.str.contains(CRI).sum() >= LOG_SHARE * len(lines):
+        return {"type": "container_log"}, ["the log of a container, as Kubernetes has it (CRI)"]
     pairs = lines.str.contains(PAIRS) & (lines.str.count_matches("=", literal=True) >= 2)
     if pairs.sum() >= LOG_SHARE * len(lines):
         return {"type": "logfmt"}, ["its lines are pairs of keys and values: logfmt"]
@@ -72,11 +79,24 @@ def _fit(pattern: str, lines: pl.Series, continuing: pl.Series) -> _Fit:
     return _Fit(pattern, round(count / max(records, 1), 2), filled, bool((continuing & ~matched).any()))
 
 
-def log_times(form: Mapping[str, Any], *, dated: bool) -> dict[str, Times]:
-    """How the columns of a log that hold instants are written, if its pattern has a name. `dated`: the names of its
-    files have a date."""
-    formats = TIMES.get(str(form.get("pattern")))
-    return {"at": Times(formats, year="_file" if dated else "_loaded_at")} if formats else {}
+def log_times(form: Mapping[str, Any], columns: Collection[str], *, dated: bool) -> dict[str, Times]:
+    """How the columns of a log that hold instants are written, if they do: by the name of its pattern, or as ISO 8601
+    of any precision. `dated`: the names of its files have a date."""
+    if form["type"] not in ("log", "logfmt", "container_log", "json_lines"):
+        return {}
+    formats = TIMES.get(str(form.get("pattern")), ("iso",))
+    named = "pattern" in form or form["type"] == "container_log"
+    return {one: Times(formats, year="_file" if dated else "_loaded_at") for one in (["at"] if named else columns)}
+
+
+def is_container_log(text: str) -> bool:
+    """Whether lines of JSON are those that Docker writes of a container."""
+    line = text.lstrip().split("\n", 1)[0]
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and {"log", "stream", "time"} <= fields.keys() <= {"log", "stream", "time", "attrs"}
 
 
 def is_dated(name: str) -> bool:

@@ -28,7 +28,8 @@ class Times:
         what = "the date in its file's name" if self.year == "_file" else "its load"
         year = (f"names no year: taken as the latest that is not after {what} (`year` in staging.py)",)
         epochs = [f"read as {EPOCHS[one]} since 1970" for one in self.formats if one in EPOCHS]
-        return (*zone, *(year if self.year else ()), *epochs)
+        cut = ("cut to microseconds",) if self.formats == ("iso",) else ()
+        return (*zone, *(year if self.year else ()), *epochs, *cut)
 
 
 EPOCHS: Mapping[str, str] = MappingProxyType(
@@ -50,7 +51,7 @@ NOTATIONS = (
 )
 """Notations that are read in one way whatever the column is called."""
 
-_MOMENT = re.compile(r"(^|_)(ts|time|timestamp|epoch|unix|at)($|_)")
+_MOMENT = re.compile(r"^(?!.*monotonic).*(^|_)(ts|time|timestamp|epoch|unix|at)($|_)")
 """Names of columns whose numbers are instants, if they lie between 2000 and 2100."""
 
 _FROM, _TO = 946_684_800, 4_102_444_800  # [s]

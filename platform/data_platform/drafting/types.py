@@ -128,10 +128,11 @@ def _of_texts(name: str, present: pl.Series, declared: Declared | None) -> Draft
         return Drafted(_declared_type(declared))
     if present.str.contains(DATE).all() and present.str.to_date("%Y-%m-%d", strict=False).null_count() == 0:
         return Drafted("pl.Date")
-    if present.str.contains(INSTANT).all():
+    times = declared.times if declared else None
+    if present.str.contains(INSTANT).all() and (times is None or not converted(present, INSTANT_TYPE).null_count()):
         zoned = present.str.contains(ZONE)
         return Drafted("Instant", () if zoned.all() else ("taken as UTC: it names no zone",))
-    if (times := written(name, present, declared.times if declared else None)) is not None:
+    if (times := written(name, present, times)) is not None:
         return Drafted("Instant", times.notes, times)
     if declared is not None and TEXT_TYPES.search(declared.kind):
         return Drafted("str")

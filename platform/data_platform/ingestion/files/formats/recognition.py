@@ -61,6 +61,8 @@ NAMES = {
     "log": "a log",
     "logfmt": "logfmt",
     "w3c": "a log of the W3C's extended format",
+    "container_log": "a container's log",
+    "journal": "an export of the journal",
     "parquet": "Parquet",
     "arrow": "Arrow",
     "avro": "Avro",
