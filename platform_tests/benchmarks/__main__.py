@@ -27,6 +27,7 @@ BENCHMARKS = {
     "csv": "files_to_raw:csv",
     "json_lines": "files_to_raw:json_lines",
     "parquet": "files_to_raw:parquet",
+    "logs": "logs_to_raw:logs",
     "kafka_json": "kafka_to_raw:kafka_json",
     "kafka_avro": "kafka_to_raw:kafka_avro",
     "staging": "raw_to_staged:staging",

@@ -22,6 +22,7 @@ ROWS = {
     "csv": 1,
     "json_lines": 1,
     "parquet": 1,
+    "logs": 3,
     "kafka_json": int(kafka_can_run()),
     "kafka_avro": int(kafka_can_run() and registry_can_run()),
     "staging": 1,

@@ -385,3 +385,14 @@ def test_nobody_types_an_answer_where_nobody_is_there(dp: Dp, package: Path) -> 
     done = dp("add", "source", "shop", text="sql\n")
     assert done.exit_code == 1
     assert "Say so with --type" in done.stderr
+
+
+def test_a_log_is_added_with_its_pattern_and_the_types_of_its_values(dp: Dp, package: Path, landing: Path) -> None:
+    (landing / "system.log").write_text("Dec 31 23:00:01 db1 su[12]: failed\nJan  1 00:00:02 db1 kernel: up\n")
+    done = dp("add", "source", "machine", "--folder", "sales")
+    assert done.exit_code == 0, done.stderr
+    assert "`pattern: syslog`" in done.stdout
+    assert "names no year" in done.stdout
+    results, frames = run(package, "machine")
+    assert (results["system"].rows_inserted, results["system"].rows_quarantined) == (2, 0)
+    assert frames["system"]["at"].dt.to_string("%m-%d %H:%M:%S").to_list() == ["12-31 23:00:01", "01-01 00:00:02"]

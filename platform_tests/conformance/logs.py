@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from data_platform.cleaning import instant
 from data_platform.ingestion.files.formats import Format, FormatOptions, Reject, read
+from data_platform.ingestion.files.formats.grammar import TIMES
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,11 @@ class System:
     """Rows of loghub's sample in which another value is right as well."""
 
 
-_SYSLOG_TIME = ("iso", "%b %e %H:%M:%S")
 _JAVA = {"{Date} {Time}": "{at}", "{Level}": "{level}", "{Component}": "{class}", "{Content}": "{message}"}
 SYSTEMS: Mapping[str, System] = {
     "Android": System(
         "logcat",
-        ("%m-%d %H:%M:%S%.f",),
+        TIMES["logcat"],
         {
             "{Date} {Time}": "{at}",
             "{Pid}": "{process}",
@@ -49,7 +49,7 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "Apache": System(
         "apache_error",
-        ("%a %b %d %H:%M:%S %Y",),
+        TIMES["apache_error"],
         {"{Time}": "{at}", "{Level}": "{level}", "{Content}": "[client {client_ip}] {message}"},
     ),
     "BGL": System(
@@ -88,7 +88,7 @@ SYSTEMS: Mapping[str, System] = {
             "{Content}": "{message}",
         },
     ),
-    "Hadoop": System("log4j", ("iso",), {**_JAVA, "{Process}": "{thread}"}),
+    "Hadoop": System("log4j", TIMES["log4j"], {**_JAVA, "{Process}": "{thread}"}),
     "HealthApp": System(
         r"(?P<at>[0-9]{8}-[0-9:]+):(?P<ms>[0-9]+)\|(?P<component>[^|]*)\|%{INT:process}\|%{GREEDYDATA:message}",
         ("%Y%m%d-%H:%-M:%-S",),
@@ -96,7 +96,7 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "Linux": System(
         "syslog",
-        _SYSLOG_TIME,
+        TIMES["syslog"],
         {
             "{Month} {Date} {Time}": "{at}",
             "{Level}": "{host}",
@@ -109,7 +109,7 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "Mac": System(
         "macos",
-        _SYSLOG_TIME,
+        TIMES["macos"],
         {
             "{Month} {Date} {Time}": "{at}",
             "{User}": "{host}",
@@ -122,13 +122,13 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "OpenSSH": System(
         "syslog",
-        _SYSLOG_TIME,
+        TIMES["syslog"],
         {"{Date} {Day} {Time}": "{at}", "{Component}": "{host}", "{Pid}": "{process}", "{Content}": "{message}"},
         2016,
     ),
     "OpenStack": System(
         "openstack",
-        ("iso",),
+        TIMES["openstack"],
         {
             "{Logrecord}": "{file}",
             "{Date} {Time}": "{at}",
@@ -145,7 +145,7 @@ SYSTEMS: Mapping[str, System] = {
         {"{Time}": "{at}", "{Program}": "{program}", "{Content}": "{message}"},
         2016,
     ),
-    "Spark": System("spark", ("%y/%m/%d %H:%M:%S",), _JAVA),
+    "Spark": System("spark", TIMES["spark"], _JAVA),
     "Thunderbird": System(
         "%{NOTSPACE:label} %{INT:at} %{DATE:day} %{NOTSPACE:node} %{SYSLOGDATE:local} %{NOTSPACE:host} "
         r"(?:%{DATA:program}(?:\[%{INT:process}\])?:(?: |$))?%{GREEDYDATA:message}",
@@ -164,12 +164,12 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "Windows": System(
         "windows_cbs",
-        ("iso",),
+        TIMES["windows_cbs"],
         {"{Date} {Time}": "{at}", "{Level}": "{level}", "{Component}": "{component}", "{Content}": "{message}"},
     ),
     "Zookeeper": System(
         "zookeeper",
-        ("iso",),
+        TIMES["zookeeper"],
         {
             "{Date} {Time}": "{at}",
             "{Level}": "{level}",

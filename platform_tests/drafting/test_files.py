@@ -21,6 +21,7 @@ from platform_tests.ingestion.files.formats.writing import (
 
 from data_platform.drafting.draft import Wish, draft_table
 from data_platform.drafting.files import file_tables
+from data_platform.drafting.logs import COMMON, CONTINUING
 from data_platform.drafting.profile import TableProfile
 from data_platform.errors import PlatformError
 
@@ -71,9 +72,9 @@ def zipped(*names: str) -> bytes:
         ),
         (
             (
-                b"2024-05-01 10:00:00 INFO started the service on port 80\n"
-                b"2024-05-01 10:00:01 WARN slow answer, retry=1, host=a\n"
-                b"2024-05-01 10:00:02 INFO done with the work of today\n"
+                b"at 10:00:00 INFO started the service on port 80\n"
+                b"at 10:00:01 WARN slow answer, retry=1, host=a\n"
+                b"at 10:00:02 INFO done with the work of today\n"
             ),
             "such as prose or a log",
             "format: {type: log, pattern: ...}",
@@ -244,6 +245,19 @@ def test_files_of_one_name_and_two_forms_are_two_tables(tmp_path: Path) -> None:
         (b"Oct 11 22:14:15 db1 su[12]: failed\n" * 3, {"pattern": "syslog"}, 3),
         (b"<34>1 2025-10-11T22:14:15Z db1 su - - - failed\n" * 3, {"pattern": "rfc5424"}, 3),
         (b'level=info msg="slow answer" ms=12\n' * 3, {"type": "logfmt"}, 3),
+        (b"03-17 16:13:38.811  1702  2395 D Tag: text\n" * 3, {"pattern": "logcat"}, 3),
+        (b"17/06/09 20:10:40 INFO storage.Block: found\n" * 3, {"pattern": "spark"}, 3),
+        (b"2025-01-01 10:00:00,123 - INFO  [main:Quorum@774] - up\n" * 3, {"pattern": "zookeeper"}, 3),
+        (b"2025-01-01 10:00:00,123 - shop.jobs - ERROR - failed\n" * 3, {"pattern": COMMON[0]}, 3),
+        (b"2025-01-01T10:00:00Z [WARN] late\n" * 3, {"pattern": COMMON[1]}, 3),
+        (
+            b"2025-01-01 10:00:00,1 INFO a.B: up\n2025-01-01 10:00:01,1 ERROR a.B: boom\nError\n\tat a.B(C)\n\tat d\n",
+            {"pattern": "log4j", "continued": "message", "continuing": CONTINUING},
+            2,
+        ),
+        (b"2025-01-01T10:00:00.1Z stdout F up\n" * 3, {"type": "container_log"}, 3),
+        (b'{"log":"up\\n","stream":"stdout","time":"2025-01-01T10:00:00Z"}\n' * 3, {"type": "container_log"}, 3),
+        (b"__CURSOR=a\nMESSAGE=up\n\n__CURSOR=b\nMESSAGE=down\n\n", {"type": "journal"}, 2),
         (b"#Version: 1.0\n#Fields: date c-ip\n2025-10-11 192.0.2.1\n", {"type": "w3c"}, 1),
         (b"---\n- a: 1\n- a: 2\n", {"type": "yaml"}, 2),
         (b"---\nmeta: {n: [1]}\ndata:\n  items:\n  - a: 1\n    b: [{c: 1}]\n  - a: 2\n", {"rows": "data.items"}, 2),
@@ -262,6 +276,12 @@ def test_yaml_is_recognised_by_its_name_too(tmp_path: Path) -> None:
     table = draft(tmp_path, b"hosts:\n- name: a\n- name: b\n", "hosts.yaml")
     assert table.place["format"] == {"type": "yaml", "rows": "hosts"}
     assert table.rows["name"].to_pylist() == ["a", "b"]
+
+
+def test_arrays_of_objects_are_said_to_be_tables_of_their_own(tmp_path: Path) -> None:
+    notes = draft(tmp_path, b'{"orders": [\n{"id": 1, "lines": [{"sku": "a"}], "tags": ["x"]}\n]}\n', "rows.json").notes
+    assert "lines holds arrays of objects: `rows: orders[*].lines` makes a table of them" in notes
+    assert not [note for note in notes if note.startswith("tags")]
 
 
 TYPED = pa.table(

@@ -1,15 +1,17 @@
-"""Where the rows of a document of JSON, XML or YAML are, by its beginning."""
+"""Where the rows of a document of JSON, XML or YAML are, by its beginning, and which columns could be tables."""
 
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
 import ijson
+import polars as pl
+import pyarrow as pa
 import yaml
 
 from data_platform.errors import PlatformError
@@ -74,6 +76,21 @@ def _sequences_of_mappings(text: str) -> Iterator[str | None]:
                 open_.pop()
             if open_ and open_[-1]:
                 open_[-1][0] = None
+
+
+def nested_notes(rows: pa.Table, form: Mapping[str, Any]) -> list[str]:
+    """A note for each column of rows of JSON that holds arrays of objects: how these become a table of their own."""
+    if form["type"] not in ("json", "json_lines"):
+        return []
+    notes = []
+    table = pl.DataFrame(pl.from_arrow(rows))
+    for values in table.select(pl.col(pl.String)):
+        present = values.drop_nulls()
+        arrays = present.str.contains(r"\A\[")
+        if arrays.all() and present.str.contains(r"\A\[\s*\{").any() and not set(values.name) & set(".[]"):
+            path = f"{form['rows']}[*].{values.name}" if "rows" in form else values.name
+            notes.append(f"{values.name} holds arrays of objects: `rows: {path}` makes a table of them")
+    return notes
 
 
 def xml_format(path: Path, start: bytes) -> tuple[dict[str, Any], str]:

@@ -19,6 +19,7 @@ from data_platform.contracts.conform import converted
 from data_platform.drafting.keys import Candidate, Key, propose_key
 from data_platform.drafting.naming import class_name, column_names
 from data_platform.drafting.profile import Declared, TableProfile
+from data_platform.drafting.times import Times
 from data_platform.drafting.types import draft_type, dtype_of, type_in_spite_of_values
 from data_platform.errors import PlatformError
 
@@ -46,7 +47,8 @@ class Reference:
 @dataclass(frozen=True)
 class Column:
     """One column of a draft. `labels` are texts that stand for null; `annotation` is its type as Python writes it;
-    `rules` are those of `Field`, by name."""
+    `rules` are those of `Field`, by name; `times` say how instants are written in it where the cast does
+    not read them."""
 
     raw: str
     name: str
@@ -59,6 +61,7 @@ class Column:
     unique: bool = False
     rules: tuple[tuple[str, object], ...] = ()
     references: Reference | None = None
+    times: Times | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Draft:
     @property
     def staged(self) -> bool:
         """Whether the table needs a staging function."""
-        return any(column.raw != column.name or column.labels for column in self.columns)
+        return any(column.raw != column.name or column.labels or column.times for column in self.columns)
 
 
 @dataclass(frozen=True)
@@ -267,4 +270,5 @@ def draft_column(
     if blanks and nullable and annotation != "str" and "" not in labels:
         labels = ("", *labels)
     notes = () if private else drafted.notes
-    return Column(raw, name, annotation, nullable, private, within, labels, notes)
+    times = None if private else drafted.times
+    return Column(raw, name, annotation, nullable, private, within, labels, notes, times=times)

@@ -10,12 +10,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import polars as pl
-
 from data_platform.drafting.delimited import MOST_TITLES, delimited_format
-from data_platform.drafting.documents import is_yaml, json_format, xml_format, yaml_format
+from data_platform.drafting.documents import is_yaml, json_format, nested_notes, xml_format, yaml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
 from data_platform.drafting.groups import Group, due, file_groups
+from data_platform.drafting.logs import is_container_log, is_dated, log_format, log_times
 from data_platform.drafting.profile import (
     SAMPLE_ROWS,
     UNUSED,
@@ -27,9 +26,6 @@ from data_platform.drafting.profile import (
 )
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Excel, read, recognition
-from data_platform.ingestion.files.formats.grammar import grammar
-from data_platform.ingestion.files.formats.logfmt import PAIRS
-from data_platform.ingestion.files.formats.w3c import FIELDS
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.source import Batch, Position, Reading
@@ -79,13 +75,21 @@ def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
     notes.append(
         f"every file {pattern} adds rows" if several else f"{pattern} is the whole table, which replaces the last one"
     )
+    notes += nested_notes(rows, form)
     texts = _strings(newest, form) & set(rows.column_names) if form["type"] == "json_lines" else set()
+    untyped = [*texts] if form["type"] == "json_lines" else rows.column_names
+    times = log_times(form, untyped, dated=is_dated(newest.name))
     return TableProfile(
         name,
         place,
         rows,
         whole and not several,
-        {one: Declared("text", several or not whole or rows[one].null_count > 0) for one in texts},
+        {
+            one: Declared(
+                "text" if one in texts else "", several or not whole or rows[one].null_count > 0, times.get(one)
+            )
+            for one in {*texts, *times}
+        },
         notes=notes,
         origin=pattern,
         fresh_within=due(group),
@@ -165,6 +169,8 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
     other = recognition.text_kind(text, "csv")
     if other is not None and other.type == "json_lines":
+        if is_container_log(text):
+            return {"type": "container_log"}, ["the log of a container, as Docker has it (json-file)"]
         if _is_an_object_a_line(text):
             return {"type": "json_lines", **encoding}, notes
         other = recognition.JSON
@@ -181,13 +187,8 @@ def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
         returns = {"line_end": "cr"}
         notes.append("its lines end in carriage returns alone: `line_end: cr`")
         text = text.replace("\r", "\n")
-    if text.startswith(LOG_DIRECTIVES) and FIELDS in text:
-        return {"type": "w3c", **encoding}, [*notes, "a log whose columns are named by its lines `#Fields:`"]
-    if _is_logfmt(text) and not returns:
-        return {"type": "logfmt", **encoding}, [*notes, "its lines are pairs of keys and values: logfmt"]
-    if (pattern := _log_pattern(text)) is not None and not returns:
-        notes.append(f"its lines are those of a log: `pattern: {pattern}`")
-        return {"type": "log", "pattern": pattern, **encoding}, notes
+    if not returns and (log := log_format(text)) is not None:
+        return {**log[0], **encoding}, [*notes, *log[1]]
     found, more = delimited_format(path, text, {**encoding, **returns}, whole=len(start) < SNIFFED_BYTES)
     return found, notes + more
 
@@ -200,25 +201,6 @@ def _is_an_object_a_line(text: str) -> bool:
         with suppress(ValueError):
             objects += isinstance(json.loads(line), dict)
     return 2 * objects >= len(lines)
-
-
-def _log_pattern(text: str) -> str | None:
-    """The name of the pattern that most lines match, if there is one."""
-    lines = pl.Series([line for line in text.splitlines()[:200] if line.strip()], dtype=pl.String)
-    shares = {name: grammar(name, {}).matches(lines)[1].mean() for name in ("combined", "common", "rfc5424", "syslog")}
-    return next((name for name, share in shares.items() if isinstance(share, float) and share >= LOG_SHARE), None)
-
-
-def _is_logfmt(text: str) -> bool:
-    """Whether most lines are pairs of keys and values, two at least."""
-    lines = pl.Series([line for line in text.splitlines()[:200] if line.strip()], dtype=pl.String)
-    share = (lines.str.contains(PAIRS) & (lines.str.count_matches("=", literal=True) >= 2)).mean()
-    return isinstance(share, float) and share >= LOG_SHARE
-
-
-LOG_DIRECTIVES = ("#Software:", "#Version:", "#Fields:", "#Date:")
-LOG_SHARE = 0.5
-"""Of the first lines as many must match the pattern of a log."""
 
 
 def _typed(name: str, stream: BinaryIO) -> tuple[dict[str, Any], list[str]]:

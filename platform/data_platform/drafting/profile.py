@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from data_platform.drafting.times import Times
 from data_platform.ingestion.source import Reading, Source
 from data_platform.ingestion.sql.comments import Comments
 from data_platform.ingestion.sql.constraint_types import Constraints
@@ -37,10 +38,12 @@ UNUSED: dict[str, Any] = {"key": ["unknown"], "contract": "unknown.unknown.Unkno
 
 @dataclass(frozen=True)
 class Declared:
-    """What the source itself says of a column: its type in the source's words, and whether it may be null."""
+    """What the source itself says of a column: its type in the source's words, whether it may be null, and how instants
+    are written in it where they are text."""
 
     kind: str
     nullable: bool
+    times: Times | None = None
 
 
 @dataclass(frozen=True)

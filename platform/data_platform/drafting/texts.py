@@ -17,6 +17,7 @@ import yaml
 
 from data_platform.drafting.draft import Column, Draft
 from data_platform.drafting.naming import UNITS, describe, in_words
+from data_platform.drafting.times import times_text
 from data_platform.errors import PlatformError
 
 WIDTH = 120
@@ -185,8 +186,11 @@ def staging_text(source: str, drafts: Sequence[Draft]) -> str | None:
 
 def staging_names(drafts: Sequence[Draft]) -> dict[str, set[str]]:
     """What the staging functions of drafts need to import, by module."""
-    labels = any(column.labels for draft in drafts for column in draft.columns)
-    return {"polars": {"pl"}, **({"data_platform.cleaning": {"null_labels"}} if labels else {})}
+    columns = [column for draft in drafts for column in draft.columns]
+    cleaning = {"null_labels"} if any(column.labels for column in columns) else set()
+    times = [column.times for column in columns if column.times is not None]
+    cleaning |= ({"instant_text"} if times else set()) | {"file_date" for one in times if one.year == "_file"}
+    return {"polars": {"pl"}, **({"data_platform.cleaning": cleaning} if cleaning else {})}
 
 
 def function_text(draft: Draft) -> str:
@@ -200,15 +204,19 @@ def function_text(draft: Draft) -> str:
     if renames:
         pairs = "".join(f"            {_quoted(old)}: {_quoted(new)},\n" for old, new in renames.items())
         chain += f".rename(\n        {{\n{pairs}        }}\n    )"
-    nulls = [column for column in draft.columns if column.labels]
-    if nulls:
-        repairs = "".join(
-            f"        {column.name}=null_labels({_quoted(column.name)}, "
-            f"[{', '.join(_quoted(label) for label in column.labels)}]),\n"
-            for column in nulls
-        )
+    repaired = [column for column in draft.columns if column.labels or column.times is not None]
+    if repaired:
+        repairs = "".join(f"        {column.name}={_repair(column)},\n" for column in repaired)
         chain += f".with_columns(\n{repairs}    )"
     return "\n".join([*lines, f"    return {chain}"]) + "\n"
+
+
+def _repair(column: Column) -> str:
+    """The expression that repairs a column."""
+    text = _quoted(column.name)
+    if column.labels:
+        text = f"null_labels({text}, [{', '.join(map(_quoted, column.labels))}])"
+    return text if column.times is None else times_text(text, column.times)
 
 
 def _quoted(text: object) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from data_platform.contracts.conform import converted
 from data_platform.drafting.profile import Declared
+from data_platform.drafting.times import Times, written
 
 INSTANT_TYPE = pl.Datetime("us", "UTC")
 TYPES: dict[str, pl.DataType] = {
@@ -30,7 +31,7 @@ INTEGER = r"^-?(0|[1-9]\d*)$"
 NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?$"
 NOTATION = r"^\(?[-+]?\s?\D{0,3}\s?\d[\d.,' ]*[.,]\d+\s?\D{0,3}\)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}$"
-INSTANT = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}(:?\d{2})?)?$"
+INSTANT = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s?(Z|[+-]\d{2}(:?\d{2})?)?$"
 ZONE = r"(Z|[+-]\d{2}(:?\d{2})?)$"
 OTHER_DATE = r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T]\d{1,2}:\d{2}.*)?$"
 TEXT_TYPES = re.compile(r"char|text|clob|string|uuid|enum|json|xml|name", re.IGNORECASE)
@@ -64,10 +65,12 @@ ROUNDED_DIGITS = 15
 
 @dataclass(frozen=True)
 class Drafted:
-    """A column's type as Python writes it, and what a person should know of it."""
+    """A column's type as Python writes it, what a person should know of it, and how instants are written in it where
+    the cast alone does not read them."""
 
     annotation: str
     notes: tuple[str, ...] = ()
+    times: Times | None = None
 
     @property
     def dtype(self) -> pl.DataType:
@@ -87,6 +90,8 @@ def draft_type(name: str, present: pl.Series, kind: pa.DataType, declared: Decla
     if present.dtype != pl.String:
         return _of_kind(name, kind, declared)
     drafted = _of_texts(name, present, declared)
+    if drafted.times is not None:
+        return drafted
     # Whatever the look of the values, the cast has the last word.
     lost = present.filter(converted(present, drafted.dtype).is_null())
     if lost.is_empty():
@@ -123,9 +128,12 @@ def _of_texts(name: str, present: pl.Series, declared: Declared | None) -> Draft
         return Drafted(_declared_type(declared))
     if present.str.contains(DATE).all() and present.str.to_date("%Y-%m-%d", strict=False).null_count() == 0:
         return Drafted("pl.Date")
-    if present.str.contains(INSTANT).all():
+    times = declared.times if declared else None
+    if present.str.contains(INSTANT).all() and (times is None or not converted(present, INSTANT_TYPE).null_count()):
         zoned = present.str.contains(ZONE)
         return Drafted("Instant", () if zoned.all() else ("taken as UTC: it names no zone",))
+    if (times := written(name, present, times)) is not None:
+        return Drafted("Instant", times.notes, times)
     if declared is not None and TEXT_TYPES.search(declared.kind):
         return Drafted("str")
     if present.str.to_lowercase().is_in(["true", "false"]).all():

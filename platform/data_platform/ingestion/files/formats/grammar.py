@@ -93,6 +93,23 @@ what Java programs write (`log4j`, as Hadoop has it, `spark`, `zookeeper`); `ope
 and times), `windows_cbs` (component-based servicing). A `-`, which stands for no value in the logs of web servers and
 in rfc5424, is null."""
 
+TIMES: Mapping[str, tuple[str, ...]] = {
+    "common": ("%d/%b/%Y:%H:%M:%S %z",),
+    "combined": ("%d/%b/%Y:%H:%M:%S %z",),
+    "syslog": ("iso", "%b %e %H:%M:%S"),
+    "rfc5424": ("iso",),
+    "macos": ("%b %e %H:%M:%S",),
+    "apache_error": ("%a %b %e %H:%M:%S%.f %Y",),
+    "nginx_error": ("%Y/%m/%d %H:%M:%S",),
+    "log4j": ("iso",),
+    "spark": ("%y/%m/%d %H:%M:%S",),
+    "zookeeper": ("iso",),
+    "openstack": ("iso",),
+    "logcat": ("%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"),
+    "windows_cbs": ("iso",),
+}
+"""How the column `at` of each of PATTERNS is written, as `instant_text` takes it."""
+
 MATCHED = "_matched"
 _PART = re.compile(r"%\{(\w+)(?::([^}]*))?\}|\(\?P?<([A-Za-z_]\w*)>")  # or a group with a name
 _DEPTH = 20

@@ -62,6 +62,8 @@ NAMES = {
     "logfmt": "logfmt",
     "w3c": "a log of the W3C's extended format",
     "yaml": "YAML",
+    "container_log": "a container's log",
+    "journal": "an export of the journal",
     "parquet": "Parquet",
     "arrow": "Arrow",
     "avro": "Avro",
