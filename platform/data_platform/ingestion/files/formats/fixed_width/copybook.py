@@ -214,11 +214,13 @@ def _without(rest: list[_Word], *words: str) -> list[_Word]:
 
 def _occurs(file: str, word: _Word, rest: list[_Word]) -> int:
     count = _next(file, word, rest)
+    if rest and rest[0].text.upper() == "TO":
+        _refuse(file, rest[0], "a table whose length depends on a field is not read")
     if not count.text.isdecimal() or not 1 <= int(count.text) <= MOST_FIELDS:
         _refuse(file, count, f"OCCURS needs a number from 1 to {MOST_FIELDS:,}, not {count.text}")
-    if rest and rest[0].text.upper() in ("TO", "DEPENDING"):
-        _refuse(file, rest[0], "a table whose length depends on a field is not read")
     _without(rest, "TIMES")
+    if rest and rest[0].text.upper() == "DEPENDING":
+        _refuse(file, rest[0], "a table whose length depends on a field is not read")
     while rest and rest[0].text.upper() in ("ASCENDING", "DESCENDING", "INDEXED"):
         rest.pop(0)
         _without(rest, "KEY", "IS", "BY")
@@ -346,7 +348,7 @@ def _sharing(file: str, items: Sequence[_Item]) -> list[list[_Item]]:
 
 
 _NUMBER = re.compile(r"(S?)(9*)(?:V(9*))?")
-_TEXT = re.compile(r"(?:[XA9B0/Z*+\-.,$V]|CR|DB)+")
+_TEXT = re.compile(r"(?:[XA9B0/Z*+\-.,$]|CR|DB)+")
 
 
 def _field(file: str, item: _Item, picture: str, usage: _Usage) -> dict[str, Any]:
@@ -360,9 +362,7 @@ def _field(file: str, item: _Item, picture: str, usage: _Usage) -> dict[str, Any
             _refuse(file, item.at, f"the picture {picture} of {item.name} is not read: {_BY_HAND}")
         if usage.usage not in (None, "display"):
             _refuse(file, item.at, f"the picture {picture} of {item.name} is no number, as its usage wants")
-        if not (width := len(spelled.replace("V", ""))):
-            _refuse(file, item.at, f"the picture {picture} of {item.name} takes no place")
-        return {"width": width}
+        return {"width": len(spelled)}
     signed, whole, scale = bool(number[1]), len(number[2]), len(number[3] or "")
     digits = whole + scale
     if digits > 38:
@@ -380,6 +380,8 @@ def _field(file: str, item: _Item, picture: str, usage: _Usage) -> dict[str, Any
             _refuse(file, item.at, f"{item.name} has {digits} digits, more than the 18 of a binary number")
         return {**described, "type": "binary", "width": 2 if digits < 5 else 4 if digits < 10 else 8}
     if not signed:
+        if item.usage.sign is not None:
+            _refuse(file, item.at, f"{item.name} has a SIGN, but its picture {picture} has no S")
         # Of a whole number nobody knows whether it is a code, whose zeros in front count.
         return described if scale else {"type": "digits", "width": digits}
     sign = usage.sign or "trailing"

@@ -150,6 +150,11 @@ class FixedWidth(FormatOptions):
         le=LONGEST_RECORD,
         description="Bytes of a record (LRECL) of `records: fixed`. Default: those of the layout.",
     )
+    length_counts_itself: bool = Field(
+        default=True,
+        description="Whether the length before a record (`rdw`) counts its own four bytes: as on z/OS, other than what "
+        "GnuCOBOL writes.",
+    )
     header: int = Field(default=0, ge=0, description="Lines or records at the beginning to pass over.")
     trailer: Annotated[str, AfterValidator(_counting)] | None = Field(
         default=None,
@@ -200,6 +205,8 @@ class FixedWidth(FormatOptions):
             raise ValueError("`trailer` is for lines: where records have no ends, name it in `record_types`")
         if self.record_length is not None and self.records != "fixed":
             raise ValueError("`record_length` is for `records: fixed`")
+        if not self.length_counts_itself and self.records != "rdw":
+            raise ValueError("`length_counts_itself` is for `records: rdw`")
         if types is not None:
             if self.trailer is not None:
                 raise ValueError("`trailer` is for files of one type: name the trailer in `record_types`")
