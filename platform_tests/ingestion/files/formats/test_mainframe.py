@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -91,6 +91,7 @@ NUMBERS = st.tuples(st.integers(1, 17), st.integers(0, 4), st.booleans()).flatma
 )
 
 
+@settings(max_examples=50)
 @given(NUMBERS, st.sampled_from("ACEF"), st.sampled_from("BD"))
 def test_any_number_comes_back_from_its_digits_and_its_sign(
     number: tuple[int, int, int, bool], plus: str, minus: str

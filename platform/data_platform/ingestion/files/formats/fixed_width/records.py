@@ -19,8 +19,8 @@ SCHEMA = {"text": pl.String, "data": pl.Binary, "_line": pl.Int64}
 """What records are given as. `text` is null where an encoding has characters of several bytes and records are no lines:
 their fields are then decoded one by one. `data` is null where records are lines."""
 
-ROWS = 10_000
-"""Records with a length before them that are taken at a time, at most; of long ones as many as make a block."""
+ROWS = 50_000
+"""Records that are taken at a time, at most; of long ones as many as make a block."""
 
 UNDECODED = "\ufffd"
 """Stands in `text` for a byte that is no character."""
@@ -73,7 +73,7 @@ def _fixed(options: FixedWidth, stream: BinaryIO) -> Iterator[list[bytes]]:
             f"it has {size:,} bytes, which are {size // length:,} records of {length} and {size % length} bytes more: "
             "it is cut off, or its records have another length."
         )
-    most = max(1, BLOCK // length)
+    most = max(1, min(ROWS, BLOCK // length))
     for at in range(0, size // length, most):
         data = _exactly(stream, min(most, size // length - at) * length)
         yield [data[start : start + length] for start in range(0, len(data), length)]
