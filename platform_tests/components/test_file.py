@@ -3,9 +3,10 @@
 import re
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
+from platform_tests.ingestion.reading import read_all
 from pydantic import ValidationError
 
 from data_platform.components.file import FileSource, FileSourceOptions
@@ -117,3 +118,19 @@ def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypa
         source("s3://landing/in", settings)
     with pytest.raises(PlatformError, match=r"pip install 'data-platform\[sftp\]'"):
         source("sftp://user@host/in", settings)
+
+
+def test_a_copybook_lies_beside_defs_yaml_and_a_mistake_in_it_is_said_when_the_source_is_loaded(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "defs" / "shop"
+    folder.mkdir(parents=True)
+    table = {**TABLES["t"], "path": "*.dat", "format": {"type": "fixed_width", "copybook": {"file": "a.cpy"}}}
+    component = FileSource.__new__(FileSource)
+    component.options = FileSourceOptions.model_validate({"folder": str(tmp_path), "tables": {"t": table}})
+    with pytest.raises(PlatformError, match=r"defs.yaml, table t: the copybook .*a.cpy cannot be read: No such file"):
+        component.spec(folder, cast(Any, None))
+    (folder / "a.cpy").write_text("01 R. 05 ID PIC X(2). 05 DUE PIC S9V9.", encoding="utf-8")
+    (tmp_path / "1.dat").write_bytes(b"aa1R\n")
+    (batch,) = read_all(component.source(folder / "defs.yaml", settings), "t")
+    assert batch.rows.select(["id", "due"]).to_pylist() == [{"id": "aa", "due": "-1.9"}]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr
 
-from data_platform.components.component import DEFS
+from data_platform.components.component import DEFS, Environment
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import resolve
+from data_platform.components.spec import SourceSpec, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage import Place
@@ -60,7 +60,21 @@ class FileSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:
         make_folder(settings.spool, settings)
-        return Files(place_of(self.options, where, settings), self.options.tables, settings.spool)
+        return Files(place_of(self.options, where, settings), self._tables(where), settings.spool)
+
+    def spec(self, folder: Path, environment: Environment) -> SourceSpec:
+        self._tables(folder / DEFS)  # a copybook that cannot be read is a mistake now, not in the first run
+        return super().spec(folder, environment)
+
+    def _tables(self, where: Path) -> dict[str, FileTable]:
+        """The tables, with what stands in files beside `defs.yaml`."""
+        tables: dict[str, FileTable] = {}
+        for name, table in self.options.tables.items():
+            try:
+                tables[name] = table.model_copy(update={"format": table.format.beside(where.parent)})
+            except PlatformError as error:
+                raise PlatformError(f"{where}, table {name}: {error}") from None
+        return tables
 
     @classmethod
     def recognises(cls, address: str) -> bool:

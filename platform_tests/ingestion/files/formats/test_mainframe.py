@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -91,6 +91,7 @@ NUMBERS = st.tuples(st.integers(1, 17), st.integers(0, 4), st.booleans()).flatma
 )
 
 
+@settings(max_examples=50)
 @given(NUMBERS, st.sampled_from("ACEF"), st.sampled_from("BD"))
 def test_any_number_comes_back_from_its_digits_and_its_sign(
     number: tuple[int, int, int, bool], plus: str, minus: str
@@ -226,6 +227,16 @@ def test_records_may_hold_any_bytes(kind: str, content: bytes, most: int, monkey
     assert rows == [{"a": one.decode("cp037"), "_line": line} for line, one in enumerate(CONTENTS, 1)]
     assert parse(content, NAMED, encoding="cp037", records=kind, header=2)[0] == rows[2:]
     assert parse(b"", NAMED, records=kind) == ([], [])
+
+
+def test_lengths_that_do_not_count_themselves_are_read_where_that_is_said() -> None:
+    """As GnuCOBOL 3.1.2 writes records that vary in size."""
+    content = bytes.fromhex("0002 0000 6162 0002 0000 6465 0000 0000")
+    rows, rejects = parse(content, NAMED, records="rdw", length_counts_itself=False)
+    assert [row["a"] for row in rows] == ["ab", "de"]
+    assert rejects == [Reject(3, "", "0 bytes instead of 2")]
+    with pytest.raises(PlatformError, match=r"length of record 1, at byte 0, .*or `length_counts_itself` should say"):
+        parse(content, NAMED, records="rdw")
 
 
 @pytest.mark.parametrize(
@@ -385,6 +396,7 @@ def test_a_trailer_checks_every_batch_whatever_the_blocks(monkeypatch: pytest.Mo
         ({"columns": [{"name": "a", "width": 1, "type": "zoned", "sign": "leading_separate"}]}, "need 2 bytes"),
         ({"columns": [{"name": "a", "width": 2, "type": "packed"}]}, "'a' is packed: .* `records` must be fixed"),
         ({"columns": [{"width": 2}]}, "at least 1 with a name"),
+        ({"records": "bdw", "length_counts_itself": False}, "`length_counts_itself` is for `records: rdw`"),
         ({"record_length": 5}, "`record_length` is for `records: fixed`"),
         ({"records": "fixed", "record_length": 1}, "begins with 'a' has 2"),
         ({"records": "rdw", "trailer": "T([0-9]+)"}, "`trailer` is for lines"),

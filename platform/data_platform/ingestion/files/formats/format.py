@@ -4,7 +4,8 @@ one, or in another package; `registry` knows them all.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, get_args
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Self, get_args
 
 from data_platform.ingestion.files.formats.text import Parsed
 from data_platform.options import Options
@@ -17,6 +18,11 @@ class FormatOptions(Options):
 
     values_are_text: ClassVar[bool] = True
     """Whether the format knows nothing but text; else values have types that may change from file to file."""
+
+    def beside(self, folder: Path) -> Self:  # noqa: ARG002 - for those that name files
+        """The same with what stands in files that it names, relative to the folder of `defs.yaml`. Raises PlatformError
+        if one cannot be read."""
+        return self
 
     def record_end(self) -> bytes | None:
         """What ends a record, in a file of additions whose last record may still be written; None if a file is whole

@@ -5,10 +5,12 @@ promises. What of it contradicts itself is refused here, before a file is opened
 import re
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats.format import FormatOptions
 from data_platform.ingestion.files.formats.text import Encoding, checked_columns, line_end_in
 from data_platform.options import Options
@@ -56,6 +58,25 @@ class FixedColumn(Options):
         return self
 
 
+class Copybook(Options):
+    """The layouts of records as a COBOL program has them: PIC, USAGE, SIGN, OCCURS, REDEFINES and FILLER are read."""
+
+    file: str = Field(description="The file, beside `defs.yaml` unless its path is absolute: `orders.cpy`.")
+    record: str | None = Field(
+        default=None,
+        description="The record (level 01) whose fields are the `columns`. Default: the only one that there is.",
+    )
+    records: dict[str, str] = Field(
+        default_factory=dict,
+        description="By types of `record_types` (those repeated and the trailer), the records (level 01) that they "
+        "are: `{H: ORDER-HEADER}`.",
+    )
+    redefines: list[str] = Field(
+        default_factory=list,
+        description="Where fields share their place (REDEFINES), the names of those that are read.",
+    )
+
+
 def _texts(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -68,7 +89,7 @@ class Trailer(Options):
     """A record that says what must have come before it. A file in which it disagrees is refused whole."""
 
     type: str = Field(description="The type of the record.")
-    columns: list[FixedColumn] = Field(description="Its fields.")
+    columns: list[FixedColumn] = Field(default_factory=list, description="Its fields, unless a copybook has them.")
     counts: dict[str, Types] = Field(
         default_factory=dict,
         description="By field, the types of records that it counts: `{number: [D]}`. The trailer may count itself.",
@@ -87,7 +108,7 @@ class RecordTypes(Options):
     repeated: dict[str, list[FixedColumn]] = Field(
         default_factory=dict,
         description="Types, from the outermost inwards, whose fields are repeated in each row after them: the date in "
-        "the header of a batch, the order above its items.",
+        "the header of a batch, the order above its items. `[]` where a copybook has them.",
     )
     skipped: list[str] = Field(default_factory=list, description="Types that are passed over.")
     trailer: Trailer | None = Field(
@@ -112,7 +133,10 @@ class FixedWidth(FormatOptions):
     `_line` is the number of the record."""
 
     type: Literal["fixed_width"] = Field(description="Which kind it is.")
-    columns: list[FixedColumn] = Field(description="The columns, from left to right.")
+    columns: list[FixedColumn] = Field(
+        default_factory=list, description="The columns, from left to right, unless a copybook has them."
+    )
+    copybook: Copybook | None = Field(default=None, description="The copybook that has the layout.")
     encoding: Encoding = Field(default="utf-8", description="Encoding of the text; of mainframes cp037, cp1047, cp273.")
     records: Literal["lines", "fixed", "rdw", "bdw"] = Field(
         default="lines",
@@ -125,6 +149,11 @@ class FixedWidth(FormatOptions):
         gt=0,
         le=LONGEST_RECORD,
         description="Bytes of a record (LRECL) of `records: fixed`. Default: those of the layout.",
+    )
+    length_counts_itself: bool = Field(
+        default=True,
+        description="Whether the length before a record (`rdw`) counts its own four bytes: as on z/OS, other than what "
+        "GnuCOBOL writes.",
     )
     header: int = Field(default=0, ge=0, description="Lines or records at the beginning to pass over.")
     trailer: Annotated[str, AfterValidator(_counting)] | None = Field(
@@ -143,6 +172,28 @@ class FixedWidth(FormatOptions):
         """As the base."""
         return line_end_in(self.encoding) if self.records == "lines" else None
 
+    def beside(self, folder: Path) -> Self:
+        """As the base: the copybook is read. Raises PlatformError if it cannot be, or does not go with the rest."""
+        book, types = self.copybook, self.record_types
+        if book is None:
+            return self
+        from data_platform.ingestion.files.formats.fixed_width.copybook import layouts
+
+        rows, *others = layouts(folder / book.file, [book.record, *book.records.values()], book.redefines)
+        of_type = dict(zip(book.records, others, strict=True))
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"copybook"}} | {"columns": rows}
+        if types is not None:
+            repeated = {kind: of_type.get(kind, columns) for kind, columns in types.repeated.items()}
+            trailer = types.trailer
+            if trailer is not None:
+                trailer = trailer.model_copy(update={"columns": of_type.get(trailer.type, trailer.columns)})
+            given["record_types"] = types.model_copy(update={"repeated": repeated, "trailer": trailer})
+        try:
+            return type(self).model_validate(given)
+        except ValidationError as error:
+            reasons = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
+            raise PlatformError(f"{book.file}: {reasons}.") from None
+
     def bytes_of_record(self) -> int:
         """How long a record of `records: fixed` is."""
         return self.record_length or width_of(self.columns)
@@ -154,15 +205,34 @@ class FixedWidth(FormatOptions):
             raise ValueError("`trailer` is for lines: where records have no ends, name it in `record_types`")
         if self.record_length is not None and self.records != "fixed":
             raise ValueError("`record_length` is for `records: fixed`")
+        if not self.length_counts_itself and self.records != "rdw":
+            raise ValueError("`length_counts_itself` is for `records: rdw`")
         if types is not None:
             if self.trailer is not None:
                 raise ValueError("`trailer` is for files of one type: name the trailer in `record_types`")
             _refuse_types(types)
+        if self.copybook is not None:
+            self._refuse_copybook(self.copybook)
+            return self
         layouts = [self.columns]
         if types is not None:
             layouts += [*types.repeated.values(), *([types.trailer.columns] if types.trailer else [])]
         self._refuse_layouts(layouts)
         return self
+
+    def _refuse_copybook(self, book: Copybook) -> None:
+        """Raise ValueError for fields that are given twice, or types that are none."""
+        types = self.record_types
+        layouts = {} if types is None else dict(types.repeated)
+        if types is not None and types.trailer is not None:
+            layouts[types.trailer.type] = types.trailer.columns
+        if self.columns:
+            raise ValueError("`columns` and `copybook` exclude each other")
+        for kind in book.records:
+            if kind not in layouts:
+                raise ValueError(f"`records` of the copybook names {kind!r}; repeated and trailer are: {[*layouts]}")
+            if layouts[kind]:
+                raise ValueError(f"the fields of {kind!r} are given twice: in `record_types` and by the copybook")
 
     def _refuse_layouts(self, layouts: Sequence[list[FixedColumn]]) -> None:
         """Raise ValueError for fields that cannot be, where all are known."""

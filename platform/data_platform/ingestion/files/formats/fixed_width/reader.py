@@ -27,6 +27,8 @@ def read(options: FixedWidth, stream: BinaryIO, max_columns: int = MAX_COLUMNS) 
     Raises PlatformError, before anything is delivered, when the trailer is missing or disagrees; and for a file that
     cannot be cut into records.
     """
+    if options.copybook is not None:
+        raise PlatformError(f"its layout is in the copybook {options.copybook.file}, which was not read.")
     beginning = stream.tell()
     types = options.record_types
     trailer_line = _check_trailer(options, stream) if options.trailer else None

@@ -19,8 +19,8 @@ SCHEMA = {"text": pl.String, "data": pl.Binary, "_line": pl.Int64}
 """What records are given as. `text` is null where an encoding has characters of several bytes and records are no lines:
 their fields are then decoded one by one. `data` is null where records are lines."""
 
-ROWS = 10_000
-"""Records with a length before them that are taken at a time, at most; of long ones as many as make a block."""
+ROWS = 50_000
+"""Records that are taken at a time, at most; of long ones as many as make a block."""
 
 UNDECODED = "\ufffd"
 """Stands in `text` for a byte that is no character."""
@@ -36,7 +36,7 @@ def records(options: FixedWidth, stream: BinaryIO) -> Iterator[tuple[pl.DataFram
             first += block.count(b"\n")
         return
     number = 1
-    for chunk in _fixed(options, stream) if options.records == "fixed" else _sized(options.records, stream):
+    for chunk in _fixed(options, stream) if options.records == "fixed" else _sized(options, stream):
         texts: list[str | None] = [None] * len(chunk)
         if one_byte(options.encoding):
             whole = b"".join(chunk).decode(options.encoding, "replace")  # far faster than one by one
@@ -73,25 +73,26 @@ def _fixed(options: FixedWidth, stream: BinaryIO) -> Iterator[list[bytes]]:
             f"it has {size:,} bytes, which are {size // length:,} records of {length} and {size % length} bytes more: "
             "it is cut off, or its records have another length."
         )
-    most = max(1, BLOCK // length)
+    most = max(1, min(ROWS, BLOCK // length))
     for at in range(0, size // length, most):
         data = _exactly(stream, min(most, size // length - at) * length)
         yield [data[start : start + length] for start in range(0, len(data), length)]
 
 
-def _sized(kind: str, stream: BinaryIO) -> Iterator[list[bytes]]:
-    """Records behind descriptor words of four bytes: a length that includes the word, and two bytes that are zero."""
+def _sized(options: FixedWidth, stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Records behind descriptor words of four bytes: a length, and two bytes that are zero."""
+    least = 4 if options.length_counts_itself else 0
     chunk: list[bytes] = []
     number, place = 1, stream.tell()
     begin = place
     block_end: int | None = None
     while word := stream.read(4):
-        if kind == "bdw" and (block_end is None or place == block_end):
+        if options.records == "bdw" and (block_end is None or place == block_end):
             block_end = place + _block_length(word, place)
             place += 4
             if place == block_end or not (word := stream.read(4)):
                 raise _damaged("block descriptor word", word, place, "no record follows it")
-        length = _record_length(word, number, place)
+        length = _record_length(word, number, place, least) - least + 4
         if block_end is not None and place + length > block_end:
             raise _damaged(f"length of record {number:,}", word, place, f"its block ends at byte {block_end:,}")
         chunk.append(_exactly(stream, length - 4))
@@ -106,15 +107,16 @@ def _sized(kind: str, stream: BinaryIO) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _record_length(word: bytes, number: int, place: int) -> int:
+def _record_length(word: bytes, number: int, place: int, least: int) -> int:
+    """What a descriptor word says: `least` is the length of a record of no bytes."""
     if len(word) < 4:
         raise PlatformError(f"it is cut off in the length of record {number:,}, at byte {place:,}. Have it sent again.")
     length, segment, zero = struct.unpack(">HBB", word)
     what = f"length of record {number:,}"
-    if segment in (1, 2, 3) and not zero and length >= 4:
+    if segment in (1, 2, 3) and not zero and length >= least:
         raise _damaged(what, word, place, "the record is spanned (RECFM=VS, VBS), which is not read")
-    if segment or zero or length < 4:
-        raise _damaged(what, word, place, "a length of 4 or more and two zero bytes are expected")
+    if segment or zero or length < least:
+        raise _damaged(what, word, place, f"a length of {least} or more and two zero bytes are expected")
     return int(length)
 
 
@@ -132,7 +134,7 @@ def _block_length(word: bytes, place: int) -> int:
 def _damaged(what: str, word: bytes, place: int, why: str) -> PlatformError:
     return PlatformError(
         f"the {what}, at byte {place:,}, is {word.hex(' ').upper()}: {why}. It is damaged, was changed on its way (a "
-        "transfer as text?), or `records` should say otherwise."
+        "transfer as text?), or `records` or `length_counts_itself` should say otherwise."
     )
 
 
