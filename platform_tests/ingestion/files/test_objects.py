@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import obstore
 import pytest
 from moto.s3.models import FakeBucket, s3_backends
 from moto.server import ThreadedMotoServer
@@ -120,10 +121,8 @@ def test_a_store_that_does_not_mind_what_it_is_asked_to_match_gives_no_other_obj
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As the emulators of some stores do.
-    get = objects.obstore.get
-    monkeypatch.setattr(
-        objects.obstore, "get", lambda *given, options: get(*given, options={"range": options["range"]})
-    )
+    get = obstore.get
+    monkeypatch.setattr(obstore, "get", lambda *given, options: get(*given, options={"range": options["range"]}))
     store.put("in/a.csv", "id\n1\n")
     bucket = Bucket(f"s3://{store.name}/in", StorageOptions.model_validate({**KEYS, "endpoint": store.endpoint}))
     (found,) = bucket.find("*", 0)
