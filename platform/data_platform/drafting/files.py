@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from data_platform.drafting.documents import json_format, xml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
-from data_platform.drafting.groups import Group, due, file_groups
+from data_platform.drafting.groups import Group, due, file_groups, partition_columns
 from data_platform.drafting.profile import (
     SAMPLE_ROWS,
     UNUSED,
@@ -74,6 +74,13 @@ def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
     table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
     source = _Rejecting(Files(folder, {name: table}, spool))
     rows, whole = first_rows(source, name)
+    columns = partition_columns(pattern)
+    if columns and not {one.lower() for one in columns} & {one.lower() for one in rows.column_names}:
+        place["partition_columns"] = columns
+        table = table.model_copy(update={"partition_columns": columns})
+        source = _Rejecting(Files(folder, {name: table}, spool))
+        rows, whole = first_rows(source, name)
+        notes.append(f"{', '.join(columns)} stand in the names of folders")
     if source.rejects and not rows.num_rows:
         raise PlatformError(f"No record of {newest} can be read as {form}: {_shown(source.rejects)}.")
     if source.rejects:
