@@ -1,5 +1,6 @@
 """`dp add source` for files in a bucket: drafted, tried, and kept without a secret in the project."""
 
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -38,6 +39,7 @@ def test_objects_become_a_source_that_loads_and_a_further_table_is_added(dp: Dp,
     assert dp("add", "table", "shop", "customers").exit_code == 0
     _, frames = run(package, "shop")
     assert frames["orders"]["total"].sum() == pl.Series([4 * 3]).item()
+    assert sorted(frames["orders"]["dt"].unique()) == [date(2026, 1, day) for day in (1, 2, 3)]
     assert frames["customers"].height == 2
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from data_platform.drafting.delimited import MOST_TITLES, delimited_format
 from data_platform.drafting.documents import is_yaml, json_format, nested_notes, xml_format, yaml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
-from data_platform.drafting.groups import Group, due, file_groups
+from data_platform.drafting.groups import Group, due, file_groups, partition_columns
 from data_platform.drafting.logs import is_container_log, is_dated, log_format, log_times
 from data_platform.drafting.profile import (
     SAMPLE_ROWS,
@@ -67,6 +67,13 @@ def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
     table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
     source = _Rejecting(Files(folder, {name: table}, spool))
     rows, whole = first_rows(source, name)
+    columns = partition_columns(pattern)
+    if columns and not {one.lower() for one in columns} & {one.lower() for one in rows.column_names}:
+        place["partition_columns"] = columns
+        table = table.model_copy(update={"partition_columns": columns})
+        source = _Rejecting(Files(folder, {name: table}, spool))
+        rows, whole = first_rows(source, name)
+        notes.append(f"{', '.join(columns)} stand in the names of folders")
     if source.rejects and not rows.num_rows:
         raise PlatformError(f"No record of {newest} can be read as {form}: {_shown(source.rejects)}.")
     if source.rejects:

@@ -54,6 +54,12 @@ def _pattern(path: str) -> str:
     return re.sub(r"\*(?:[-_]?\*)+", "*", re.sub(r"\d[\d\-_T:]*", "*", pattern))
 
 
+def partition_columns(pattern: str) -> list[str]:
+    """The names of the columns whose values are in the paths of a pattern: `dt` in `dt=*/*.csv`."""
+    found = re.findall(r"(?:(?<=/)|^)([A-Za-z]\w*)=\*/", pattern)
+    return found if len({one.lower() for one in found}) == len(found) else []
+
+
 def _stem(pattern: str) -> str:
     """What a pattern calls its files: the innermost folder with a name, or else the beginning of their own."""
     *folders, file = pattern.split("/")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import obstore
 import pytest
 from moto.s3.models import FakeBucket, s3_backends
 from moto.server import ThreadedMotoServer
@@ -114,6 +115,20 @@ def test_objects_of_the_same_second_as_the_newest_loaded_or_an_earlier_one_are_n
         store.put(f"in/{name}.csv", f"id\n{name}\n")
         store.bucket.keys[f"in/{name}.csv"].last_modified = at - timedelta(seconds=seconds)
     assert reader.ids() == ["d", "a", "c"]
+
+
+def test_a_store_that_does_not_mind_what_it_is_asked_to_match_gives_no_other_object(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the emulators of some stores do.
+    get = obstore.get
+    monkeypatch.setattr(obstore, "get", lambda *given, options: get(*given, options={"range": options["range"]}))
+    store.put("in/a.csv", "id\n1\n")
+    bucket = Bucket(f"s3://{store.name}/in", StorageOptions.model_validate({**KEYS, "endpoint": store.endpoint}))
+    (found,) = bucket.find("*", 0)
+    store.put("in/a.csv", "id\n2\n")
+    with pytest.raises(PlatformError, match="it changed while it was read"), bucket.opened(found, None):
+        pass
 
 
 def test_an_object_that_is_overwritten_between_the_listing_and_the_read_is_read_next_time(

@@ -1,15 +1,25 @@
-"""Files whose paths begin with a date, or sort as they come: which of them can be new, given those that are loaded."""
+"""What the paths of files tell: which of them can be new, given those that are loaded, where paths begin with a date or
+sort as they come; and the values of columns in folders that are called `name=value`, as Hive and Spark call them.
+"""
 
+import hashlib
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote
 
+import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
+from data_platform.errors import PlatformError
 from data_platform.options import Duration, Options
 
 NAME = "name"
 """What `by` says of paths that sort in the order in which the files come."""
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive and Spark write for null."""
 
 _DIGITS = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2}
 """The parts of a date, largest first, and how many digits each has: paths then sort as the dates do."""
@@ -82,3 +92,44 @@ class Partitions(Options):
 
 def _expression(part: str) -> str:
     return f"[0-9]{{{_DIGITS[part]}}}" if part in _DIGITS else re.escape(part)
+
+
+def path_values(path: str, names: Sequence[str]) -> dict[str, str | None]:
+    """The values of columns in a path: of `dt` in `dt=2026-01-01/a.csv`. Raises PlatformError if one is not there, or
+    twice."""
+    found: dict[str, list[str]] = {}
+    for folder in path.split("/")[:-1]:
+        name, sign, value = folder.partition("=")
+        if sign:
+            found.setdefault(unquote(name), []).append(value)
+    for name in names:
+        if len(values := found.get(name, [])) != 1:
+            there = ", ".join(found) or "none"
+            raise PlatformError(
+                f"its path has {len(values) or 'no'} folder{'s' * (len(values) > 1)} `{name}=...`, which "
+                f"`partition_columns` names. Its columns: {there}. Correct that, or let `path` match other files"
+            )
+    return {name: None if (value := found[name][0]) == HIVE_NULL else unquote(value) for name in names}
+
+
+def identity(content: str, path: str, names: Sequence[str]) -> str:
+    """What tells whether a file holds the rows of another: the hash of its bytes, and the values in its path. Raises
+    PlatformError as `path_values` does."""
+    if not names:
+        return content
+    return hashlib.sha256(json.dumps([content, path_values(path, names)]).encode()).hexdigest()
+
+
+def with_path_values(
+    parsed: Iterator[tuple[pa.Table, pa.Table]], values: Mapping[str, str | None]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Rows and rejects of a file, the rows with the values of its path as text in front. Raises PlatformError if the
+    file has a column of such a name itself: nobody can tell which is meant."""
+    for rows, rejects in parsed:
+        if both := {name.lower() for name in rows.column_names} & {name.lower() for name in values}:
+            raise PlatformError(
+                f"it has a column {', '.join(sorted(both))} itself: take that out of `partition_columns`"
+            )
+        columns = {name: pa.repeat(pa.scalar(value, pa.string()), rows.num_rows) for name, value in values.items()}
+        columns |= {name: rows[name] for name in rows.column_names}
+        yield pa.table(columns), rejects

@@ -17,14 +17,14 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO, Literal
 
 import pyarrow as pa
-from pydantic import AfterValidator, ByteSize, Field, model_validator
+from pydantic import AfterValidator, ByteSize, Field, field_validator, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of
 from data_platform.ingestion.files.formats import Format, read
 from data_platform.ingestion.files.formats.typed import TypedFormat
-from data_platform.ingestion.files.partitions import Partitions
+from data_platform.ingestion.files.partitions import Partitions, identity, path_values, with_path_values
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import unpacked
@@ -97,6 +97,12 @@ class FileTable(TableOptions):
         "full refresh. Files are read in the order of their paths.",
     )
 
+    partition_columns: list[Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]] = Field(
+        default=[],
+        description="Columns whose values stand in the names of folders, as Hive and Spark write them: [dt, country] "
+        "of dt=2026-01-01/country=CH/. They land as text; __HIVE_DEFAULT_PARTITION__ is null.",
+    )
+
     def lands_as_text(self) -> bool:
         """Formats without types give nothing but text."""
         return self.format.values_are_text
@@ -106,6 +112,13 @@ class FileTable(TableOptions):
         if self.order == "name" and self.deliveries != "snapshot":
             raise ValueError("`order: name` says which snapshot is the newest: it needs `deliveries: snapshot`")
         return self
+
+    @field_validator("partition_columns")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if len({name.lower() for name in names}) < len(names):
+            raise ValueError("it names a column twice")
+        return names
 
     @model_validator(mode="after")
     def _partitions_of_its_path(self) -> "FileTable":
@@ -287,7 +300,7 @@ class FolderReading:
         if not delivery.size and isinstance(self._options.format, TypedFormat):
             raise PlatformError("it is empty (0 bytes), which no file of its format is. Have it sent again.")
         with self._folder.opened(delivery, self._spool) as file:
-            content = storage.sha256(file)
+            content = identity(storage.sha256(file), delivery.path, self._options.partition_columns)
             position = {delivery.path: f"{delivery.version}:{content}"}
             note = self._known_content(delivery.path, content)
             if note is not None or not delivery.size:
@@ -310,7 +323,9 @@ class FolderReading:
 
     def _parsed(self, stream: BinaryIO, path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
         most = self._options.max_columns
-        return batches_of(read(self._options.format, stream, most), path, most)
+        parsed = batches_of(read(self._options.format, stream, most), path, most)
+        names = self._options.partition_columns
+        return with_path_values(parsed, path_values(path, names)) if names else parsed
 
     def _known_content(self, path: str, content: str) -> str | None:
         """Why a file is not read, though it is new or was touched; empty if that needs no word. None if it is read."""

@@ -64,6 +64,8 @@ class ExactKeys:
                 Range=f"bytes={begin}-{end - 1}",
                 **({"IfMatch": delivery.etag} if delivery.etag else {}),
             )
+            if delivery.etag and answer["ETag"].strip('"') != delivery.etag.strip('"'):
+                raise exceptions.PreconditionError("the store did not mind If-Match")
             for block in answer["Body"].iter_chunks(1 << 20):
                 file.write(block)
 

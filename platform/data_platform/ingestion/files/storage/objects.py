@@ -182,7 +182,10 @@ class Bucket:
                 if _is_odd(delivery.path):
                     self._exact().read(delivery, begin, end, file)
                     return
-                for block in obstore.get(self._store, delivery.path, options=options).stream(min_chunk_size=1 << 20):  # type: ignore[arg-type]  # the options, as they are documented
+                got = obstore.get(self._store, delivery.path, options=options)  # type: ignore[arg-type]  # as documented
+                if delivery.etag and (etag := got.meta["e_tag"]) and _bare(etag) != _bare(delivery.etag):
+                    raise PlatformError(CHANGED)  # there are stores that do not mind what they are asked to match
+                for block in got.stream(min_chunk_size=1 << 20):
                     file.write(memoryview(block))
                 if file.tell() != end:
                     raise PlatformError(
@@ -203,6 +206,8 @@ class Bucket:
         try:
             yield
         except exceptions.PreconditionError:
+            if path is not None and not self.exists(Delivery(path, 0, 0)):  # Azure says so of what is gone as well
+                raise FileNotFoundError(f"{self}/{path} is gone") from None
             raise PlatformError(CHANGED) from None
         except (exceptions.BaseError, OSError) as error:
             raise self._failure(error, path) from None
@@ -210,7 +215,9 @@ class Bucket:
     def _failure(self, error: Exception, path: str | None) -> Exception:
         """What an error of the client means, of the object `path` or of the bucket."""
         options = self._options
-        if "NoSuchBucket" in str(error) or (path is None and isinstance(error, _GONE)):
+        if re.search("NoSuchBucket|ContainerNotFound", str(error)) or (
+            path is None and (isinstance(error, _GONE) or "404 Not Found" in str(error))
+        ):
             return StorageUnavailableError(
                 f"There is no bucket {urlsplit(self._url).netloc}, of which {self} is to be read{self._at()}. Make it, "
                 "or correct `folder` or `endpoint`."
@@ -261,6 +268,10 @@ def _is_unreadable(path: str) -> bool:
     """Whether nothing can be read by a path: addresses have no such parts, and what ends in a slash is a folder."""
     parts = path.split("/")
     return not parts[-1] or "." in parts or ".." in parts
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')
 
 
 def _before(path: str) -> str:
