@@ -47,7 +47,18 @@ OF_SERVERS = (
 kill processes: `make test-servers`, not `make test`."""
 
 SERVERS = frozenset(
-    {"hbase", "kafka", "mariadb", "mysql", "postgres", "postgres_url", "postgresql", "registry", "rest_catalog"}
+    {
+        "hbase",
+        "kafka",
+        "mariadb",
+        "mysql",
+        "postgres",
+        "postgres_url",
+        "postgresql",
+        "registry",
+        "rest_catalog",
+        "snowflake",
+    }
 )
 """The fixtures that start a server, and how a test's parameters name what it runs on."""
 
