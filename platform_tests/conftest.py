@@ -50,7 +50,7 @@ kill processes: `make test-servers`, not `make test`."""
 SERVERS = frozenset(
     {
         *("hbase", "kafka", "mariadb", "mongodb", "mysql", "postgres", "postgres_url", "postgresql", "registry"),
-        "rest_catalog",
+        *("rest_catalog", "snowflake"),
     }
 )
 """The fixtures that start a server, and how a test's parameters name what it runs on."""

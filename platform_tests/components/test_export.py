@@ -13,6 +13,7 @@ import pytest
 import requests
 from platform_tests.components.shop import ORDERS, Shop, checks, materialized, names_of
 from platform_tests.exports.conftest import Place, postgresql_place
+from platform_tests.exports.fakesnow import fakesnow, snowflake
 from platform_tests.ingestion.files.test_objects import KEYS, Store, server, store
 from platform_tests.ingestion.http.server import Answer, running_api
 from platform_tests.servers import free_port
@@ -24,7 +25,7 @@ from data_platform.components.export import table_export
 from data_platform.errors import PlatformError
 from data_platform.exports.options import ExportTable
 
-__all__ = ["postgresql_place", "server", "store"]
+__all__ = ["fakesnow", "postgresql_place", "server", "snowflake", "store"]
 
 EXPORT = "export/crm/orders"
 
@@ -208,6 +209,20 @@ def test_a_table_of_iceberg_is_merged_into_and_rows_of_others_fail_its_check(
     assert re.search(r"first by its snapshot \d+ \(overwrite\): 3 are due, 2 there: .* --full-refresh", said)
     found = next(one for one in _platform_findings(shop.package) if one.what.endswith("/crm"))
     assert (found.verdict, found.detail) == ("ok", "the target of its exports (iceberg) answers")
+
+
+def test_a_table_of_snowflake_is_exported_by_an_address_from_the_environment(
+    shop: Shop, snowflake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOUSE_URL", snowflake)
+    add_export(shop, '{type: snowflake, url: "{{ env.HOUSE_URL }}"}')
+    assert shop.run(*ORDERS).success
+    said = "The target holds all 3 rows. All rows were written or compared: the first export."
+    assert checks(shop.run(EXPORT))[EXPORT] == (True, said)
+    monkeypatch.setenv("HOUSE_URL", snowflake.replace("/DB/", "/NOWHERE/"))
+    result = shop.run(EXPORT)
+    assert not result.success
+    assert "The schema must be there" in checks(result)[EXPORT][1]
 
 
 def test_a_secret_of_a_catalog_that_is_written_out_is_refused(shop: Shop) -> None:

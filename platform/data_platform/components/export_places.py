@@ -20,7 +20,7 @@ from data_platform.redaction import register
 def delta_folder(to: DeltaTarget, where: Path, settings: Settings) -> tuple[str, dict[str, str]]:
     """The folder of tables of Delta Lake, and how its client reaches it. Raises PlatformError for an address of another
     kind, or a variable that is not set."""
-    _require("deltalake", "tables of Delta Lake", "delta")
+    require_client("deltalake", "tables of Delta Lake", "delta")
     folder = _folder(to, where)
     if "://" not in folder:
         return str(settings.home / folder), {}
@@ -50,7 +50,7 @@ def _folder(to: DeclaredStorage, where: Path) -> str:
 
 def iceberg_catalog(to: IcebergTarget, where: Path) -> dict[str, str]:
     """The properties of a catalog of Apache Iceberg. Raises PlatformError for a variable that is not set."""
-    _require("pyiceberg", "tables of Apache Iceberg", "iceberg")
+    require_client("pyiceberg", "tables of Apache Iceberg", "iceberg")
     return resolved(to.catalog, f"{where}: to.catalog")
 
 
@@ -70,17 +70,17 @@ def place_of(to: FilesTarget, where: Path, settings: Settings) -> Place:
     reached = _reached(to, where)
     make_folder(settings.spool, settings)
     if folder.startswith("sftp://"):
-        _require("paramiko", "SFTP servers", "sftp")
+        require_client("paramiko", "SFTP servers", "sftp")
         from data_platform.exports.folders.sftp import SftpPlace
 
         return SftpPlace(folder, reached, settings.spool)
-    _require("obstore", "buckets", "buckets")
+    require_client("obstore", "buckets", "buckets")
     from data_platform.exports.folders.objects import BucketPlace
 
     return BucketPlace(folder, reached, settings.spool)
 
 
-def _require(package: str, what: str, extra: str) -> None:
+def require_client(package: str, what: str, extra: str) -> None:
     """Raise PlatformError, saying what to install, if a client is not there."""
     try:
         import_module(package)

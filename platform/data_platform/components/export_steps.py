@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from data_platform.components.export_places import delta_folder, iceberg_catalog, place_of
+from data_platform.components.export_places import delta_folder, iceberg_catalog, place_of, require_client
 from data_platform.components.spec import resolve, resolve_all, revealed
 from data_platform.errors import PlatformError
 from data_platform.exports.endpoint import export_to_endpoint
@@ -25,6 +25,7 @@ from data_platform.exports.options import (
     IcebergTarget,
     MysqlTarget,
     PostgresqlTarget,
+    SnowflakeTarget,
     Target,
 )
 from data_platform.exports.postgresql import Postgresql
@@ -51,9 +52,14 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def database_of(to: PostgresqlTarget | MysqlTarget, where: Path) -> Database:
+def database_of(to: PostgresqlTarget | MysqlTarget | SnowflakeTarget, where: Path) -> Database:
     """The database. Raises PlatformError if a variable of its address is not set."""
     url = resolve(to.url, f"{where}: to.url")
+    if isinstance(to, SnowflakeTarget):
+        require_client("snowflake.connector", "Snowflake", "snowflake")
+        from data_platform.exports.snowflake import Snowflake
+
+        return Snowflake(url)
     return Mysql(url) if isinstance(to, MysqlTarget) else Postgresql(url, to.schema_)
 
 

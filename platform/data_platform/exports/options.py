@@ -27,6 +27,16 @@ class MysqlTarget(Options):
     url: str = Field(description='mysql://user:password@host:port/database; `"{{ env.NAME }}"` for secrets.')
 
 
+class SnowflakeTarget(Options):
+    """Tables in a schema of Snowflake."""
+
+    type: Literal["snowflake"] = Field(description="Tables of Snowflake.")
+    url: str = Field(
+        description="snowflake://user:password@account/database/schema?warehouse=name&role=name; the password may be a "
+        'programmatic access token; `"{{ env.NAME }}"` for secrets.'
+    )
+
+
 class FilesTarget(DeclaredStorage):
     """Files in a folder, a bucket or on an SFTP server: one for each exported version of a table, and `latest.json`,
     which names the newest."""
@@ -118,7 +128,8 @@ class HttpTarget(HttpConnection):
 
 
 Target = Annotated[
-    PostgresqlTarget | MysqlTarget | FilesTarget | DeltaTarget | IcebergTarget | HttpTarget, Field(discriminator="type")
+    PostgresqlTarget | MysqlTarget | SnowflakeTarget | FilesTarget | DeltaTarget | IcebergTarget | HttpTarget,
+    Field(discriminator="type"),
 ]
 
 Mode = Literal["merge", "replace"]

@@ -63,6 +63,7 @@ ELSEWHERE = {
     "snowflake": "Snowflake",
     "redshift": "Redshift",
     "bigquery": "BigQuery",
+    "clickhouse": "ClickHouse",
 }
 """Databases that are not read here, and that others' sources and taps read."""
 
