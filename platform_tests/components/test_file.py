@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pyzipper
+from platform_tests.ingestion.reading import read_all
 from pydantic import ValidationError
 
 from data_platform.components.file import FileSource, FileSourceOptions
@@ -38,6 +40,7 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
         ("sftp://u@h/in", {"host_key": "any"}, "should match pattern"),
         ("sftp://u@h/in", {"password": "written-here"}, "take it from the environment"),
         ("s3://b", {"anonymous": True, **KEYS}, "exclude each other"),
+        ("in", {"zip_password": "written-here"}, "take it from the environment"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(folder: str, given: dict[str, Any], reason: str) -> None:
@@ -72,6 +75,22 @@ def test_the_token_of_an_http_folder_comes_from_the_environment_and_stays_out_of
     probed = source(folder, settings, token=token, max_retries=0).probe(["t"], {})
     assert "http://127.0.0.1:1/in/ failed 1 times" in str(probed["t"].failure)
     assert "a-token-nobody-may-see" not in str(PlatformError("it said a-token-nobody-may-see"))
+
+
+def test_the_password_of_archives_comes_from_the_environment_and_stays_out_of_messages(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PlatformError, match="zip_password needs the environment variable SHOP_ZIP"):
+        source("in", settings, zip_password="{{ env.SHOP_ZIP }}")
+    monkeypatch.setenv("SHOP_ZIP", "a-password-nobody-may-see")
+    folder = settings.landing / "in"
+    folder.mkdir(parents=True, exist_ok=True)
+    with pyzipper.AESZipFile(folder / "a.csv", "w", encryption=pyzipper.WZ_AES) as archive:
+        archive.setpassword(b"a-password-nobody-may-see")
+        archive.writestr("b.csv", "id\n1\n")
+    (batch,) = read_all(source("in", settings, zip_password="{{ env.SHOP_ZIP }}"), "t")
+    assert batch.rows["_file"].to_pylist() == ["a.csv!/b.csv"]
+    assert "a-password-nobody-may-see" not in str(PlatformError("it said a-password-nobody-may-see"))
 
 
 def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

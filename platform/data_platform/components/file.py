@@ -13,6 +13,7 @@ from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage import Place
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.unpacking import NO_KEYS, Keys
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
@@ -54,9 +55,12 @@ class FileSourceOptions(SourceOptions, StorageOptions):
         "sftp://user@host/path, sftp://user@host/~/path from the user's home on; https://host/path/, "
         "whose index pages are read. May hold `{{ env.NAME }}`."
     )
+    zip_password: SecretStr | None = Field(
+        default=None, description="What encrypted zip archives are opened by: '{{ env.NAME }}'."
+    )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
-    @field_validator("access_key_id", "secret_access_key", "password", "token")
+    @field_validator("access_key_id", "secret_access_key", "password", "token", "zip_password")
     @classmethod
     def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not VARIABLE.search(value.get_secret_value()):
@@ -96,7 +100,15 @@ class FileSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:
         make_folder(settings.spool, settings)
-        return Files(self._place(where, settings), self.options.tables, settings.spool)
+        return Files(self._place(where, settings), self.options.tables, settings.spool, self._keys(where))
+
+    def _keys(self, where: Path) -> Keys:
+        """What opens encrypted files, with the values of the environment."""
+        if self.options.zip_password is None:
+            return NO_KEYS
+        password = resolve(self.options.zip_password.get_secret_value(), f"{where}: zip_password")
+        register(password)
+        return Keys(password.encode())
 
     def place(self, where: Path, settings: Settings) -> Place:
         """Where the files lie, for those that look at them without loading."""

@@ -14,21 +14,22 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
-from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of
-from data_platform.ingestion.files.formats import Format, read
+from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of, joined
+from data_platform.ingestion.files.formats import Excel, Format, read
 from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.files.partitions import Partitions
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
 from data_platform.ingestion.files.storage.local import LocalFolder
-from data_platform.ingestion.files.storage.unpacking import unpacked
+from data_platform.ingestion.files.storage.unpacking import NO_KEYS, Keys, Part, Unpacking, contents
 from data_platform.ingestion.source import (
+    REJECTS_SCHEMA,
     Batch,
     Kind,
     Overlap,
@@ -56,7 +57,8 @@ def _below(pattern: str) -> str:
 
 
 class FileTable(TableOptions):
-    """A table delivered as files. Gzip is unpacked wherever it is met, by its first bytes and not by its name."""
+    """A table delivered as files. What is compressed, or an archive, is unpacked wherever it is met, by its first bytes
+    and not by its name."""
 
     path: Annotated[str, AfterValidator(_below)] = Field(
         description="Pattern of the files' paths below the source's folder: `airports*.txt`, `web/**/*.jsonl.gz`."
@@ -83,6 +85,11 @@ class FileTable(TableOptions):
         default=ByteSize(10 * 10**9),
         gt=0,
         description="What a packed file may hold at most, unpacked: 10GB. It is unpacked whole into the spool folder.",
+    )
+    members: Annotated[str, AfterValidator(_below)] | None = Field(
+        default=None,
+        description="Of archives (zip, tar): pattern of the members that are read, `orders_*.csv` in any folder of "
+        "theirs, `eu/*.csv` in that one. They are read in the order of their paths. Default: all that are not hidden.",
     )
     forget_after: Duration | None = Field(
         default=None,
@@ -161,10 +168,16 @@ class Files:
     unpacked files, and those that are fetched, which are too large for memory; by default the system's folder for
     temporary files."""
 
-    def __init__(self, folder: Path | Place, tables: Mapping[str, FileTable], spool: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | Place,
+        tables: Mapping[str, FileTable],
+        spool: Path | None = None,
+        keys: Keys = NO_KEYS,
+    ) -> None:
         self._place: Place = LocalFolder(folder) if isinstance(folder, Path) else folder
         self._tables = tables
-        self._spool = spool
+        self._spool, self._keys = spool, keys
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """Which files are new or changed by size and times, without opening any."""
@@ -182,7 +195,7 @@ class Files:
         name = the_only(tables)
         options = self._table(name)
         with self._place.session() as folder:
-            yield FolderReading(folder, name, options, after, self._spool)
+            yield FolderReading(folder, name, options, after, self._spool, self._keys)
 
     def _unread(self, folder: Storage, table: str, after: Position) -> dict[str, str]:
         options = self._table(table)
@@ -213,8 +226,13 @@ class FolderReading:
     was read before is delivered.
     """
 
-    def __init__(self, folder: Storage, table: str, options: FileTable, after: Position, spool: Path | None) -> None:
+    def __init__(
+        self, folder: Storage, table: str, options: FileTable, after: Position, spool: Path | None, keys: Keys
+    ) -> None:
         self._folder, self._name, self._options, self._spool = folder, table, options, spool
+        self._unpacking = Unpacking(
+            options.max_unpacked, options.members, by_name, zip_is_data=isinstance(options.format, Excel), keys=keys
+        )
         self._after = after
         self._orders = options.order == "name"
         self._loaded = _Loaded(after, named=self._orders)
@@ -279,13 +297,8 @@ class FolderReading:
             raise PlatformError(reason)
         if self._folder.leads_out(delivery):
             raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
-        if not delivery.size and self._kind == "whole":
-            raise PlatformError(
-                "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
-                "Have it sent again, or delete it."
-            )
-        if not delivery.size and isinstance(self._options.format, TypedFormat):
-            raise PlatformError("it is empty (0 bytes), which no file of its format is. Have it sent again.")
+        if not delivery.size:
+            self._refuse_empty()
         with self._folder.opened(delivery, self._spool) as file:
             content = storage.sha256(file)
             position = {delivery.path: f"{delivery.version}:{content}"}
@@ -294,23 +307,48 @@ class FolderReading:
                 self._refuse_changed(delivery)
                 yield Batch(self._name, NO_ROWS, "rows", position, notes=[note] if note else [])
                 return
-            with unpacked(file, delivery.path, delivery.size, self._spool, self._options.max_unpacked) as stream:
-                waiting: tuple[pa.Table, pa.Table] | None = None
-                for rows, rejects in self._parsed(stream, delivery.path):
-                    if waiting:
+            with contents(file, delivery.path, self._spool, self._unpacking) as held:
+                waiting: tuple[pa.Table, pa.Table] = NO_ROWS, REJECTS_SCHEMA.empty_table()
+                begun = False
+                parsed = self._parsed(held.parts, held.archive)
+                for rows, rejects in joined(parsed) if len(held.parts) > 1 else parsed:
+                    if begun:
                         yield Batch(self._name, waiting[0], self._kind, None, waiting[1])
-                    waiting = rows, rejects
+                    waiting, begun = (rows, rejects), True
                 self._refuse_changed(delivery)
-                if waiting:
-                    yield Batch(self._name, waiting[0], self._kind, position, waiting[1])
+                yield Batch(
+                    self._name, waiting[0], self._kind if begun else "rows", position, waiting[1], notes=held.notes
+                )
+
+    def _refuse_empty(self) -> None:
+        """Raise PlatformError where a file without a byte is none of its format, or none that may come."""
+        if self._kind == "whole":
+            raise PlatformError(
+                "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
+                "Have it sent again, or delete it."
+            )
+        if isinstance(self._options.format, TypedFormat):
+            raise PlatformError("it is empty (0 bytes), which no file of its format is. Have it sent again.")
 
     def _refuse_changed(self, delivery: Delivery) -> None:
         if self._folder.changed(delivery):
             raise PlatformError(CHANGED)
 
-    def _parsed(self, stream: BinaryIO, path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
+    def _parsed(self, parts: Sequence[Part], archive: bool) -> Iterator[tuple[pa.Table, pa.Table]]:
         most = self._options.max_columns
-        return batches_of(read(self._options.format, stream, most), path, most)
+        if archive and not parts and self._kind == "whole":
+            raise PlatformError("the archive holds no file, which no snapshot is. Have it sent again, or delete it.")
+        for part in parts:
+            try:
+                if archive and not part.stream.read(1):
+                    self._refuse_empty()
+                    continue
+                part.stream.seek(0)
+                yield from batches_of(read(self._options.format, part.stream, most), part.path, most)
+            except PlatformError as error:
+                if not archive:
+                    raise
+                raise PlatformError(f"{part.inner}: {error}") from error
 
     def _known_content(self, path: str, content: str) -> str | None:
         """Why a file is not read, though it is new or was touched; empty if that needs no word. None if it is read."""
