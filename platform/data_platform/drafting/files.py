@@ -2,25 +2,23 @@
 
 import codecs
 import csv
-import gzip
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import polars as pl
 from pydantic import TypeAdapter
 
 from data_platform.drafting.documents import json_format, xml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
-from data_platform.drafting.naming import distinct_names
+from data_platform.drafting.groups import file_groups, unpacked
 from data_platform.drafting.profile import (
     SAMPLE_ROWS,
     UNUSED,
@@ -29,7 +27,6 @@ from data_platform.drafting.profile import (
     Request,
     TableProfile,
     first_rows,
-    slug,
 )
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Excel, Format, read, recognition
@@ -37,6 +34,7 @@ from data_platform.ingestion.files.formats.grammar import grammar
 from data_platform.ingestion.files.formats.logfmt import PAIRS
 from data_platform.ingestion.files.formats.w3c import FIELDS
 from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.files.storage.unpacking import SEPARATOR
 from data_platform.ingestion.source import Batch, Position, Reading
 
 SNIFFED_BYTES = 64 * 1024
@@ -58,7 +56,7 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
     """The tables that the files of a folder make up: files whose names differ by digits alone are one table."""
     if not folder.is_dir():
         raise PlatformError(f"The folder {folder} does not exist. Put a first file there, then add the source.")
-    groups = file_groups(folder)
+    groups = file_groups(folder, spool, file_format)
     if not groups:
         raise PlatformError(f"There is no file in {folder}. Put a first one there, then add the source.")
     unknown = [name for name in wanted if name not in groups]
@@ -66,12 +64,19 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
         raise PlatformError(f"No file makes up a table {', '.join(unknown)}. Found: {', '.join(groups)}.")
     found = []
     for name in wanted or groups:
-        pattern, newest = groups[name]
-        form, notes = file_format(newest)
+        group = groups[name]
+        pattern, newest = group.pattern, group.newest
+        with unpacked(newest, spool) as held:
+            part = group.last(held.parts)
+            shown = newest if part.path == newest.name else Path(f"{newest}{SEPARATOR}{part.inner}")
+            form, notes = file_format(shown, part.stream)
+            strings = _strings(part.stream, form) if form["type"] == "json_lines" else set()
+        notes.extend(group.notes)
+        members = {} if group.members is None else {"members": group.members}
         several = "*" in pattern
         # A file that always has the same name is a full picture, one with a date in its name an instalment.
-        place = {"path": pattern, "format": form, **({} if several else {"deliveries": "snapshot"})}
-        table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
+        place = {"path": pattern, **members, "format": form, **({} if several else {"deliveries": "snapshot"})}
+        table = FileTable.model_validate({**UNUSED, "path": pattern, **members, "format": form})
         source = _Rejecting(Files(folder, {name: table}, spool))
         rows, whole = first_rows(source, name)
         if source.rejects and not rows.num_rows:
@@ -84,7 +89,7 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
             if several
             else f"{pattern} is the whole table, which replaces the last one"
         )
-        texts = _strings(newest, form) & set(rows.column_names) if form["type"] == "json_lines" else set()
+        texts = strings & set(rows.column_names)
         found.append(
             TableProfile(
                 name,
@@ -98,19 +103,6 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
             )
         )
     return found
-
-
-def file_groups(folder: Path) -> dict[str, tuple[str, Path]]:
-    """The tables in a folder: pattern and newest file of each, by name."""
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            groups.setdefault(re.sub(r"\d[\d\-_T:]*", "*", path.name), []).append(path)
-    stems = [pattern.split(".")[0].replace("*", "").strip("-_ ") or folder.name for pattern in groups]
-    whole = [slug(re.sub(r"[*.]", " ", pattern)) for pattern in groups]
-    names = distinct_names([slug(stem) for stem in stems], whole)
-    newest = [max(paths, key=lambda path: path.stat().st_mtime_ns) for paths in groups.values()]
-    return dict(zip(names, zip(groups, newest, strict=True), strict=True))
 
 
 def _due(folder: Path, pattern: str) -> timedelta | None:
@@ -127,15 +119,12 @@ def _due(folder: Path, pattern: str) -> timedelta | None:
     return 2 * max(later - earlier for earlier, later in pairwise(ordered))
 
 
-def _strings(path: Path, form: Mapping[str, Any]) -> set[str]:
+def _strings(stream: BinaryIO, form: Mapping[str, Any]) -> set[str]:
     """The fields of JSON lines whose values are strings throughout the beginning of a file: digits in them are text,
     such as a postal code."""
     kinds: dict[str, set[type]] = {}
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        with gzip.open(file) if packed else nullcontext(file) as stream:
-            text = stream.read(SNIFFED_BYTES * 16).decode(form.get("encoding", "utf-8-sig"), "replace")
+    stream.seek(0)
+    text = stream.read(SNIFFED_BYTES * 16).decode(form.get("encoding", "utf-8-sig"), "replace")
     for line in text.splitlines()[:SAMPLE_ROWS]:
         with suppress(ValueError, AttributeError):
             for name, value in json.loads(line).items():
@@ -176,20 +165,14 @@ def _shown(rejects: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{reason} ({first[reason]}{', ...' * (n > 1)})" for reason, n in reasons.most_common(3))
 
 
-def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """How a file is written, as `format` in `defs.yaml` says it, and what of it is only a proposal. Raises
-    PlatformError if that cannot be recognised, with what the file is if that is known."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            with gzip.open(file) if packed else nullcontext(file) as stream:
-                start = stream.read(SNIFFED_BYTES)
-                kind = recognition.binary_kind(cast(BinaryIO, stream), start)
-                if kind is not None and kind.type:
-                    return _typed(kind.type, cast(BinaryIO, stream))
-    except (OSError, EOFError, zlib.error) as error:
-        raise PlatformError(f"{path} cannot be read: {error}.") from None
+def file_format(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], list[str]]:
+    """How a file, which `path` names, is written, as `format` in `defs.yaml` says it, and what of it is only a
+    proposal. Raises PlatformError if that cannot be recognised, with what the file is if that is known."""
+    stream.seek(0)
+    start = stream.read(SNIFFED_BYTES)
+    kind = recognition.binary_kind(stream, start)
+    if kind is not None and kind.type:
+        return _typed(kind.type, stream)
     if kind is not None:
         raise PlatformError(f"{path} is {kind.name}: {kind.way_out}.")
     if not start.strip():

@@ -19,7 +19,7 @@ import pytest
 import pyzipper
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from platform_tests.ingestion.deliveries import Reader, write
+from platform_tests.ingestion.deliveries import Reader, tarred, write, zipped
 from platform_tests.ingestion.files.formats.writing import as_parquet, as_workbook
 
 from data_platform.errors import PlatformError
@@ -66,24 +66,6 @@ def refusal(content: bytes, path: str = "a.bin", **how: object) -> str:
     with pytest.raises(PlatformError) as refused:
         held(content, path, **how)
     return str(refused.value)
-
-
-def zipped(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content, method)
-    return out.getvalue()
-
-
-def tarred(files: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 # One compressed file.
