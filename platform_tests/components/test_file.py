@@ -14,11 +14,12 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.settings import Settings
 
 TABLES = {"t": {"path": "*.csv", "format": {"type": "csv"}, "key": ["id"], "contract": "x.Y"}}
+AFTER = {"after_load": {"move": "done"}}
 KEYS = {"access_key_id": "{{ env.SHOP_ID }}", "secret_access_key": "{{ env.SHOP_HIDDEN }}"}
 
 
 def options(folder: str, **given: Any) -> FileSourceOptions:
-    return FileSourceOptions.model_validate({"folder": folder, "tables": TABLES, **given})
+    return FileSourceOptions.model_validate({"folder": folder, "tables": TABLES} | given)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,12 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
         ("sftp://u@h/in", {"host_key": "any"}, "should match pattern"),
         ("sftp://u@h/in", {"password": "written-here"}, "take it from the environment"),
         ("s3://b", {"anonymous": True, **KEYS}, "exclude each other"),
+        ("https://host/in", {"tables": {"t": TABLES["t"] | AFTER}}, "`after_load` is not for https://.*only be read"),
+        (
+            "in",
+            {"tables": {"t": TABLES["t"] | AFTER, "u": TABLES["t"]}},
+            r"two tables read \*\.csv, and one would take",
+        ),
         ("in", {"zip_password": "written-here"}, "take it from the environment"),
     ],
 )

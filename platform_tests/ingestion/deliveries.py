@@ -63,6 +63,7 @@ class Reader:
                 for batch in reading:
                     found.append(batch)
                     self.position |= batch.position or {}
+                    reading.committed(batch.position or {})
                     for path in batch.forget:
                         self.position.pop(path, None)
         except PlatformError as error:

@@ -1,5 +1,6 @@
 """The component `FileSource`: tables delivered as files. How they are read is in `ingestion.files`."""
 
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,15 @@ class FileSourceOptions(SourceOptions, StorageOptions):
             )
         if other := sorted(self.model_fields_set & _NOT_FOR.get(scheme, set())):
             raise ValueError(f"`{other[0]}` is not for {scheme}://: the reference (dp docs) says what is")
+        if scheme in HTTP and any(table.after_load is not None for table in self.tables.values()):
+            raise ValueError(f"`after_load` is not for {scheme}://: what lies there can only be read")
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ValueError("`access_key_id` and `secret_access_key` are needed together")
+        paths = Counter(table.path for table in self.tables.values())
+        if both := [one for one in self.tables.values() if one.after_load is not None and paths[one.path] > 1]:
+            raise ValueError(
+                f"`after_load`: two tables read {both[0].path}, and one would take the files from the other. Remove it"
+            )
         if self.anonymous and self.access_key_id is not None:
             raise ValueError("`anonymous` and `access_key_id` exclude each other")
         return self

@@ -13,7 +13,8 @@ from typing import BinaryIO
 from data_platform.drafting.naming import distinct_names
 from data_platform.drafting.profile import slug
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.source import FileTable, by_name
+from data_platform.ingestion.files.loaded import by_name
+from data_platform.ingestion.files.source import FileTable
 from data_platform.ingestion.files.storage.archives import archive_of, is_document
 from data_platform.ingestion.files.storage.compression import compression_of, decompressed
 from data_platform.ingestion.files.storage.unpacking import SEPARATOR, Contents, Part, Unpacking, contents

@@ -23,7 +23,7 @@ from platform_tests.ingestion.deliveries import Reader, tarred, write, zipped
 from platform_tests.ingestion.files.formats.writing import as_parquet, as_workbook
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.source import by_name
+from data_platform.ingestion.files.loaded import by_name
 from data_platform.ingestion.files.storage import archives, unpacking
 from data_platform.ingestion.files.storage.unpacking import Keys, Unpacking, contents
 

@@ -8,12 +8,11 @@ those of objects in buckets have the etag in its place.
 """
 
 import logging
-import re
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -21,9 +20,11 @@ from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
+from data_platform.ingestion.files.after_load import AfterLoad, movable, refuse_moved, tidy
 from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of, joined
 from data_platform.ingestion.files.formats import Excel, Format, read
 from data_platform.ingestion.files.formats.typed import TypedFormat
+from data_platform.ingestion.files.loaded import Loaded, by_name, is_known, modified
 from data_platform.ingestion.files.partitions import Partitions
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
 from data_platform.ingestion.files.storage.local import LocalFolder
@@ -47,20 +48,11 @@ SHOWN_FILES = 50
 """Files that an error names at most."""
 
 
-def _below(pattern: str) -> str:
-    parts = PurePosixPath(pattern).parts
-    if not parts or parts[0] == "/" or ".." in parts:
-        raise ValueError(f"{pattern!r} must be a pattern of paths below the source's folder, such as 'web/*.jsonl.gz'")
-    if any("**" in part and part != "**" for part in parts):
-        raise ValueError(f"in {pattern!r}, '**' must stand alone between slashes, such as '**/*.csv'")
-    return pattern
-
-
 class FileTable(TableOptions):
     """A table delivered as files. What is compressed, or an archive, is unpacked wherever it is met, by its first bytes
     and not by its name."""
 
-    path: Annotated[str, AfterValidator(_below)] = Field(
+    path: Annotated[str, AfterValidator(storage.below)] = Field(
         description="Pattern of the files' paths below the source's folder: `airports*.txt`, `web/**/*.jsonl.gz`."
     )
     format: Format = Field(description="How the files are written.")
@@ -86,7 +78,7 @@ class FileTable(TableOptions):
         gt=0,
         description="What a packed file may hold at most, unpacked: 10GB. It is unpacked whole into the spool folder.",
     )
-    members: Annotated[str, AfterValidator(_below)] | None = Field(
+    members: Annotated[str, AfterValidator(storage.below)] | None = Field(
         default=None,
         description="Of archives (zip, tar): pattern of the members that are read, `orders_*.csv` in any folder of "
         "theirs, `eu/*.csv` in that one. They are read in the order of their paths. Default: all that are not hidden.",
@@ -96,6 +88,11 @@ class FileTable(TableOptions):
         description="Files that are gone from the folder and were modified longer ago than this are forgotten: 90d. "
         "The position then stops growing, and such a file is loaded again if it ever comes back. With `partitions`, "
         "those that are no longer looked at are forgotten as well. Default: never.",
+    )
+    after_load: AfterLoad | None = Field(
+        default=None,
+        description="What becomes of a file once it is loaded: `{move: done}` or `{delete: true}`. It is done after "
+        "the rows are committed, with files that were loaded before too. Default: nothing is touched.",
     )
     partitions: Partitions | None = Field(
         default=None,
@@ -118,6 +115,8 @@ class FileTable(TableOptions):
     def _partitions_of_its_path(self) -> "FileTable":
         if self.partitions is not None:
             self.partitions.refuse_other(self.path)
+            if self.after_load is not None:
+                raise ValueError("`after_load` leaves nothing but new files in the folder: remove `partitions`")
             if self.partitions.by_name and self.stable_for:
                 raise ValueError(
                     "`stable_for` would pass over files for good where `partitions` are by name: remove one"
@@ -140,6 +139,8 @@ def _found(folder: Storage, options: FileTable, after: Position) -> list[Deliver
     # An entry of what `path` was before must not hide what it is now.
     start = options.partitions.start(one for one in after if wanted.matches(one)) if options.partitions else ""
     found = folder.find(options.path, options.stable_for, start)
+    if options.after_load is not None and options.after_load.move is not None:
+        found = [one for one in found if not one.path.startswith(options.after_load.folder)]
     if options.deliveries == "snapshot":
         return found
     line_end = options.format.record_end()
@@ -195,14 +196,35 @@ class Files:
         name = the_only(tables)
         options = self._table(name)
         with self._place.session() as folder:
-            yield FolderReading(folder, name, options, after, self._spool, self._keys)
+            if (after_load := options.after_load) is not None:
+                movable(folder, name)
+                if not after:
+                    refuse_moved(folder, name, options.path, after_load)
+            reading = FolderReading(folder, name, options, after, self._spool, self._keys)
+            others = {one: storage.pattern_of(table.path) for one, table in self._tables.items() if one != name}
+            try:
+                yield reading
+            except StorageUnavailableError:
+                raise
+            except PlatformError:
+                # What was committed before it is done with all the same; what fails here fails again in the next load.
+                if after_load is not None:
+                    try:
+                        tidy(folder, name, after_load, reading.loaded(), others)
+                    except PlatformError as error:
+                        logger.warning("%s", error)
+                raise
+            if after_load is not None:
+                tidy(folder, name, after_load, reading.loaded(), others)
 
     def _unread(self, folder: Storage, table: str, after: Position) -> dict[str, str]:
         options = self._table(table)
         return {
             delivery.path: delivery.version
             for delivery in _found(folder, options, after)
-            if not _is_known(after, delivery) and not storage.unrecordable(delivery.path)
+            # One that is loaded and still there waits for what is to become of it.
+            if (options.after_load is not None or not is_known(after, delivery))
+            and not storage.unrecordable(delivery.path)
         }
 
     def _table(self, table: str) -> FileTable:
@@ -234,8 +256,10 @@ class FolderReading:
             options.max_unpacked, options.members, by_name, zip_is_data=isinstance(options.format, Excel), keys=keys
         )
         self._after = after
+        self._committed = dict(after)
+        self._found: list[Delivery] = []
         self._orders = options.order == "name"
-        self._loaded = _Loaded(after, named=self._orders)
+        self._loaded = Loaded(after, named=self._orders)
         self._kind: Kind = "whole" if options.deliveries == "snapshot" else "rows"
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
@@ -243,19 +267,25 @@ class FolderReading:
         return None
 
     def committed(self, position: Position) -> None:
-        """Nothing: files stay where they are."""
+        """Take note of the files that are loaded; what becomes of them is done when the reading is at its end."""
+        if self._options.after_load is not None:
+            self._committed.update(position)
+
+    def loaded(self) -> list[Delivery]:
+        """The files that were found and are loaded as they stood, by what was committed."""
+        return [one for one in self._found if is_known(self._committed, one)]
 
     def __iter__(self) -> Iterator[Batch]:
         broken: list[str] = []
         gathered = Gathered(self._name)
-        found = _found(self._folder, self._options, self._after)
+        self._found = found = _found(self._folder, self._options, self._after)
         if self._orders:
             found.sort(key=lambda delivery: by_name(delivery.path))
         elif self._options.partitions:
             # A load that ends early must not have loaded a date before one that is older: that would not be looked at.
             found.sort(key=lambda delivery: delivery.path)
         for delivery in found:
-            if _is_known(self._after, delivery):
+            if is_known(self._after, delivery):
                 continue
             begun = False
             try:
@@ -371,7 +401,10 @@ class FolderReading:
     def _forgotten(self, there: Container[str], after: timedelta) -> list[str]:
         """The entries of files that are gone and were last modified longer ago than `after`."""
         before = (time.time() - after.total_seconds()) * 1e9
-        return [path for path, entry in self._after.items() if path not in there and _modified(entry) < before]
+        # An empty position would say that nothing was ever loaded.
+        kept = self._loaded.newest if self._options.after_load is not None else None
+        gone = [path for path, entry in self._after.items() if path not in there and modified(entry) < before]
+        return [path for path in gone if path != kept]
 
     def _error(self, broken: list[str]) -> PlatformError:
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
@@ -380,55 +413,3 @@ class FolderReading:
             f"Table {self._name}: {files} below {self._folder} could not be read and will be tried again:\n  "
             + "\n  ".join([*broken[:SHOWN_FILES], *more])
         )
-
-
-def _is_known(position: Position, delivery: Delivery) -> bool:
-    """Whether a position has the file as it stands, by size and times."""
-    entry = position.get(delivery.path)
-    return entry is not None and entry.rpartition(":")[0] in (delivery.version, delivery.earlier_version)
-
-
-def _modified(entry: str) -> int:
-    """Time of modification in an entry of a position [ns]."""
-    return int(entry.split(":", 2)[1])
-
-
-def by_name(path: str) -> tuple[list[str | int], str]:
-    """What orders paths by their names: digits as the numbers that they are, so that 10 comes after 9."""
-    parts = re.split("([0-9]+)", path)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path
-
-
-class _Loaded:
-    """What a position tells of the contents that were loaded, kept up to date during a reading."""
-
-    def __init__(self, position: Position, *, named: bool) -> None:
-        """`named` says that the newest path by name is asked for."""
-        self._named = named
-        self._content_of: dict[str, str] = {}
-        self._path_of: dict[str, str] = {}
-        self._newest: tuple[int, str] = (-1, "")
-        self.newest_path: str | None = None
-        self.add(position)
-
-    @property
-    def newest(self) -> str | None:
-        """The path of the file that was modified last."""
-        return self._newest[1] or None
-
-    def add(self, position: Position) -> None:
-        for path, entry in position.items():
-            content = entry.rpartition(":")[2]
-            self._content_of[path] = content
-            self._path_of[content] = path
-            self._newest = max(self._newest, (_modified(entry), path))
-            if self._named and (self.newest_path is None or by_name(self.newest_path) < by_name(path)):
-                self.newest_path = path
-
-    def content_of(self, path: str) -> str | None:
-        """The content that was loaded last under a path."""
-        return self._content_of.get(path)
-
-    def path_of(self, content: str) -> str | None:
-        """A path under which a content was loaded."""
-        return self._path_of.get(content)
