@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 import pyzipper
 from platform_tests.ingestion.reading import read_all
@@ -98,6 +99,24 @@ def test_the_password_of_archives_comes_from_the_environment_and_stays_out_of_me
     (batch,) = read_all(source("in", settings, zip_password="{{ env.SHOP_ZIP }}"), "t")
     assert batch.rows["_file"].to_pylist() == ["a.csv!/b.csv"]
     assert "a-password-nobody-may-see" not in str(PlatformError("it said a-password-nobody-may-see"))
+
+
+def test_a_key_is_a_value_of_the_environment_or_the_file_that_it_names(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = pyrage.x25519.Identity.generate()
+    folder = settings.landing / "aged"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.csv").write_bytes(pyrage.encrypt(b"id\n1\n", [key.to_public()]))
+    (tmp_path / "key.txt").write_text(f"# public key: {key.to_public()}\n{key}\n")
+    for value in (str(key), str(tmp_path / "key.txt")):
+        monkeypatch.setenv("SHOP_KEY", value)
+        (batch,) = read_all(source("aged", settings, age_key="{{ env.SHOP_KEY }}"), "t")
+        assert batch.rows["id"].to_pylist() == ["1"]
+        assert str(key) not in str(PlatformError(f"it said {key}"))
+    monkeypatch.setenv("SHOP_KEY", str(tmp_path / "nowhere"))
+    with pytest.raises(PlatformError, match="age_key is neither a key nor the path of a file that can be read"):
+        source("aged", settings, age_key="{{ env.SHOP_KEY }}")
 
 
 def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

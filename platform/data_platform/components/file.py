@@ -12,9 +12,9 @@ from data_platform.components.spec import VARIABLE, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage import Place
+from data_platform.ingestion.files.storage.encryption import Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.options import StorageOptions
-from data_platform.ingestion.files.storage.unpacking import NO_KEYS, Keys
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.state import make_folder
@@ -47,6 +47,12 @@ _NOT_FOR: dict[str, set[str]] = {
 }
 
 
+OPENERS = ("zip_password", "pgp_key", "pgp_passphrase", "age_key")
+"""The options that hold what opens encrypted files."""
+
+_KEY_MARKS = ("-----BEGIN ", "AGE-SECRET-KEY-")
+
+
 class FileSourceOptions(SourceOptions, StorageOptions):
     """Files in a folder, in a bucket, or on an SFTP or HTTP server."""
 
@@ -59,9 +65,22 @@ class FileSourceOptions(SourceOptions, StorageOptions):
     zip_password: SecretStr | None = Field(
         default=None, description="What encrypted zip archives are opened by: '{{ env.NAME }}'."
     )
+    pgp_key: SecretStr | None = Field(
+        default=None,
+        description="The private key for which files are encrypted by PGP, or the path of its file: '{{ env.NAME }}'.",
+    )
+    pgp_passphrase: SecretStr | None = Field(
+        default=None,
+        description="The passphrase of `pgp_key`, or, without one, that of files encrypted by it: '{{ env.NAME }}'.",
+    )
+    age_key: SecretStr | None = Field(
+        default=None,
+        description="The key for which files are encrypted by age, AGE-SECRET-KEY-1..., or the path of its file: "
+        "'{{ env.NAME }}'.",
+    )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
 
-    @field_validator("access_key_id", "secret_access_key", "password", "token", "zip_password")
+    @field_validator("access_key_id", "secret_access_key", "password", "token", *OPENERS)
     @classmethod
     def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not VARIABLE.search(value.get_secret_value()):
@@ -111,12 +130,16 @@ class FileSource(SourceComponent):
         return Files(self._place(where, settings), self.options.tables, settings.spool, self._keys(where))
 
     def _keys(self, where: Path) -> Keys:
-        """What opens encrypted files, with the values of the environment."""
-        if self.options.zip_password is None:
-            return NO_KEYS
-        password = resolve(self.options.zip_password.get_secret_value(), f"{where}: zip_password")
-        register(password)
-        return Keys(password.encode())
+        """What opens encrypted files, with the values of the environment, and of the files that they name."""
+        found: dict[str, str] = {}
+        for name in OPENERS:
+            given: SecretStr | None = getattr(self.options, name)
+            if given is not None:
+                value = resolve(given.get_secret_value(), f"{where}: {name}")
+                found[name] = _key(value, f"{where}: {name}") if name.endswith("_key") else value
+        register(*found.values(), *(line for text in found.values() for line in text.splitlines()))
+        password = found.pop("zip_password", None)
+        return Keys(zip_password=None if password is None else password.encode(), **found)
 
     def place(self, where: Path, settings: Settings) -> Place:
         """Where the files lie, for those that look at them without loading."""
@@ -176,6 +199,18 @@ class FileSource(SourceComponent):
     @classmethod
     def cursor_options(cls, column: str, parameter: str | None) -> dict[str, Any]:  # noqa: ARG003 - as the base
         raise PlatformError("Files need no --cursor: each is loaded once.")
+
+
+def _key(value: str, where: str) -> str:
+    """The text of a key: a value, or what the file holds that it names. Raises PlatformError if that cannot be read."""
+    if any(mark in value for mark in _KEY_MARKS):
+        return value
+    try:
+        return Path(value).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is no text: export the key with --armor"
+        register(value)  # a key that was cut off, maybe
+        raise PlatformError(f"{where} is neither a key nor the path of a file that can be read: {said}.") from None
 
 
 def _require(package: str, what: str, extra: str) -> None:

@@ -25,7 +25,8 @@ from platform_tests.ingestion.files.formats.writing import as_parquet, as_workbo
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.loaded import by_name
 from data_platform.ingestion.files.storage import archives, unpacking
-from data_platform.ingestion.files.storage.unpacking import Keys, Unpacking, contents
+from data_platform.ingestion.files.storage.encryption import Keys
+from data_platform.ingestion.files.storage.unpacking import Unpacking, contents
 
 ROWS = b"id\n1\n2\n"
 NOISE = os.urandom(300_000)

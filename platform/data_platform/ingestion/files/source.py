@@ -27,8 +27,9 @@ from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.files.loaded import Loaded, by_name, is_known, modified
 from data_platform.ingestion.files.partitions import Partitions
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
+from data_platform.ingestion.files.storage.encryption import NO_KEYS, Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
-from data_platform.ingestion.files.storage.unpacking import NO_KEYS, Keys, Part, Unpacking, contents
+from data_platform.ingestion.files.storage.unpacking import Part, Unpacking, contents
 from data_platform.ingestion.source import (
     REJECTS_SCHEMA,
     Batch,

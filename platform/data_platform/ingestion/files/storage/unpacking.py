@@ -1,6 +1,6 @@
 """What a delivered file holds: the file itself, what it was compressed from, or the members of an archive. Each layer
 is known by its first bytes, and everything is unpacked whole before any row of it is delivered, so that a damaged or
-truncated file is found out first. How single layers are read is in `compression` and `archives`.
+truncated file is found out first. How single layers are read is in `compression`, `encryption` and `archives`.
 """
 
 import re
@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +26,7 @@ from data_platform.ingestion.files.storage.archives import (
     sliced,
 )
 from data_platform.ingestion.files.storage.compression import compression_of, decompressed, promised
+from data_platform.ingestion.files.storage.encryption import NO_KEYS, Keys, decrypted, encryption_of, refuse_plain
 
 SPOOL_MEMORY = 32 << 20
 """Bytes of a file kept in memory before the spool folder is used."""
@@ -41,16 +42,6 @@ SEPARATOR = "!/"
 """What stands between the path of an archive and that of a member in it."""
 
 _ARCHIVE_NAME = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tzst)$|\.tar\.[a-z0-9]+$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What opens encrypted files; secrets, which no representation shows."""
-
-    zip_password: bytes | None = field(default=None, repr=False)
-
-
-NO_KEYS = Keys()
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ class Contents:
 
 def is_packed(file: BinaryIO) -> bool:
     """Whether a file begins as a packed one, so that its last bytes tell nothing; it is left somewhere else."""
-    return compression_of(file) is not None or archive_of(file, "") is not None
+    return compression_of(file) is not None or encryption_of(file) is not None or archive_of(file, "") is not None
 
 
 def spooled(spool: Path | None) -> BinaryIO:
@@ -134,7 +125,7 @@ class _Walk:
     """The way through the layers of one file. What is unpacked goes to one temporary file, piece after piece."""
 
     def __init__(self, file: BinaryIO, spool: Path | None, how: Unpacking, stack: ExitStack) -> None:
-        self._how, self._wanted = how, members_pattern(how.members)
+        self._how, self._wanted, self._spool = how, members_pattern(how.members), spool
         self._size = file.seek(0, 2)
         file.seek(0)
         self._pool = stack.enter_context(spooled(spool))
@@ -152,10 +143,15 @@ class _Walk:
         """Take what a stream holds: `path` names it, `inner` is its path in the archive that it lies in, `within` how
         many archives it lies in, `packed` how often it was packed since."""
         depth = within * (DEEPEST + 1) + packed + 1
+        layer: tuple[str, Iterator[bytes]] | None = None
         if (found := compression_of(stream)) is not None:
+            layer = found.name, decompressed(stream, found)
+        elif (by := encryption_of(stream)) is not None:
+            layer = by, decrypted(stream, by, self._how.keys, self._spool)
+        if layer is not None:
             if packed == DEEPEST:
                 raise PlatformError(f"it is packed more than {DEEPEST} times over. Have it packed once.")
-            whole = self._keep(decompressed(stream, found), depth, found.name)
+            whole = self._keep(layer[1], depth, layer[0])
             self.take(whole, path, inner, within=within, packed=packed + 1, wanted=wanted)
             return
         kind = archive_of(stream, path)
@@ -168,6 +164,7 @@ class _Walk:
         elif wanted:
             if not packed:
                 _refuse_broken_promise(stream, path)
+                refuse_plain(path)
             stream.seek(0)
             self.parts.append(Part(path, stream))
         elif inner:
