@@ -82,6 +82,7 @@ def test_a_file_that_is_no_table_is_named_with_the_way_out(
 ) -> None:
     with pytest.raises(PlatformError) as refused:
         draft(tmp_path, content)
+    assert "rows.csv" in str(refused.value)
     assert named in str(refused.value)
     assert way_out in str(refused.value)
 

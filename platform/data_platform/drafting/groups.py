@@ -4,7 +4,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -111,7 +111,11 @@ def is_archive(path: Path) -> bool:
 def unpacked(path: Path, spool: Path) -> Iterator[Contents]:
     """What a file holds: the members of an archive, or itself. Raises PlatformError if it cannot be unpacked."""
     try:
-        with path.open("rb") as file, contents(file, path.name, spool, Unpacking(MOST, order=by_name)) as found:
+        with path.open("rb") as file, ExitStack() as stack:
+            try:
+                found = stack.enter_context(contents(file, path.name, spool, Unpacking(MOST, order=by_name)))
+            except PlatformError as error:
+                raise PlatformError(f"{path}: {error}") from None
             yield found
     except OSError as error:
         raise PlatformError(f"{path} cannot be read: {error}.") from None

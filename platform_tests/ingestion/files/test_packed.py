@@ -314,6 +314,12 @@ def test_names_never_leave_the_archive_and_are_shown_as_they_are_read(tmp_path: 
         assert paths == ["a.zip!/a\\nb.csv", "a.zip!/etc/x.csv", "a.zip!/out.csv", "a.zip!/É/é.csv"]
 
 
+def test_redundant_parts_of_names_mean_nothing() -> None:
+    for pack in (zipped, tarred):
+        found = held(pack({"./eu//a.csv": ROWS, "b/./c.csv": ROWS}), "a", members="eu/*.csv")
+        assert list(found) == ["a!/eu/a.csv"]
+
+
 def test_names_are_read_as_the_code_page_or_as_utf_8() -> None:
     def unmarked(name: bytes) -> bytes:
         whole = zipped({"x" * len(name): ROWS})
