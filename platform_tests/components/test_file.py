@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import pyrage
 import pytest
+import pyzipper
 from platform_tests.ingestion.reading import read_all
 from pydantic import ValidationError
 
@@ -16,11 +18,12 @@ from data_platform.external.options import FileMarker
 from data_platform.lakehouse.settings import Settings
 
 TABLES = {"t": {"path": "*.csv", "format": {"type": "csv"}, "key": ["id"], "contract": "x.Y"}}
+AFTER = {"after_load": {"move": "done"}}
 KEYS = {"access_key_id": "{{ env.SHOP_ID }}", "secret_access_key": "{{ env.SHOP_HIDDEN }}"}
 
 
 def options(folder: str, **given: Any) -> FileSourceOptions:
-    return FileSourceOptions.model_validate({"folder": folder, "tables": TABLES, **given})
+    return FileSourceOptions.model_validate({"folder": folder, "tables": TABLES} | given)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,13 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
         ("sftp://u@h/in", {"host_key": "any"}, "should match pattern"),
         ("sftp://u@h/in", {"password": "written-here"}, "take it from the environment"),
         ("s3://b", {"anonymous": True, **KEYS}, "exclude each other"),
+        ("https://host/in", {"tables": {"t": TABLES["t"] | AFTER}}, "`after_load` is not for https://.*only be read"),
+        (
+            "in",
+            {"tables": {"t": TABLES["t"] | AFTER, "u": TABLES["t"]}},
+            r"two tables read \*\.csv, and one would take",
+        ),
+        ("in", {"zip_password": "written-here"}, "take it from the environment"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(folder: str, given: dict[str, Any], reason: str) -> None:
@@ -109,6 +119,40 @@ def test_the_token_of_an_http_folder_comes_from_the_environment_and_stays_out_of
     probed = source(folder, settings, token=token, max_retries=0).probe(["t"], {})
     assert "http://127.0.0.1:1/in/ failed 1 times" in str(probed["t"].failure)
     assert "a-token-nobody-may-see" not in str(PlatformError("it said a-token-nobody-may-see"))
+
+
+def test_the_password_of_archives_comes_from_the_environment_and_stays_out_of_messages(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PlatformError, match="zip_password needs the environment variable SHOP_ZIP"):
+        source("in", settings, zip_password="{{ env.SHOP_ZIP }}")
+    monkeypatch.setenv("SHOP_ZIP", "a-password-nobody-may-see")
+    folder = settings.landing / "in"
+    folder.mkdir(parents=True, exist_ok=True)
+    with pyzipper.AESZipFile(folder / "a.csv", "w", encryption=pyzipper.WZ_AES) as archive:
+        archive.setpassword(b"a-password-nobody-may-see")
+        archive.writestr("b.csv", "id\n1\n")
+    (batch,) = read_all(source("in", settings, zip_password="{{ env.SHOP_ZIP }}"), "t")
+    assert batch.rows["_file"].to_pylist() == ["a.csv!/b.csv"]
+    assert "a-password-nobody-may-see" not in str(PlatformError("it said a-password-nobody-may-see"))
+
+
+def test_a_key_is_a_value_of_the_environment_or_the_file_that_it_names(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = pyrage.x25519.Identity.generate()
+    folder = settings.landing / "aged"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.csv").write_bytes(pyrage.encrypt(b"id\n1\n", [key.to_public()]))
+    (tmp_path / "key.txt").write_text(f"# public key: {key.to_public()}\n{key}\n")
+    for value in (str(key), str(tmp_path / "key.txt")):
+        monkeypatch.setenv("SHOP_KEY", value)
+        (batch,) = read_all(source("aged", settings, age_key="{{ env.SHOP_KEY }}"), "t")
+        assert batch.rows["id"].to_pylist() == ["1"]
+        assert str(key) not in str(PlatformError(f"it said {key}"))
+    monkeypatch.setenv("SHOP_KEY", str(tmp_path / "nowhere"))
+    with pytest.raises(PlatformError, match="age_key is neither a key nor the path of a file that can be read"):
+        source("aged", settings, age_key="{{ env.SHOP_KEY }}")
 
 
 def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

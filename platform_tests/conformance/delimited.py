@@ -30,7 +30,8 @@ def load_delimited(file: Path, root: Path, scratch: str) -> Result:
     """Load one file, as a source of its own, and compare its rows by the numbers of their lines."""
     name = str(file.relative_to(root))
     try:
-        form, _ = file_format(file)
+        with file.open("rb") as stream:
+            form, _ = file_format(file, stream)
         options = TypeAdapter(Format).validate_python(form)
         if not isinstance(options, Csv):
             return Result(name, REFUSED, 0, None, f"taken for {form['type']}")

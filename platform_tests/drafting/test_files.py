@@ -1,9 +1,9 @@
 """What files are taken to be when a source is drafted from them: read, or named with the way out, never guessed in
 silence."""
 
+import bz2
 import gzip
-import io
-import zipfile
+import lzma
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from platform_tests.ingestion.deliveries import tarred, write
+from platform_tests.ingestion.deliveries import zipped as packed
 from platform_tests.ingestion.files.formats.writing import (
     as_arrow,
     as_avro,
@@ -38,26 +40,21 @@ def values(table: TableProfile) -> list[tuple[Any, ...]]:
 
 
 def zipped(*names: str) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name in names:
-            archive.writestr(zipfile.ZipInfo(name), "id,pk\n1,2\n")
-    return out.getvalue()
+    return packed(dict.fromkeys(names, b"id,pk\n1,2\n"))
 
 
 @pytest.mark.parametrize(
     ("content", "named", "way_out"),
     [
-        (zipped("a.csv", "b.csv"), "a zip archive of 2 files (a.csv, b.csv)", "unpack it"),
-        (zipped("a.csv")[:-30], "a zip archive, cut off or damaged", "sent again"),
+        (zipped("a.csv")[:-30], "the zip archive has no end", "sent again"),
+        (zipped(), "an archive without a file", "put one"),
         (zipped("[Content_Types].xml", "xl/workbook.xml"), "the workbook is damaged", "sent again"),
         (zipped("mimetype", "content.xml"), "the workbook is damaged", "sent again"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "the workbook is damaged", "sent again"),
         (as_parquet(pa.table({"id": [1]}))[:-9], "the Parquet file is damaged or cut off", "sent again"),
         (b"FEA1" + b"\0" * 50, "a Feather file of version 1", "written as Parquet"),
-        (gzip.compress(gzip.compress(b"id\n1\n", mtime=0), mtime=0), "packed by gzip twice", "packed once"),
-        (gzip.compress(zipped("a.csv"), mtime=0), "a zip archive of 1 file", "unpack it"),
-        (b"BZh91AY&SY" + b"x" * 50, "packed by bzip2", "unpack it"),
+        (b"BZh91AY&SY" + b"x" * 50, "bzip2 is damaged", "sent again"),
+        (b"7z\xbc\xaf\x27\x1c" + b"x" * 50, "a 7-Zip archive", "packed as a zip archive"),
         (b"%PDF-1.7 and so on", "a PDF document", "exported as CSV"),
         (b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", "an HTML page", "login page"),
         (b"id,name\n1,a\x00\x01\x02\n", "is no text (it holds zeros)", "exported as CSV"),
@@ -86,8 +83,38 @@ def test_a_file_that_is_no_table_is_named_with_the_way_out(
 ) -> None:
     with pytest.raises(PlatformError) as refused:
         draft(tmp_path, content)
+    assert "rows.csv" in str(refused.value)
     assert named in str(refused.value)
     assert way_out in str(refused.value)
+
+
+def test_a_packed_file_is_drafted_as_what_it_holds(tmp_path: Path) -> None:
+    for name, content in (("a.gz", gzip.compress), ("b.bz2", bz2.compress), ("c.xz", lzma.compress)):
+        (tmp_path / name).mkdir()
+        table = draft(tmp_path / name, content(b'{"id": "01", "x": 1}\n'), name)
+        assert table.place["format"] == {"type": "json_lines"}
+        assert table.place["path"] == name
+        assert [*table.declared] == ["id"]
+
+
+def test_members_of_archives_are_tables_by_their_names_and_what_was_found_is_said(tmp_path: Path) -> None:
+    orders = {"eu/orders_1.csv": b"id,pk\n1,2\n", "us/orders_2.csv": b"id,pk\n3,4\n", "items.csv": b"id;x\n5;6\n"}
+    write(tmp_path, "day_20240501.zip", packed(orders | {"readme.txt": b"%PDF-1.7"}), 1)
+    items, rows = sorted(file_tables(tmp_path, [], tmp_path / "spool"), key=lambda table: table.name)
+    assert (items.name, rows.name) == ("items", "orders")
+    assert rows.place == {"path": "day_*.zip", "members": "orders_*.csv", "format": {"type": "csv"}}
+    assert items.place["format"] == {"type": "csv", "delimiter": ";"}
+    assert values(rows) == [("1", "2"), ("3", "4")]
+    assert "day_20240501.zip is an archive of 4 files" in rows.notes
+    assert "of its files these are no table and not read: readme.txt" in rows.notes
+
+
+def test_an_archive_of_one_kind_of_files_is_a_table_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "shop.tar.gz").write_bytes(gzip.compress(tarred({"x1.csv": b"id\n1\n", "x2.csv": b"id\n2\n"})))
+    (table,) = file_tables(tmp_path, [], tmp_path / "spool")
+    assert (table.name, table.place["path"], "members" in table.place) == ("shop", "shop.tar.gz", False)
+    assert table.place["deliveries"] == "snapshot"
+    assert values(table) == [("1",), ("2",)]
 
 
 CITIES = {

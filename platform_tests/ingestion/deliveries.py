@@ -1,6 +1,10 @@
 """A landing folder for tests: files written at a given second, and a reader that lands what it can."""
 
+import io
 import os
+import tarfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,24 @@ def write(root: Path, name: str, content: str | bytes, at: int) -> Path:
     return path
 
 
+def zipped(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return out.getvalue()
+
+
+def tarred(files: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
 class Reader:
     """Reads a table again and again, as a platform does: lands batches and keeps the position."""
 
@@ -41,6 +63,7 @@ class Reader:
                 for batch in reading:
                     found.append(batch)
                     self.position |= batch.position or {}
+                    reading.committed(batch.position or {})
                     for path in batch.forget:
                         self.position.pop(path, None)
         except PlatformError as error:

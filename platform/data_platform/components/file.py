@@ -1,11 +1,12 @@
 """The component `FileSource`: tables delivered as files. How they are read is in `ingestion.files`."""
 
+from collections import Counter
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from data_platform.components.component import DEFS, Environment
 from data_platform.components.source import SourceComponent, SourceOptions
@@ -13,12 +14,14 @@ from data_platform.components.spec import SourceSpec, resolve
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage import Place
+from data_platform.ingestion.files.storage.encryption import Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.options import (
     BUCKETS,
     HTTP,
     DeclaredStorage,
     StorageOptions,
+    from_environment,
     refuse_other_storage,
 )
 from data_platform.ingestion.source import Source
@@ -37,6 +40,12 @@ SFTP_EXTRA = "sftp"
 """The extra that brings the client of SFTP servers."""
 
 
+OPENERS = ("zip_password", "pgp_key", "pgp_passphrase", "age_key")
+"""The options that hold what opens encrypted files."""
+
+_KEY_MARKS = ("-----BEGIN ", "AGE-SECRET-KEY-")
+
+
 class FileSourceOptions(SourceOptions, DeclaredStorage):
     """Files in a folder, in a bucket, or on an SFTP or HTTP server."""
 
@@ -46,7 +55,40 @@ class FileSourceOptions(SourceOptions, DeclaredStorage):
         "sftp://user@host/path, sftp://user@host/~/path from the user's home on; https://host/path/, "
         "whose index pages are read. May hold `{{ env.NAME }}`."
     )
+    zip_password: SecretStr | None = Field(
+        default=None, description="What encrypted zip archives are opened by: '{{ env.NAME }}'."
+    )
+    pgp_key: SecretStr | None = Field(
+        default=None,
+        description="The private key for which files are encrypted by PGP, or the path of its file: '{{ env.NAME }}'.",
+    )
+    pgp_passphrase: SecretStr | None = Field(
+        default=None,
+        description="The passphrase of `pgp_key`, or, without one, that of files encrypted by it: '{{ env.NAME }}'.",
+    )
+    age_key: SecretStr | None = Field(
+        default=None,
+        description="The key for which files are encrypted by age, AGE-SECRET-KEY-1..., or the path of its file: "
+        "'{{ env.NAME }}'.",
+    )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
+
+    @field_validator(*OPENERS)
+    @classmethod
+    def _keys_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
+        return from_environment(value)
+
+    @model_validator(mode="after")
+    def _after_load_of_the_storage(self) -> "FileSourceOptions":
+        scheme = self.folder.partition("://")[0] if "://" in self.folder else ""
+        if scheme in HTTP and any(table.after_load is not None for table in self.tables.values()):
+            raise ValueError(f"`after_load` is not for {scheme}://: what lies there can only be read")
+        paths = Counter(table.path for table in self.tables.values())
+        if both := [one for one in self.tables.values() if one.after_load is not None and paths[one.path] > 1]:
+            raise ValueError(
+                f"`after_load`: two tables read {both[0].path}, and one would take the files from the other. Remove it"
+            )
+        return self
 
 
 class FileSource(SourceComponent):
@@ -60,7 +102,19 @@ class FileSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:
         make_folder(settings.spool, settings)
-        return Files(place_of(self.options, where, settings), self._tables(where), settings.spool)
+        return Files(place_of(self.options, where, settings), self._tables(where), settings.spool, self._keys(where))
+
+    def _keys(self, where: Path) -> Keys:
+        """What opens encrypted files, with the values of the environment, and of the files that they name."""
+        found: dict[str, str] = {}
+        for name in OPENERS:
+            given: SecretStr | None = getattr(self.options, name)
+            if given is not None:
+                value = resolve(given.get_secret_value(), f"{where}: {name}")
+                found[name] = _key(value, f"{where}: {name}") if name.endswith("_key") else value
+        register(*found.values(), *(line for text in found.values() for line in text.splitlines()))
+        password = found.pop("zip_password", None)
+        return Keys(zip_password=None if password is None else password.encode(), **found)
 
     def spec(self, folder: Path, environment: Environment) -> SourceSpec:
         self._tables(folder / DEFS)  # a copybook that cannot be read is a mistake now, not in the first run
@@ -145,6 +199,18 @@ def place_of(options: DeclaredStorage, where: Path, settings: Settings) -> Place
     from data_platform.ingestion.files.storage.objects import Bucket
 
     return Bucket(folder, reached)
+
+
+def _key(value: str, where: str) -> str:
+    """The text of a key: a value, or what the file holds that it names. Raises PlatformError if that cannot be read."""
+    if any(mark in value for mark in _KEY_MARKS):
+        return value
+    try:
+        return Path(value).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is no text: export the key with --armor"
+        register(value)  # a key that was cut off, maybe
+        raise PlatformError(f"{where} is neither a key nor the path of a file that can be read: {said}.") from None
 
 
 def _require(package: str, what: str, extra: str) -> None:

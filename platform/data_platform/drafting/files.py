@@ -1,15 +1,14 @@
 """Profiles of folders of files: how they are written, and their first rows. Which make up a table is in `groups`."""
 
 import codecs
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
+from data_platform.drafting.archives import last_part, unpacked, with_members
 from data_platform.drafting.delimited import MOST_TITLES, delimited_format
 from data_platform.drafting.documents import is_yaml, json_format, nested_notes, xml_format, yaml_format
 from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
@@ -28,6 +27,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Excel, read, recognition
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage.local import LocalFolder
+from data_platform.ingestion.files.storage.unpacking import SEPARATOR
 from data_platform.ingestion.source import Batch, Position, Reading
 
 SNIFFED_BYTES = 64 * 1024
@@ -49,22 +49,32 @@ def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableP
     """The tables that the files of a folder make up: files whose names differ by digits alone are one table."""
     if not folder.is_dir():
         raise PlatformError(f"The folder {folder} does not exist. Put a first file there, then add the source.")
-    return tables_of(folder, file_groups(LocalFolder(folder), wanted, folder.name), spool)
+    return tables_of(folder, file_groups(LocalFolder(folder), wanted, folder.name), wanted, spool)
 
 
-def tables_of(folder: Path, groups: Mapping[str, Group], spool: Path) -> list[TableProfile]:
-    """The profiles of tables whose newest files lie in a folder. Raises PlatformError for files that cannot be read."""
-    return [_table(folder, name, group, spool) for name, group in groups.items()]
+def tables_of(folder: Path, groups: Mapping[str, Group], wanted: Sequence[str], spool: Path) -> list[TableProfile]:
+    """The profiles of the tables that are wanted, or of all, whose newest files lie in a folder. Raises PlatformError
+    for a table that there is not, and for files that cannot be read."""
+    found = with_members(folder, groups, spool, file_format)
+    if unknown := [name for name in wanted if name not in found]:
+        raise PlatformError(f"No file makes up a table {', '.join(unknown)}. Found: {', '.join(found)}.")
+    return [_table(folder, name, found[name], spool) for name in wanted or found]
 
 
 def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
     """The profile of one table whose newest files lie in a folder."""
     pattern, newest = group.pattern, folder / group.files[0].path
-    form, notes = file_format(newest)
+    with unpacked(newest, spool) as held:
+        part = last_part(group, newest, held.parts)
+        shown = Path(f"{newest}{SEPARATOR}{part.inner}") if held.archive else newest
+        form, notes = file_format(shown, part.stream)
+        texts = _strings(part.stream, form) if form["type"] == "json_lines" else set()
+    notes.extend(group.notes)
+    members = {} if group.members is None else {"members": group.members}
     several = "*" in pattern
     # A file that always has the same name is a full picture, one with a date in its name an instalment.
-    place = {"path": pattern, "format": form, **({} if several else {"deliveries": "snapshot"})}
-    table = FileTable.model_validate({**UNUSED, "path": pattern, "format": form})
+    place = {"path": pattern, **members, "format": form, **({} if several else {"deliveries": "snapshot"})}
+    table = FileTable.model_validate({**UNUSED, "path": pattern, **members, "format": form})
     source = _Rejecting(Files(folder, {name: table}, spool))
     rows, whole = first_rows(source, name)
     columns = partition_columns(pattern)
@@ -83,7 +93,7 @@ def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
         f"every file {pattern} adds rows" if several else f"{pattern} is the whole table, which replaces the last one"
     )
     notes += nested_notes(rows, form)
-    texts = _strings(newest, form) & set(rows.column_names) if form["type"] == "json_lines" else set()
+    texts &= set(rows.column_names)
     untyped = [*texts] if form["type"] == "json_lines" else rows.column_names
     times = log_times(form, untyped, dated=is_dated(newest.name))
     return TableProfile(
@@ -103,15 +113,12 @@ def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
     )
 
 
-def _strings(path: Path, form: Mapping[str, Any]) -> set[str]:
+def _strings(stream: BinaryIO, form: Mapping[str, Any]) -> set[str]:
     """The fields of JSON lines whose values are strings throughout the beginning of a file: digits in them are text,
     such as a postal code."""
     kinds: dict[str, set[type]] = {}
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        with gzip.open(file) if packed else nullcontext(file) as stream:
-            text = stream.read(SNIFFED_BYTES * 16).decode(form.get("encoding", "utf-8-sig"), "replace")
+    stream.seek(0)
+    text = stream.read(SNIFFED_BYTES * 16).decode(form.get("encoding", "utf-8-sig"), "replace")
     for line in text.splitlines()[:SAMPLE_ROWS]:
         with suppress(ValueError, AttributeError):
             for name, value in json.loads(line).items():
@@ -152,20 +159,14 @@ def _shown(rejects: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{reason} ({first[reason]}{', ...' * (n > 1)})" for reason, n in reasons.most_common(3))
 
 
-def file_format(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """How a file is written, as `format` in `defs.yaml` says it, and what of it is only a proposal. Raises
-    PlatformError if that cannot be recognised, with what the file is if that is known."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            with gzip.open(file) if packed else nullcontext(file) as stream:
-                start = stream.read(SNIFFED_BYTES)
-                kind = recognition.binary_kind(cast(BinaryIO, stream), start)
-                if kind is not None and kind.type:
-                    return _typed(kind.type, cast(BinaryIO, stream))
-    except (OSError, EOFError, zlib.error) as error:
-        raise PlatformError(f"{path} cannot be read: {error}.") from None
+def file_format(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], list[str]]:
+    """How a file, which `path` names, is written, as `format` in `defs.yaml` says it, and what of it is only a
+    proposal. Raises PlatformError if that cannot be recognised, with what the file is if that is known."""
+    stream.seek(0)
+    start = stream.read(SNIFFED_BYTES)
+    kind = recognition.binary_kind(stream, start)
+    if kind is not None and kind.type:
+        return _typed(kind.type, stream)
     if kind is not None:
         raise PlatformError(f"{path} is {kind.name}: {kind.way_out}.")
     if not start.strip():

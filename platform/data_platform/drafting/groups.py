@@ -15,17 +15,21 @@ from data_platform.ingestion.files.storage import Delivery, Storage, unrecordabl
 
 @dataclass(frozen=True)
 class Group:
-    """The files of one table, newest first, and the pattern of their paths."""
+    """The files of one table, newest first, and the pattern of their paths; of archives that of the members too; None
+    where they are all of one table."""
 
     pattern: str
     files: Sequence[Delivery]
+    members: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def file_groups(folder: Storage, wanted: Sequence[str], other: str) -> dict[str, Group]:
-    """The tables that the files in a folder make up, by name: all of them, or those that are wanted; where none lies in
-    the folder itself, those of the folders below. One whose files have no name is called `other`.
+    """The tables that the files in a folder make up, by name: those that are wanted, or all of them, as where one that
+    is wanted may be in an archive; where no file lies in the folder itself, those of the folders below. One whose files
+    have no name is called `other`.
 
-    Raises PlatformError if there is no file, or none of a table that is wanted.
+    Raises PlatformError if there is no file.
     """
     found = [one for one in folder.find("*", 0) or folder.find("**/*", 0) if not unrecordable(one.path)]
     # Such as _SUCCESS and _delta_log: what programs note of files.
@@ -41,9 +45,7 @@ def file_groups(folder: Storage, wanted: Sequence[str], other: str) -> dict[str,
         name: Group(pattern, sorted(files, key=lambda one: (one.mtime_ns, one.path), reverse=True))
         for name, (pattern, files) in zip(names, patterns.items(), strict=True)
     }
-    if unknown := [name for name in wanted if name not in groups]:
-        raise PlatformError(f"No file makes up a table {', '.join(unknown)}. Found: {', '.join(groups)}.")
-    return {name: groups[name] for name in wanted or groups}
+    return {name: groups[name] for name in (wanted if wanted and groups.keys() >= set(wanted) else groups)}
 
 
 def _pattern(path: str) -> str:
@@ -51,7 +53,14 @@ def _pattern(path: str) -> str:
     pattern = re.sub(r"([*?\[])", r"[\1]", path)
     pattern = re.sub(r"(?:(?<=/)|^)(\w+)=[^/]+/", r"\1=*/", pattern)
     pattern = re.sub(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}", "*", pattern)
-    return re.sub(r"\*(?:[-_]?\*)+", "*", re.sub(r"\d[\d\-_T:]*", "*", pattern))
+    return re.sub(r"\*(?:[-_]?\*)+", "*", numbered(pattern))
+
+
+def numbered(name: str) -> str:
+    """The pattern of the names that differ from one by digits alone; those of an ending such as `.bz2` stay."""
+    packed = next((end for end in (".bz2", ".tbz2", ".lz4") if name.lower().endswith(end)), "")
+    stem = name[: len(name) - len(packed)]
+    return re.sub(r"\d[\d\-_T:]*", "*", stem) + name[len(stem) :]
 
 
 def partition_columns(pattern: str) -> list[str]:

@@ -89,7 +89,7 @@ def profile_place(place: Place, request: Request, written: Mapping[str, Any]) ->
         try:
             for group in groups.values():
                 _bring(storage, group, Path(here))
-            tables = tables_of(Path(here), groups, request.spool)
+            tables = tables_of(Path(here), groups, request.tables, request.spool)
         except PlatformError as error:
             raise type(error)(str(error).replace(here, str(place).rstrip("/"))) from None
     where = "a folder that the environment names" if "{{" in str(written.get("folder")) else str(place)

@@ -405,7 +405,7 @@ def test_a_snapshot_without_a_last_line_end_is_read_at_once_and_longer_waits_cou
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (b"PK\x03\x04junk", {}, "declared CSV, but it is a zip archive, cut off or damaged"),
+        (b"PK\x03\x04junk", {}, "the zip archive has no end: it is still being written, or was cut off"),
         (b"PAR1" + b"\0" * 50, {}, "declared CSV, but it is a Parquet file: set `format: {type: parquet}`"),
         (b'{"id": 1}\n{"id": 2}\n', {}, r"declared CSV, but it is JSON lines: set `format: \{type: json_lines\}`"),
         (b'[{"id": 1}, {"id": 2}]', {}, r"declared CSV, but it is a JSON array: set `format: \{type: json\}`"),

@@ -88,6 +88,27 @@ def batches_of(parsed: Iterator[Parsed], path: str, max_columns: int) -> Iterato
     yield _located(pa.concat_tables(tables, promote_options="default"), path), _rejects(rejects)
 
 
+def joined(parts: Iterator[tuple[pa.Table, pa.Table]]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Rows and rejects of files that belong together, those of small ones with the same columns as one."""
+    waiting: list[tuple[pa.Table, pa.Table]] = []
+    count = size = 0
+    for rows, rejects in parts:
+        count += rows.num_rows + rejects.num_rows
+        size += rows.nbytes + rejects.nbytes
+        if waiting and (count > BATCH_ROWS or size > BATCH_BYTES or not waiting[0][0].schema.equals(rows.schema)):
+            yield _joined(waiting)
+            waiting, count, size = [], rows.num_rows + rejects.num_rows, rows.nbytes + rejects.nbytes
+        waiting.append((rows, rejects))
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[tuple[pa.Table, pa.Table]]) -> tuple[pa.Table, pa.Table]:
+    if len(parts) == 1:
+        return parts[0]
+    return pa.concat_tables([rows for rows, _ in parts]).combine_chunks(), pa.concat_tables([bad for _, bad in parts])
+
+
 def _rejects(rejects: list[Rejected]) -> pa.Table:
     if not rejects:
         return REJECTS_SCHEMA.empty_table()

@@ -8,27 +8,30 @@ those of objects in buckets have the etag in its place.
 """
 
 import logging
-import re
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
-from typing import Annotated, BinaryIO, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import AfterValidator, ByteSize, Field, field_validator, model_validator
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
-from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of
-from data_platform.ingestion.files.formats import Format, read
+from data_platform.ingestion.files.after_load import AfterLoad, movable, refuse_moved, tidy
+from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of, joined
+from data_platform.ingestion.files.formats import Excel, Format, read
 from data_platform.ingestion.files.formats.typed import TypedFormat
+from data_platform.ingestion.files.loaded import Loaded, by_name, is_known, modified
 from data_platform.ingestion.files.partitions import Partitions, identity, path_values, with_path_values
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
+from data_platform.ingestion.files.storage.encryption import NO_KEYS, Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
-from data_platform.ingestion.files.storage.unpacking import unpacked
+from data_platform.ingestion.files.storage.unpacking import Part, Unpacking, contents
 from data_platform.ingestion.source import (
+    REJECTS_SCHEMA,
     Batch,
     Kind,
     Overlap,
@@ -46,19 +49,11 @@ SHOWN_FILES = 50
 """Files that an error names at most."""
 
 
-def _below(pattern: str) -> str:
-    parts = PurePosixPath(pattern).parts
-    if not parts or parts[0] == "/" or ".." in parts:
-        raise ValueError(f"{pattern!r} must be a pattern of paths below the source's folder, such as 'web/*.jsonl.gz'")
-    if any("**" in part and part != "**" for part in parts):
-        raise ValueError(f"in {pattern!r}, '**' must stand alone between slashes, such as '**/*.csv'")
-    return pattern
-
-
 class FileTable(TableOptions):
-    """A table delivered as files. Gzip is unpacked wherever it is met, by its first bytes and not by its name."""
+    """A table delivered as files. What is compressed, or an archive, is unpacked wherever it is met, by its first bytes
+    and not by its name."""
 
-    path: Annotated[str, AfterValidator(_below)] = Field(
+    path: Annotated[str, AfterValidator(storage.below)] = Field(
         description="Pattern of the files' paths below the source's folder: `airports*.txt`, `web/**/*.jsonl.gz`."
     )
     format: Format = Field(description="How the files are written.")
@@ -84,11 +79,21 @@ class FileTable(TableOptions):
         gt=0,
         description="What a packed file may hold at most, unpacked: 10GB. It is unpacked whole into the spool folder.",
     )
+    members: Annotated[str, AfterValidator(storage.below)] | None = Field(
+        default=None,
+        description="Of archives (zip, tar): pattern of the members that are read, `orders_*.csv` in any folder of "
+        "theirs, `eu/*.csv` in that one. They are read in the order of their paths. Default: all that are not hidden.",
+    )
     forget_after: Duration | None = Field(
         default=None,
         description="Files that are gone from the folder and were modified longer ago than this are forgotten: 90d. "
         "The position then stops growing, and such a file is loaded again if it ever comes back. With `partitions`, "
         "those that are no longer looked at are forgotten as well. Default: never.",
+    )
+    after_load: AfterLoad | None = Field(
+        default=None,
+        description="What becomes of a file once it is loaded: `{move: done}` or `{delete: true}`. It is done after "
+        "the rows are committed, with files that were loaded before too. Default: nothing is touched.",
     )
     partitions: Partitions | None = Field(
         default=None,
@@ -124,6 +129,8 @@ class FileTable(TableOptions):
     def _partitions_of_its_path(self) -> "FileTable":
         if self.partitions is not None:
             self.partitions.refuse_other(self.path)
+            if self.after_load is not None:
+                raise ValueError("`after_load` leaves nothing but new files in the folder: remove `partitions`")
             if self.partitions.by_name and self.stable_for:
                 raise ValueError(
                     "`stable_for` would pass over files for good where `partitions` are by name: remove one"
@@ -146,6 +153,8 @@ def _found(folder: Storage, options: FileTable, after: Position) -> list[Deliver
     # An entry of what `path` was before must not hide what it is now.
     start = options.partitions.start(one for one in after if wanted.matches(one)) if options.partitions else ""
     found = folder.find(options.path, options.stable_for, start)
+    if options.after_load is not None and options.after_load.move is not None:
+        found = [one for one in found if not one.path.startswith(options.after_load.folder)]
     if options.deliveries == "snapshot":
         return found
     line_end = options.format.record_end()
@@ -174,10 +183,16 @@ class Files:
     unpacked files, and those that are fetched, which are too large for memory; by default the system's folder for
     temporary files."""
 
-    def __init__(self, folder: Path | Place, tables: Mapping[str, FileTable], spool: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | Place,
+        tables: Mapping[str, FileTable],
+        spool: Path | None = None,
+        keys: Keys = NO_KEYS,
+    ) -> None:
         self._place: Place = LocalFolder(folder) if isinstance(folder, Path) else folder
         self._tables = tables
-        self._spool = spool
+        self._spool, self._keys = spool, keys
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """Which files are new or changed by size and times, without opening any."""
@@ -195,14 +210,35 @@ class Files:
         name = the_only(tables)
         options = self._table(name)
         with self._place.session() as folder:
-            yield FolderReading(folder, name, options, after, self._spool)
+            if (after_load := options.after_load) is not None:
+                movable(folder, name)
+                if not after:
+                    refuse_moved(folder, name, options.path, after_load)
+            reading = FolderReading(folder, name, options, after, self._spool, self._keys)
+            others = {one: storage.pattern_of(table.path) for one, table in self._tables.items() if one != name}
+            try:
+                yield reading
+            except StorageUnavailableError:
+                raise
+            except PlatformError:
+                # What was committed before it is done with all the same; what fails here fails again in the next load.
+                if after_load is not None:
+                    try:
+                        tidy(folder, name, after_load, reading.loaded(), others)
+                    except PlatformError as error:
+                        logger.warning("%s", error)
+                raise
+            if after_load is not None:
+                tidy(folder, name, after_load, reading.loaded(), others)
 
     def _unread(self, folder: Storage, table: str, after: Position) -> dict[str, str]:
         options = self._table(table)
         return {
             delivery.path: delivery.version
             for delivery in _found(folder, options, after)
-            if not _is_known(after, delivery) and not storage.unrecordable(delivery.path)
+            # One that is loaded and still there waits for what is to become of it.
+            if (options.after_load is not None or not is_known(after, delivery))
+            and not storage.unrecordable(delivery.path)
         }
 
     def _table(self, table: str) -> FileTable:
@@ -226,11 +262,18 @@ class FolderReading:
     was read before is delivered.
     """
 
-    def __init__(self, folder: Storage, table: str, options: FileTable, after: Position, spool: Path | None) -> None:
+    def __init__(
+        self, folder: Storage, table: str, options: FileTable, after: Position, spool: Path | None, keys: Keys
+    ) -> None:
         self._folder, self._name, self._options, self._spool = folder, table, options, spool
+        self._unpacking = Unpacking(
+            options.max_unpacked, options.members, by_name, zip_is_data=isinstance(options.format, Excel), keys=keys
+        )
         self._after = after
+        self._committed = dict(after)
+        self._found: list[Delivery] = []
         self._orders = options.order == "name"
-        self._loaded = _Loaded(after, named=self._orders)
+        self._loaded = Loaded(after, named=self._orders)
         self._kind: Kind = "whole" if options.deliveries == "snapshot" else "rows"
 
     def overlap(self, table: str) -> Overlap | None:  # noqa: ARG002 (the protocol's signature)
@@ -238,19 +281,25 @@ class FolderReading:
         return None
 
     def committed(self, position: Position) -> None:
-        """Nothing: files stay where they are."""
+        """Take note of the files that are loaded; what becomes of them is done when the reading is at its end."""
+        if self._options.after_load is not None:
+            self._committed.update(position)
+
+    def loaded(self) -> list[Delivery]:
+        """The files that were found and are loaded as they stood, by what was committed."""
+        return [one for one in self._found if is_known(self._committed, one)]
 
     def __iter__(self) -> Iterator[Batch]:
         broken: list[str] = []
         gathered = Gathered(self._name)
-        found = _found(self._folder, self._options, self._after)
+        self._found = found = _found(self._folder, self._options, self._after)
         if self._orders:
             found.sort(key=lambda delivery: by_name(delivery.path))
         elif self._options.partitions:
             # A load that ends early must not have loaded a date before one that is older: that would not be looked at.
             found.sort(key=lambda delivery: delivery.path)
         for delivery in found:
-            if _is_known(self._after, delivery):
+            if is_known(self._after, delivery):
                 continue
             begun = False
             try:
@@ -292,13 +341,8 @@ class FolderReading:
             raise PlatformError(reason)
         if self._folder.leads_out(delivery):
             raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
-        if not delivery.size and self._kind == "whole":
-            raise PlatformError(
-                "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
-                "Have it sent again, or delete it."
-            )
-        if not delivery.size and isinstance(self._options.format, TypedFormat):
-            raise PlatformError("it is empty (0 bytes), which no file of its format is. Have it sent again.")
+        if not delivery.size:
+            self._refuse_empty()
         with self._folder.opened(delivery, self._spool) as file:
             content = identity(storage.sha256(file), delivery.path, self._options.partition_columns)
             position = {delivery.path: f"{delivery.version}:{content}"}
@@ -307,25 +351,50 @@ class FolderReading:
                 self._refuse_changed(delivery)
                 yield Batch(self._name, NO_ROWS, "rows", position, notes=[note] if note else [])
                 return
-            with unpacked(file, delivery.path, delivery.size, self._spool, self._options.max_unpacked) as stream:
-                waiting: tuple[pa.Table, pa.Table] | None = None
-                for rows, rejects in self._parsed(stream, delivery.path):
-                    if waiting:
+            with contents(file, delivery.path, self._spool, self._unpacking) as held:
+                waiting: tuple[pa.Table, pa.Table] = NO_ROWS, REJECTS_SCHEMA.empty_table()
+                begun = False
+                parsed = self._parsed(held.parts, held.archive)
+                for rows, rejects in joined(parsed) if len(held.parts) > 1 else parsed:
+                    if begun:
                         yield Batch(self._name, waiting[0], self._kind, None, waiting[1])
-                    waiting = rows, rejects
+                    waiting, begun = (rows, rejects), True
                 self._refuse_changed(delivery)
-                if waiting:
-                    yield Batch(self._name, waiting[0], self._kind, position, waiting[1])
+                yield Batch(
+                    self._name, waiting[0], self._kind if begun else "rows", position, waiting[1], notes=held.notes
+                )
+
+    def _refuse_empty(self) -> None:
+        """Raise PlatformError where a file without a byte is none of its format, or none that may come."""
+        if self._kind == "whole":
+            raise PlatformError(
+                "it is empty (0 bytes), and a snapshot without even a header is taken for a truncated one. "
+                "Have it sent again, or delete it."
+            )
+        if isinstance(self._options.format, TypedFormat):
+            raise PlatformError("it is empty (0 bytes), which no file of its format is. Have it sent again.")
 
     def _refuse_changed(self, delivery: Delivery) -> None:
         if self._folder.changed(delivery):
             raise PlatformError(CHANGED)
 
-    def _parsed(self, stream: BinaryIO, path: str) -> Iterator[tuple[pa.Table, pa.Table]]:
+    def _parsed(self, parts: Sequence[Part], archive: bool) -> Iterator[tuple[pa.Table, pa.Table]]:
         most = self._options.max_columns
-        parsed = batches_of(read(self._options.format, stream, most), path, most)
+        if archive and not parts and self._kind == "whole":
+            raise PlatformError("the archive holds no file, which no snapshot is. Have it sent again, or delete it.")
         names = self._options.partition_columns
-        return with_path_values(parsed, path_values(path, names)) if names else parsed
+        for part in parts:
+            try:
+                if archive and not part.stream.read(1):
+                    self._refuse_empty()
+                    continue
+                part.stream.seek(0)
+                parsed = batches_of(read(self._options.format, part.stream, most), part.path, most)
+                yield from with_path_values(parsed, path_values(part.path, names)) if names else parsed
+            except PlatformError as error:
+                if not archive:
+                    raise
+                raise PlatformError(f"{part.inner}: {error}") from error
 
     def _known_content(self, path: str, content: str) -> str | None:
         """Why a file is not read, though it is new or was touched; empty if that needs no word. None if it is read."""
@@ -348,7 +417,10 @@ class FolderReading:
     def _forgotten(self, there: Container[str], after: timedelta) -> list[str]:
         """The entries of files that are gone and were last modified longer ago than `after`."""
         before = (time.time() - after.total_seconds()) * 1e9
-        return [path for path, entry in self._after.items() if path not in there and _modified(entry) < before]
+        # An empty position would say that nothing was ever loaded.
+        kept = self._loaded.newest if self._options.after_load is not None else None
+        gone = [path for path, entry in self._after.items() if path not in there and modified(entry) < before]
+        return [path for path in gone if path != kept]
 
     def _error(self, broken: list[str]) -> PlatformError:
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
@@ -357,55 +429,3 @@ class FolderReading:
             f"Table {self._name}: {files} below {self._folder} could not be read and will be tried again:\n  "
             + "\n  ".join([*broken[:SHOWN_FILES], *more])
         )
-
-
-def _is_known(position: Position, delivery: Delivery) -> bool:
-    """Whether a position has the file as it stands, by size and times."""
-    entry = position.get(delivery.path)
-    return entry is not None and entry.rpartition(":")[0] in (delivery.version, delivery.earlier_version)
-
-
-def _modified(entry: str) -> int:
-    """Time of modification in an entry of a position [ns]."""
-    return int(entry.split(":", 2)[1])
-
-
-def by_name(path: str) -> tuple[list[str | int], str]:
-    """What orders paths by their names: digits as the numbers that they are, so that 10 comes after 9."""
-    parts = re.split("([0-9]+)", path)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path
-
-
-class _Loaded:
-    """What a position tells of the contents that were loaded, kept up to date during a reading."""
-
-    def __init__(self, position: Position, *, named: bool) -> None:
-        """`named` says that the newest path by name is asked for."""
-        self._named = named
-        self._content_of: dict[str, str] = {}
-        self._path_of: dict[str, str] = {}
-        self._newest: tuple[int, str] = (-1, "")
-        self.newest_path: str | None = None
-        self.add(position)
-
-    @property
-    def newest(self) -> str | None:
-        """The path of the file that was modified last."""
-        return self._newest[1] or None
-
-    def add(self, position: Position) -> None:
-        for path, entry in position.items():
-            content = entry.rpartition(":")[2]
-            self._content_of[path] = content
-            self._path_of[content] = path
-            self._newest = max(self._newest, (_modified(entry), path))
-            if self._named and (self.newest_path is None or by_name(self.newest_path) < by_name(path)):
-                self.newest_path = path
-
-    def content_of(self, path: str) -> str | None:
-        """The content that was loaded last under a path."""
-        return self._content_of.get(path)
-
-    def path_of(self, content: str) -> str | None:
-        """A path under which a content was loaded."""
-        return self._path_of.get(content)

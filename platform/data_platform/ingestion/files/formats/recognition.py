@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 
 
 _CONVERT = "have it exported as CSV or JSON lines"
-_UNPACK = "unpack it before it is delivered, or have it packed by gzip"
+_UNPACK = "have it packed as a zip archive, a tar or by gzip"
 _TYPED = (
     (b"PAR1", "a Parquet file", "parquet"),
     (b"PARE", "a Parquet file", "parquet"),
@@ -39,12 +39,8 @@ _MAGIC = (
     (b"%PDF-", "a PDF document", _CONVERT),
     (b"\x89PNG", "an image", _CONVERT),
     (b"\xff\xd8\xff", "an image", _CONVERT),
-    (b"BZh", "packed by bzip2", _UNPACK),
-    (b"\xfd7zXZ\0", "packed by xz", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "packed by zstd", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
     (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
-    (b"\x1f\x8b", "packed by gzip twice", "have it packed once"),
 )
 _OFFICE = (
     ("xl/", "an Excel workbook (.xlsx)", "excel"),
@@ -81,8 +77,6 @@ def binary_kind(stream: BinaryIO, head: bytes) -> Kind | None:
     where the beginning does not tell, and may be left anywhere."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _packed(stream)
-    if head[257:262] == b"ustar":
-        return Kind("a tar archive", _UNPACK)
     if head.startswith(_MESSAGE) and head[4:8].strip(b"\0"):
         return _of_type("an Arrow stream", "arrow")
     for magic, name, type_ in _TYPED:
@@ -117,7 +111,7 @@ def _packed(stream: BinaryIO) -> Kind:
         with ZipFile(stream if stream.seekable() else BytesIO(stream.read())) as archive:
             names = archive.namelist()
     except (BadZipFile, OSError, ValueError):
-        return Kind(_CUT_ZIP, "have it sent again, unpacked or packed by gzip")
+        return Kind(_CUT_ZIP, "have it sent again")
     for prefix, name, type_ in _OFFICE:
         if any(one.startswith(prefix) for one in names):
             return _of_type(name, type_)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from data_platform.errors import TransientError
 
@@ -80,6 +80,16 @@ class Storage(Protocol):
         """Whether the file is no longer the one that was found, so that what was read of it may be a mixture."""
 
 
+@runtime_checkable
+class Movable(Protocol):
+    """A storage whose files may be moved and deleted too."""
+
+    def take(self, delivery: Delivery, target: str | None) -> bool:
+        """Move a file to the path `target`, whose folders are made, or delete it. False, and it is left as it is, if
+        it is gone or no longer the one that was found. Raises FileExistsError if there is a file of the path `target`,
+        and PlatformError or OSError if it cannot be done."""
+
+
 class Place(Protocol):
     """Where a folder lies, and how it is reached."""
 
@@ -88,6 +98,16 @@ class Place(Protocol):
 
     def session(self) -> AbstractContextManager[Storage]:
         """The folder, for as long as the block lasts. Raises PlatformError if it cannot be reached."""
+
+
+def below(pattern: str) -> str:
+    """A pattern of paths below a folder, as `defs.yaml` may have it. Raises ValueError for one that is none."""
+    parts = PurePosixPath(pattern).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise ValueError(f"{pattern!r} must be a pattern of paths below the source's folder, such as 'web/*.jsonl.gz'")
+    if any("**" in part and part != "**" for part in parts):
+        raise ValueError(f"in {pattern!r}, '**' must stand alone between slashes, such as '**/*.csv'")
+    return pattern
 
 
 Matcher = Callable[[str], object] | None

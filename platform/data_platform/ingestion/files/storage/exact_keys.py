@@ -69,6 +69,12 @@ class ExactKeys:
             for block in answer["Body"].iter_chunks(1 << 20):
                 file.write(block)
 
+    def delete(self, delivery: Delivery) -> None:
+        """Delete an object if it is still the one that was found, where the store can tell (Amazon's can). Raises
+        exceptions.PreconditionError if it is another."""
+        with _as_obstore_says_it():
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + delivery.path, IfMatch=delivery.etag)
+
     def is_there(self, path: str) -> bool:
         """Whether there is an object of that path."""
         with _as_obstore_says_it():

@@ -74,6 +74,32 @@ class LocalFolder:
         found = Delivery(delivery.path, status.st_size, status.st_mtime_ns, ctime_ns=status.st_ctime_ns)
         return found.version != delivery.version
 
+    def take(self, delivery: Delivery, target: str | None) -> bool:
+        if self.changed(delivery):
+            return False
+        path = self._root / delivery.path
+        aside = path.with_name(f".{path.name}.loaded") if target is None else self._root / target
+        if target is not None:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            aside.touch(exist_ok=False)  # nobody else takes the name meanwhile
+        try:
+            path.rename(aside)
+        except OSError as error:
+            if target is not None:
+                aside.unlink()
+            if isinstance(error, FileNotFoundError):
+                return False
+            raise
+        status = aside.stat()
+        if (status.st_size, status.st_mtime_ns) != (delivery.size, delivery.mtime_ns):
+            # It was replaced at the last moment: back with it, unless yet another one is there already.
+            os.link(aside, path)
+            aside.unlink()
+            return False
+        if target is None:
+            aside.unlink()
+        return True
+
 
 def _walk(folder: str, prefix: str, parts: Sequence[Matcher], *, hidden: bool, linked: bool) -> Iterator[Delivery]:
     """Files below a folder that match the parts of a pattern, one part a level. `**` does not follow links to folders:

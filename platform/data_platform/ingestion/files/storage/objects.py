@@ -200,6 +200,46 @@ class Bucket:
     def changed(self, delivery: Delivery) -> bool:  # noqa: ARG002 - it was read by its etag
         return False
 
+    def take(self, delivery: Delivery, target: str | None) -> bool:
+        """As of every storage, by a copy and a deletion. S3 deletes the object only if it is still the one that was
+        found; in the other clouds, whose client cannot ask for that, one that is overwritten within the moment between
+        the last look and the deletion is lost, unless the bucket keeps versions."""
+        if _is_odd(delivery.path) or (target is not None and _is_odd(target)):
+            raise PlatformError("its key is no path, and is not moved or deleted. Rename the object")
+        with self._explained(delivery.path):
+            if not self._is_as_found(delivery):
+                return False
+            if target is not None:
+                if (there := self._head(target)) is None:
+                    obstore.copy(self._store, delivery.path, target)
+                elif (there["size"], there["e_tag"]) != (delivery.size, delivery.etag):
+                    raise FileExistsError(f"{target} exists")
+                # Else it is the copy of a load that was ended before it came to delete the object.
+                if not self._is_as_found(delivery):
+                    obstore.delete(self._store, target)  # maybe the copy is of the later one
+                    return False
+            try:
+                if self._url.startswith("s3://") and delivery.etag:
+                    self._exact().delete(delivery)
+                else:
+                    obstore.delete(self._store, delivery.path)
+            except exceptions.PreconditionError:
+                if target is not None:
+                    obstore.delete(self._store, target)
+                return False
+        return True
+
+    def _is_as_found(self, delivery: Delivery) -> bool:
+        there = self._head(delivery.path)
+        return there is not None and (there["size"], there["e_tag"] or "") == (delivery.size, delivery.etag)
+
+    def _head(self, path: str) -> Any:
+        """What is known of an object; None if there is none."""
+        try:
+            return obstore.head(self._store, path)
+        except _GONE:
+            return None
+
     @contextmanager
     def _explained(self, path: str | None = None) -> Iterator[None]:
         """What goes wrong, as a person may act upon it."""
@@ -209,6 +249,8 @@ class Bucket:
             if path is not None and not self.exists(Delivery(path, 0, 0)):  # Azure says so of what is gone as well
                 raise FileNotFoundError(f"{self}/{path} is gone") from None
             raise PlatformError(CHANGED) from None
+        except FileExistsError:
+            raise
         except (exceptions.BaseError, OSError) as error:
             raise self._failure(error, path) from None
 

@@ -90,9 +90,7 @@ class DeclaredStorage(StorageOptions):
     @field_validator("access_key_id", "secret_access_key", "password", "token")
     @classmethod
     def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not VARIABLE.search(value.get_secret_value()):
-            raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
-        return value
+        return from_environment(value)
 
     @model_validator(mode="after")
     def _options_of_the_storage(self) -> Self:
@@ -103,6 +101,13 @@ class DeclaredStorage(StorageOptions):
         if self.anonymous and self.access_key_id is not None:
             raise ValueError("`anonymous` and `access_key_id` exclude each other")
         return self
+
+
+def from_environment(value: SecretStr | None) -> SecretStr | None:
+    """A secret of `defs.yaml`. Raises ValueError for one that is not a variable of the environment."""
+    if value is not None and not VARIABLE.search(value.get_secret_value()):
+        raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
+    return value
 
 
 def refuse_other_storage(folder: str, given: Collection[str], places: Sequence[str]) -> None:

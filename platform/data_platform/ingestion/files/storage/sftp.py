@@ -8,7 +8,7 @@ one of the same size is not seen to be another.
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -237,6 +237,48 @@ class _Session:
     def changed(self, delivery: Delivery) -> bool:
         status = self._status(delivery)
         return status is None or (status.st_size, (status.st_mtime or 0) * 10**9) != (delivery.size, delivery.mtime_ns)
+
+    def take(self, delivery: Delivery, target: str | None) -> bool:
+        if self.changed(delivery):
+            return False
+        path = self._path(delivery)
+        folder, _, name = path.rpartition("/")
+        aside = f"{folder}/.{name}.loaded" if target is None else f"{self._root.rstrip('/')}/{target}"
+        with self._place.explained():
+            if target is None:
+                with suppress(FileNotFoundError):
+                    self._sftp.remove(aside)  # of a load that was ended amid this
+            else:
+                self._make_folders(target)
+                if self._is_there(aside):
+                    raise FileExistsError(f"{target} exists")
+            try:
+                self._sftp.rename(path, aside)  # which never replaces a file
+            except FileNotFoundError:
+                return False
+            status = self._sftp.stat(aside)
+            if (status.st_size, (status.st_mtime or 0) * 10**9) != (delivery.size, delivery.mtime_ns):
+                # It was replaced at the last moment: back with it, unless yet another one is there already.
+                self._sftp.rename(aside, path)
+                return False
+            if target is None:
+                self._sftp.remove(aside)
+        return True
+
+    def _make_folders(self, target: str) -> None:
+        """The folders of a path below the root."""
+        parts = target.split("/")[:-1]
+        for depth in range(len(parts)):
+            folder = "/".join([self._root.rstrip("/"), *parts[: depth + 1]])
+            if not self._is_there(folder):
+                self._sftp.mkdir(folder)
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self._sftp.lstat(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _status(self, delivery: Delivery) -> paramiko.SFTPAttributes | None:
         with self._place.explained():

@@ -1,0 +1,250 @@
+"""What becomes of files that are loaded: moved or deleted after the commit, never before and never another file."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import obstore
+import pytest
+from platform_tests.ingestion.deliveries import Reader, table, write
+from platform_tests.ingestion.files.test_objects import Store, server, store
+from platform_tests.ingestion.files.test_sftp import Server, listening
+from platform_tests.ingestion.files.test_sftp import server as sftp_server
+from platform_tests.ingestion.reading import probe, read_all
+from pydantic import ValidationError
+
+from data_platform.errors import PlatformError
+from data_platform.ingestion.files.source import Files
+from data_platform.ingestion.files.storage import Delivery, objects
+from data_platform.ingestion.files.storage.http_folder import HttpFolder
+from data_platform.ingestion.files.storage.local import LocalFolder
+from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.load import load_table
+from data_platform.lakehouse.connect import Lakehouse
+
+__all__ = ["listening", "server", "sftp_server", "store"]  # the servers of these tests
+
+MOVE = {"after_load": {"move": "done"}}
+DELETE = {"after_load": {"delete": True}}
+
+
+def names(folder: Path) -> list[str]:
+    """All files below a folder, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_is_moved_with_its_folders_once_its_rows_are_committed(tmp_path: Path) -> None:
+    write(tmp_path, "eu/a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n2\n", 2)
+    reader = Reader(tmp_path, path="**/*.csv", **MOVE)
+    assert reader.ids() == ["1", "2"]
+    assert names(tmp_path) == ["done/b.csv", "done/eu/a.csv"]
+    assert probe(reader.source, "t", reader.position) == {}
+    assert reader.ids() == []
+    assert names(tmp_path) == ["done/b.csv", "done/eu/a.csv"]
+
+
+def test_nothing_is_touched_before_the_commit_and_what_a_killed_load_left_is_seen_and_done(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    reader = Reader(tmp_path, **DELETE)
+    (batch,) = read_all(reader.source)  # never committed
+    assert names(tmp_path) == ["a.csv"]
+    reader.position = dict(batch.position or {})  # committed, and then the process was killed
+    assert list(probe(reader.source, "t", reader.position)) == ["a.csv"]
+    assert reader.ids() == []
+    assert names(tmp_path) == []
+
+
+def test_a_name_that_is_taken_is_made_another(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, path="*.csv.gz", **MOVE)
+    for number in (1, 2, 3):
+        write(tmp_path, "a.csv.gz", gzip.compress(b"id\n%d\n" % number), number)
+        assert reader.ids() == [str(number)]
+    assert names(tmp_path) == ["done/a-2.csv.gz", "done/a-3.csv.gz", "done/a.csv.gz"]
+
+
+def test_a_file_that_changed_after_it_was_read_stays_and_is_read_again(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    reader = Reader(tmp_path, **DELETE)
+    with reader.source.reading(["t"], {}) as reading:
+        for batch in reading:
+            reader.position |= batch.position or {}
+            reading.committed(batch.position or {})
+        write(tmp_path, "a.csv", "id\n2\n", 2)
+    assert reader.ids() == ["2"]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("target", ["done/a.csv", None])
+def test_a_file_that_is_replaced_at_the_last_moment_is_put_back(
+    tmp_path: Path, target: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    folder = LocalFolder(tmp_path)
+    (found,) = folder.find("*.csv", 0)
+    write(tmp_path, "a.csv", "id\n22\n", 2)
+    monkeypatch.setattr(LocalFolder, "changed", lambda *_: False)  # the look was before
+    assert not folder.take(found, target)
+    assert names(tmp_path) == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == "id\n22\n"
+
+
+def test_files_that_cannot_be_read_stay_and_the_others_are_moved(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", b"PAR1" + b"\0" * 50, 2)
+    with pytest.raises(PlatformError, match=r"b\.csv: .*declared CSV, but it is a Parquet file"):
+        Reader(tmp_path, **MOVE).batches()
+    assert names(tmp_path) == ["b.csv", "done/a.csv"]
+
+
+def test_a_copy_without_news_is_done_with_too(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b.csv", "id\n1\n", 2)
+    assert Reader(tmp_path, key=[], **MOVE).ids() == ["1"]
+    assert names(tmp_path) == ["done/a.csv", "done/b.csv"]
+
+
+def test_what_may_not_be_written_says_so_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "done"))
+
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    reader = Reader(tmp_path, **MOVE)
+    message = (
+        r"rows of 1 file below .* are loaded, but to move to done failed.*next load:\n  a\.csv: .*Permission denied"
+    )
+    with pytest.raises(PlatformError, match=message):
+        reader.batches()
+    assert reader.landed_ids() == ["1"]
+    assert list(probe(reader.source, "t", reader.position)) == ["a.csv"]
+
+
+def test_a_file_of_two_tables_and_a_link_stay_and_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    (tmp_path / "b.csv").symlink_to(tmp_path / "a.csv")
+    reader = Reader(tmp_path, **DELETE)
+    reader.source = Files(tmp_path, {"t": table(**DELETE), "u": table("a*")})  # type: ignore[arg-type]  # their options
+    with pytest.raises(PlatformError, match=r"rows of 2 files .*to delete failed") as raised:
+        reader.batches()
+    assert "a.csv: table u reads a.csv as well" in str(raised.value)
+    assert "b.csv: it is a link" in str(raised.value)
+    assert names(tmp_path) == ["a.csv", "b.csv"]
+
+
+def test_a_load_from_the_beginning_is_refused_while_its_files_lie_where_they_were_moved(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    Reader(tmp_path, **MOVE).batches()
+    write(tmp_path, "b.csv", "id\n2\n", 2)
+    again = Reader(tmp_path, forget_after="1d", **MOVE)
+    with pytest.raises(PlatformError, match=r"1 of its files were moved to done .*done/a\.csv.*rows would be missing"):
+        again.batches()
+    assert names(tmp_path) == ["b.csv", "done/a.csv"]
+    (tmp_path / "done/a.csv").rename(tmp_path / "a.csv")
+    assert again.ids() == ["1", "2"]
+    again.batches()
+    assert sorted(again.position) == ["b.csv"]  # a.csv is forgotten, but not the last
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"after_load": {}}, "either `{move: FOLDER}` or `{delete: true}`"),
+        ({"after_load": {"move": "x", "delete": True}}, "either `{move: FOLDER}` or `{delete: true}`"),
+        ({"after_load": {"move": "../x"}}, "below the source's folder"),
+        ({"after_load": {"move": "/x"}}, "below the source's folder"),
+        ({"after_load": {"move": "x*"}}, "is a folder, such as `done`, and no pattern"),
+        ({**MOVE, "path": "{date}/*.csv", "partitions": {"newest": "3d"}}, "partitions"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        table(**options)  # type: ignore[arg-type]  # options of any table
+
+
+def test_a_folder_that_can_only_be_read_is_refused_before_anything_is_loaded() -> None:
+    place = HttpFolder("http://127.0.0.1:1/in", StorageOptions())
+    with pytest.raises(PlatformError, match=r"what lies below http://127\.0\.0\.1:1/in/ can only be read"):
+        Reader(place, **MOVE).batches()
+
+
+def test_a_load_moves_files_after_its_commit(tmp_path: Path, lake: Lakehouse) -> None:
+    write(tmp_path / "in", "a.csv", "id\n1\n", 1)
+    options = table(**MOVE)  # type: ignore[arg-type]  # options of any table
+    result = load_table(lake, "shop", Files(tmp_path / "in", {"t": options}), "t", options, run_id="r")
+    assert result.rows_landed == 1
+    assert names(tmp_path / "in") == ["done/a.csv"]
+
+
+def test_files_on_a_server_are_moved_and_deleted(sftp_server: Server) -> None:
+    root = sftp_server.root / "in"
+    moving = sftp_server.reader(table={"path": "**/*.csv", **MOVE})
+    for number in (1, 2):
+        write(root, "sub/a.csv", f"id\n{number}\n", number)
+        assert moving.ids() == [str(number)]
+    assert names(root) == ["done/sub/a-2.csv", "done/sub/a.csv"]
+    write(root, "b.csv", "id\n3\n", 3)
+    write(root, ".b.csv.loaded", "left by a load that was killed", 3)
+    assert sftp_server.reader(table={"path": "b*", **DELETE}).ids() == ["3"]
+    assert names(root) == ["done/sub/a-2.csv", "done/sub/a.csv"]
+
+
+@pytest.mark.parametrize("target", ["done/a.csv", None])
+def test_a_file_on_a_server_that_is_replaced_at_the_last_moment_is_put_back(
+    sftp_server: Server, target: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(sftp_server.root / "in", "a.csv", "id\n1\n", 1)
+    source = sftp_server.reader().source
+    with source._place.session() as folder:
+        (found,) = folder.find("*.csv", 0)
+        write(sftp_server.root / "in", "a.csv", "id\n22\n", 2)
+        monkeypatch.setattr(type(folder), "changed", lambda *_: False)
+        assert not folder.take(found, target)  # type: ignore[attr-defined]  # of files that may be moved
+    assert names(sftp_server.root / "in") == ["a.csv"]
+
+
+def keys(store: Store) -> list[str]:
+    return sorted(store.bucket.keys)
+
+
+def test_objects_are_moved_and_deleted(store: Store) -> None:
+    moving = store.reader(table={"path": "**/*.csv", **MOVE})
+    for number in (1, 2):
+        store.put("in/sub/a.csv", f"id\n{number}\n")
+        assert moving.ids() == [str(number)]
+    assert keys(store) == ["in/done/sub/a-2.csv", "in/done/sub/a.csv"]
+    store.put("in/b.csv", "id\n3\n")
+    assert store.reader(table={"path": "b*", **DELETE}).ids() == ["3"]
+    assert keys(store) == ["in/done/sub/a-2.csv", "in/done/sub/a.csv"]
+
+
+def test_a_copy_that_a_killed_load_left_is_the_objects_new_place(store: Store) -> None:
+    store.put("in/a.csv", "id\n1\n")
+    store.put("in/done/a.csv", "id\n1\n")
+    reader = store.reader(table=MOVE)
+    (batch,) = read_all(reader.source, after={"of": "1:1:1:x"})
+    reader.position = dict(batch.position or {})
+    assert reader.ids() == []
+    assert keys(store) == ["in/done/a.csv"]
+
+
+@pytest.mark.parametrize("when", ["before", "while it is copied"])
+def test_an_object_that_is_overwritten_stays(store: Store, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("in/a.csv", "id\n1\n")
+    bucket = store.reader().source._place
+    assert isinstance(bucket, objects.Bucket)
+    (found,) = bucket.find("*.csv", 0)
+
+    def overwritten(*given: object) -> None:
+        copy(*given)
+        store.put("in/a.csv", "id\n2\n")
+
+    copy: Callable[..., None] = obstore.copy
+    if when == "before":
+        store.put("in/a.csv", "id\n2\n")
+    else:
+        monkeypatch.setattr(obstore, "copy", overwritten)
+    assert not bucket.take(found, "done/a.csv")
+    assert not bucket.take(found, None)
+    assert keys(store) == ["in/a.csv"]
+    assert not bucket.take(Delivery("gone.csv", 1, 1, etag="x"), None)
