@@ -279,7 +279,7 @@ def _fill(page: Any) -> None:
         (b"1,2,3\n4,5,6\n", "is no header"),
         (b"a,b,a\n1,2,3\n", "is no header"),
         (b"FR,1,2\nDE,3,4\n", "is no header"),
-        (b"\x1f\x8bdamaged", "cannot be read"),
+        (b"\x1f\x8bdamaged", "is cut off after 9 bytes. Have it sent again"),
     ],
 )
 def test_a_file_that_cannot_be_understood_is_said(
