@@ -92,7 +92,8 @@ class Csv(FormatOptions):
     skip_rows: int = Field(default=0, ge=0, description="Lines before the header (or the first record) to pass over.")
     header_contains: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,
-        description="Names of columns: lines before the first that has them all, one of the first 1,000, are passed over.",
+        description="Names of columns: lines before the first that has them all, one of the first 1,000, are passed "
+        "over.",
     )
     skip_footer: int = Field(
         default=0, ge=0, description="Lines at the end to pass over, beside empty ones, whatever they hold."
