@@ -345,10 +345,10 @@ class SnowflakeTable:
                 self.cursor.execute(f"put 'file://{file}' {place} auto_compress=false")
                 file.unlink()
         raw = f"{name}_lines"
-        self.cursor.execute(f"create temporary table {identifier(raw)} (line variant)")
+        self.cursor.execute(f"create temporary table {identifier(raw)} (line varchar)")
         if count:
             self.cursor.execute(
-                f"copy into {identifier(raw)} (line) from (select parse_json($1:line::varchar) from {place}) "
+                f"copy into {identifier(raw)} (line) from (select $1:line::varchar from {place}) "
                 "file_format = (type = parquet)"
             )
         found = int(value(self.cursor, f"select count(*) from {identifier(raw)}"))
@@ -357,7 +357,8 @@ class SnowflakeTable:
         typed = ", ".join(
             f"{_value(place, column)} as {identifier(column.name)}" for place, column in enumerate(columns)
         )
-        self.cursor.execute(f"create temporary table {identifier(name)} as select {typed} from {identifier(raw)}")
+        parsed = f"(select parse_json(line) as line from {identifier(raw)})"
+        self.cursor.execute(f"create temporary table {identifier(name)} as select {typed} from {parsed}")
         return sent
 
     def _write(self, position: Position, before: Position | None) -> None:
@@ -401,15 +402,13 @@ def _value(place: int, column: Column) -> str:
     return f"to_binary({text}, 'HEX')" if column.declared == "BINARY" else f"{text}::{column.declared}"
 
 
-def _grouped(rows: Lines) -> Iterator[list[str]]:
-    group: list[str] = []
-    size = 0
+def _grouped(rows: Lines) -> Iterator[pa.ChunkedArray]:
+    """The rows of one file after the other."""
+    group: list[pa.Array] = []
     for batch in rows:
-        for line in batch.to_pylist():
-            group.append(line)
-            size += len(line)
-            if size >= FILE_BYTES:
-                yield group
-                group, size = [], 0
+        group.append(batch)
+        if sum(each.nbytes for each in group) >= FILE_BYTES:
+            yield pa.chunked_array(group)
+            group = []
     if group:
-        yield group
+        yield pa.chunked_array(group)
