@@ -144,7 +144,7 @@ def test_what_is_to_be_run_then_and_does_not_exist_is_said(shop: Shop) -> None:
     ("call", "path", "reason"),
     [
         ("start", "dags/{id}", r"`start` names \{id\}, and may name \{run\}; `\{id\}` is known after the start"),
-        ("status", "runs/{runn}", r"`status` names \{runn\}, and may name \{run\}$"),
+        ("status", "runs/{runn}", r"`status` names \{runn\}, and may name \{run\}"),
         ("cancel", "runs/{id}", r"`cancel` names \{id\}"),
     ],
 )
