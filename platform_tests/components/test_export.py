@@ -23,7 +23,7 @@ from data_platform.cli.doctor import _platform_findings
 from data_platform.components.execution import executable_keys, in_runs, select
 from data_platform.components.export import table_export
 from data_platform.errors import PlatformError
-from data_platform.exports.options import ExportTable
+from data_platform.exports.options import ExportOptions, ExportTable
 
 __all__ = ["fakesnow", "postgresql_place", "server", "snowflake", "store"]
 
@@ -289,6 +289,13 @@ def test_files_cannot_be_merged(shop: Shop) -> None:
     add_export(shop, "{type: files, folder: out}")
     with pytest.raises(PlatformError, match="files are written whole: `mode: replace` for orders"):
         _ = shop.definitions
+
+
+@pytest.mark.parametrize("name", ["my orders", "größe", "../orders"])
+def test_names_that_no_asset_has_are_refused(name: str) -> None:
+    table = {"from": "staged/shop/orders", "mode": "replace"}
+    with pytest.raises(ValueError, match="no table can be exported as"):
+        ExportOptions.model_validate({"to": {"type": "files", "folder": "out"}, "tables": {name: table}})
 
 
 def test_dp_run_takes_the_name_of_an_export_and_without_a_name_exports_nothing(shop: Shop, tmp_path: Path) -> None:

@@ -95,6 +95,26 @@ def test_a_marker_that_changes_reports_them_once_and_what_comes_then_is_run(shop
     assert tick(shop, asked.cursor).skip_message
 
 
+def test_a_state_that_comes_back_is_another_end(shop: Shop) -> None:
+    runs = shop.folder / "runs.sqlite"
+    query = {
+        "type": "query",
+        "url": f"sqlite://{runs}",
+        "query": "select state from run -- of the job",
+        "equals": "done",
+    }
+    add_job(shop, wait=query)
+    connection = sqlite3.connect(runs, isolation_level=None)
+    connection.execute("create table run as select 'done' as state")
+    cursor, reported = None, list[int]()
+    for state in ("done", "done", "running", "done"):
+        connection.execute("update run set state = ?", [state])
+        found = tick(shop, cursor)
+        cursor, reported = found.cursor, [*reported, len(found.asset_events)]
+    connection.close()
+    assert reported == [2, 0, 0, 2]
+
+
 def test_a_file_is_looked_for_where_sources_of_files_lie(shop: Shop, tmp_path: Path) -> None:
     add_job(shop, wait={"type": "file", "folder": str(tmp_path / "out"), "path": "*/_SUCCESS"})
     (tmp_path / "out" / "2024").mkdir(parents=True)
@@ -107,9 +127,10 @@ def test_a_file_is_looked_for_where_sources_of_files_lie(shop: Shop, tmp_path: P
 
 def test_what_is_reported_from_outside_has_the_rest_run(shop: Shop) -> None:
     add_job(shop, then=["shop/orders"])
-    shop.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(EVENTS.split("/"))))
-    (request,) = tick(shop).run_requests
-    assert names_of(request.asset_selection) == ["raw/shop/orders", "staged/shop/orders"]
+    for name in (EVENTS, SUMS):
+        shop.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(name.split("/"))))
+        (request,) = tick(shop).run_requests
+        assert names_of(request.asset_selection) == ["raw/shop/orders", "staged/shop/orders"]
 
 
 def test_tables_that_are_loaded_then_come_after_what_the_job_makes(shop: Shop) -> None:
@@ -130,6 +151,21 @@ def test_what_is_to_be_run_then_and_does_not_exist_is_said(shop: Shop) -> None:
     shop.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(EVENTS.split("/"))))
     with pytest.raises(dg.Failure, match=r"`then`: .*shop/nothing"):
         tick(shop)
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "reason"),
+    [
+        ("start", "dags/{id}", r"`start` names \{id\}, and may name \{run\}; `\{id\}` is known after the start"),
+        ("status", "runs/{runn}", r"`status` names \{runn\}, and may name \{run\}"),
+        ("cancel", "runs/{id}", r"`cancel` names \{id\}"),
+    ],
+)
+def test_placeholders_that_nothing_stands_for_are_refused(call: str, path: str, reason: str) -> None:
+    said = start("http://127.0.0.1")
+    said[call] = {**said[call], "path": path}
+    with pytest.raises(ValueError, match=reason):
+        ExternalJobOptions.model_validate({"makes": {"events": {}}, "start": said})
 
 
 def test_a_job_is_started_or_waited_for() -> None:

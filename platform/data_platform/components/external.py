@@ -4,7 +4,7 @@ started and looked for is in `external`; here it is put into Dagster's words.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,7 +113,7 @@ class ExternalJob(PlatformComponent):
             asset_selection=dg.AssetSelection.all() if options.then else None,
             description=f"Looks whether {name} has ended, and asks for what comes then.",
         )
-        def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             forget_broken(context.instance, broken)
             cursor = json.loads(context.cursor or "{}")
             if options.wait is not None:
@@ -124,12 +124,14 @@ class ExternalJob(PlatformComponent):
                 if seen is not None and seen != cursor.get("seen"):
                     events = [dg.AssetMaterialization(key, metadata={RUN: seen}) for key in keys]
                     return dg.SensorResult(asset_events=events, cursor=json.dumps({**cursor, "seen": seen}))
+                if seen is None and not isinstance(options.wait, FileMarker) and options.wait.equals is not None:
+                    cursor.pop("seen", None)  # it goes on: the same value says next that it ended again
             if not options.then:
-                return dg.SkipReason("The job has not ended since it was seen last.")
-            latest = context.instance.get_latest_materialization_event(keys[0])
-            at = str(latest.timestamp) if latest is not None else None
+                return _skipped("The job has not ended since it was seen last.", cursor)
+            ends = map(context.instance.get_latest_materialization_event, keys)
+            at = max((str(end.timestamp) for end in ends if end is not None), default=None)
             if at is None or at == cursor.get("followed"):
-                return dg.SkipReason("The job has not ended since what comes then was asked for last.")
+                return _skipped("The job has not ended since what comes then was asked for last.", cursor)
             repository = context.repository_def
             if repository is None:
                 raise PlatformError("The sensor knows no other assets: it is evaluated outside of a platform.")
@@ -184,6 +186,11 @@ def _specs(asset: Any) -> Sequence[dg.AssetSpec]:
     if isinstance(asset, dg.AssetSpec):
         return [asset]
     return list(asset.specs) if isinstance(asset, dg.AssetsDefinition) else []
+
+
+def _skipped(reason: str, cursor: Mapping[str, Any]) -> dg.SensorResult:
+    """Nothing is reported nor asked for; what was seen may be another state."""
+    return dg.SensorResult(skip_reason=reason, cursor=json.dumps(cursor))
 
 
 def _figures(ended: Ended) -> dict[str, Any]:

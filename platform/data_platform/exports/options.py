@@ -1,5 +1,6 @@
 """What `defs.yaml` says of an export: the target, and the tables that go there. What is done with it is in `export`."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -132,6 +133,9 @@ Target = Annotated[
     Field(discriminator="type"),
 ]
 
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
+"""What an exported table may be called: it is the name of an asset, too."""
+
 Mode = Literal["merge", "replace"]
 
 
@@ -182,6 +186,11 @@ class ExportOptions(Options):
 
     @model_validator(mode="after")
     def _mode_fits_the_target(self) -> "ExportOptions":
+        odd = [name for name in self.tables if not NAME.fullmatch(name)]
+        if odd:
+            raise ValueError(
+                f"no table can be exported as {odd[0]!r}: names hold letters from a to z, digits, `_`, `-`, `.` alone"
+            )
         merged = [name for name, table in self.tables.items() if table.mode == "merge"]
         if isinstance(self.to, FilesTarget) and merged:
             raise ValueError(f"files are written whole: `mode: replace` for {', '.join(merged)}")

@@ -47,9 +47,10 @@ def file_version(place: Place, pattern: str) -> str | None:
 
 def query_value(options: QueryMarker) -> str | None:
     """The value that a query gives, as text; None while it gives none, or another one than is waited for."""
+    query = options.query.strip().rstrip(";")
     with _session(options.url) as session:
         kind = "char" if isinstance(session, MysqlSession) else "text"
-        value = session.scalar(f"select cast(({options.query.rstrip().rstrip(';')}) as {kind}) as value", pa.string())
+        value = session.scalar(f"select cast(({query}\n) as {kind}) as value", pa.string())  # it may end in a comment
     return None if value is None else _expected(str(value), options.equals)
 
 

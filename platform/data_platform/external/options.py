@@ -1,5 +1,6 @@
 """What `defs.yaml` says of a job of another orchestrator; what is done with it is in `runs`, `commands`, `markers`."""
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from data_platform.ingestion.files.storage.options import DeclaredStorage
 from data_platform.ingestion.http.options import HttpConnection, Keys
 from data_platform.options import Duration, Options
+
+PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
+"""What stands for an id in a path; `{{ env.NAME }}` is something else."""
 
 
 class _Endpoint(HttpConnection):
@@ -58,6 +62,21 @@ class HttpStart(_Endpoint):
     idempotency_header: str = Field(
         default="Idempotency-Key", min_length=1, description="The header of the start that holds the run's id, too."
     )
+
+    @model_validator(mode="after")
+    def _paths_name_what_is_known(self) -> "HttpStart":
+        ids = {"run"} if self.start.id is None else {"run", "id"}
+        paths = {"start": (self.start.path, {"run"}), "status": (self.status.path, ids)}
+        if self.cancel is not None:
+            paths["cancel"] = (self.cancel.path, ids)
+        for call, (path, known) in paths.items():
+            if unknown := set(PLACEHOLDER.findall(path)) - known:
+                also = "; `{id}` is known after the start, if `start: {id: ...}` says where its answer holds it"
+                raise ValueError(
+                    f"the path of `{call}` names {{{min(unknown)}}}, and may name "
+                    f"{' and '.join(f'{{{one}}}' for one in sorted(known))}{also if 'id' in unknown else ''}"
+                )
+        return self
 
 
 class CommandStart(Options):

@@ -356,6 +356,8 @@ def test_a_folder_without_a_table_is_said(tmp_path: Path) -> None:
         read_all(source(tmp_path))
     with pytest.raises(PlatformError, match=r"there is no Delta table"):
         probe(source(tmp_path / "nowhere"))
+    with pytest.raises(PlatformError, match=r"there is nothing at .*nowhere. Correct `folder`"):
+        source(tmp_path / "nowhere").names()
 
 
 def test_a_table_in_a_bucket_is_read_by_the_settings_of_the_store(bucket: dict[str, str]) -> None:

@@ -244,7 +244,7 @@ def test_a_catalog_that_is_gone_or_none_is_said_and_nothing_is_made(
     subprocess.run(
         [sys.executable, "-c", f"import sqlite3; sqlite3.connect({str(empty)!r}).execute('create table x (y)')"]
     )
-    with pytest.raises(PlatformError, match=r"DuckLake of lake at .*none.sqlite"):
+    with pytest.raises(PlatformError, match=r"DuckLake of lake at .*none.sqlite: there is no DuckLake in"):
         read_all(DuckLake("lake", str(empty), None, {}, tables, settings))
     with pytest.raises(PlatformError, match=r"the DuckLake has no table shop.orders. It has: shop.items"):
         read_all(other.source(table="shop.orders"))

@@ -291,6 +291,8 @@ def explained(what: str) -> Iterator[None]:
         yield
     except TableNotFoundError:
         raise PlatformError(f"{what}: there is no Delta table (no _delta_log), or its user may not see it.") from None
+    except FileNotFoundError as error:
+        raise PlatformError(f"{what}: there is nothing at {error.filename}. Correct `folder`, or mount it.") from None
     except (DeltaError, BaseError, OSError, pa.ArrowException, ValueError) as error:
         whole = _said(error)
         said = shortened(whole, 400)

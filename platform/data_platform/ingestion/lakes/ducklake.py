@@ -394,6 +394,8 @@ def explained(what: str) -> Iterator[None]:
         said = shortened(PLACE.sub("", scrub(first_line(error))).rstrip("."), 400)
         if "database is locked" in said or "Conflicting lock" in said or "Could not set lock" in said:
             raise TransientError(f"{what} is locked by another process: {said}.") from None
+        if "Existing DuckLake at metadata catalog" in said:
+            raise PlatformError(f"{what}: there is no DuckLake in this catalog. Name the catalog of one.") from None
         if "No such file" in said or "does not exist" in said or "HTTP 404" in said or "Not Found" in said:
             raise PlatformError(
                 f"{what}: something that the catalog names is not there: {said}. If files were cleaned up while they "

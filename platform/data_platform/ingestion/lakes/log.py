@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from errno import ENOENT
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -128,7 +129,10 @@ def parsed(version: int, content: bytes) -> Commit:
 
 def _store(folder: str, settings: Mapping[str, str]) -> Any:
     if not is_remote(folder):
-        return LocalStore(Path(folder.removeprefix("file://")))
+        path = Path(folder.removeprefix("file://"))
+        if not path.is_dir():
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path))
+        return LocalStore(path)
     client: dict[str, Any] = {}
     config: dict[str, Any] = {}
     retries: dict[str, Any] = {"max_retries": 3}
