@@ -162,7 +162,7 @@ def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown(
         *("reader:pass[word]", "reader:pass]word", "reader:[pass@word", "reader:pass[word"),
     ],
 )
-@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mongodb", "mongodb+srv"])
 def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_is_shown(
     scheme: str, credentials: str
 ) -> None:
@@ -192,6 +192,8 @@ def test_a_port_that_is_none_is_refused_without_the_password(port: str) -> None:
         "postgresql://[::1]/shop",
         "postgresql:///shop?host=/run/postgresql",
         "mysql://host/shop",
+        "mongodb://reader:pass@one:27017,two,[::1]:27018/shop?replicaSet=r",
+        "mongodb://one,two:27017/shop",
         "/srv/p@th/100%.sqlite",
         "sqlite:///srv/a@b.sqlite",
     ],

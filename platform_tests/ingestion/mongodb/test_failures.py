@@ -88,13 +88,13 @@ def test_a_server_that_says_nothing_holds_nobody_up(documents: Documents, monkey
 def test_a_cursor_that_the_server_lost_is_opened_again_after_the_last_document(
     documents: Documents, monkeypatch: pytest.MonkeyPatch, cursor: Any
 ) -> None:
-    documents.numbers(*range(400))
+    documents.numbers(*range(250))
     source = documents.source(key=["id"], cursor=cursor)
     after = {} if cursor is None else {"cursor": '{"$date":{"$numberLong":"0"}}'}
     done = lost(monkeypatch, 70, times=2)
     found = [key for batch in read_all(source, after=after) for key in batch.rows["id"].to_pylist()]
     assert len(done) == 2
-    assert found == [str(n) for n in range(400)]
+    assert found == [str(n) for n in range(250)]
 
 
 def test_a_cursor_that_is_always_lost_ends_the_reading(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:

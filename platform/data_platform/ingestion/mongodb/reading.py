@@ -62,7 +62,7 @@ PASS, PLACE = "pass", "place"
 """The entries of a position within a reading: the cursor that it will have reached at its end (empty: none), and the
 fields of the order of the last document that was read."""
 
-BATCH_ROWS, BATCH_BYTES = 10_000, 32 * 2**20
+BATCH_ROWS, BATCH_BYTES = 10_000, 16 * 2**20
 """Documents, or their bytes, that complete a batch."""
 
 ATTEMPTS = 3
