@@ -34,6 +34,7 @@ OF_SERVERS = (
     "external/test_luigi.py",
     "ingestion/changes/",
     "ingestion/debezium/",
+    "ingestion/files/test_hdfs.py",
     "ingestion/hbase/",
     "ingestion/kafka/",
     "ingestion/lakes/test_kills.py",

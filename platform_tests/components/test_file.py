@@ -41,6 +41,7 @@ def options(folder: str, **given: Any) -> FileSourceOptions:
         ("s3://b", {"access_key_id": "AKIA", "secret_access_key": "abc"}, r"take it from the environment"),
         ("s3://b", {"access_key_id": "{{ env.A }}"}, "needed together"),
         ("sftp://u@h/in", {"region": "x"}, "`region` is not for sftp://"),
+        ("hdfs://h:8020/in", {"password": "{{ env.A }}"}, "`password` is not for hdfs://"),
         ("s3://b", {"host_key": "SHA256:" + "a" * 43}, "`host_key` is not for s3://"),
         ("sftp://u@h/in", {"host_key": "any"}, "should match pattern"),
         ("sftp://u@h/in", {"password": "written-here"}, "take it from the environment"),
@@ -158,6 +159,9 @@ def test_a_key_is_a_value_of_the_environment_or_the_file_that_it_names(
 def test_without_the_client_it_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.setitem(sys.modules, "paramiko", None)
+    monkeypatch.setitem(sys.modules, "hdfs_native", None)
+    with pytest.raises(PlatformError, match=r"pip install 'data-platform\[hdfs\]'"):
+        source("hdfs://host:8020/in", settings)
     with pytest.raises(PlatformError, match=r"pip install 'data-platform\[buckets\]'"):
         source("s3://landing/in", settings)
     with pytest.raises(PlatformError, match=r"pip install 'data-platform\[sftp\]'"):

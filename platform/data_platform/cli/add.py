@@ -88,7 +88,7 @@ def source(
         str | None,
         typer.Option(
             help="Folder of files; a relative one lies in the platform's landing folder, or here. Or s3://, gs://, "
-            "az://, sftp://, https:// (one whose index is shown)."
+            "az://, sftp://, hdfs://, https:// (one whose index is shown)."
         ),
     ] = None,
     table: Annotated[

@@ -39,6 +39,9 @@ EXTRA = "buckets"
 SFTP_EXTRA = "sftp"
 """The extra that brings the client of SFTP servers."""
 
+HDFS_EXTRA = "hdfs"
+"""The extra that brings the client of HDFS."""
+
 
 OPENERS = ("zip_password", "pgp_key", "pgp_passphrase", "age_key")
 """The options that hold what opens encrypted files."""
@@ -53,7 +56,7 @@ class FileSourceOptions(SourceOptions, DeclaredStorage):
         description="The folder; a relative path lies below the platform's landing folder. Or what lies below a prefix "
         "in a bucket: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix; or on a server: "
         "sftp://user@host/path, sftp://user@host/~/path from the user's home on; https://host/path/, "
-        "whose index pages are read. May hold `{{ env.NAME }}`."
+        "whose index pages are read; hdfs://host:port/path. May hold `{{ env.NAME }}`."
     )
     zip_password: SecretStr | None = Field(
         default=None, description="What encrypted zip archives are opened by: '{{ env.NAME }}'."
@@ -132,9 +135,9 @@ class FileSource(SourceComponent):
 
     @classmethod
     def recognises(cls, address: str) -> bool:
-        """The path of a folder, or the URL of a bucket or an SFTP server."""
+        """The path of a folder, or the URL of a bucket, an SFTP server or HDFS."""
         # What answers at an HTTP address is taken for an API, unless it is said to be a folder.
-        return address.startswith(tuple(f"{one}://" for one in (*BUCKETS, "sftp"))) or (
+        return address.startswith(tuple(f"{one}://" for one in (*BUCKETS, "sftp", "hdfs"))) or (
             "://" not in address and Path(address).expanduser().is_dir()
         )
 
@@ -195,6 +198,11 @@ def place_of(options: DeclaredStorage, where: Path, settings: Settings) -> Place
         from data_platform.ingestion.files.storage.http_folder import HttpFolder
 
         return HttpFolder(folder, reached)
+    if folder.startswith("hdfs://"):
+        _require("hdfs_native", "HDFS", HDFS_EXTRA)
+        from data_platform.ingestion.files.storage.hdfs import HdfsFolder
+
+        return HdfsFolder(folder, reached)
     _require("obstore", "buckets", EXTRA)
     from data_platform.ingestion.files.storage.objects import Bucket
 

@@ -109,7 +109,7 @@ class FileMarker(DeclaredStorage):
     type: Literal["file"] = Field(description="A file that appears or changes.")
     folder: str = Field(
         description="The folder; a relative path lies below the platform's landing folder. Or s3://, gs://, az://, "
-        "sftp://, https://. May hold `{{ env.NAME }}`."
+        "sftp://, https://, hdfs://. May hold `{{ env.NAME }}`."
     )
     path: str = Field(description="The file, or a pattern of files, the newest of which counts: 2024-*/_SUCCESS.")
 

@@ -14,7 +14,7 @@ BUCKETS = ("s3", "gs", "az")
 HTTP = ("http", "https")
 """The schemes of addresses of folders on HTTP servers."""
 
-SCHEMES = (*BUCKETS, "sftp", *HTTP)
+SCHEMES = (*BUCKETS, "sftp", *HTTP, "hdfs")
 """Where files are read from, besides folders of this machine."""
 
 _OF_S3 = {"endpoint", "region", "anonymous", "access_key_id", "secret_access_key"}
@@ -23,12 +23,13 @@ _NOT_FOR: dict[str, set[str]] = {
     **{one: {*_OF_SFTP, "password", "token"} for one in BUCKETS},
     "sftp": {*_OF_S3, "token", "max_retries", "patience"},
     **{one: {*_OF_S3, *_OF_SFTP} for one in HTTP},
+    "hdfs": {*_OF_S3, *_OF_SFTP, "password", "token", "max_retries", "patience"},
 }
 
 
 class StorageOptions(Options):
-    """How the folder is reached where it lies elsewhere: `s3://`, `gs://`, `az://`, `sftp://`, `https://`. A folder of
-    this machine needs none of it."""
+    """How the folder is reached where it lies elsewhere: `s3://`, `gs://`, `az://`, `sftp://`, `https://`,
+    `hdfs://`. A folder of this machine needs none of it."""
 
     endpoint: str | None = Field(
         default=None,
