@@ -51,6 +51,11 @@ def test_a_line_of_a_web_server_is_taken_apart() -> None:
     }
 
 
+def test_a_client_behind_proxies_is_all_of_the_addresses_that_were_passed_on() -> None:
+    found = row('192.0.2.1, 198.51.100.7 - - [01/Jan/2025:00:00:00 +0000] "GET / HTTP/1.1" 200 5', "common")
+    assert (found["client_ip"], "ident" in found, "user" in found) == ("192.0.2.1, 198.51.100.7", False, False)
+
+
 @pytest.mark.parametrize(
     "request_line", ["\\x16\\x03\\x01", "-", "", "GET /two words HTTP/1.1", 'GET /\\"quoted\\"', "OPTIONS"]
 )

@@ -53,8 +53,9 @@ PARTS: Mapping[str, str] = {
 """What each part of a pattern matches. One that means the same as in grok has grok's name where that is short."""
 
 _REQUEST = r'"(?:%{WORD:method} %{NOTSPACE:target}(?: HTTP/%{NOTSPACE:http_version})?|(?P<request>(?:[^"\\]|\\.)*))"'
+# Behind proxies the client is often the whole of X-Forwarded-For: addresses with commas between them.
 _COMMON = (
-    r"%{NOTSPACE:client_ip} (?:-|%{NOTSPACE:ident}) (?:-|(?P<user>.+?)) \[%{HTTPDATE:at}\] " + _REQUEST + r" "
+    r"(?P<client_ip>\S+(?:, \S+)*) (?:-|%{NOTSPACE:ident}) (?:-|(?P<user>.+?)) \[%{HTTPDATE:at}\] " + _REQUEST + r" "
     r"(?:-|%{INT:status}) (?:-|%{INT:bytes})"
 )
 PATTERNS: Mapping[str, str] = {
