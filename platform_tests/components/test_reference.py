@@ -106,7 +106,8 @@ def test_the_example_s_own_files_satisfy_the_schema(file: Path) -> None:
 def examples() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each `defs.yaml` that the README and its pages show."""
     for page_of in (ROOT / "README.md", *sorted(REFERENCE.parent.glob("*.md"))):
-        for block in re.findall(r"```yaml\n(type: .*?)```", page_of.read_text(encoding="utf-8"), re.DOTALL):
+        text = page_of.read_text(encoding="utf-8")
+        for block in re.findall(r"```yaml\n((?:#[^\n]*\n)*type: data_platform.*?)```", text, re.DOTALL):
             for example in yaml.safe_load_all(block):
                 if example["attributes"]:
                     yield f"{page_of.name} {example['type']}", example

@@ -87,7 +87,7 @@ def test_databases_that_are_not_read_here_are_answered_with_what_reads_them(sche
 def test_the_example_of_the_readme_reads_a_database_by_dlt(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / ".readme" / "sources.md").read_text()
     (example,) = [one for one in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "sql_database" in one]
     (tmp_path / "erp_example.py").write_text(example)
     monkeypatch.setenv("ERP_URL", f"sqlite:///{shop.database}")

@@ -55,7 +55,9 @@ PARTS: Mapping[str, str] = {
 _REQUEST = r'"(?:%{WORD:method} %{NOTSPACE:target}(?: HTTP/%{NOTSPACE:http_version})?|(?P<request>(?:[^"\\]|\\.)*))"'
 # Behind proxies the client is often the whole of X-Forwarded-For: addresses with commas between them.
 _COMMON = (
-    r"(?P<client_ip>[^\s,]+(?:, [^\s,]+)*) (?:-|%{NOTSPACE:ident}) (?:-|(?P<user>.+?)) \[%{HTTPDATE:at}\] " + _REQUEST + r" "
+    r"(?P<client_ip>[^\s,]+(?:, [^\s,]+)*) (?:-|%{NOTSPACE:ident}) (?:-|(?P<user>.+?)) \[%{HTTPDATE:at}\] "
+    + _REQUEST
+    + r" "
     r"(?:-|%{INT:status}) (?:-|%{INT:bytes})"
 )
 PATTERNS: Mapping[str, str] = {
