@@ -13,7 +13,8 @@ from platform_tests.exports.customers import MERGE, REPLACE, change, make
 from platform_tests.exports.exporting import exporter, killed
 
 from data_platform.errors import PlatformError, TransientError
-from data_platform.exports.delta import Committed, export_to_delta
+from data_platform.exports.commits import Committed
+from data_platform.exports.delta import export_to_delta
 from data_platform.exports.export import TableExport
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings

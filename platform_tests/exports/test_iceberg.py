@@ -19,8 +19,9 @@ from pyiceberg.types import LongType
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.exports import iceberg
+from data_platform.exports.commits import Committed
 from data_platform.exports.export import TableExport
-from data_platform.exports.iceberg import Committed, export_to_iceberg
+from data_platform.exports.iceberg import export_to_iceberg
 from data_platform.exports.iceberg_schema import iceberg_column
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
 from data_platform.lakehouse.settings import Settings

@@ -37,7 +37,7 @@ from data_platform.lakehouse.history import row_count
 from data_platform.lakehouse.settings import Settings
 
 if TYPE_CHECKING:
-    from data_platform.exports import delta, iceberg
+    from data_platform.exports.commits import Committed
 
 
 @dataclass(frozen=True)
@@ -154,20 +154,15 @@ def _to_iceberg(
     began = time.monotonic()
     done = export_to_iceberg(lake, spec, catalog, to.namespace, run_id=run_id, full=full)
     # As text: the numbers are beyond those that a browser shows exactly.
-    return _committed(lake, spec, done, {"snapshot of the table": str(done.commit)}, began, done.others)
+    return _committed(lake, spec, done, {"snapshot of the table": str(done.commit)}, began)
 
 
 def _committed(
-    lake: Lakehouse,
-    spec: TableExport,
-    done: "delta.Committed | iceberg.Committed",
-    commit: Mapping[str, Any],
-    began: float,
-    others: str = "",
+    lake: Lakehouse, spec: TableExport, done: "Committed", commit: Mapping[str, Any], began: float
 ) -> Outcome:
-    """The outcome of an export to a lake; `others` is what others did to the rows there."""
+    """The outcome of an export to a lake."""
     here = row_count(lake, spec.source, f" AT (VERSION => {done.origin.snapshot})")
-    agrees = here == done.found and not others
+    agrees = here == done.found and not done.others
     notes = [f"All rows were written: {done.whole}."] if done.whole else []
     figures = {
         "rows inserted": done.inserted,
@@ -183,7 +178,7 @@ def _committed(
         done.origin.version,
         figures,
         agrees,
-        _verdict(spec, here, done.found, hashed=False, agrees=agrees, notes=notes, others=others),
+        _verdict(spec, here, done.found, hashed=False, agrees=agrees, notes=notes, others=done.others),
         {"rows in the lakehouse": here, "rows at the target": done.found, "rows are hashed": False},
         notes,
     )

@@ -3,6 +3,7 @@ it. How a commit is made is in the module of each kind of table (`delta`, `icebe
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,6 +16,42 @@ from data_platform.lakehouse.sql import quote
 
 METADATA = "data_platform"
 """The entry of a commit's own properties that says what was exported."""
+
+
+CASTS = {
+    "USMALLINT": "INTEGER",
+    "UINTEGER": "BIGINT",
+    "UBIGINT": "DECIMAL(20,0)",
+    "HUGEINT": "VARCHAR",
+    "UHUGEINT": "VARCHAR",
+    "INTERVAL": "VARCHAR",
+    "UUID": "VARCHAR",
+    "ENUM": "VARCHAR",
+    "JSON": "VARCHAR",
+    "TIMESTAMP": "TIMESTAMP",
+    "TIMESTAMP_S": "TIMESTAMP",
+    "TIMESTAMP_MS": "TIMESTAMP",
+    "TIMESTAMP_NS": "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP WITH TIME ZONE",
+}
+"""The types that others are written as in any lake."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What an export wrote, or found to be there already; `found` are the rows that the table has then. `whole` says
+    why all rows were written, `others` what others did to the rows since."""
+
+    origin: Origin
+    table: str
+    inserted: int
+    updated: int
+    deleted: int
+    found: int
+    commit: int
+    whole: str = ""
+    others: str = ""
+    unchanged: bool = False
 
 
 def owner_of(lake: Lakehouse, spec: TableExport) -> str:

@@ -5,7 +5,6 @@ not committed are files that nobody names, which a vacuum of the table removes.
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,7 +12,9 @@ import orjson
 from data_platform.errors import PlatformError, TransientError, shortened
 from data_platform.exports.columns import Column, require_kept, require_key, simple_kind, unplaced, within
 from data_platform.exports.commits import (
+    CASTS,
     METADATA,
+    Committed,
     changes_since,
     has_rows,
     names,
@@ -38,44 +39,11 @@ GONE = "_data_platform_gone"
 PLAIN = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB", "DATE", "NESTED")
 """Types that Delta has, too."""
 
-CASTS = {
-    "UTINYINT": "SMALLINT",
-    "USMALLINT": "INTEGER",
-    "UINTEGER": "BIGINT",
-    "UBIGINT": "DECIMAL(20,0)",
-    "HUGEINT": "VARCHAR",
-    "UHUGEINT": "VARCHAR",
-    "TIME": "VARCHAR",
-    "INTERVAL": "VARCHAR",
-    "UUID": "VARCHAR",
-    "ENUM": "VARCHAR",
-    "JSON": "VARCHAR",
-    "TIMESTAMP": "TIMESTAMP",
-    "TIMESTAMP_S": "TIMESTAMP",
-    "TIMESTAMP_MS": "TIMESTAMP",
-    "TIMESTAMP_NS": "TIMESTAMP",
-    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP WITH TIME ZONE",
-}
+OWN_CASTS = {**CASTS, "UTINYINT": "SMALLINT", "TIME": "VARCHAR"}
 """The types that others are written as."""
 
 UNKNOWN = ("TIMESTAMP_NS", "TIME WITH TIME ZONE", "BIT", "UNION", "VARIANT", "GEOMETRY")
 """Types that lists, structs and maps must not have in them."""
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What an export wrote, or found to be there already; `found` are the rows that the table's log counts. `whole`
-    says why all rows were written."""
-
-    origin: Origin
-    table: str
-    inserted: int
-    updated: int
-    deleted: int
-    found: int
-    commit: int
-    whole: str = ""
-    unchanged: bool = False
 
 
 def export_to_delta(
@@ -127,11 +95,11 @@ def delta_column(table: str, name: str, kind: str) -> Column:
     if simple == "NESTED":
         if within(kind, dict.fromkeys(UNKNOWN, "")) != kind:
             raise unplaced(table, name, kind, "Delta")
-        kept = within(kind, CASTS)
+        kept = within(kind, OWN_CASTS)
         return Column(name, simple, kept, value if kept == kind else f"{value}::{kept}")
     if simple in PLAIN or simple.startswith("DECIMAL("):
         return Column(name, simple, kind, value)
-    if simple not in CASTS:
+    if simple not in OWN_CASTS:
         raise unplaced(table, name, kind, "Delta")
     refusals = []
     if simple.startswith("TIMESTAMP"):
@@ -139,7 +107,7 @@ def delta_column(table: str, name: str, kind: str) -> Column:
     if simple == "TIMESTAMP_NS":
         lost = f"isfinite({value}) AND {value}::TIMESTAMP::TIMESTAMP_NS <> {value}"
         refusals.append((lost, "fractions below a microsecond"))
-    return Column(name, simple, CASTS[simple], f"{value}::{CASTS[simple]}", tuple(refusals))
+    return Column(name, simple, OWN_CASTS[simple], f"{value}::{OWN_CASTS[simple]}", tuple(refusals))
 
 
 def _exists(where: str, storage: Mapping[str, str]) -> bool:

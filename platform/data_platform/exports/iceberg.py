@@ -37,6 +37,7 @@ from data_platform.errors import PlatformError, TransientError, shortened
 from data_platform.exports.columns import Column, require_kept, require_key
 from data_platform.exports.commits import (
     METADATA,
+    Committed,
     changes_since,
     has_rows,
     names,
@@ -71,23 +72,6 @@ CONFLICTS = (CommitFailedException, ValidationException, TableAlreadyExistsError
 """What PyIceberg raises where another writer came first."""
 
 GONE, NUMBER = "_data_platform_gone", "_data_platform_number"
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What an export wrote, or found to be there already; `found` are the rows that the table has then. `whole` says
-    why all rows were written, `others` what others did to the rows since."""
-
-    origin: Origin
-    table: str
-    inserted: int
-    updated: int
-    deleted: int
-    found: int
-    commit: int
-    whole: str = ""
-    others: str = ""
-    unchanged: bool = False
 
 
 @dataclass(frozen=True)

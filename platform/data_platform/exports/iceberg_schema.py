@@ -13,7 +13,7 @@ from pyiceberg.table import Transaction
 from pyiceberg.types import IcebergType
 
 from data_platform.exports.columns import Column, common_era, simple_kind, unplaced
-from data_platform.exports.commits import reader, selected
+from data_platform.exports.commits import CASTS, reader, selected
 from data_platform.exports.export import Origin
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote
@@ -21,25 +21,7 @@ from data_platform.lakehouse.sql import quote
 PLAIN = ("BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB", "DATE", "TIME", "NESTED")
 """Types that Iceberg has, too."""
 
-CASTS = {
-    "TINYINT": "INTEGER",
-    "SMALLINT": "INTEGER",
-    "UTINYINT": "INTEGER",
-    "USMALLINT": "INTEGER",
-    "UINTEGER": "BIGINT",
-    "UBIGINT": "DECIMAL(20,0)",
-    "HUGEINT": "VARCHAR",
-    "UHUGEINT": "VARCHAR",
-    "INTERVAL": "VARCHAR",
-    "UUID": "VARCHAR",
-    "ENUM": "VARCHAR",
-    "JSON": "VARCHAR",
-    "TIMESTAMP": "TIMESTAMP",
-    "TIMESTAMP_S": "TIMESTAMP",
-    "TIMESTAMP_MS": "TIMESTAMP",
-    "TIMESTAMP_NS": "TIMESTAMP",
-    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP WITH TIME ZONE",
-}
+OWN_CASTS = {**CASTS, "TINYINT": "INTEGER", "SMALLINT": "INTEGER", "UTINYINT": "INTEGER"}
 """The types that others are written as."""
 
 NOT_WITHIN = re.compile(r"\b(UINTEGER|BIGNUM|UBIGINT|U?HUGEINT|UNION|INTERVAL|TIMESTAMP_NS|TIME WITH TIME ZONE|BIT)\b")
@@ -59,9 +41,9 @@ def iceberg_column(table: str, name: str, kind: str) -> Column:
         refusals.append((lost, "fractions below a microsecond"))
     if simple in PLAIN or kind.startswith("DECIMAL("):
         return Column(name, simple, kind, value, tuple(refusals))
-    if simple not in CASTS:
+    if simple not in OWN_CASTS:
         raise unplaced(table, name, kind, "Iceberg")
-    return Column(name, simple, CASTS[simple], f"{value}::{CASTS[simple]}", tuple(refusals))
+    return Column(name, simple, OWN_CASTS[simple], f"{value}::{OWN_CASTS[simple]}", tuple(refusals))
 
 
 def wanted_schema(lake: Lakehouse, there: Origin, columns: Sequence[Column]) -> Schema:
