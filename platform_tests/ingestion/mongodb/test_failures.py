@@ -123,6 +123,7 @@ def test_a_collection_that_is_dropped_in_the_middle_is_no_short_table(
             list(batches)
 
 
+@pytest.mark.servers
 def test_a_server_that_is_started_again_in_the_middle_is_gone_on_with(
     own: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_server_that_is_started_again_in_the_middle_is_gone_on_with(
     assert [key for batch in came for key in batch.rows["id"].to_pylist()] == [str(n) for n in range(300)]
 
 
+@pytest.mark.servers
 def test_what_came_before_a_server_died_is_kept_and_gone_on_from(
     lake: Lakehouse, own: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
