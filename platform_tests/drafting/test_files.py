@@ -34,6 +34,14 @@ def draft(folder: Path, content: bytes, name: str = "rows.csv") -> TableProfile:
     return table
 
 
+def test_a_table_of_several_files_has_the_key_that_its_rows_show(tmp_path: Path) -> None:
+    (tmp_path / "orders_1.csv").write_text("id,amount,flag\n1,1.50,1\n2,2.50,\n")
+    table = draft(tmp_path, b"id,amount,flag\n3,0.50,1\n4,3.50,2\n", "orders_2.csv")
+    drafted = draft_table(table, Wish())
+    assert drafted.key == ("id",)
+    assert [column.name for column in drafted.columns if not column.nullable] == ["id"]
+
+
 def values(table: TableProfile) -> list[tuple[Any, ...]]:
     names = [name for name in table.rows.column_names if not name.startswith("_")]
     return list(zip(*(table.rows[name].to_pylist() for name in names), strict=True))
@@ -67,6 +75,7 @@ def zipped(*names: str) -> bytes:
             "such as prose or a log",
             "format: {type: log, pattern: ...}",
         ),
+        (b"This is prose, it is no table at all. Please ignore.\n", "such as prose or a log", "type: log"),
         (
             (
                 b"at 10:00:00 INFO started the service on port 80\n"

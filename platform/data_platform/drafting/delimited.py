@@ -25,6 +25,7 @@ MOST_FOOTERS = 5
 """Lines that may stand below the last record."""
 
 _SAMPLE = 200  # lines that are looked at
+_SENTENCE = re.compile(r"\w+ \w+ \w+.*[.!?](\s|$)")
 _SEVERAL = re.compile(r"[^\w\s\"'.\-/()\\]{2,5}")
 _TOTALS = "(?:grand|sub)[ -]?total|totals?|sums?|summe|gesamt|gesamtsumme|totaal|totale|suma|somme|итого"
 _TOTAL = re.compile(rf"(\W*(?:{_TOTALS}))\W*(\d*)\W*", re.IGNORECASE)
@@ -148,6 +149,8 @@ def _has_comments(lines: Sequence[str]) -> bool:
 
 
 def _delimiter(path: Path, lines: Sequence[str]) -> str:
+    if len(lines) == 1 and _SENTENCE.search(lines[0]):  # a header alone would have names, however many commas it has
+        raise _no_table(path, lines[0])
     first = Counter(lines[0])
     for sign, _ in Counter(_SEVERAL.findall(lines[0])).most_common():
         (header,) = _cells(lines[:1], sign)
@@ -163,9 +166,13 @@ def _delimiter(path: Path, lines: Sequence[str]) -> str:
     named = re.search(r"\.(csv|tsv)\b", path.name)
     if named and max(line.count(" ") for line in lines) <= 2:
         return delimiter
-    raise PlatformError(
+    raise _no_table(path, lines[0])
+
+
+def _no_table(path: Path, line: str) -> PlatformError:
+    return PlatformError(
         f"{path} is neither JSON lines nor delimited text, but text without a delimiter that its lines share, "
-        f"such as prose or a log: {lines[0][:80]!r}. Write the source's defs.yaml by hand: for fixed width "
+        f"such as prose or a log: {line[:80]!r}. Write the source's defs.yaml by hand: for fixed width "
         "`format: {type: fixed_width, columns: [...]}`, for a log `format: {type: log, pattern: ...}`."
     )
 

@@ -129,7 +129,8 @@ def draft_table(profile: TableProfile, wish: Wish, taken: Collection[str] = ()) 
     candidates = [
         Candidate(one.raw, one.name, one.annotation, one.nullable, one.private or one.within)
         for one in columns
-        if not one.labels
+        # That an empty field would be null says nothing of the values that were seen; `propose_key` looks at those.
+        if not set(one.labels) - {""}
     ]
     key = propose_key(profile, rows, candidates, names, wish.key)
     columns = [

@@ -109,7 +109,7 @@ def _by_values(profile: TableProfile, rows: pl.DataFrame, columns: Sequence[Cand
         and not one.private
         and not rows[one.raw].dtype.is_nested()
         and rows[one.raw].null_count() == 0
-        and not (one.annotation == "str" and (rows[one.raw].cast(pl.String) == "").any())
+        and not (rows[one.raw].dtype == pl.String and (rows[one.raw] == "").any())
     ]
     alone = [one for one in possible if rows.height and rows[one.raw].n_unique() == rows.height]
     own = [one for one in alone if _is_own(profile.name, one.name) and one.raw not in foreign]
