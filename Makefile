@@ -11,6 +11,7 @@ export UV_NATIVE_TLS := 1
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
+HISTORIES ?= 5
 PORT ?= 3000
 
 help: ## show the targets
@@ -50,8 +51,8 @@ test-servers: $(READY) ## the tests on servers: PostgreSQL, MariaDB, Kafka, Mong
 test-bench: $(READY) ## run every benchmark at a small scale, to see that it works (minutes)
 	@$(BIN)/pytest -q -m bench
 
-test-histories: $(READY) ## try five times as many random histories as the suite does (minutes)
-	@HISTORIES=5 $(BIN)/pytest -q -m histories
+test-histories: $(READY) ## try five times as many random histories as the suite does (minutes; HISTORIES=50: so many times)
+	@HISTORIES=$(HISTORIES) $(BIN)/pytest -q -m histories
 
 test-crash: $(READY) ## kill processes at random instants, on both catalogs (minutes; KILLS=25: in each test)
 	@$(BIN)/pytest -q -n $(WORKERS) --dist loadscope -m crash
