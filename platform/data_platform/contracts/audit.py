@@ -24,6 +24,7 @@ from data_platform.contracts.causes import cause_of
 from data_platform.contracts.conform import conform
 from data_platform.contracts.contract import Column, Contract, contract_columns, name_of, rule, schema_of
 from data_platform.contracts.hints import likely_cause
+from data_platform.contracts.one_pass import all_rules_hold
 from data_platform.contracts.texts import as_text
 from data_platform.contracts.violations import PRIVATE, REASON, Violation
 from data_platform.errors import PlatformError
@@ -300,6 +301,8 @@ def _schema(contract: type[Contract]) -> DataFrameSchema:
 
 def _broken_rules(typed: pl.DataFrame, contract: type[Contract]) -> list[Broken]:
     schema = _schema(contract)
+    if all_rules_hold(typed, schema):
+        return []
     try:
         schema.validate(typed, lazy=True)
     except pandera.errors.SchemaErrors as errors:

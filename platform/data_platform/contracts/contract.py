@@ -144,7 +144,7 @@ def rule(check: Any) -> str:
     """One check in words: `at least 0`. A check of the contract's own is called by its `error`, else by its method's
     name."""
     words = WORDS.get(str(check.name))
-    if words is None:
+    if words is None or not check.statistics:  # a method of the contract may be called as one of Pandera's
         return str(check.error or check.name).replace("_", " ")
     return words.format(**{key: _shortened(value) for key, value in check.statistics.items()})
 
