@@ -21,6 +21,7 @@ FLOORS = [
     "ingestion",
     "staging",
     "modelling",
+    "ml",
     "exports",
     "external",
     "observability",

@@ -4,6 +4,13 @@ and migrates them, `positions` and `steps` write them within the transaction of 
 `forgetting` deletes what is said of a table that is dropped.
 """
 
+from data_platform.lakehouse.ledger.datasets import (
+    DatasetVersion,
+    dataset_is_visible,
+    dataset_versions,
+    move_dataset,
+    record_dataset,
+)
 from data_platform.lakehouse.ledger.forgetting import forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
@@ -66,6 +73,7 @@ __all__ = [
     "VERSION",
     "Audit",
     "AuditKind",
+    "DatasetVersion",
     "Head",
     "LandedBounds",
     "LastLoad",
@@ -87,6 +95,8 @@ __all__ = [
     "claim",
     "columns_added_after",
     "columns_of_loads",
+    "dataset_is_visible",
+    "dataset_versions",
     "ensure_ledger",
     "entries",
     "exists",
@@ -103,6 +113,7 @@ __all__ = [
     "loads_awaiting_staging",
     "mask_keys",
     "migrate",
+    "move_dataset",
     "owners",
     "pin",
     "pinned_snapshots",
@@ -110,6 +121,7 @@ __all__ = [
     "reading",
     "recent_loads",
     "record_audit",
+    "record_dataset",
     "record_load",
     "record_mask_key",
     "record_publication",

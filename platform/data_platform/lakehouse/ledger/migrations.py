@@ -82,5 +82,23 @@ def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2, to_version_3)
+def to_version_4(connection: duckdb.DuckDBPyConnection) -> None:
+    """There are tables of datasets, of models, and of the stages that versions of models have been in."""
+    connection.execute(
+        f"CREATE TABLE {name('datasets')} (name VARCHAR, version BIGINT, snapshot_id BIGINT, built_from BIGINT, "
+        "key VARCHAR, time VARCHAR, label VARCHAR, splits VARCHAR, rows BIGINT, hash VARCHAR, code_version VARCHAR, "
+        "built_at TIMESTAMPTZ, contract VARCHAR, run_id VARCHAR)"
+    )
+    connection.execute(
+        f"CREATE TABLE {name('models')} (model VARCHAR, version BIGINT, dataset VARCHAR, dataset_version BIGINT, "
+        "snapshot_id BIGINT, code_version VARCHAR, parameters VARCHAR, metrics VARCHAR, gates VARCHAR, "
+        "framework VARCHAR, file_hash VARCHAR, prediction_hash VARCHAR, run_id VARCHAR, trained_at TIMESTAMPTZ)"
+    )
+    connection.execute(
+        f"CREATE TABLE {name('model_stages')} (model VARCHAR, version BIGINT, stage VARCHAR, since TIMESTAMPTZ, "
+        '"by" VARCHAR, reason VARCHAR)'
+    )
+
+
+MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2, to_version_3, to_version_4)
 """The first one leads from version 1 to version 2, and so on."""

@@ -21,7 +21,7 @@ from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.lock import writer_lock
 from data_platform.lakehouse.transaction import commit_locked
 
-VERSION = 3
+VERSION = 4
 """The version of the schema that this code writes and reads."""
 
 TABLES = {
@@ -52,6 +52,17 @@ TABLES = {
     "mask_keys": "number BIGINT, fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, since TIMESTAMPTZ",
     "pins": "name VARCHAR, snapshot_id BIGINT, reason VARCHAR, pinned_at TIMESTAMPTZ",
     "owners": "kind VARCHAR, name VARCHAR, platform VARCHAR, claimed_at TIMESTAMPTZ",
+    "datasets": (
+        "name VARCHAR, version BIGINT, snapshot_id BIGINT, built_from BIGINT, key VARCHAR, time VARCHAR, "
+        "label VARCHAR, splits VARCHAR, rows BIGINT, hash VARCHAR, code_version VARCHAR, built_at TIMESTAMPTZ, "
+        "contract VARCHAR, run_id VARCHAR"
+    ),
+    "models": (
+        "model VARCHAR, version BIGINT, dataset VARCHAR, dataset_version BIGINT, snapshot_id BIGINT, "
+        "code_version VARCHAR, parameters VARCHAR, metrics VARCHAR, gates VARCHAR, framework VARCHAR, "
+        "file_hash VARCHAR, prediction_hash VARCHAR, run_id VARCHAR, trained_at TIMESTAMPTZ"
+    ),
+    "model_stages": ('model VARCHAR, version BIGINT, stage VARCHAR, since TIMESTAMPTZ, "by" VARCHAR, reason VARCHAR'),
 }
 """The ledger's tables. Figures that one row of `loads` or `stagings` gives add up: what was read is what was landed,
 repeated and quarantined; what was staged from is what was inserted, updated, superseded, filtered and quarantined."""
