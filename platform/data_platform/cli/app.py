@@ -30,6 +30,7 @@ from data_platform.cli import (
     remove,
     report,
     run,
+    serve,
     snapshots,
     status,
     ui,
@@ -177,3 +178,4 @@ app.command()(docs.docs)
 app.command()(migrate.migrate)
 app.command()(migrate.adopt)
 app.command()(ui.ui)
+app.command()(serve.serve)

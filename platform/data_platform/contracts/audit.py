@@ -211,6 +211,20 @@ def audit_keys(
     return Audited(rows, broken, _identifying(carried, key, version))
 
 
+def audit_columns(frame: pl.DataFrame, contract: type[Contract], only: tuple[str, ...]) -> Audited:
+    """Hold some columns of a contract against it, where the others are not known yet: each row by itself, without the
+    rules of the table as a whole. The columns of `frame` that are not in the contract are carried along.
+
+    Raises ContractError when a column of `only` is missing that may not be null.
+    """
+    columns = [column for column in contract_columns(contract) if column.name in only]
+    carried = [name for name in frame.columns if name not in only]
+    _require_columns(frame, columns, carried, contract)
+    typed, not_cast = _typed(frame, columns, carried)
+    broken = [*not_cast, *_missing(typed, columns, (), not_cast), *_broken_rules(typed, contract, only)]
+    return Audited(typed, broken, _identifying(carried, (), None))
+
+
 def _identifying(carried: Sequence[str], key: Sequence[str], version: str | None) -> list[str]:
     return list(dict.fromkeys([*carried, *key, *([version] if version else [])]))
 
@@ -284,10 +298,14 @@ def _article(dtype: pl.DataType) -> str:
 
 
 @lru_cache(maxsize=256)
-def _schema(contract: type[Contract]) -> DataFrameSchema:
-    """The schema as Pandera is to check it; a copy, because Pandera's own is shared. Nulls and uniqueness are not left
-    to it, and of the rows that fail it gives the mask: the values that it would list are not needed."""
+def _schema(contract: type[Contract], only: tuple[str, ...] | None = None) -> DataFrameSchema:
+    """The schema as Pandera is to check it, or that of some of its columns; a copy, because Pandera's own is shared.
+    Nulls and uniqueness are not left to it, and of the rows that fail it gives the mask: the values that it would list
+    are not needed."""
     schema = copy.deepcopy(schema_of(contract))
+    if only is not None:
+        schema.columns = {name: column for name, column in schema.columns.items() if name in only}
+        schema.checks = []
     # The contract's columns have been picked already; those that are left beside them are carried along.
     schema.strict = False
     schema.unique = None
@@ -299,8 +317,8 @@ def _schema(contract: type[Contract]) -> DataFrameSchema:
     return schema
 
 
-def _broken_rules(typed: pl.DataFrame, contract: type[Contract]) -> list[Broken]:
-    schema = _schema(contract)
+def _broken_rules(typed: pl.DataFrame, contract: type[Contract], only: tuple[str, ...] | None = None) -> list[Broken]:
+    schema = _schema(contract, only)
     if all_rules_hold(typed, schema):
         return []
     try:
