@@ -13,6 +13,15 @@ from data_platform.lakehouse.ledger.datasets import (
 )
 from data_platform.lakehouse.ledger.forgetting import forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
+from data_platform.lakehouse.ledger.models import (
+    ModelStage,
+    ModelVersion,
+    StageChange,
+    model_versions,
+    record_model,
+    record_stage,
+    stage_changes,
+)
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
 from data_platform.lakehouse.ledger.positions import (
@@ -82,9 +91,12 @@ __all__ = [
     "Load",
     "LoadKind",
     "MaskKeys",
+    "ModelStage",
+    "ModelVersion",
     "OwnedKind",
     "Publication",
     "ReplacedLoad",
+    "StageChange",
     "Staging",
     "StagingKind",
     "TableState",
@@ -113,6 +125,7 @@ __all__ = [
     "loads_awaiting_staging",
     "mask_keys",
     "migrate",
+    "model_versions",
     "move_dataset",
     "owners",
     "pin",
@@ -124,11 +137,14 @@ __all__ = [
     "record_dataset",
     "record_load",
     "record_mask_key",
+    "record_model",
     "record_publication",
     "record_retirement",
+    "record_stage",
     "record_staging",
     "replaced_loads",
     "rows_since_whole",
+    "stage_changes",
     "staged_steps",
     "table_states",
     "tables_of",
