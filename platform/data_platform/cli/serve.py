@@ -11,7 +11,7 @@ from data_platform.errors import PlatformError
 
 HOST = "127.0.0.1"
 ONE_THREAD = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS")
-"""For a few rows, threads cost more than they do: several of them made an answer of one row take three times as long."""
+"""For a few rows threads cost more than they do: with several of them an answer of one row took three times as long."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -52,7 +52,7 @@ def test_a_line_that_the_disk_took_only_half_of_is_taken_back_and_the_next_one_i
     with PredictionLog(tmp_path, "late") as log:
         log.append([b"1"]).result(10)
         with monkeypatch.context() as patched:
-            patched.setattr(module.os, "write", full)
+            patched.setattr(os, "write", full)
             with pytest.raises(TransientError, match=r"No space left on device.*make room"):
                 log.append([b"123456"]).result(10)
             failing[0] = False

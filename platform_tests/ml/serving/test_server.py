@@ -25,7 +25,6 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.ml.registry.stages import promote, retire
 from data_platform.ml.registry.store import load
-from data_platform.ml.serving import log as log_module
 from data_platform.ml.serving import server as server_module
 from data_platform.ml.serving.following import Following
 from data_platform.ml.serving.log import PredictionLog
@@ -119,7 +118,7 @@ def test_no_prediction_is_told_that_could_not_be_kept(
 
     with serving(lake, tmp_path / "log") as client:
         with monkeypatch.context() as patched:
-            patched.setattr(log_module.os, "fdatasync", full)
+            patched.setattr(os, "fdatasync", full)
             answer = client.post("/predictions", json={"rows": [ROW]})
             assert answer.status_code == 503
             assert "No space left on device" in answer.text

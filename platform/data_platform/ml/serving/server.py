@@ -83,7 +83,7 @@ def answered(served: Served, body: bytes) -> tuple[list[Mapping[str, Any]], list
     }
     found = _plain(rows.select(served.inputs.key))
     inputs = _plain(rows.select(pl.exclude(served.inputs.private)))
-    predictions = [
+    predictions: list[Mapping[str, Any]] = [
         {"prediction_id": one, **key, "score": score} for one, key, score in zip(ids, found, scores, strict=True)
     ]
     lines = [
