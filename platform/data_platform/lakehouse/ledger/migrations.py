@@ -82,5 +82,22 @@ def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2, to_version_3)
+def to_version_4(connection: duckdb.DuckDBPyConnection) -> None:
+    """Steps say what they cost, publications also when their build began and what it wrote; runs that ended have a
+    table. Of what was before that is not known. The views are made anew by the next load, with those that are new."""
+    measured = {
+        "loads": ("bytes_read BIGINT", "cpu_seconds DOUBLE", "peak_bytes BIGINT"),
+        "stagings": ("cpu_seconds DOUBLE", "peak_bytes BIGINT"),
+        "publications": ("started_at TIMESTAMPTZ", "seconds DOUBLE", "rows_written BIGINT", "bytes BIGINT"),
+    }
+    for table, columns in measured.items():
+        for column in columns:
+            connection.execute(f"ALTER TABLE {name(table)} ADD COLUMN {column}")
+    connection.execute(
+        f"CREATE TABLE {name('runs')} (run_id VARCHAR, job VARCHAR, status VARCHAR, asked_by VARCHAR, asker VARCHAR, "
+        "asked_at TIMESTAMPTZ, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, steps BIGINT, steps_failed BIGINT)"
+    )
+
+
+MIGRATIONS: Sequence[Callable[[duckdb.DuckDBPyConnection], None]] = (to_version_2, to_version_3, to_version_4)
 """The first one leads from version 1 to version 2, and so on."""

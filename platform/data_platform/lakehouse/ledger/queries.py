@@ -341,8 +341,8 @@ def published(lake: Lakehouse) -> dict[str, Publication]:
     columns = ", ".join(f'arg_max("{one.name}", publication_id)' for one in fields(Publication) if one.name != "model")
     rows = lake.connection.execute(f"SELECT model, {columns} FROM {name('publications')} GROUP BY model").fetchall()
     return {
-        model: Publication(number, model, snapshot, run_id, at, count, json.loads(built_from or "{}"))
-        for model, number, snapshot, run_id, at, count, built_from in rows
+        model: Publication(number, model, snapshot, run_id, at, count, json.loads(built_from or "{}"), *measured)
+        for model, number, snapshot, run_id, at, count, built_from, *measured in rows
     }
 
 
