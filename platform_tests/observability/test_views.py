@@ -1,8 +1,11 @@
 """The pipeline's own performance, asked in SQL."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+import duckdb
 import pytest
 from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders, rejects
 
@@ -65,7 +68,8 @@ def test_views_that_are_there_are_left_alone(lake: Lakehouse) -> None:
 
 def asked(lake: Lakehouse, query: str) -> list[dict[str, Any]]:
     ensure_views(lake)
-    return lake.connection.execute(query).to_arrow_table().to_pylist()
+    rows: list[dict[str, Any]] = lake.connection.execute(query).to_arrow_table().to_pylist()
+    return rows
 
 
 def test_each_step_tells_what_went_in_and_out_how_long_it_took_and_what_it_cost(lake: Lakehouse) -> None:
@@ -131,6 +135,10 @@ def test_a_table_grows_by_what_is_added_and_taken_away(lake: Lakehouse) -> None:
     assert lake.connection.execute("SELECT count(*) FROM staged_shop.orders").fetchone() == (1,)
 
 
+def record(runs: Sequence[ledger.Run], connection: duckdb.DuckDBPyConnection) -> None:
+    ledger.record_runs(connection, *runs)
+
+
 def test_a_run_tells_who_asked_for_it_how_long_it_waited_and_what_its_steps_cost(lake: Lakehouse) -> None:
     load(lake, 1)
     stage_table(lake, RECIPE, run_id="r")
@@ -148,7 +156,7 @@ def test_a_run_tells_who_asked_for_it_how_long_it_waited_and_what_its_steps_cost
     )
     never = ledger.Run("n", "load_shop", "canceled", "person", None, at, None, at + timedelta(seconds=60))
     for runs in ([ran], [ran, never]):  # what is there already stays as it is
-        commit(lake, lambda connection, runs=runs: ledger.record_runs(connection, *runs))
+        commit(lake, partial(record, runs))
     first, second = asked(lake, "SELECT * FROM platform.run_performance ORDER BY status DESC")
     assert (first["asked_by"], first["asker"], first["seconds_waited"], first["seconds"]) == (
         "sensor",

@@ -47,14 +47,14 @@ def publish(
     before: Mapping[str, Publication],
     *,
     run_id: str,
-    started: datetime,
+    started: datetime | None = None,
     verdicts: Sequence[Audit] = (),
 ) -> int:
     """Make all changes visible in one commit, with the verdicts on them; return the publication's number.
 
     `snapshot` is the version of the lakehouse that the models were computed from, `before` what was published then
-    (`ledger.published`), `started` when the build began. Raises ConcurrentStepError if one of the models was published
-    meanwhile; then nothing is changed.
+    (`ledger.published`), `started` when the build began, if that is known. Raises ConcurrentStepError if one of the
+    models was published meanwhile; then nothing is changed.
     """
     ledger.ensure_ledger(lake)
 

@@ -4,7 +4,7 @@ and migrates them, `positions` and `steps` write them within the transaction of 
 `forgetting` deletes what is said of a table that is dropped.
 """
 
-from data_platform.lakehouse.ledger.forgetting import forget_tables
+from data_platform.lakehouse.ledger.forgetting import forget_runs, forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
@@ -38,6 +38,7 @@ from data_platform.lakehouse.ledger.queries import (
     pinned_snapshots,
     published,
     recent_loads,
+    recorded_runs,
     replaced_loads,
     rows_since_whole,
     staged_steps,
@@ -48,12 +49,14 @@ from data_platform.lakehouse.ledger.queries import (
 )
 from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists, migrate, reading
 from data_platform.lakehouse.ledger.steps import (
+    AskedBy,
     Audit,
     AuditKind,
     Load,
     LoadKind,
     Publication,
     Run,
+    RunStatus,
     Staging,
     StagingKind,
     record_audit,
@@ -66,6 +69,7 @@ from data_platform.lakehouse.ledger.steps import (
 
 __all__ = [
     "VERSION",
+    "AskedBy",
     "Audit",
     "AuditKind",
     "Head",
@@ -80,6 +84,7 @@ __all__ = [
     "Publication",
     "ReplacedLoad",
     "Run",
+    "RunStatus",
     "Staging",
     "StagingKind",
     "TableState",
@@ -93,6 +98,7 @@ __all__ = [
     "ensure_ledger",
     "entries",
     "exists",
+    "forget_runs",
     "forget_tables",
     "head",
     "heads_of_tables",
@@ -119,6 +125,7 @@ __all__ = [
     "record_retirement",
     "record_runs",
     "record_staging",
+    "recorded_runs",
     "replaced_loads",
     "rows_since_whole",
     "staged_steps",
