@@ -114,8 +114,8 @@ def _maintained(
 
 @dg.asset(key=RUNS_KEY, group_name="platform", kinds={"dagster"}, owners=["team:platform"])
 def run_history(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
-    """Deletes Dagster's own runs and their events once they are 30 days old; the ledger keeps what they did, and a line on
-    each for 400 days. The latest run of each asset stays."""
+    """Deletes Dagster's own runs and their events once they are 30 days old; the ledger keeps what they did, and a line
+    on each for 400 days. The latest run of each asset stays."""
     now = datetime.now(UTC)
     deleted = delete_runs(context.instance, now - KEEP_RUNS)
     try:
