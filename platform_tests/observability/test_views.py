@@ -1,14 +1,23 @@
 """The pipeline's own performance, asked in SQL."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import duckdb
 import pytest
 from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders, rejects
 
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.transaction import commit
+from data_platform.lakehouse.usage import peak_bytes
 from data_platform.observability.views import ensure_views
-from data_platform.staging.step import stage_table
+from data_platform.staging.step import StagingRefusedError, stage_table
 
 DAY = "2020-01-01T00:00:00Z"
 
@@ -55,3 +64,107 @@ def test_views_that_are_there_are_left_alone(lake: Lakehouse) -> None:
     before = current_snapshot(lake.connection)
     ensure_views(lake)
     assert current_snapshot(lake.connection) == before
+
+
+def asked(lake: Lakehouse, query: str) -> list[dict[str, Any]]:
+    ensure_views(lake)
+    rows: list[dict[str, Any]] = lake.connection.execute(query).to_arrow_table().to_pylist()
+    return rows
+
+
+def test_each_step_tells_what_went_in_and_out_how_long_it_took_and_what_it_cost(lake: Lakehouse) -> None:
+    load(lake, 1, bad=1)
+    stage_table(lake, RECIPE, run_id="s")
+    loaded, staged = asked(lake, "SELECT * FROM platform.step_performance ORDER BY ended_at")
+    assert (loaded["asset"], loaded["kind"], loaded["outcome"], loaded["run_id"]) == (
+        "raw/shop/orders", "load", "landed", "r",
+    )  # fmt: skip
+    assert (staged["asset"], staged["kind"], staged["outcome"], staged["run_id"]) == (
+        "staged/shop/orders", "stage", "staged", "s",
+    )  # fmt: skip
+    assert [(one["rows_in"], one["rows_out"], one["rows_quarantined"]) for one in (loaded, staged)] == [
+        (10, 9, 1),
+        (9, 9, 0),
+    ]
+    assert (loaded["seconds_waited"], staged["seconds_waited"] > 0, loaded["bytes_read"] > 0) == (None, True, True)
+    for one in (loaded, staged):
+        assert one["seconds"] > 0
+        assert one["cpu_seconds"] > 0
+        assert one["bytes_written"] > 0
+        assert one["rows_per_second"] == pytest.approx(one["rows_in"] / one["seconds"])
+        assert 10 * 2**20 < one["peak_bytes"] <= peak_bytes()
+
+
+def test_a_refused_step_costs_too_and_its_reasons_are_counted(lake: Lakehouse) -> None:
+    with pytest.raises(PlatformError):
+        load(lake, 1, bad=9)
+    batch = batch_of(orders((1, "cheap", "open", DAY), (2, -1, "open", DAY), (3, -2, "lost", DAY)), {"c": "2"})
+    load_table(lake, "shop", MemorySource([batch]), "orders", TABLE, run_id="r")
+    with pytest.raises(StagingRefusedError):
+        stage_table(lake, RECIPE, run_id="r")
+    steps = asked(lake, "SELECT outcome, cpu_seconds > 0 AS costs FROM platform.step_performance ORDER BY ended_at")
+    assert [tuple(one.values()) for one in steps] == [("refused", True), ("landed", True), ("refused", True)]
+    reasons = asked(
+        lake, "SELECT column_name, rows, steps FROM platform.quarantine_by_reason ORDER BY rows DESC, column_name"
+    )
+    assert [tuple(one.values()) for one in reasons] == [
+        (None, 9, 1),
+        ("amount", 2, 1),
+        ("amount", 1, 1),
+        ("status", 1, 1),
+    ]
+    (total,) = asked(lake, "SELECT steps, steps_refused FROM platform.asset_performance WHERE kind = 'load'")
+    assert total == {"steps": 2, "steps_refused": 1}
+
+
+def test_a_table_grows_by_what_is_added_and_taken_away(lake: Lakehouse) -> None:
+    for number in (1, 2):
+        load(lake, number)
+        stage_table(lake, RECIPE, run_id="r")
+    whole = MemorySource([batch_of(orders((1, 1, "open", DAY)), {"c": "3"}, kind="whole")], whole=True)
+    load_table(lake, "shop", whole, "orders", TABLE, run_id="r", full_refresh=True)
+    stage_table(lake, RECIPE, run_id="r")
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    commit(lake, lambda connection: ledger.record_retirement(connection, "shop", "orders", 1, tomorrow))
+    days = asked(lake, "SELECT asset, rows_added, rows FROM platform.table_growth ORDER BY asset, day")
+    assert [tuple(one.values()) for one in days] == [
+        ("raw/shop/orders", 19, 19),
+        ("raw/shop/orders", -9, 10),
+        ("staged/shop/orders", 1, 1),
+    ]
+    assert lake.connection.execute("SELECT count(*) FROM staged_shop.orders").fetchone() == (1,)
+
+
+def record(runs: Sequence[ledger.Run], connection: duckdb.DuckDBPyConnection) -> None:
+    ledger.record_runs(connection, *runs)
+
+
+def test_a_run_tells_who_asked_for_it_how_long_it_waited_and_what_its_steps_cost(lake: Lakehouse) -> None:
+    load(lake, 1)
+    stage_table(lake, RECIPE, run_id="r")
+    at = datetime(2020, 1, 1, tzinfo=UTC)
+    ran = ledger.Run(
+        "r",
+        "load_shop",
+        "success",
+        "sensor",
+        "shop_sensor",
+        at,
+        at + timedelta(seconds=3),
+        at + timedelta(seconds=10),
+        2,
+    )
+    never = ledger.Run("n", "load_shop", "canceled", "person", None, at, None, at + timedelta(seconds=60))
+    for runs in ([ran], [ran, never]):  # what is there already stays as it is
+        commit(lake, partial(record, runs))
+    first, second = asked(lake, "SELECT * FROM platform.run_performance ORDER BY status DESC")
+    assert (first["asked_by"], first["asker"], first["seconds_waited"], first["seconds"]) == (
+        "sensor",
+        "shop_sensor",
+        3,
+        7,
+    )
+    assert (first["steps"], first["steps_failed"], first["rows_landed"]) == (2, 0, 9)
+    (cost,) = asked(lake, "SELECT sum(cpu_seconds) AS cpu FROM platform.step_performance")
+    assert first["cpu_seconds"] == pytest.approx(cost["cpu"])
+    assert (second["seconds_waited"], second["seconds"], second["cpu_seconds"]) == (60, None, None)

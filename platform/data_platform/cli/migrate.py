@@ -19,6 +19,7 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     from data_platform.lakehouse.maintenance import update_catalog
     from data_platform.lakehouse.settings import redact_url, settings_from_environment
     from data_platform.modelling.views import replace_views
+    from data_platform.observability.views import ensure_views
 
     settings = settings_from_environment()
     before = now = dropped = 0
@@ -27,6 +28,8 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         with open_lakehouse(settings) as lake:
             before, now = ledger.migrate(lake)
             views = replace_views(lake) if now else []
+            if now:
+                ensure_views(lake)
             dropped = update_catalog(lake) if now else 0
     if as_json:
         print_json({"from": before, "to": now, "models": views})

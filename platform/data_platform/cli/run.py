@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -55,6 +56,7 @@ def run(
         select,
     )
     from data_platform.components.platform import platform_definitions
+    from data_platform.components.run_records import record_ended_runs
     from data_platform.components.workspace import code_location, platform_package
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
@@ -71,7 +73,7 @@ def run(
     ops = op_names(definitions)
     keys = select(executable_keys(definitions), selection or [])
     console = summary_console(as_json=as_json)
-    outcomes = []
+    outcomes, began = [], datetime.now(UTC)
     with (
         dagster_storage(settings),
         dg.DagsterInstance.get() as instance,
@@ -105,6 +107,7 @@ def run(
                 done = [outcome for outcome in done if outcome.key not in left] + staged
             outcomes += done
             bar.update(task, completed=len(group), doing="")
+        record_ended_runs(lake, instance, began)
     print_outcomes(outcomes, console, as_json=as_json)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)

@@ -12,10 +12,12 @@ import dagster as dg
 from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE, platform_key
 from data_platform.components.resource import LakehouseResource
+from data_platform.components.run_records import KEEP_RECORDS, run_records_sensor
 from data_platform.ingestion.retention import Retired, retire_replaced_loads
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.maintenance import maintain
+from data_platform.lakehouse.settings import Settings
 
 KEEP_RUNS = timedelta(days=30)
 
@@ -111,11 +113,17 @@ def _maintained(
 
 
 @dg.asset(key=RUNS_KEY, group_name="platform", kinds={"dagster"}, owners=["team:platform"])
-def run_history(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-    """Deletes Dagster's own runs and their events once they are 30 days old; the ledger keeps what they did. The latest
-    run of each asset stays."""
-    deleted = delete_runs(context.instance, datetime.now(UTC) - KEEP_RUNS)
-    return dg.MaterializeResult(metadata={"runs deleted": deleted})
+def run_history(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
+    """Deletes Dagster's own runs and their events once they are 30 days old; the ledger keeps what they did, and a line
+    on each for 400 days. The latest run of each asset stays."""
+    now = datetime.now(UTC)
+    deleted = delete_runs(context.instance, now - KEEP_RUNS)
+    try:
+        with lakehouse.open() as lake:
+            forgotten = ledger.forget_runs(lake, now - KEEP_RECORDS)
+    except Exception as error:  # noqa: BLE001 - a library may raise anything
+        raise failure(error) from None
+    return dg.MaterializeResult(metadata={"runs deleted": deleted, "runs deleted from the ledger": forgotten})
 
 
 def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
@@ -157,9 +165,11 @@ def kept_replaced(parts: Sequence[dg.Definitions]) -> dict[tuple[str, str], time
     return {(spec.key.path[1], spec.key.path[2]): timedelta(seconds=spec.metadata[KEEP_REPLACED]) for spec in specs}
 
 
-def maintenance_definitions(parts: Sequence[dg.Definitions], platform: str, *, first: bool = True) -> dg.Definitions:
+def maintenance_definitions(
+    parts: Sequence[dg.Definitions], platform: str, settings: Settings, *, first: bool = True
+) -> dg.Definitions:
     """The maintenance assets of a platform, given the definitions of its sources, and their daily schedule. Of several
-    platforms in a workspace the `first` takes care of what they share."""
+    platforms in a workspace the `first` takes care of what they share, and brings runs that ended into the ledger."""
     keep = kept_replaced(parts)
     assets: list[Any] = (
         [lakehouse_maintenance(keep, platform), run_history] if first else [raw_retention(keep, platform)]
@@ -174,4 +184,5 @@ def maintenance_definitions(parts: Sequence[dg.Definitions], platform: str, *, f
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Every night at 03:30 UTC.",
     )
-    return dg.Definitions(assets=assets, jobs=[job], schedules=[schedule])
+    sensors = [run_records_sensor(settings)] if first else []
+    return dg.Definitions(assets=assets, jobs=[job], schedules=[schedule], sensors=sensors)

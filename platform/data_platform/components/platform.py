@@ -52,7 +52,7 @@ def platform_definitions(
     executor = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
     return dg.Definitions.merge(
         *parts,
-        maintenance_definitions(parts, package.name, first=first),
+        maintenance_definitions(parts, package.name, environment.settings, first=first),
         audit_definitions(parts, None if first else platform_key("full_audit", package.name)),
         dg.Definitions(
             resources={"lakehouse": LakehouseResource.at(settings)},

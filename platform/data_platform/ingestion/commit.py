@@ -27,6 +27,7 @@ from data_platform.lakehouse.transaction import (
     discarded_on_failure,
     register,
 )
+from data_platform.lakehouse.usage import Usage, used_since
 
 REWRITES = 5
 """How often a raw table is written anew, in wider types, before a load gives up to those who delete rows of it."""
@@ -72,13 +73,15 @@ class LoadResult:
 class Ready:
     """What one commit is to take in: the head of the reading, its tables with something to land, and the entries of the
     position that it reached or forgets. The head may be that of one of the tables, which then takes part in every
-    commit; a reading of one table only (`is_of_one_table`) is kept so. A reconciliation moves no position."""
+    commit; a reading of one table only (`is_of_one_table`) is kept so. A reconciliation moves no position. `cpu_began`
+    is the processor time of the process when what is ready began to be read (`usage`)."""
 
     head: ledger.Head
     tables: Sequence[TableLanding]
     position: Position
     forget: Sequence[str]
     is_of_one_table: bool
+    cpu_began: float
     is_reconciliation: bool = False
 
     def moves(self) -> bool:
@@ -118,7 +121,8 @@ def commit_ready(lake: Lakehouse, ready: Ready, run_id: str) -> tuple[ledger.Hea
         and has_open_rejects(lake.connection, landing.quarantine)
     }
     now = datetime.now(UTC)
-    loads = [_landed(landing, ready, now, run_id) for landing in ready.tables]
+    usage = used_since(ready.cpu_began)
+    loads = [_landed(landing, ready, now, run_id, usage) for landing in ready.tables]
     masks = {
         (each.source, each.name): each.mask for each in ready.tables if each.mask is not None and ready.lands(each)
     }
@@ -196,10 +200,10 @@ class Refusal:
     reason: str
 
 
-def commit_refusals(lake: Lakehouse, refusals: Sequence[Refusal], run_id: str) -> None:
+def commit_refusals(lake: Lakehouse, refusals: Sequence[Refusal], run_id: str, cpu_began: float) -> None:
     """Record that the load of some tables was refused, and why; a sample of what could not be read goes to quarantine.
     No row lands and no position moves."""
-    now = datetime.now(UTC)
+    now, usage = datetime.now(UTC), used_since(cpu_began)
     samples = [refusal.part.rejects.sample(refusal.landing.load_id) for refusal in refusals]
     files = [file for some in samples for file in some]
 
@@ -208,7 +212,7 @@ def commit_refusals(lake: Lakehouse, refusals: Sequence[Refusal], run_id: str) -
             landing = refusal.landing
             ledger.advance(connection, landing.head, {}, now)
             _register_rejects(connection, landing, sample)
-            ledger.record_load(connection, _refused(refusal, now, run_id))
+            ledger.record_load(connection, _refused(refusal, now, run_id, usage))
 
     with discarded_on_failure(lake, files):
         commit(lake, work)
@@ -252,7 +256,7 @@ def _stored(landing: TableLanding, ready: Ready) -> dict[str, str]:
     return {**columns.settled, **LOAD_COLUMNS}
 
 
-def _landed(landing: TableLanding, ready: Ready, at: datetime, run_id: str) -> ledger.Load:
+def _landed(landing: TableLanding, ready: Ready, at: datetime, run_id: str, usage: Usage) -> ledger.Load:
     """What the ledger says of a table in this commit. A whole table that is as it was lands nothing, and is none that
     replaces another."""
     part, unchanged = landing.ready, ready.is_unchanged(landing)
@@ -273,10 +277,13 @@ def _landed(landing: TableLanding, ready: Ready, at: datetime, run_id: str) -> l
         bytes=0 if unchanged else sum(spilled.file.bytes for spilled in part.files),
         position=ready.position,
         drift=landing.columns.found().as_dict(),
+        bytes_read=part.bytes,
+        cpu_seconds=usage.cpu_seconds,
+        peak_bytes=usage.peak_bytes,
     )
 
 
-def _refused(refusal: Refusal, at: datetime, run_id: str) -> ledger.Load:
+def _refused(refusal: Refusal, at: datetime, run_id: str, usage: Usage) -> ledger.Load:
     landing, part = refusal.landing, refusal.part
     return ledger.Load(
         source=landing.source,
@@ -291,6 +298,9 @@ def _refused(refusal: Refusal, at: datetime, run_id: str) -> ledger.Load:
         rows_quarantined=part.rejects.count,
         drift=landing.columns.found().as_dict(),
         reason=refusal.reason,
+        bytes_read=part.bytes,
+        cpu_seconds=usage.cpu_seconds,
+        peak_bytes=usage.peak_bytes,
     )
 
 

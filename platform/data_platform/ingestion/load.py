@@ -25,6 +25,7 @@ from data_platform.ingestion.source import DIGEST, Batch, Budget, Measured, Posi
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import column_types, raw_table
+from data_platform.lakehouse.usage import cpu_seconds
 from data_platform.redaction import safe_exception
 
 CHUNK_ROWS = 1_000_000
@@ -163,7 +164,7 @@ class _Load:
     def _begin(self) -> None:
         self.position: dict[str, str] | None = None
         self.forget: list[str] = []
-        self.committed_at = time.monotonic()
+        self.committed_at, self.cpu_began = time.monotonic(), cpu_seconds()
 
     def run(self, budget: Budget, progress: Callable[[int], None] | None) -> None:
         """Read to the end, or until the budget is spent, and commit as it goes."""
@@ -289,7 +290,7 @@ class _Load:
         # The table under whose name the position is kept moves with it.
         tables = [each for each in self.landings.values() if each.name == self.head.table or each.has_something_ready()]
         of_one_table = len(self.landings) == 1 and self.head.table in self.landings
-        ready = Ready(self.head, tables, position, self._forgotten(tables, position), of_one_table)
+        ready = Ready(self.head, tables, position, self._forgotten(tables, position), of_one_table, self.cpu_began)
         changed = [landing for landing in tables if not ready.is_unchanged(landing)]
         for landing in changed:
             landing.spill()
@@ -358,7 +359,7 @@ class _Load:
 
     def _refuse(self, refusals: Sequence[Refusal]) -> NoReturn:
         """Record the refusal of some tables, and raise LoadRefusedError."""
-        commit_refusals(self.lake, refusals, self.run_id)
+        commit_refusals(self.lake, refusals, self.run_id, self.cpu_began)
         reasons = " ".join(f"{refusal.landing.label}: {refusal.reason}" for refusal in refusals)
         refused = {refusal.landing.name for refusal in refusals}
         others = [name for name in self.landings if name not in refused]

@@ -46,6 +46,7 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.sql import quote, quote_all
 from data_platform.lakehouse.tables import TOMBSTONE_COLUMNS, column_types, duckdb_types, raw_table
 from data_platform.lakehouse.transaction import ConcurrentStepError, TempRelation, temp_relation
+from data_platform.lakehouse.usage import cpu_seconds
 
 ROWS_IN_A_PART = 256
 """Rows in a part, about: few enough to be read for one that differs."""
@@ -176,7 +177,7 @@ class _Work:
         self.loads = f"_load_id BETWEEN {whole or 1} AND {head.number}"
         # No column of the table begins with as many underscores.
         self.reach = "_" * (1 + max(len(name) - len(name.lstrip("_")) for name in stored)) + "reach"
-        self.head = head
+        self.head, self.cpu_began = head, cpu_seconds()
         self.lake, self.landing, self.comparison, self.stored, self.table = lake, landing, comparison, stored, table
         self.connection: duckdb.DuckDBPyConnection = lake.connection
         spelt = {name.lower(): name for name in stored}
@@ -375,7 +376,9 @@ class _Work:
                 landing.add_file(f"FROM {landed.sql}", rows)
         if not rows:  # the rows that were missed are gone again
             return found
-        ready = Ready(self.head, [landing], {}, (), is_of_one_table=True, is_reconciliation=True)
+        ready = Ready(
+            self.head, [landing], {}, (), is_of_one_table=True, cpu_began=self.cpu_began, is_reconciliation=True
+        )
         _, results = commit_ready(self.lake, ready, landing.run_id)
         return replace(found, load_id=results[landing.name].loads[-1])
 

@@ -27,7 +27,7 @@ class Change:
     """What a publication makes of one model: `columns` are those of its table afterwards, by type. `rows` are added to
     the table, in the place of all its rows if `replaces`, else of those whose `rowid` the Parquet file `deletes` holds
     in its column `deleted` (none if it is empty). `total` is how many rows the model has then, `built_from` the last
-    staging step that it took in of each staged table (`source/table`).
+    staging step that it took in of each staged table (`source/table`), `seconds` how long it took to compute and test.
     """
 
     model: str
@@ -37,6 +37,7 @@ class Change:
     built_from: Mapping[str, int]
     replaces: bool = True
     deletes: str = ""
+    seconds: float = 0.0
 
 
 def publish(
@@ -46,13 +47,14 @@ def publish(
     before: Mapping[str, Publication],
     *,
     run_id: str,
+    started: datetime | None = None,
     verdicts: Sequence[Audit] = (),
 ) -> int:
     """Make all changes visible in one commit, with the verdicts on them; return the publication's number.
 
     `snapshot` is the version of the lakehouse that the models were computed from, `before` what was published then
-    (`ledger.published`). Raises ConcurrentStepError if one of the models was published meanwhile; then nothing is
-    changed.
+    (`ledger.published`), `started` when the build began, if that is known. Raises ConcurrentStepError if one of the
+    models was published meanwhile; then nothing is changed.
     """
     ledger.ensure_ledger(lake)
 
@@ -71,7 +73,19 @@ def publish(
         ledger.record_publication(
             connection,
             *(
-                Publication(publication, change.model, snapshot, run_id, at, change.total, change.built_from)
+                Publication(
+                    publication,
+                    change.model,
+                    snapshot,
+                    run_id,
+                    at,
+                    change.total,
+                    change.built_from,
+                    started_at=started,
+                    seconds=change.seconds,
+                    rows_written=change.rows.rows,
+                    bytes=change.rows.bytes,
+                )
                 for change in changes
             ),
         )

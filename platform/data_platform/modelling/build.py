@@ -69,6 +69,7 @@ def build_and_publish(
     table or a model that the selected ones read does not exist, dbt cannot run), ConcurrentStepError when another build
     published one of the models meanwhile.
     """
+    started = datetime.now(UTC)
     ledger.ensure_ledger(lake)
     replace_views(lake)
     selected = lineage.in_order(manifest, selected)
@@ -94,10 +95,10 @@ def build_and_publish(
             commit(lake, lambda connection: ledger.record_audit(connection, *verdicts))
             return results
         taken = taken_in(reader, manifest, selected, steps)
-        changes = [_change(landings[model], taken[model]) for model in selected]
+        changes = [_change(landings[one.model], taken[one.model], one.seconds) for one in results]
         keep.extend(change.rows.path for change in changes if change.rows.rows)
         before = ledger.published(reader)
-        publication = publish(lake, changes, snapshot, before, run_id=run_id, verdicts=verdicts)
+        publication = publish(lake, changes, snapshot, before, run_id=run_id, started=started, verdicts=verdicts)
     return [replace(result, published=True, publication=publication, snapshot=snapshot) for result in results]
 
 
@@ -159,8 +160,17 @@ def taken_in(
     return taken
 
 
-def _change(landing: Landing, taken: Mapping[str, int]) -> Change:
-    return Change(landing.model, landing.columns, landing.rows, landing.total, taken, landing.replaces, landing.deletes)
+def _change(landing: Landing, taken: Mapping[str, int], seconds: float) -> Change:
+    return Change(
+        landing.model,
+        landing.columns,
+        landing.rows,
+        landing.total,
+        taken,
+        landing.replaces,
+        landing.deletes,
+        seconds,
+    )
 
 
 def _tested(model: str, nodes: Sequence[dbt.NodeResult], about: Mapping[str, Sequence[str]]) -> ModelResult:

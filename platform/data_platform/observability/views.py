@@ -4,8 +4,15 @@
   rows read, landed and quarantined, the share quarantined, seconds, rows a second.
 - `platform.freshness`: one row for each table: when it was last loaded and staged, how many seconds ago, and how many
   loads wait to be staged.
+- `platform.step_performance`: one row for each commit of a load, each staging step and each publication of a model:
+  when, how long, how long its rows had waited, rows in and out, what it cost.
+- `platform.asset_performance`: the same added up for each table and kind of step, of the last 7 days.
+- `platform.run_performance`: one row for each run that has ended: who asked for it, how long it waited and took.
+- `platform.table_growth`: one row for each table and day (UTC) on which it changed: rows and bytes.
+- `platform.quarantine_by_reason`: one row for each table and reason that rows were quarantined for.
 
-They are created with the first load and hold no rows of their own. What is written to the ledger is in
+Their columns and units are in `.readme/operations.md`. They are created with the first load and hold no rows of their
+own. What is written to the ledger is in
 `lakehouse.ledger`.
 """
 
@@ -18,11 +25,11 @@ from data_platform.lakehouse.transaction import commit
 
 
 def ensure_views(lake: Lakehouse) -> None:
-    """Create the views that do not exist yet; the ledger must."""
+    """Create the views if those of this release do not exist yet; the ledger must."""
+    *_, last = VIEWS
     try:
         with lake.reading():
-            for view in VIEWS:
-                lake.connection.sql(f"FROM {name(view)}")  # bound, not run
+            lake.connection.sql(f"FROM {name(last)}")  # bound, not run
     except duckdb.CatalogException:
         replace_views(lake)
 

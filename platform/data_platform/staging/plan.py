@@ -13,6 +13,7 @@ from data_platform.contracts.contract import name_of
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import TOMBSTONE_COLUMNS, column_types, duckdb_types
+from data_platform.lakehouse.usage import cpu_seconds
 from data_platform.staging.choice import Input
 from data_platform.staging.recast import losses
 from data_platform.staging.recipe import (
@@ -39,7 +40,8 @@ NOT_STAGED = frozenset({OPERATION, APPLIED, "_loaded_at", COMMITTED_AT, *TOMBSTO
 class Plan:
     """One step under way. `schema` has the columns of audited rows, `types` those of the staged table as the contract
     wants them (DuckDB types by name), `stored` as they are: empty if there is no table yet. `versions` are those of the
-    history, `quarantine` those of the quarantine."""
+    history, `quarantine` those of the quarantine. `cpu_began` is the processor time of the process when the step
+    `started`."""
 
     lake: Lakehouse
     recipe: Recipe
@@ -47,6 +49,7 @@ class Plan:
     chosen: Input
     run_id: str
     started: datetime
+    cpu_began: float
     schema: pa.Schema
     types: dict[str, str]
     stored: dict[str, str]
@@ -108,8 +111,8 @@ def plan_step(lake: Lakehouse, recipe: Recipe, head: ledger.Head, chosen: Input,
     stored = column_types(lake.connection, recipe.staged)
     versions = column_types(lake.connection, recipe.versions)
     quarantine = column_types(lake.connection, recipe.quarantine)
-    started = datetime.now(UTC)
-    plan = Plan(lake, recipe, head, chosen, run_id, started, schema, types, stored, versions, quarantine)
+    started, began = datetime.now(UTC), cpu_seconds()
+    plan = Plan(lake, recipe, head, chosen, run_id, started, began, schema, types, stored, versions, quarantine)
     if plan.stays:
         _require_same_key(plan)
         _require_same_contract(plan)

@@ -47,6 +47,7 @@ from data_platform.lakehouse.transaction import (
     register,
     temp_relation,
 )
+from data_platform.lakehouse.usage import used_since
 from data_platform.staging.choice import Input, choose
 from data_platform.staging.closing import Closing, find_closing
 from data_platform.staging.history import Versions, land_versions, require_versions
@@ -287,7 +288,7 @@ def _record(
     quarantine_file: DataFile | None,
     reason: str | None,
 ) -> None:
-    recipe = plan.recipe
+    recipe, usage = plan.recipe, used_since(plan.cpu_began)
     if quarantine_file is not None:
         ensure_quarantine(connection, recipe.quarantine)
         register(connection, recipe.quarantine, [quarantine_file])
@@ -310,6 +311,8 @@ def _record(
             rows_quarantined=result.rows_quarantined,
             rows_removals=result.rows_removals,
             reason=reason,
+            cpu_seconds=usage.cpu_seconds,
+            peak_bytes=usage.peak_bytes,
             **{figure: 0 if reason else getattr(result, figure) for figure in figures},
         ),
     )

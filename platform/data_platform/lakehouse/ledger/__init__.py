@@ -11,7 +11,7 @@ from data_platform.lakehouse.ledger.datasets import (
     move_dataset,
     record_dataset,
 )
-from data_platform.lakehouse.ledger.forgetting import forget_tables
+from data_platform.lakehouse.ledger.forgetting import forget_runs, forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.models import (
     ModelStage,
@@ -54,6 +54,7 @@ from data_platform.lakehouse.ledger.queries import (
     pinned_snapshots,
     published,
     recent_loads,
+    recorded_runs,
     replaced_loads,
     rows_since_whole,
     staged_steps,
@@ -64,22 +65,27 @@ from data_platform.lakehouse.ledger.queries import (
 )
 from data_platform.lakehouse.ledger.schema import VERSION, ensure_ledger, exists, migrate, reading
 from data_platform.lakehouse.ledger.steps import (
+    AskedBy,
     Audit,
     AuditKind,
     Load,
     LoadKind,
     Publication,
+    Run,
+    RunStatus,
     Staging,
     StagingKind,
     record_audit,
     record_load,
     record_publication,
     record_retirement,
+    record_runs,
     record_staging,
 )
 
 __all__ = [
     "VERSION",
+    "AskedBy",
     "Audit",
     "AuditKind",
     "DatasetVersion",
@@ -97,6 +103,8 @@ __all__ = [
     "Publication",
     "ReplacedLoad",
     "StageChange",
+    "Run",
+    "RunStatus",
     "Staging",
     "StagingKind",
     "TableState",
@@ -112,6 +120,7 @@ __all__ = [
     "ensure_ledger",
     "entries",
     "exists",
+    "forget_runs",
     "forget_tables",
     "head",
     "heads_of_tables",
@@ -141,7 +150,9 @@ __all__ = [
     "record_publication",
     "record_retirement",
     "record_stage",
+    "record_runs",
     "record_staging",
+    "recorded_runs",
     "replaced_loads",
     "rows_since_whole",
     "stage_changes",

@@ -1,11 +1,15 @@
-"""Forgetting a table: everything that the ledger says of it, within the transaction that drops its data. A table of the
-same name that is loaded afterwards begins anew."""
+"""Forgetting: of a table everything that the ledger says of it, within the transaction that drops its data (a table of
+the same name that is loaded afterwards begins anew), and runs that ended long ago."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import duckdb
 
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.ledger.names import name
+from data_platform.lakehouse.ledger.schema import exists
+from data_platform.lakehouse.transaction import commit
 
 OF_TABLES = ("heads", "positions", "loads", "stagings", "audits")
 """The ledger's tables that say something of single tables of a source."""
@@ -33,3 +37,16 @@ def forget_tables(connection: duckdb.DuckDBPyConnection, source: str, tables: Se
         connection.execute(f"DELETE FROM {name('owners')} WHERE (kind, name) = ('source', lower(?))", [source])
     else:
         connection.execute(f"{unmasked} AND table_name IN (SELECT unnest(?::VARCHAR[]))", [source, [*tables]])
+
+
+def forget_runs(lake: Lakehouse, before: datetime) -> int:
+    """Delete the runs that ended before a time; how many. What their steps did stays."""
+    old = f"FROM {name('runs')} WHERE ended_at < ?"
+    if not exists(lake) or not lake.connection.execute(f"SELECT 1 {old} LIMIT 1", [before]).fetchall():
+        return 0
+
+    def work(connection: duckdb.DuckDBPyConnection) -> int:
+        row = connection.execute(f"DELETE {old}", [before]).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    return commit(lake, work)

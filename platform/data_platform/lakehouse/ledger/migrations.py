@@ -83,7 +83,9 @@ def to_version_3(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def to_version_4(connection: duckdb.DuckDBPyConnection) -> None:
-    """There are tables of datasets, of models, and of the stages that versions of models have been in."""
+    """There are tables of datasets, of models, and of the stages that versions of models have been in. Steps say what
+    they cost, publications also when their build began and what it wrote; runs that ended have a table. Of what was
+    before that is not known. The views are made anew by the next load, with those that are new."""
     connection.execute(
         f"CREATE TABLE {name('datasets')} (name VARCHAR, version BIGINT, snapshot_id BIGINT, built_from BIGINT, "
         "key VARCHAR, time VARCHAR, label VARCHAR, splits VARCHAR, rows BIGINT, hash VARCHAR, code_version VARCHAR, "
@@ -97,6 +99,18 @@ def to_version_4(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"CREATE TABLE {name('model_stages')} (model VARCHAR, version BIGINT, stage VARCHAR, since TIMESTAMPTZ, "
         '"by" VARCHAR, reason VARCHAR)'
+    )
+    measured = {
+        "loads": ("bytes_read BIGINT", "cpu_seconds DOUBLE", "peak_bytes BIGINT"),
+        "stagings": ("cpu_seconds DOUBLE", "peak_bytes BIGINT"),
+        "publications": ("started_at TIMESTAMPTZ", "seconds DOUBLE", "rows_written BIGINT", "bytes BIGINT"),
+    }
+    for table, columns in measured.items():
+        for column in columns:
+            connection.execute(f"ALTER TABLE {name(table)} ADD COLUMN {column}")
+    connection.execute(
+        f"CREATE TABLE {name('runs')} (run_id VARCHAR, job VARCHAR, status VARCHAR, asked_by VARCHAR, asker VARCHAR, "
+        "asked_at TIMESTAMPTZ, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, steps BIGINT, steps_failed BIGINT)"
     )
 
 

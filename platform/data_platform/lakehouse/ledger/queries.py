@@ -3,7 +3,7 @@ ever loaded, and raise PlatformError for a ledger that this release cannot read 
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -341,9 +341,17 @@ def published(lake: Lakehouse) -> dict[str, Publication]:
     columns = ", ".join(f'arg_max("{one.name}", publication_id)' for one in fields(Publication) if one.name != "model")
     rows = lake.connection.execute(f"SELECT model, {columns} FROM {name('publications')} GROUP BY model").fetchall()
     return {
-        model: Publication(number, model, snapshot, run_id, at, count, json.loads(built_from or "{}"))
-        for model, number, snapshot, run_id, at, count, built_from in rows
+        model: Publication(number, model, snapshot, run_id, at, count, json.loads(built_from or "{}"), *measured)
+        for model, number, snapshot, run_id, at, count, built_from, *measured in rows
     }
+
+
+def recorded_runs(lake: Lakehouse, run_ids: Sequence[str]) -> set[str]:
+    """Those of the runs with these ids that are in the ledger: they have ended."""
+    if not exists(lake):
+        return set()
+    found = f"SELECT run_id FROM {name('runs')} WHERE run_id IN (SELECT unnest(?::VARCHAR[]))"
+    return {row[0] for row in lake.connection.execute(found, [[*run_ids]]).fetchall()}
 
 
 def pinned_snapshots(lake: Lakehouse) -> set[int]:

@@ -32,13 +32,14 @@ TABLES = {
         "source VARCHAR, table_name VARCHAR, load_id BIGINT, run_id VARCHAR, kind VARCHAR, status VARCHAR, "
         "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, rows_read BIGINT, rows_landed BIGINT, rows_repeated BIGINT, "
         "rows_quarantined BIGINT, bytes BIGINT, position VARCHAR, drift VARCHAR, reason VARCHAR, "
-        "retired_at TIMESTAMPTZ"
+        "retired_at TIMESTAMPTZ, bytes_read BIGINT, cpu_seconds DOUBLE, peak_bytes BIGINT"
     ),
     "stagings": (
         "source VARCHAR, table_name VARCHAR, staging_id BIGINT, run_id VARCHAR, kind VARCHAR, status VARCHAR, "
         "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, load_from BIGINT, load_to BIGINT, rows_read BIGINT, "
         "rows_inserted BIGINT, rows_updated BIGINT, rows_deleted BIGINT, rows_superseded BIGINT, rows_filtered BIGINT, "
-        "rows_quarantined BIGINT, rows_removals BIGINT, bytes BIGINT, reason VARCHAR"
+        "rows_quarantined BIGINT, rows_removals BIGINT, bytes BIGINT, reason VARCHAR, cpu_seconds DOUBLE, "
+        "peak_bytes BIGINT"
     ),
     "audits": (
         "kind VARCHAR, layer VARCHAR, source VARCHAR, table_name VARCHAR, step_id BIGINT, run_id VARCHAR, "
@@ -47,7 +48,11 @@ TABLES = {
     ),
     "publications": (
         "publication_id BIGINT, model VARCHAR, snapshot_id BIGINT, run_id VARCHAR, published_at TIMESTAMPTZ, "
-        "rows BIGINT, built_from VARCHAR"
+        "rows BIGINT, built_from VARCHAR, started_at TIMESTAMPTZ, seconds DOUBLE, rows_written BIGINT, bytes BIGINT"
+    ),
+    "runs": (
+        "run_id VARCHAR, job VARCHAR, status VARCHAR, asked_by VARCHAR, asker VARCHAR, asked_at TIMESTAMPTZ, "
+        "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, steps BIGINT, steps_failed BIGINT"
     ),
     "mask_keys": "number BIGINT, fingerprint VARCHAR, source VARCHAR, table_name VARCHAR, since TIMESTAMPTZ",
     "pins": "name VARCHAR, snapshot_id BIGINT, reason VARCHAR, pinned_at TIMESTAMPTZ",

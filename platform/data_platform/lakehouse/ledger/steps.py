@@ -19,6 +19,8 @@ ENTRIES_KEPT = 100
 LoadKind = Literal["rows", "changes", "whole", "reconcile"]
 StagingKind = Literal["rows", "whole", "rebuild", "backfill", "replay"]
 AuditKind = Literal["step", "build", "full"]
+RunStatus = Literal["success", "failure", "canceled"]
+AskedBy = Literal["sensor", "schedule", "backfill", "person"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,10 @@ class Load:
     """One commit of a load. `kind` says what landed: rows to add, changes with their operations, the whole table, or
     what a reconciliation with the source found to differ.
     `rows_read` = landed + repeated + quarantined. `position` has the entries that moved, `reason` is why it was
-    refused, `retired_at` when its rows were deleted from raw, long after a later whole load replaced them."""
+    refused, `retired_at` when its rows were deleted from raw, long after a later whole load replaced them. `bytes` are
+    those of the files that were written, `bytes_read` those of the rows in memory as the source gave them.
+    `cpu_seconds` and `peak_bytes` are as `usage` has them: of all tables that one commit of a reading takes in
+    together."""
 
     source: str
     table: str
@@ -45,6 +50,9 @@ class Load:
     drift: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     retired_at: datetime | None = None
+    bytes_read: int = 0
+    cpu_seconds: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class Staging:
     rows_removals: int = 0
     bytes: int = 0
     reason: str | None = None
+    cpu_seconds: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,9 @@ class Audit:
 @dataclass(frozen=True)
 class Publication:
     """One model's table replaced or added to. `snapshot_id` is the version that it was computed from, `built_from` is
-    the last staging step taken in of each staged table (`source/table`)."""
+    the last staging step taken in of each staged table (`source/table`). `started_at` is when the build of all its
+    models began, `seconds` how long dbt took for this one and its tests; `rows` is how many the model has then, of
+    which `rows_written` are new, in files of `bytes`."""
 
     publication_id: int
     model: str
@@ -106,6 +118,27 @@ class Publication:
     published_at: datetime
     rows: int
     built_from: Mapping[str, int] = field(default_factory=dict)
+    started_at: datetime | None = None
+    seconds: float | None = None
+    rows_written: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run that has ended: of which job, who asked for it (`asker` is the sensor or schedule) and when, when its
+    process began (None: never) and when it ended; how many steps ended in it, and how many of these failed."""
+
+    run_id: str
+    job: str
+    status: RunStatus
+    asked_by: AskedBy
+    asker: str | None
+    asked_at: datetime
+    started_at: datetime | None
+    ended_at: datetime
+    steps: int = 0
+    steps_failed: int = 0
 
 
 def record_load(connection: duckdb.DuckDBPyConnection, *loads: Load) -> None:
@@ -126,6 +159,16 @@ def record_audit(connection: duckdb.DuckDBPyConnection, *audits: Audit) -> None:
 def record_publication(connection: duckdb.DuckDBPyConnection, *publications: Publication) -> None:
     """Write which models were published, within the caller's transaction."""
     _record(connection, "publications", publications)
+
+
+def record_runs(connection: duckdb.DuckDBPyConnection, *runs: Run) -> None:
+    """Write which runs have ended, within the caller's transaction; those that are written already stay as they are."""
+    if not runs:
+        return
+    ids = [run.run_id for run in runs]
+    found = f"SELECT run_id FROM {name('runs')} WHERE run_id IN (SELECT unnest(?::VARCHAR[]))"
+    known = {row[0] for row in connection.execute(found, [ids]).fetchall()}
+    _record(connection, "runs", [run for run in runs if run.run_id not in known])
 
 
 def record_retirement(

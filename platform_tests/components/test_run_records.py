@@ -1,0 +1,77 @@
+"""Runs that have ended, brought from Dagster's storage into the ledger."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from platform_tests.components.shop import ORDERS, Shop
+
+from data_platform.components import run_records
+from data_platform.components.run_records import SENSOR, asked_by_whom
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.settings import settings_from_environment
+
+RUNS = "SELECT job, status, asked_by, asker, steps, steps_failed FROM platform.run_performance ORDER BY asked_at"
+
+
+def version() -> int:
+    with open_lakehouse(settings_from_environment()) as lake:
+        return current_snapshot(lake.connection)
+
+
+def test_runs_are_in_the_ledger_once_with_their_end_and_who_asked_for_them(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Nothing was loaded yet" in str(shop.tick(SENSOR))
+    shop.execute("alter table orders rename to lost")
+    assert not shop.run("raw/shop/orders").success
+    shop.execute("alter table lost rename to orders")
+    assert shop.run(*ORDERS, tags={"dagster/sensor_name": "shop_sensor"}).success
+    monkeypatch.setattr(run_records, "PAGE", 1)
+    for _ in range(2):  # a page at a time, beginning anew each time
+        shop.tick(SENSOR)
+    assert shop.query(RUNS) == [
+        ("__ASSET_JOB", "failure", "person", None, 1, 1),
+        ("__ASSET_JOB", "success", "sensor", "shop_sensor", 2, 0),
+    ]
+    ran = shop.query(
+        "SELECT seconds > 0, seconds_waited >= 0, rows_landed, cpu_seconds > 0 FROM platform.run_performance"
+    )
+    assert (True, True, 3, True) in ran
+    before = version()
+    assert "are in the ledger" in str(shop.tick(SENSOR))
+    assert version() == before
+
+
+def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop) -> None:
+    shop.run(*ORDERS)
+    sensor = next(one for one in shop.definitions.sensors or () if one.name == SENSOR)
+    assert isinstance(sensor, dg.SensorDefinition)
+    with dg.build_sensor_context(instance=shop.instance) as context:
+        cursor = sensor.evaluate_tick(context).cursor
+    (ended,) = shop.query("SELECT max(ended_at) FROM platform.runs")[0]
+    assert abs(datetime.fromisoformat(cursor or "") - ended) < timedelta(seconds=5)
+    shop.change("DELETE FROM platform.runs")
+    later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    with dg.build_sensor_context(instance=shop.instance, cursor=later) as context:
+        assert sensor.evaluate_tick(context).cursor == later
+    assert shop.query(RUNS) == []
+
+
+def test_who_asked_is_what_the_tags_say() -> None:
+    assert asked_by_whom({"dagster/schedule_name": "daily"}) == ("schedule", "daily")
+    assert asked_by_whom({"dagster/backfill": "b"}) == ("backfill", "b")
+    assert asked_by_whom({"source": "shop"}) == ("person", None)
+
+
+def test_the_ledger_forgets_runs_of_long_ago_and_makes_no_version_for_nothing(shop: Shop) -> None:
+    shop.run(*ORDERS)
+    shop.tick(SENSOR)
+    with open_lakehouse(settings_from_environment()) as lake:
+        before = current_snapshot(lake.connection)
+        assert ledger.forget_runs(lake, datetime.now(UTC) - timedelta(days=1)) == 0
+        assert current_snapshot(lake.connection) == before
+        assert ledger.forget_runs(lake, datetime.now(UTC)) == 1
+        assert lake.connection.execute("SELECT count(*) FROM platform.loads").fetchone() == (1,)
