@@ -30,7 +30,7 @@ from data_platform.external.options import CommandStart, FileMarker, HttpMarker,
 from data_platform.external.runs import Ended, follow
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import RAW
-from data_platform.options import Duration, Options
+from data_platform.options import Duration, Options, Written
 
 RUN = "run"
 """The metadata that names the run which made an asset."""
@@ -42,7 +42,7 @@ Result = dg.MaterializeResult[None]
 T = TypeVar("T", bound=Options)
 
 
-class ExternalJobOptions(JobOptions):
+class ExternalJobOptions(JobOptions, Written):
     """A job of another orchestrator: it is started here, waited for, or reported from outside (`dp report`)."""
 
     every: Duration = Field(
