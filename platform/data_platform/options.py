@@ -3,10 +3,23 @@ source belong beside the code that uses them.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from data_platform.redaction import holds_password, is_secret
 
 VARIABLE = re.compile(r"\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 """How YAML names a variable of the environment: `{{ env.NAME }}`."""
@@ -93,3 +106,62 @@ class Options(BaseModel):
     """Base of everything read from YAML: strict, immutable, unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+OF_ROWS = frozenset({"description", "query", "parent", "parts", "records", "sums", "filter", "columns"})
+"""Options that speak of rows and columns, which may have any name: nothing in them says how a system is reached."""
+
+NO_SECRETS = frozenset({"client_id"})
+"""Options that are kept out of messages and may stand in a file nevertheless."""
+
+FROM_ENVIRONMENT = "as '{{ env.NAME }}', and write NAME=... into .env"
+"""What is to be done with a secret instead of writing it out."""
+
+
+class Written(Options):
+    """Options as `defs.yaml` has them, before the values of the environment take the place of variables: a secret is
+    such a variable, and not written out."""
+
+    @model_validator(mode="after")
+    def _secrets_are_not_written(self) -> Self:
+        found = [
+            InitErrorDetails(
+                type=PydanticCustomError("secret_written", "{reason}", {"reason": reason}), loc=path, input=None
+            )
+            for path, reason in written_secrets(self)
+        ]
+        if found:
+            raise ValidationError.from_exception_data(type(self).__name__, found, hide_input=True)
+        return self
+
+
+def written_secrets(options: BaseModel) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The secrets that are written out in options, each by its keys, and what to do instead. Secrets are options of the
+    type SecretStr, what settings and headers call a secret, and addresses with a password."""
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if name not in OF_ROWS:
+            yield from _written((field.alias or name,), value, secret=isinstance(value, SecretStr))
+
+
+def _written(
+    path: tuple[str | int, ...], value: object, *, secret: bool
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, BaseModel):
+        for keys, reason in written_secrets(value):
+            yield (*path, *keys), reason
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            # AWS calls the name of a tag `Key`, and nobody a secret in a body of JSON.
+            named = is_secret(str(key)) and not (str(key).lower() == "key" and "body" in path)
+            yield from _written((*path, str(key)), one, secret=named)
+    elif isinstance(value, list | tuple):
+        for at, one in enumerate(value):
+            yield from _written((*path, at), one, secret=secret)
+    elif isinstance(value, str | int | float | SecretStr) and not isinstance(value, bool):
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        key = next(str(one) for one in reversed(path) if isinstance(one, str))
+        if secret and key not in NO_SECRETS and text and not VARIABLE.search(text):
+            yield path, f"`{key}` is a secret: take it from the environment, {FROM_ENVIRONMENT}"
+        elif holds_password(VARIABLE.sub("", text)):
+            yield path, f"`{key}` holds a password: take it from the environment, {FROM_ENVIRONMENT}"

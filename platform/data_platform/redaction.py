@@ -38,6 +38,13 @@ SECRET_NAME = re.compile(
 )
 """Names of parameters and variables whose values are secrets."""
 
+SECRET_SETTING = re.compile(
+    r".*\.(?:password|passphrase|connection\.string|jaas\.config)|.*connection-string|.*authorization|(?:set-)?cookie"
+    r"|.*(?:storage_)?sas(?:_key|-token)?|ssl\.key\.pem|ssl\.keystore\.pem|sasl\.oauthbearer\.config",
+    re.IGNORECASE,
+)
+"""Settings of clients, and headers, that hold secrets although their names do not say so."""
+
 CREDENTIALS = re.compile(
     r"(?<=://)[^\s/@'\"]*:[^\s/'\"]*@|(?:(?<=password=)|(?<=passwd=)|(?<=\bpwd=))(?:'[^']*'|[^\s&;,]+)", re.IGNORECASE
 )
@@ -67,6 +74,23 @@ WITHHELD = "(not shown: it may hold values of private columns)"
 
 _lock = threading.Lock()
 _known: dict[str, re.Pattern[str]] = {}
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting, a header or a parameter of that name must not be seen."""
+    return bool(SECRET_NAME.fullmatch(name) or SECRET_SETTING.fullmatch(name))
+
+
+def holds_password(address: str) -> bool:
+    """Whether an address names a password: before its host, or among its parameters (a token is one, too)."""
+    for rest in address.split("://")[1:]:
+        host = re.split("[/?#]", rest, maxsplit=1)[0]
+        # Up to the last @ of all: a password that was not encoded may hold slashes.
+        user = host if "@" in host else rest if "@" in rest and not HOST.fullmatch(host) else ""
+        parameters = parse_qsl(rest.partition("?")[2].partition("#")[0])
+        if user.rpartition("@")[0].partition(":")[2] or any(is_secret(name) for name, _ in parameters):
+            return True
+    return any(not found[0].endswith("@") for found in CREDENTIALS.finditer(address))
 
 
 def register(*secrets: str | None) -> None:

@@ -92,9 +92,9 @@ def test_all_tables_are_followed_from_the_first_copy_on(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"password": "written-down"}, "the password is a secret"),
-        ({"settings": {"database.ssl.keystore.password": "x"}}, r"database\.ssl\.keystore\.password is a secret"),
-        ({"settings": {"mongodb.connection.string": "mongodb://u:p@h"}}, r"mongodb\.connection\.string is a secret"),
+        ({"password": "written-down"}, "`password` is a secret"),
+        ({"settings": {"database.ssl.keystore.password": "x"}}, r"database\.ssl\.keystore\.password` is a secret"),
+        ({"settings": {"mongodb.connection.string": "mongodb://u:p@h"}}, r"mongodb\.connection\.string` is a secret"),
     ],
 )
 def test_a_secret_that_is_written_down_is_refused(options: dict[str, object], reason: str) -> None:

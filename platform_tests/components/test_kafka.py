@@ -144,7 +144,7 @@ def test_passwords_come_from_the_environment_and_are_in_no_message(
 
 MISTAKES = {
     "enable.auto.commit cannot be set": ("{}", "enable.auto.commit: true"),
-    "sasl.password is a secret: take it from the environment": ("{}", "sasl.password: hunter2-hunter2"),
+    "`sasl.password` is a secret: take it from the environment": ("{}", "sasl.password: hunter2-hunter2"),
     "name either a `topic` or a `pattern`": ("topic: TOPIC", ""),
     "is no regular expression": ("others-.*", "others-["),
     "is no name of a topic": ("topic: TOPIC", "topic: a b"),

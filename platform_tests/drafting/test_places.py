@@ -86,7 +86,7 @@ def test_what_cannot_be_drafted_is_said_by_the_name_that_it_has_there(
         requested(address, **reached)
     with pytest.raises(PlatformError, match=r"--config regoin: Extra inputs are not permitted"):
         requested(address, regoin="x")
-    with pytest.raises(PlatformError, match=r"--config password: it is a secret|`password` is not for s3://"):
+    with pytest.raises(PlatformError, match=r"--config password: `password` is a secret|`password` is not for s3://"):
         requested(address, password="written-here")
     with pytest.raises(PlatformError, match="There is no bucket nowhere-at-all"):
         requested("s3://nowhere-at-all/in", **reached)

@@ -310,8 +310,10 @@ def sources(platform: str | None) -> Iterator[Finding]:
 
 def _platform_findings(package: Path) -> Iterator[Finding]:
     from data_platform.components.component import DEFS, folder_of, folders
+    from data_platform.components.execution import executable_keys
+    from data_platform.components.external import unknown_in_then
     from data_platform.components.ownership import broken_asset
-    from data_platform.components.platform import broken_sources, export_of
+    from data_platform.components.platform import broken_sources, export_of, job_of, platform_definitions
     from data_platform.components.spec import VARIABLE
 
     broken = broken_sources(package)
@@ -330,6 +332,10 @@ def _platform_findings(package: Path) -> Iterator[Finding]:
                 f"needs {', '.join(unset)} in the environment, which {'is' if len(unset) == 1 else 'are'} not set",
                 "Its runs fail until then. Export it, or write NAME=value into the file `environment` in the home.",
             )
+        elif folder.name in good and (job := job_of(folder)) is not None:
+            runnable = executable_keys(platform_definitions(package)) if job.options.then else []
+            if (wrong := unknown_in_then(folder, job, runnable)) is not None:
+                yield Finding(f"{package.name}/{folder.name}", "error", wrong, "Nothing is run when the job has ended.")
         elif folder.name in good and (export := export_of(folder)) is not None and export.is_elsewhere:
             yield _target_finding(f"{package.name}/{folder.name}", folder / DEFS, export)
 

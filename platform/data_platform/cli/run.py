@@ -55,6 +55,7 @@ def run(
         op_names,
         select,
     )
+    from data_platform.components.external import refuse_reported
     from data_platform.components.platform import platform_definitions
     from data_platform.components.run_records import record_ended_runs
     from data_platform.components.workspace import code_location, platform_package
@@ -71,6 +72,7 @@ def run(
     package = platform_package(selected_platform(selection or [], platform))
     definitions, location = platform_definitions(package), code_location(package)
     ops = op_names(definitions)
+    refuse_reported(definitions, selection or [])
     keys = select(executable_keys(definitions), selection or [])
     console = summary_console(as_json=as_json)
     outcomes, began = [], datetime.now(UTC)

@@ -1,4 +1,5 @@
-"""`dp status`: every table at a glance, from the ledger and the lakehouse alone: one query for each kind of fact."""
+"""`dp status`: every table at a glance, from the ledger and the lakehouse, by one query for each kind of fact. Jobs of
+other orchestrators, of which Dagster alone knows, are in `jobs`."""
 
 from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ import typer
 from data_platform.cli.show import ago, console, grid, print_json
 
 if TYPE_CHECKING:
+    from data_platform.cli.jobs import MadeStatus
     from data_platform.lakehouse.connect import Lakehouse
 
 
@@ -79,6 +81,7 @@ class Status:
     tables: list[TableStatus] = field(default_factory=list)
     models: list[ModelStatus] = field(default_factory=list)
     exports: list[ExportStatus] = field(default_factory=list)
+    jobs: list["MadeStatus"] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """Sources with staged rows that cannot be loaded, so that nobody knows their rules."""
 
@@ -87,6 +90,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     """Show every table at a glance: rows, freshness, last verdict, open quarantine."""
     from pathlib import Path
 
+    from data_platform.cli.jobs import made_by_jobs
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import redact_url, settings_from_environment
 
@@ -95,10 +99,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if not settings.catalog_is_sqlite or Path(settings.catalog).exists():
         with open_lakehouse(settings, read_only=True) as lake:
             found = read_status(lake, found)
+    found.jobs = made_by_jobs(settings)
     if as_json:
         print_json(asdict(found))
         return
-    if not found.tables and not found.models:
+    if not found.tables and not found.models and not found.jobs:
         print(
             f"The lakehouse at {found.catalog} is empty: nothing was loaded yet.\n"
             "Load all sources with `dp run`, play the demo with `dp demo`, add a source with `dp add source NAME`."
@@ -288,6 +293,15 @@ def show(found: Status) -> None:
             )
         screen.print()
         screen.print(exports)
+    if found.jobs:
+        made = grid("made by jobs", "state", "last", "run", "rows", right=["rows"])
+        for job in found.jobs:
+            colour = {"failed": "red", "running": "yellow", "never": "dim"}.get(job.state, "green")
+            made.add_row(
+                job.asset, f"[{colour}]{_escaped(job.state)}[/]", ago(job.at), job.run or "", _figure(job.rows)
+            )
+        screen.print()
+        screen.print(made)
     screen.print()
     for line in summary(found):
         screen.print(line)

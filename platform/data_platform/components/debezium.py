@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve_all, source_label
-from data_platform.ingestion.debezium.options import DebeziumOptions, DebeziumTable, is_secret
+from data_platform.components.spec import resolve_all, source_label
+from data_platform.ingestion.debezium.options import DebeziumOptions, DebeziumTable
 from data_platform.ingestion.debezium.source import Debezium
 from data_platform.ingestion.source import Source
 from data_platform.lakehouse.settings import Settings
-from data_platform.redaction import register
+from data_platform.redaction import is_secret, register
 
 CHANGES = "changes"
 """The reading over all tables, under whose name its position is kept."""
@@ -21,21 +21,6 @@ class DebeziumSourceOptions(SourceOptions, DebeziumOptions):
     """A database that Debezium reads."""
 
     tables: dict[str, DebeziumTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    @field_validator("settings")
-    @classmethod
-    def _secrets_are_not_here(cls, value: dict[str, object]) -> dict[str, object]:
-        written = [name for name, given in value.items() if is_secret(name) and not VARIABLE.search(str(given))]
-        if written:
-            raise ValueError(f"{written[0]} is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
-        return value
-
-    @field_validator("password")
-    @classmethod
-    def _password_is_not_here(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and value.get_secret_value() and not VARIABLE.search(value.get_secret_value()):
-            raise ValueError("the password is a secret: take it from the environment, as '{{ env.NAME }}'")
-        return value
 
 
 class DebeziumSource(SourceComponent):

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from data_platform.components.lakes import resolved, secrets_by_reference
+from data_platform.components.lakes import resolved
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError
@@ -30,8 +30,6 @@ class DeltaSourceOptions(SourceOptions, DeltaOptions):
     """Tables of Delta Lake below a folder."""
 
     tables: dict[str, DeltaTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    _secrets = field_validator("settings")(secrets_by_reference)
 
 
 class DeltaSource(SourceComponent):

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from data_platform.components.lakes import resolved, secrets_by_reference
+from data_platform.components.lakes import resolved
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError
@@ -27,8 +27,6 @@ class DuckLakeSourceOptions(SourceOptions, DuckLakeOptions):
     """Tables of a DuckLake, by its catalog."""
 
     tables: dict[str, DuckLakeTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    _secrets = field_validator("store")(secrets_by_reference)
 
 
 class DuckLakeSource(SourceComponent):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import dagster as dg
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
 from data_platform.components.export_steps import exported, ping
 from data_platform.components.failures import RETRIES, failed_step, failure
 from data_platform.components.keys import CHECK, export_job, export_key
-from data_platform.components.lakes import secrets_by_reference
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import MODELS, broken_asset
 from data_platform.components.resource import LakehouseResource
@@ -28,27 +27,18 @@ from data_platform.exports.options import (
     ExportOptions,
     ExportTable,
     FilesTarget,
-    IcebergTarget,
-    Target,
 )
 from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table, staged_table
 from data_platform.modelling import dbt
-from data_platform.options import Duration
+from data_platform.options import Duration, Written
 
 Event = dg.MaterializeResult[None] | dg.AssetCheckResult
 
 
-class ExportComponentOptions(ExportOptions):
+class ExportComponentOptions(ExportOptions, Written):
     """Tables of the lakehouse, and where they are exported to."""
-
-    @field_validator("to")
-    @classmethod
-    def _secrets_by_reference(cls, value: Target) -> Target:
-        if isinstance(value, IcebergTarget):
-            secrets_by_reference(value.catalog)
-        return value
 
     every: Duration = Field(
         default=timedelta(seconds=30), description="How often the sensor looks for newly staged or published rows."

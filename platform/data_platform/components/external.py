@@ -30,10 +30,13 @@ from data_platform.external.options import CommandStart, FileMarker, HttpMarker,
 from data_platform.external.runs import Ended, follow
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import RAW
-from data_platform.options import Duration, Options
+from data_platform.options import Duration, Options, Written
 
 RUN = "run"
 """The metadata that names the run which made an asset."""
+
+HOW = "known by"
+"""The metadata of what a job makes that says how it is known that the job ended."""
 
 THEN = "then"
 """The metadata of what a job makes that lists what is run each time the job has ended."""
@@ -42,7 +45,7 @@ Result = dg.MaterializeResult[None]
 T = TypeVar("T", bound=Options)
 
 
-class ExternalJobOptions(JobOptions):
+class ExternalJobOptions(JobOptions, Written):
     """A job of another orchestrator: it is started here, waited for, or reported from outside (`dp report`)."""
 
     every: Duration = Field(
@@ -63,7 +66,11 @@ class ExternalJob(PlatformComponent):
                 key=key,
                 group_name=f"external_{folder.name}",
                 description=f"{options.description} {made.description}".strip(),
-                metadata={"defs": str(folder / DEFS), **({THEN: options.then} if options.then else {})},
+                metadata={
+                    "defs": str(folder / DEFS),
+                    HOW: self.how(folder.name),
+                    **({THEN: options.then} if options.then else {}),
+                },
                 kinds={"external"},
             )
             for key, made in zip(keys, options.makes.values(), strict=True)
@@ -78,6 +85,23 @@ class ExternalJob(PlatformComponent):
             description=f"Start {folder.name} and follow it to its end.",
         )
         return dg.Definitions(assets=[asset], jobs=[job], sensors=sensors)
+
+    def how(self, job: str) -> str:
+        """How it is known that the job has ended."""
+        if self.options.start is not None:
+            return f"it is started here, by `dp run {job}`"
+        if (wait := self.options.wait) is not None:
+            looked_for = {
+                FileMarker: "a file",
+                QueryMarker: "a value of a database",
+                HttpMarker: "a value of an HTTP API",
+            }[type(wait)]
+            return f"its sensor looks for {looked_for} while `dp ui` runs, or the daemon"
+        made = f"{job}/{next(iter(self.options.makes))}"
+        return (
+            f"it is reported, by `dp report {made}` or POST /report_asset_materialization/{EXTERNAL}/{made} to the web "
+            "server"
+        )
 
     def asset(self, folder: Path, specs: Sequence[dg.AssetSpec], settings: Settings) -> dg.AssetsDefinition:
         """What the job makes, made by starting it."""
@@ -136,10 +160,9 @@ class ExternalJob(PlatformComponent):
             if repository is None:
                 raise PlatformError("The sensor knows no other assets: it is evaluated outside of a platform.")
             materializable = sorted(repository.asset_graph.materializable_asset_keys)
-            try:
-                selected = select(materializable, options.then)
-            except PlatformError as error:
-                raise failure(PlatformError(f"{where}: `then`: {error}")) from None
+            if (wrong := unknown_in_then(folder, self, materializable)) is not None:
+                raise failure(PlatformError(wrong))
+            selected = select(materializable, options.then)
             return dg.SensorResult(
                 run_requests=[dg.RunRequest(run_key=f"external_{name}-{at}", asset_selection=selected)],
                 cursor=json.dumps({**cursor, "followed": at}),
@@ -156,6 +179,33 @@ class ExternalJob(PlatformComponent):
             return query_value(_resolved(wait, QueryMarker, f"{where}: wait"))
         assert isinstance(wait, FileMarker)  # noqa: S101 - whoever asks has seen that there is one
         return file_version(place_of(wait, where, settings), wait.path)
+
+
+def refuse_reported(definitions: dg.Definitions, selections: Sequence[str]) -> None:
+    """Raise PlatformError for a selection of nothing but what jobs make that are not started here, with how it is known
+    that they ended: nobody can run them."""
+    graph = definitions.resolve_asset_graph()
+    startable = graph.materializable_asset_keys
+    made = sorted(key for key in graph.get_all_asset_keys() - startable if key.path[0] == EXTERNAL)
+    for selection in selections:
+        found = [key for key in made if matches(key, selection)]
+        if found and not any(matches(key, selection) for key in startable):
+            job = found[0].path[1]
+            how = graph.get(found[0]).metadata[HOW]
+            raise PlatformError(
+                f"{selection} is what the job {job} of another orchestrator makes, which is not started here: {how}. "
+                f"`dp status` says when it ended last; `start` in its defs.yaml has `dp run {job}` start it."
+            )
+
+
+def unknown_in_then(folder: Path, component: "ExternalJob", keys: Sequence[dg.AssetKey]) -> str | None:
+    """What is wrong with what the job of a folder has run when it ended, given all that can be run; None if nothing
+    is."""
+    try:
+        select(keys, component.options.then)
+    except PlatformError as error:
+        return f"{folder / DEFS}: `then`: {error}"
+    return None
 
 
 def loaded_after_jobs(parts: Sequence[dg.Definitions]) -> list[dg.Definitions]:

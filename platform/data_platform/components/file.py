@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from data_platform.components.component import DEFS, Environment
 from data_platform.components.source import SourceComponent, SourceOptions
@@ -21,7 +21,6 @@ from data_platform.ingestion.files.storage.options import (
     HTTP,
     DeclaredStorage,
     StorageOptions,
-    from_environment,
     refuse_other_storage,
 )
 from data_platform.ingestion.source import Source
@@ -75,11 +74,6 @@ class FileSourceOptions(SourceOptions, DeclaredStorage):
         "'{{ env.NAME }}'.",
     )
     tables: dict[str, FileTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    @field_validator(*OPENERS)
-    @classmethod
-    def _keys_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
-        return from_environment(value)
 
     @model_validator(mode="after")
     def _after_load_of_the_storage(self) -> "FileSourceOptions":

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from data_platform.components.lakes import resolved, secrets_by_reference
+from data_platform.components.lakes import resolved
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.errors import PlatformError
 from data_platform.ingestion.lakes.options import IcebergOptions, IcebergTable
@@ -34,8 +34,6 @@ class IcebergSourceOptions(SourceOptions, IcebergOptions):
     """Tables of Apache Iceberg, by their catalog or by their metadata files."""
 
     tables: dict[str, IcebergTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    _secrets = field_validator("catalog")(secrets_by_reference)
 
 
 class IcebergSource(SourceComponent):

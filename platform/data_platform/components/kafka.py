@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from data_platform.components.source import SourceComponent, SourceOptions
-from data_platform.components.spec import VARIABLE, resolve, resolve_all
+from data_platform.components.spec import resolve, resolve_all
 from data_platform.errors import PlatformError
-from data_platform.ingestion.kafka.options import KafkaOptions, KafkaTable, Registry, is_secret
+from data_platform.ingestion.kafka.options import KafkaOptions, KafkaTable, Registry
 from data_platform.ingestion.source import Source, TableOptions
 from data_platform.lakehouse.settings import Settings
-from data_platform.redaction import register
+from data_platform.redaction import is_secret, register
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
@@ -26,14 +26,6 @@ class KafkaSourceOptions(SourceOptions, KafkaOptions):
     """A cluster of Apache Kafka, or of what speaks its protocol."""
 
     tables: dict[str, KafkaTable] = Field(min_length=1, description="The tables, by the names that they have here.")
-
-    @field_validator("settings")
-    @classmethod
-    def _secrets_are_not_here(cls, value: dict[str, object]) -> dict[str, object]:
-        written = [name for name, given in value.items() if is_secret(name) and not VARIABLE.search(str(given))]
-        if written:
-            raise ValueError(f"{written[0]} is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
-        return value
 
 
 class KafkaSource(SourceComponent):

@@ -2,16 +2,8 @@
 
 from collections.abc import Mapping
 
-from data_platform.components.spec import VARIABLE, resolve_all
-from data_platform.ingestion.lakes.options import is_secret, register_secrets
-
-
-def secrets_by_reference(properties: dict[str, str]) -> dict[str, str]:
-    """The properties as they were given. Raises ValueError for a secret that is written out."""
-    written = [name for name, given in properties.items() if is_secret(name) and not VARIABLE.search(given)]
-    if written:
-        raise ValueError(f"`{written[0]}` is a secret: take it from the environment, as '{{{{ env.NAME }}}}'")
-    return properties
+from data_platform.components.spec import resolve_all
+from data_platform.ingestion.lakes.options import register_secrets
 
 
 def resolved(properties: Mapping[str, str], where: str) -> dict[str, str]:

@@ -129,6 +129,8 @@ def _model_mistakes(
     found: dict[tuple[int, str, str], list[str]] = {}
     for problem in problems:
         keys, holder = _followed(model, problem["loc"])
+        if problem["type"] == "secret_written":
+            keys = tuple(map(str, problem["loc"]))  # those of the file, also where no model knows them
         of_holder = problem["type"] in ("extra_forbidden", "missing")
         shown = (*prefix, *(keys[:-1] if of_holder else keys))
         # The members of a plain union complain one by one of the same place: they are put together.

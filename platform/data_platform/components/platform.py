@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from data_platform.components.audits import audit_definitions
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folder_of, folders
 from data_platform.components.export import Export
-from data_platform.components.external import loaded_after_jobs
+from data_platform.components.external import ExternalJob, loaded_after_jobs
 from data_platform.components.keys import BROKEN, platform_key
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
@@ -92,6 +92,13 @@ def export_of(folder: Path) -> Export | None:
     """The export that a folder describes, which can be loaded; None if it describes something else."""
     component = _tree(folder).load_component(folder)
     return component if isinstance(component, Export) else None
+
+
+def job_of(folder: Path) -> ExternalJob | None:
+    """The job of another orchestrator that a folder describes, which can be loaded; None if it describes something
+    else."""
+    component = _tree(folder).load_component(folder)
+    return component if isinstance(component, ExternalJob) else None
 
 
 def broken_sources(package: Path, only: str | None = None) -> dict[str, str]:

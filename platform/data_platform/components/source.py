@@ -23,7 +23,7 @@ from data_platform.components.spec import SourceSpec, table_spec
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import BudgetOptions, Source, TableOptions
 from data_platform.lakehouse.settings import Settings
-from data_platform.options import Duration, Options
+from data_platform.options import Duration, Written
 
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
@@ -33,7 +33,7 @@ ENTRY_POINTS = "data_platform.sources"
 "my_package:MainframeSource"`."""
 
 
-class SourceOptions(Options):
+class SourceOptions(Written):
     """What every source says of itself in `defs.yaml`, besides how it is reached."""
 
     description: str = Field(default="", description="What this system is; shown beside its assets.")

@@ -92,7 +92,7 @@ def prepare(folder: Path, jars: Path, settings: Mapping[str, object]) -> None:
     (folder / "server.properties").write_text(lines, encoding="utf-8")
     if (folder / "data" / "meta.properties").exists():
         return
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
     tool = ["java", "-Xmx128m", *JAVA, "-cp", f"{jars}/lib/*", "kafka.tools.StorageTool"]
     _checked(
         [*tool, "format", "-t", cluster, "-c", str(folder / "server.properties")], "Kafka's storage cannot be made"

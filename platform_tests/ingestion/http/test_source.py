@@ -221,6 +221,18 @@ def test_batches_hold_whole_pages_and_only_the_last_has_a_position(api: Api, mon
         assert [batch.position and batch.position["cursor"][-3:-1] for batch in batches] == positions
 
 
+def test_pages_within_the_lag_of_an_ordered_cursor_are_no_place_to_end_at(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_module, "BATCH_ROWS", 2)
+    cursor = {"column": "at", "param": "since", "ordered": True, "lag": "1h"}
+    after = {"cursor": "2013-01-01T00:00:07Z"}
+    api.answer = paged
+    batches = read(api, after, rows="result.items", pagination={"type": "page_number"}, cursor=cursor)
+    reached = [batch.position and batch.position["cursor"][-3:-1] for batch in batches]
+    assert reached == [None, None, "08", "09"]
+
+
 def test_the_last_batch_has_the_position_even_if_the_last_page_filled_the_one_before(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

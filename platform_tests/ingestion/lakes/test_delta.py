@@ -12,7 +12,18 @@ import deltalake
 import pyarrow as pa
 import pytest
 from platform_tests.ingestion.lakes.catalogs import items
-from platform_tests.ingestion.lakes.deltas import WITH_FEED, act, by_hand, file, log, source, table, vector, write
+from platform_tests.ingestion.lakes.deltas import (
+    WITH_FEED,
+    act,
+    by_hand,
+    contract_of,
+    file,
+    log,
+    source,
+    table,
+    vector,
+    write,
+)
 from platform_tests.ingestion.reading import probe, read_all, reading
 
 from data_platform.contracts import Contract, Field
@@ -350,8 +361,19 @@ def test_a_file_that_is_gone_or_a_damaged_log_fails_the_load_in_words_and_nothin
         load("4")
 
 
-def test_a_folder_without_a_table_is_said(tmp_path: Path) -> None:
+def source_at(folder: Path, path: str) -> Delta:
+    return Delta("lake", str(folder), {}, {"t": contract_of(path=path)})
+
+
+def test_a_folder_without_a_table_is_said_with_the_tables_that_there_are(tmp_path: Path) -> None:
+    for name in ("itmes", "sold/orders"):
+        deltalake.write_deltalake(str(tmp_path / name), pa.table({"id": [1]}))
     (tmp_path / "items").mkdir()
+    for asked, there in ((source(tmp_path), "itmes"), (source_at(tmp_path, "sold/order"), "orders")):
+        with pytest.raises(PlatformError, match=rf"there is no Delta table.* In .*: Did you mean {there}\? There is"):
+            read_all(asked)
+    with pytest.raises(PlatformError, match=r"Nor can .*/nowhere be listed"):
+        read_all(source_at(tmp_path, "nowhere/items"))
     with pytest.raises(PlatformError, match=r"there is no Delta table"):
         read_all(source(tmp_path))
     with pytest.raises(PlatformError, match=r"there is no Delta table"):

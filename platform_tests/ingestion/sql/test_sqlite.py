@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 from platform_tests.ingestion.reading import overlap, probe, read_all
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.source import Batch
+from data_platform.ingestion.load import load_table
+from data_platform.ingestion.source import Batch, Budget
+from data_platform.ingestion.sql import reading as reading_module
 from data_platform.ingestion.sql.dialects import sqlite as dialect
 from data_platform.ingestion.sql.source import Relational, SqlTable
+from data_platform.lakehouse.connect import Lakehouse
 
 
 def write(path: Path, *statements: str) -> None:
@@ -278,3 +281,37 @@ def test_reading_changes_no_byte_of_the_file(file: Path) -> None:
     read(file)
     assert file.read_bytes() == before
     assert [other.name for other in file.parent.iterdir()] == [file.name]
+
+
+AT = "2026-01-01T00:{:02}:00Z"
+BUDGETED: list[tuple[str, list[Any], dict[str, Any]]] = [
+    ("integer", [*range(1, 13)], {"lag": 6}),
+    ("text", [AT.format(minute) for minute in range(10)], {"lag": "5m"}),
+    ("integer", [1, *[2] * 12, 3], {"lag": 0}),
+    ("integer", [*[None] * 8, 1, 2, 3], {"nulls": "include"}),
+]
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("kind", "values", "cursor"), BUDGETED)
+def test_a_budget_that_is_smaller_than_the_lag_goes_forward_all_the_same(
+    file: Path, lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, kind: str, values: list[Any], cursor: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(reading_module, "BATCH_ROWS", 2)
+    write(file, f"create table t (id integer primary key, at {kind})")
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executemany("insert into t (at) values (?)", [[value] for value in values])
+    options = table(cursor={"column": "at", **cursor})
+    source = Relational(f"sqlite://{file}", {"t": options})
+    positions: list[int] = []
+    for run in range(len(values)):
+        done = load_table(lake, "s", source, "t", options, run_id=str(run), budget=Budget(rows=2))
+        reached = done.position.get("cursor", "")
+        positions.append(int(reached[-6:-4] if kind == "text" else reached))
+        if len(positions) > 1 and positions[-1] == positions[-2]:
+            break
+    assert positions == sorted(positions), "a position never goes back"
+    last = [value for value in values if value is not None][-1]
+    assert positions[-1] == (int(last[-6:-4]) if kind == "text" else last)
+    landed = lake.connection.execute("select id from raw_s.t order by id").fetchall()
+    assert [number for (number,) in landed] == [*range(1, len(values) + 1)], "each row is there once"

@@ -14,7 +14,6 @@ from data_platform.ingestion.changes.options import RETAINED_ABOVE
 from data_platform.ingestion.debezium.kinds import KINDS
 from data_platform.ingestion.source import TableOptions
 from data_platform.options import Duration, Options, Size
-from data_platform.redaction import SECRET_NAME
 
 OURS = re.compile(
     r"name|connector\.class|tasks\.max|topic\.prefix|offset\..*|schema\.history\.internal(\.store.*|\.file.*)?"
@@ -24,14 +23,6 @@ OURS = re.compile(
     r"|transforms.*|predicates.*|(key|value|header)\.converter.*|max\.(queue|batch)\.size|capture\.mode"
 )
 """Properties of the connector on which it depends that nothing is lost or doubled: the platform's own to set."""
-
-SECRETS = re.compile(r".*\.(password|passphrase|connection\.string|jaas\.config)", re.IGNORECASE)
-"""Properties that hold secrets although their names do not say so."""
-
-
-def is_secret(name: str) -> bool:
-    """Whether the value of a property must not be seen."""
-    return bool(SECRET_NAME.fullmatch(name) or SECRETS.fullmatch(name))
 
 
 class DebeziumOptions(Options):

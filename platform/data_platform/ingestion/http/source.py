@@ -161,7 +161,9 @@ class PagesReading:
                 page = to_arrow(rows, self._table.max_columns)
                 column = page[cursor.column] if cursor.column in page.column_names else None
                 progress.see(None if column is None else column.to_pylist(), len(rows), page.column_names)
-                reached = progress.position() if cursor.ordered else None
+                # Within the lag there is no position to end at: the next load would begin where this one did.
+                now = progress.position() if cursor.ordered else {}
+                reached = now if differences(now, self._after) else None
                 held.add(page)
                 if held.is_full():
                     yield Batch(self._name, held.take(), "rows", reached)

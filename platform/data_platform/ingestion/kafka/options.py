@@ -12,7 +12,6 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 
 from data_platform.ingestion.source import TableOptions
 from data_platform.options import Duration, Options
-from data_platform.redaction import SECRET_NAME
 
 CONNECT_TIMEOUT, IDLE_TIMEOUT = timedelta(seconds=10), timedelta(seconds=60)
 
@@ -22,15 +21,7 @@ OURS = frozenset(
 )
 """Settings of the client on which it depends that nothing is lost or doubled: the platform's own to set."""
 
-SECRETS = re.compile(r"ssl\.key\.pem|ssl\.keystore\.pem|sasl\.oauthbearer\.config", re.IGNORECASE)
-"""Settings that hold secrets although their names do not say so."""
-
 MEANS_NOTHING = re.compile(r"[^A-Za-z0-9._-]")
-
-
-def is_secret(setting: str) -> bool:
-    """Whether the value of a setting of the client must not be seen."""
-    return bool(SECRET_NAME.fullmatch(setting) or SECRETS.fullmatch(setting))
 
 
 class Registry(Options):

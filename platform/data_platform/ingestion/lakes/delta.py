@@ -40,6 +40,10 @@ from data_platform.ingestion.lakes.reading import (
     require_key,
 )
 from data_platform.ingestion.source import Kind, Position, Probe, differences, probe_each, the_only
+from data_platform.ingestion.sql.dialects.session import known
+
+MOST_FOLDERS = 500
+"""Folders that are looked into for tables where one is missing."""
 
 PART_COMMITS = 200
 """Commits in one part, at most."""
@@ -59,6 +63,7 @@ NO_CONNECTION = re.compile(
 NO_ACCESS = re.compile(
     r"\b40[13] (?:Unauthorized|Forbidden)|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Missing \w*Key"
 )
+NO_TABLE = "there is no Delta table (no _delta_log), or its user may not see it."
 NO_FILE = re.compile(r"not found|No such file|NoSuchKey", re.IGNORECASE)
 CODES = re.compile(r"\x1b\[[0-9;]*m")
 """How delta-rs colours its messages."""
@@ -115,7 +120,21 @@ class Delta:
         if name not in self.tables:
             raise PlatformError(f"The source has no table {name!r}. It has {', '.join(self.tables) or 'none'}.")
         with self._explained(name):
-            return deltalake.DeltaTable(self._uri(name), storage_options=self._options(), without_files=not files)
+            try:
+                return deltalake.DeltaTable(self._uri(name), storage_options=self._options(), without_files=not files)
+            except TableNotFoundError:
+                raise PlatformError(f"{self._what(name)}: {NO_TABLE} {self._beside(name)}") from None
+
+    def _beside(self, name: str) -> str:
+        """What tables there are where a table is looked for, as a sentence."""
+        parent, _, wanted = (self.tables[name].path or name).rstrip("/").rpartition("/")
+        place = self._at(parent or ".")
+        try:
+            folders = Folder(place, self.settings).folders()[:MOST_FOLDERS]
+            there = [one for one in folders if deltalake.DeltaTable.is_deltatable(f"{place}/{one}", self._options())]
+        except (DeltaError, BaseError, OSError):
+            return f"Nor can {place} be listed, in which it is to be."
+        return f"In {place}: {known('table', wanted, there)}"
 
     def _uri(self, name: str) -> str:
         return self._at(self.tables[name].path or name)
@@ -127,7 +146,10 @@ class Delta:
         return with_patience(self.folder, self.settings)
 
     def _explained(self, name: str) -> Any:
-        return explained(f"{self.name}/{name} at {self._uri(name)}")
+        return explained(self._what(name))
+
+    def _what(self, name: str) -> str:
+        return f"{self.name}/{name} at {self._uri(name)}"
 
     def _plan(self, name: str, table: deltalake.DeltaTable, after: Position) -> Plan:
         label, options = f"{self.name}/{name}", self.tables[name]
@@ -290,7 +312,7 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except TableNotFoundError:
-        raise PlatformError(f"{what}: there is no Delta table (no _delta_log), or its user may not see it.") from None
+        raise PlatformError(f"{what}: {NO_TABLE}") from None
     except FileNotFoundError as error:
         raise PlatformError(f"{what}: there is nothing at {error.filename}. Correct `folder`, or mount it.") from None
     except (DeltaError, BaseError, OSError, pa.ArrowException, ValueError) as error:

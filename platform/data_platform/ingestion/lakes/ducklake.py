@@ -35,6 +35,7 @@ from data_platform.ingestion.lakes.reading import (
     reshaped,
 )
 from data_platform.ingestion.source import Kind, Position, Probe, differences, probe_each, the_only
+from data_platform.ingestion.sql.dialects.session import known
 from data_platform.lakehouse.catalog import catalog_address
 from data_platform.lakehouse.connect import BUSY_MILLISECONDS, database
 from data_platform.lakehouse.settings import Settings, redact_url
@@ -203,8 +204,8 @@ class DuckLake:
         ).fetchall()
         if not rows:
             raise PlatformError(
-                f"{self.name}/{name}: the DuckLake has no table {wanted}. It has: "
-                f"{', '.join(self._names(connection)) or 'none'}."
+                f"{self.name}/{name}: the DuckLake has no table {wanted}. "
+                + known("table", wanted, self._names(connection))
             )
         schema, table, number, uuid, _, made, newest = rows[0]
         changed = max((snapshot for snapshot, _ in _done(connection, number, -1)), default=made)

@@ -52,6 +52,7 @@ from data_platform.ingestion.lakes.reading import (
     reshaped,
 )
 from data_platform.ingestion.source import Position, Probe, differences, probe_each, the_only
+from data_platform.ingestion.sql.dialects.session import known
 from data_platform.lakehouse.settings import redact_url
 
 SCHEMA = "schema"
@@ -142,8 +143,15 @@ class Iceberg:
         if catalog is None or options.path is not None:
             with explained(f"{self._label(name)} at {options.path}"):
                 return _of_metadata(str(options.path), self.catalog)
-        with explained(f"{self._label(name)} ({options.table})"):
-            return catalog.load_table(str(options.table))
+        label = f"{self._label(name)} ({options.table})"
+        with explained(label):
+            try:
+                return catalog.load_table(str(options.table))
+            except (NoSuchTableError, NoSuchNamespaceError):
+                there = known("table", str(options.table), self.names())
+                raise PlatformError(
+                    f"{label}: the catalog has no such table, or its user may not see it. {there}"
+                ) from None
 
     def _head(self, table: Table, name: str) -> Snapshot | None:
         """The snapshot that is read: the newest of the branch, or the one of the tag."""

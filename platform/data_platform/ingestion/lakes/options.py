@@ -12,15 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from data_platform.ingestion.source import TableOptions
 from data_platform.options import Options
-from data_platform.redaction import SECRET_NAME, register, register_url
-
-SECRETS = re.compile(r".*connection-string|.*authorization|.*(?:storage_)?sas(?:_key|-token)?", re.IGNORECASE)
-"""Settings that hold secrets although their names do not say so."""
-
-
-def is_secret(setting: str) -> bool:
-    """Whether the value of a setting of a catalog or a store must not be seen."""
-    return bool(SECRET_NAME.fullmatch(setting) or SECRETS.fullmatch(setting))
+from data_platform.redaction import is_secret, register, register_url
 
 
 def register_secrets(settings: Mapping[str, str]) -> None:

@@ -102,6 +102,13 @@ def parse(text: str, kind: Kind, where: str) -> Any:
     return value
 
 
+def is_later(text: str, than: str, kind: Kind) -> bool:
+    """Whether the text of a position stands for a later value than another, of a cursor that has a lag. The texts of
+    one that is text are times of one shape, which are in the order of what they stand for."""
+    later: bool = parse(text, kind, "The cursor") > parse(than, kind, "The cursor")
+    return later
+
+
 def usual_lag(text: str, kind: Kind) -> timedelta | None:
     """The lag of a cursor that is given none: USUAL_LAG of a time or a date, be it written as text; None of others."""
     if kind == "text":

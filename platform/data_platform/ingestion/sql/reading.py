@@ -2,7 +2,8 @@
 tables of a source in one snapshot. Which server is read, and by how many connections, is decided in `source`.
 
 A reading begins at the last position itself (`>=`), because rows that share its value may have been committed since.
-What landed already is delivered again and dropped on landing: see `Overlap`.
+What landed already is delivered again and dropped on landing: see `Overlap`. Before it is past the last position there
+is none to end at: one within the lag would be further back, and the next load would begin even before that.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from data_platform.ingestion.source import (
     entries_of_table,
     of_table,
 )
-from data_platform.ingestion.sql.cursor import last_position, less, parse
+from data_platform.ingestion.sql.cursor import is_later, last_position, less, parse
 from data_platform.ingestion.sql.dialects import Column, Session
 from data_platform.ingestion.sql.options import SqlTable
 from data_platform.ingestion.sql.ranges import divided, stream_at_once
@@ -135,9 +136,11 @@ class TableReading:
         for rows in batches(session.stream(statement, schema), schema, BATCH_ROWS, BATCH_BYTES):
             if held.num_rows:
                 # Rows without a value come first: until one has a value, there is nothing to go on from.
-                yield Batch(table, held, "rows", {CURSOR: position} if position else None)
+                yield Batch(table, held, "rows", {CURSOR: position} if position != after else None)
             held = rows
-            position = last_position(rows.column(column.name), kind) or position
+            last = last_position(rows.column(column.name), kind)
+            if last is not None and (lower == after or is_later(last, after, kind)):
+                position = last
         # The probe will count these rows again, and notice what has come to them.
         there = count_reached(session, relation, self._columns, cursor, position, table)
         yield Batch(table, held, "rows", {CURSOR: position, HINT: there}, notes=self._notes)

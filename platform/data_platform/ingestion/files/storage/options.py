@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from data_platform.options import VARIABLE, Duration, Options
+from data_platform.options import VARIABLE, Duration, Options, Written
 
 BUCKETS = ("s3", "gs", "az")
 """The schemes of addresses of buckets."""
@@ -82,16 +82,11 @@ class StorageOptions(Options):
     )
 
 
-class DeclaredStorage(StorageOptions):
+class DeclaredStorage(StorageOptions, Written):
     """A folder and how it is reached, as YAML has them: secrets and places may be variables of the environment."""
 
     places: ClassVar[Sequence[str]] = SCHEMES
     folder: str = Field(description="The folder.")
-
-    @field_validator("access_key_id", "secret_access_key", "password", "token")
-    @classmethod
-    def _secrets_are_not_here(cls, value: SecretStr | None) -> SecretStr | None:
-        return from_environment(value)
 
     @model_validator(mode="after")
     def _options_of_the_storage(self) -> Self:
@@ -102,13 +97,6 @@ class DeclaredStorage(StorageOptions):
         if self.anonymous and self.access_key_id is not None:
             raise ValueError("`anonymous` and `access_key_id` exclude each other")
         return self
-
-
-def from_environment(value: SecretStr | None) -> SecretStr | None:
-    """A secret of `defs.yaml`. Raises ValueError for one that is not a variable of the environment."""
-    if value is not None and not VARIABLE.search(value.get_secret_value()):
-        raise ValueError("it is a secret: take it from the environment, as '{{ env.NAME }}'")
-    return value
 
 
 def refuse_other_storage(folder: str, given: Collection[str], places: Sequence[str]) -> None:
