@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from platform_tests.exports.customers import MERGE, REPLACE, change, make
+from platform_tests.exports.customers import CUSTOMERS, MERGE, REPLACE, change, make
 from platform_tests.exports.exporting import exporter, killed
 
 from data_platform.errors import PlatformError, TransientError
@@ -203,3 +203,44 @@ def test_what_delta_cannot_keep_is_refused_before_anything_is_written(lake: Lake
     with pytest.raises(PlatformError, match="times of staged/shop/customers is of the type"):
         export(lake, tmp_path)
     assert not (tmp_path / "customers").exists()
+
+
+LIMITS = "id BIGINT, d DATE, t TIMESTAMP, z TIMESTAMPTZ, f DOUBLE, n DECIMAL(38, 10), h HUGEINT"
+AT_LIMITS = """
+(1, '0044-03-15 (BC)', '0044-03-15 (BC) 01:02:03.4', '0044-03-15 (BC) 01:02:03+00', 'nan', -1e27, -1e38),
+(2, '12024-01-01', '12024-01-01 01:02:03', '12024-01-01 01:02:03+00', '-infinity', 1.0000000001, 99)
+"""
+
+
+@BOTH
+def test_dates_of_any_year_nan_and_long_decimals_are_read_back_as_they_are(
+    lake: Lakehouse, tmp_path: Path, spec: TableExport
+) -> None:
+    make(lake, LIMITS, AT_LIMITS)
+    wanted = lake.connection.execute(
+        f"SELECT id, epoch_us(d), epoch_us(t), epoch_us(z), f::VARCHAR, n::VARCHAR, h::VARCHAR FROM {CUSTOMERS.sql} "
+        "ORDER BY id"
+    ).fetchall()
+    for statement in ("UPDATE {} SET id = id", "UPDATE {} SET f = f WHERE id = 1"):
+        export(lake, tmp_path, spec)
+        written = pa.RecordBatchReader.from_stream(DeltaTable(str(tmp_path / "customers")).scan()).read_all()
+        lake.connection.register("written", written)
+        found = lake.connection.execute(
+            "SELECT id, epoch_us(d), epoch_us(t), epoch_us(z), f::VARCHAR, n::VARCHAR, h FROM written ORDER BY id"
+        ).fetchall()
+        assert found == wanted
+        change(lake, statement)
+
+
+def test_an_infinite_date_is_refused_with_its_column_and_the_key_of_its_row(lake: Lakehouse, tmp_path: Path) -> None:
+    make(lake, "id BIGINT, d DATE, l STRUCT(x TIMESTAMP[])", "(1, '2024-01-01', {'x': ['2024-01-01'::TIMESTAMP]})")
+    export(lake, tmp_path)
+    before = rows(tmp_path)
+    change(lake, "INSERT INTO {} VALUES (7, 'infinity', {'x': [NULL, '-infinity'::TIMESTAMP]}, 1, 1)")
+    with pytest.raises(PlatformError, match=r"d \(DATE\) has infinities in 1 rows \(the first: id = 7\)") as refused:
+        export(lake, tmp_path)
+    assert "has infinities within in 1 rows (the first: id = 7)" in str(refused.value)
+    assert not isinstance(refused.value, TransientError)
+    with pytest.raises(PlatformError, match=r"d \(DATE\) has infinities in 1 rows[;.]"):
+        export(lake, tmp_path, replace(MERGE, private=True))
+    assert rows(tmp_path) == before

@@ -275,13 +275,19 @@ def test_what_iceberg_cannot_keep_is_refused_and_nothing_is_left(
 ) -> None:
     make(
         lake,
-        "id BIGINT, a TIMESTAMP_NS, b DATE, c TIMESTAMPTZ, d STRUCT(x DATE)",
-        "(1, '2024-01-01 00:00:00.000000001', 'infinity', '12024-01-01 00:00:00+00', {'x': '12024-01-01'::DATE})",
+        "id BIGINT, a TIMESTAMP_NS, b DATE, c TIMESTAMPTZ, d STRUCT(x DATE), e DATE[]",
+        "(1, '2024-01-01 00:00:00.000000001', 'infinity', '12024-01-01 00:00:00+00', {'x': '12024-01-01'::DATE}, "
+        "['infinity'::DATE])",
     )
     with pytest.raises(PlatformError) as refused:
         export(lake, there)
-    years = "infinities, or times before the year 1 or after 9999 in 1 rows"
-    for said in ("a (TIMESTAMP_NS) has fractions below a microsecond", f"b (DATE) has {years}", f"ZONE) has {years}"):
+    years = "infinities, or times before the year 1 or after 9999 in 1 rows (the first: id = 1)"
+    for said in (
+        "a (TIMESTAMP_NS) has fractions below a microsecond",
+        f"b (DATE) has {years}",
+        f"ZONE) has {years}",
+        "infinities within in 1",
+    ):
         assert said in str(refused.value)
     assert there.catalog.list_tables("shop") == []
     assert export(lake, there, replace(MERGE, columns=("id", "d"))).found == 1

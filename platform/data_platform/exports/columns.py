@@ -6,10 +6,12 @@ becomes text or JSON is listed here.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
+from duckdb.sqltypes import DuckDBPyType
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, shortened
 from data_platform.lakehouse.sql import quote
 
 POSTGRESQL_NAME_BYTES = 63
@@ -276,10 +278,45 @@ def values_line(columns: Sequence[Column]) -> str:
     return f"""'(' || {" || ',' || ".join(parts)} || ')'"""
 
 
+def infinities_within(value: str, kind: str) -> list[tuple[str, str]]:
+    """The condition on a list, struct or map with an infinite date or time anywhere in it, and the words for it; none
+    if it has neither dates nor times. Of whole columns these are conditions of their own."""
+    condition = _has_infinity(value, duckdb.sqltype(kind), 0)
+    return [] if condition is None else [(condition, "infinities within")]
+
+
+def _has_infinity(value: str, kind: DuckDBPyType, depth: int) -> str | None:
+    def among(values: str, of: DuckDBPyType) -> str | None:
+        one = f"v{depth}"
+        found = _has_infinity(one, of, depth + 1)
+        return None if found is None else f"len(list_filter({values}, lambda {one}: {found})) > 0"
+
+    if kind.id == "date" or kind.id.startswith("timestamp"):
+        return f"NOT isfinite({value})"
+    if kind.id not in ("list", "array", "map", "struct"):
+        return None
+    children: dict[str, Any] = dict(kind.children)
+    if kind.id == "map":
+        parts = [among(f"map_{what}s({value})", children[what]) for what in ("key", "value")]
+    elif kind.id == "struct":
+        parts = [_has_infinity(f"{value}.{quote(name)}", one, depth) for name, one in children.items()]
+    else:
+        parts = [among(value, children["child"])]
+    conditions = [part for part in parts if part is not None]
+    return f"({' OR '.join(f'coalesce({one}, false)' for one in conditions)})" if conditions else None
+
+
 def require_kept(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[Column], rows: str, target: str
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: Sequence[Column],
+    rows: str,
+    target: str,
+    *,
+    key: Sequence[str] = (),
 ) -> None:
-    """Raise PlatformError, with all columns concerned, if some of `rows` have values that the target cannot keep."""
+    """Raise PlatformError, with all columns concerned, if some of `rows` have values that the target cannot keep. The
+    first row of each is named by its `key`, of which nothing may be private."""
     conditions = [(column, condition, words) for column in columns for condition, words in column.refusals]
     if not conditions:
         return
@@ -287,8 +324,8 @@ def require_kept(
     found = connection.execute(f"SELECT {counts} FROM {rows}").fetchone()
     assert found is not None  # noqa: S101 - an aggregate yields one row
     refused = [
-        f"{column.name} ({column.kind}) has {words} in {count:,} rows"
-        for (column, _, words), count in zip(conditions, found, strict=True)
+        f"{column.name} ({column.kind}) has {words} in {count:,} rows{_first(connection, rows, condition, key)}"
+        for (column, condition, words), count in zip(conditions, found, strict=True)
         if count
     ]
     if refused:
@@ -296,6 +333,16 @@ def require_kept(
             f"{table} has values that {target} cannot keep: {'; '.join(refused)}. Nothing was written. Mend or cast "
             "them in the staging function or the model, or name the `columns` to export without them."
         )
+
+
+def _first(connection: duckdb.DuckDBPyConnection, rows: str, condition: str, key: Sequence[str]) -> str:
+    """The first row of those that a condition holds for, as a message names it."""
+    if not key:
+        return ""
+    texts = ", ".join(f"coalesce({quote(name)}::VARCHAR, 'null')" for name in key)
+    found = connection.execute(f"SELECT {texts} FROM {rows} WHERE {condition} ORDER BY ALL LIMIT 1").fetchone()
+    named = zip(key, found or (), strict=False)
+    return f" (the first: {', '.join(f'{name} = {shortened(value, 60)}' for name, value in named)})"
 
 
 def require_key(connection: duckdb.DuckDBPyConnection, table: str, key: Sequence[str], rows: str) -> None:

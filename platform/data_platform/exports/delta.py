@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from data_platform.errors import PlatformError, TransientError, shortened
-from data_platform.exports.columns import Column, require_kept, require_key, simple_kind, unplaced, within
+from data_platform.exports.columns import (
+    Column,
+    infinities_within,
+    require_kept,
+    require_key,
+    simple_kind,
+    unplaced,
+    within,
+)
 from data_platform.exports.commits import (
     CASTS,
     METADATA,
@@ -73,7 +81,7 @@ def export_to_delta(
         whole, changes = _why_whole(lake, spec, there, columns, before, said, others, full=full)
         if table is not None and changes is not None and not has_rows(lake, changes):
             return Committed(there, where, 0, 0, 0, int(table.count()), table.version(), unchanged=True)
-        require_kept(lake.connection, spec.label, columns, there.rows, "Delta")
+        require_kept(lake.connection, spec.label, columns, there.rows, "Delta", key=spec.shown_key)
         if spec.key:
             require_key(lake.connection, spec.label, spec.key, there.rows)
         properties = CommitProperties(
@@ -96,9 +104,12 @@ def delta_column(table: str, name: str, kind: str) -> Column:
         if within(kind, dict.fromkeys(UNKNOWN, "")) != kind:
             raise unplaced(table, name, kind, "Delta")
         kept = within(kind, OWN_CASTS)
-        return Column(name, simple, kept, value if kept == kind else f"{value}::{kept}")
+        text = value if kept == kind else f"{value}::{kept}"
+        return Column(name, simple, kept, text, tuple(infinities_within(value, kind)))
     if simple in PLAIN or simple.startswith("DECIMAL("):
-        return Column(name, simple, kind, value)
+        return Column(
+            name, simple, kind, value, ((f"NOT isfinite({value})", "infinities"),) if simple == "DATE" else ()
+        )
     if simple not in OWN_CASTS:
         raise unplaced(table, name, kind, "Delta")
     refusals = []

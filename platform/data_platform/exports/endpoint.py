@@ -206,7 +206,7 @@ def _prepared(
         f"ORDER BY {NUMBER_COLUMN}"
     )
     with temp_relation(connection, numbered) as table:
-        require_kept(connection, spec.label, columns, table.sql, "the endpoint")
+        require_kept(connection, spec.label, columns, table.sql, "the endpoint", key=spec.shown_key)
         found = connection.execute(
             f"SELECT count(*) FILTER (WHERE {GONE_COLUMN} = 0), count(*) FROM {table.sql}"
         ).fetchone()

@@ -41,6 +41,11 @@ class TableExport:
     private: bool = False
     """Whether values of the table must not be shown."""
 
+    @property
+    def shown_key(self) -> tuple[str, ...]:
+        """The key by which a message may name a row; empty if its values must not be shown."""
+        return () if self.private else self.key
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -277,7 +282,7 @@ def _write(
             return Written(), True
         rows = f"(FROM {there.rows} SEMI JOIN {keys.sql} USING ({quote_all(key)}))"
         gone = f"(FROM {keys.sql} ANTI JOIN {there.rows} USING ({quote_all(key)}))"
-        require_kept(connection, spec.label, columns, rows, database.product)
+        require_kept(connection, spec.label, columns, rows, database.product, key=spec.shown_key)
         absent = " OR ".join(f"{quote(name)} IS NULL" for name in key)
         has_nulls = connection.execute(f"SELECT 1 FROM {keys.sql} WHERE {absent} LIMIT 1").fetchall()
         require_key(connection, spec.label, key, there.rows if has_nulls else rows)
@@ -293,7 +298,7 @@ def _write(
         )
     if changes is not None and not connection.execute(f"SELECT 1 FROM ({changes}) LIMIT 1").fetchall():
         return Written(), True
-    require_kept(connection, spec.label, columns, rows, database.product)
+    require_kept(connection, spec.label, columns, rows, database.product, key=spec.shown_key)
     if key:
         require_key(connection, spec.label, key, rows)
     sent = lines(lake, database.line(columns), rows)

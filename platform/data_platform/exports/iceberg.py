@@ -162,7 +162,7 @@ def export_to_iceberg(
         changed = _changed(lake, spec, changes, block)
         if table is not None and changes is not None and not changed:
             return Committed(there, where, 0, 0, 0, *_held(table), others=others, unchanged=True)
-        require_kept(lake.connection, spec.label, columns, there.rows, "Iceberg")
+        require_kept(lake.connection, spec.label, columns, there.rows, "Iceberg", key=spec.shown_key)
         if spec.key:
             require_key(lake.connection, spec.label, spec.key, there.rows)
         merges = isinstance(changed, TempRelation)

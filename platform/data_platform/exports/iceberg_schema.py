@@ -12,7 +12,7 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids, promote
 from pyiceberg.table import Transaction
 from pyiceberg.types import IcebergType
 
-from data_platform.exports.columns import Column, common_era, simple_kind, unplaced
+from data_platform.exports.columns import Column, common_era, infinities_within, simple_kind, unplaced
 from data_platform.exports.commits import CASTS, reader, selected
 from data_platform.exports.export import Origin
 from data_platform.lakehouse.connect import Lakehouse
@@ -36,6 +36,8 @@ def iceberg_column(table: str, name: str, kind: str) -> Column:
     if simple == "NESTED" and NOT_WITHIN.search(kind):
         raise unplaced(table, name, kind, "Iceberg")
     refusals = [common_era(value, simple)] if simple == "DATE" or simple.startswith("TIMESTAMP") else []
+    if simple == "NESTED":
+        refusals += infinities_within(value, kind)
     if simple == "TIMESTAMP_NS":
         lost = f"isfinite({value}) AND {value}::TIMESTAMP::TIMESTAMP_NS <> {value}"
         refusals.append((lost, "fractions below a microsecond"))

@@ -1,15 +1,22 @@
 """What becomes of files that are loaded: moved or deleted after the commit, never before and never another file."""
 
 import gzip
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import obstore
 import pytest
+from obstore.store import MemoryStore
+from platform_tests.drawing import ROOT
 from platform_tests.ingestion.deliveries import Reader, table, write
 from platform_tests.ingestion.files.test_objects import Store, server, store
 from platform_tests.ingestion.files.test_sftp import Server, listening
 from platform_tests.ingestion.files.test_sftp import server as sftp_server
+from platform_tests.ingestion.landing import ON_SQLITE
 from platform_tests.ingestion.reading import probe, read_all
 from pydantic import ValidationError
 
@@ -20,7 +27,9 @@ from data_platform.ingestion.files.storage.http_folder import HttpFolder
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.ingestion.load import load_table
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.settings import Settings
 
 __all__ = ["listening", "server", "sftp_server", "store"]  # the servers of these tests
 
@@ -174,6 +183,97 @@ def test_a_load_moves_files_after_its_commit(tmp_path: Path, lake: Lakehouse) ->
     result = load_table(lake, "shop", Files(tmp_path / "in", {"t": options}), "t", options, run_id="r")
     assert result.rows_landed == 1
     assert names(tmp_path / "in") == ["done/a.csv"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+from platform_tests.ingestion.deliveries import table
+from data_platform.ingestion.files.source import Files
+from data_platform.ingestion.files.storage.local import LocalFolder
+from data_platform.ingestion.load import load_table
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import Settings
+
+LocalFolder.take = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+folder, home, catalog, data = sys.argv[1:]
+options = table(after_load={"move": "done"})
+with open_lakehouse(Settings(Path(home), catalog, data)) as lake:
+    load_table(lake, "shop", Files(Path(folder), {"t": options}), "t", options, run_id="killed")
+"""
+
+
+def interrupted(folder: Path, lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load, and stop where the first file is to be moved."""
+
+    def stop(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    options = table(**MOVE)  # type: ignore[arg-type]  # options of any table
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFolder, "take", stop)
+        with pytest.raises(KeyboardInterrupt):
+            load_table(lake, "shop", Files(folder, {"t": options}), "t", options, run_id="stopped")
+
+
+def killed(folder: Path, lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in a process that is killed there."""
+    place = [folder, settings.home, settings.catalog, settings.data]
+    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, place)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("end", [interrupted, pytest.param(killed, marks=pytest.mark.crash)])
+def test_a_load_that_ends_between_its_commit_and_the_move_is_not_repeated_and_the_next_moves(
+    end: Callable[..., None], tmp_path: Path, lake: Lakehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, options = tmp_path / "in", table(**MOVE)  # type: ignore[arg-type]  # options of any table
+    write(folder, "a.csv", "id\n1\n", 1)
+    write(folder, "b.csv", "id\n2\n", 2)
+    end(folder, lake, settings, monkeypatch)
+    assert names(folder) == ["a.csv", "b.csv"]
+    assert lake.connection.execute("SELECT id FROM raw_shop.t ORDER BY id").fetchall() == [("1",), ("2",)]
+    write(folder, "b.csv", "id\n3\n", 3)  # delivered anew before the next load: it is read before it is moved
+    source = Files(folder, {"t": options})
+    assert set(probe(source, "t", head(lake).position)) == {"a.csv", "b.csv"}, "the sensor asks for the next load"
+    assert load_table(lake, "shop", source, "t", options, run_id="next").rows_landed == 1
+    assert names(folder) == ["done/a.csv", "done/b.csv"]
+    assert lake.connection.execute("SELECT id FROM raw_shop.t ORDER BY id").fetchall() == [("1",), ("2",), ("3",)]
+    assert load_table(lake, "shop", source, "t", options, run_id="last").rows_landed == 0
+
+
+def head(lake: Lakehouse) -> ledger.Head:
+    """How far the table was loaded."""
+    return ledger.head(lake, "raw", "shop", "t")
+
+
+@pytest.mark.parametrize("url", ["gs://landing/in", "az://landing/in"])
+def test_objects_of_other_clouds_are_moved_and_deleted_once_even_after_a_kill(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    monkeypatch.setattr(objects, "_store", lambda *_: store)
+
+    def keys() -> list[str]:
+        return sorted(one["path"] for page in obstore.list(store) for one in page)
+
+    obstore.put(store, "a.csv", b"id\n1\n")
+    moving = Reader(objects.Bucket(url, StorageOptions()), **MOVE)
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "delete", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            moving.ids()
+    assert keys() == ["a.csv", "done/a.csv"], "the copy was made, the object is there"
+    assert moving.ids() == []
+    assert keys() == ["done/a.csv"]
+    obstore.put(store, "a.csv", b"id\n2\n")
+    assert moving.ids() == ["2"]
+    assert keys() == ["done/a-2.csv", "done/a.csv"]
+    obstore.put(store, "b.csv", b"id\n3\n")
+    assert Reader(objects.Bucket(url, StorageOptions()), path="b*", **DELETE).ids() == ["3"]
+    assert keys() == ["done/a-2.csv", "done/a.csv"]
 
 
 def test_files_on_a_server_are_moved_and_deleted(sftp_server: Server) -> None:

@@ -2,6 +2,7 @@
 into one. What is read of a file, and when, is `source`'s.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -86,6 +87,19 @@ def batches_of(parsed: Iterator[Parsed], path: str, max_columns: int) -> Iterato
             rest = gathered.slice(BATCH_ROWS)
             tables, rejects, rows, size = [rest], [], rest.num_rows, rest.nbytes
     yield _located(pa.concat_tables(tables, promote_options="default"), path), _rejects(rejects)
+
+
+def counted(blocks: Iterator[Parsed], path: str, repeated: Counter[str]) -> Iterator[Parsed]:
+    """The same blocks, while the records that repeat the header are counted."""
+    for block in blocks:
+        repeated[path] += block.repeated
+        yield block
+
+
+def repeated_note(path: str, count: int) -> str:
+    """What a person should know of such records of one file."""
+    lines = "1 line repeats" if count == 1 else f"{count:,} lines repeat"
+    return f"{path}: {lines} the header and {'was' if count == 1 else 'were'} passed over (`skip_repeated_headers`)."
 
 
 def joined(parts: Iterator[tuple[pa.Table, pa.Table]]) -> Iterator[tuple[pa.Table, pa.Table]]:

@@ -9,6 +9,7 @@ those of objects in buckets have the etag in its place.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, ByteSize, Field, field_validator, model_val
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files import storage
 from data_platform.ingestion.files.after_load import AfterLoad, movable, refuse_moved, tidy
-from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of, joined
+from data_platform.ingestion.files.batches import NO_ROWS, Gathered, batches_of, counted, joined, repeated_note
 from data_platform.ingestion.files.formats import Excel, Format, read
 from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.files.loaded import Loaded, by_name, is_known, modified
@@ -354,15 +355,15 @@ class FolderReading:
             with contents(file, delivery.path, self._spool, self._unpacking) as held:
                 waiting: tuple[pa.Table, pa.Table] = NO_ROWS, REJECTS_SCHEMA.empty_table()
                 begun = False
-                parsed = self._parsed(held.parts, held.archive)
+                repeated: Counter[str] = Counter()
+                parsed = self._parsed(held.parts, held.archive, repeated)
                 for rows, rejects in joined(parsed) if len(held.parts) > 1 else parsed:
                     if begun:
                         yield Batch(self._name, waiting[0], self._kind, None, waiting[1])
                     waiting, begun = (rows, rejects), True
                 self._refuse_changed(delivery)
-                yield Batch(
-                    self._name, waiting[0], self._kind if begun else "rows", position, waiting[1], notes=held.notes
-                )
+                notes = [*held.notes, *(repeated_note(path, count) for path, count in repeated.items() if count)]
+                yield Batch(self._name, waiting[0], self._kind if begun else "rows", position, waiting[1], notes=notes)
 
     def _refuse_empty(self) -> None:
         """Raise PlatformError where a file without a byte is none of its format, or none that may come."""
@@ -378,7 +379,10 @@ class FolderReading:
         if self._folder.changed(delivery):
             raise PlatformError(CHANGED)
 
-    def _parsed(self, parts: Sequence[Part], archive: bool) -> Iterator[tuple[pa.Table, pa.Table]]:
+    def _parsed(
+        self, parts: Sequence[Part], archive: bool, repeated: Counter[str]
+    ) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Rows and rejects of each part; `repeated` gets the records of each that repeat its header."""
         most = self._options.max_columns
         if archive and not parts and self._kind == "whole":
             raise PlatformError("the archive holds no file, which no snapshot is. Have it sent again, or delete it.")
@@ -389,7 +393,8 @@ class FolderReading:
                     self._refuse_empty()
                     continue
                 part.stream.seek(0)
-                parsed = batches_of(read(self._options.format, part.stream, most), part.path, most)
+                blocks = counted(read(self._options.format, part.stream, most), part.path, repeated)
+                parsed = batches_of(blocks, part.path, most)
                 yield from with_path_values(parsed, path_values(part.path, names)) if names else parsed
             except PlatformError as error:
                 if not archive:

@@ -66,10 +66,12 @@ class Reject:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What one block gave: `rows` has a string column for each field and `_line` (int64), in the order of the file."""
+    """What one block gave: `rows` has a string column for each field and `_line` (int64), in the order of the file.
+    `repeated` counts the records that repeat the header and were passed over."""
 
     rows: pa.Table
     rejects: list[Reject] = field(default_factory=list)
+    repeated: int = 0
 
 
 def _known_encoding(name: str) -> str:

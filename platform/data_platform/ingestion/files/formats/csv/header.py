@@ -81,7 +81,8 @@ def without_repeated(parsed: Parsed, header: Header, options: Csv) -> Parsed:
             else:
                 rows = rows.filter((~repeated).to_arrow())
     rejects = [one for one in parsed.rejects if one.record.removeprefix("\ufeff") not in header.texts]
-    return Parsed(rows, rejects)
+    passed_over = parsed.rows.num_rows - rows.num_rows + len(parsed.rejects) - len(rejects)
+    return Parsed(rows, rejects, passed_over)
 
 
 def _skip_to(records: Records, options: Csv) -> None:
