@@ -9,7 +9,7 @@ those of objects in buckets have the etag in its place.
 
 import logging
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -140,19 +140,28 @@ class FileTable(TableOptions):
         return self
 
 
+FORGOTTEN = 1_000
+"""Files that one load asks for whether they are gone, before it forgets them."""
+
 UNENDED_FOR = 10.0
 """Seconds that a file of additions must have been left alone if its last line has no end: half a row would land as a
 row of its own, under a key that does not exist, which nothing takes back when the line is completed."""
+
+
+def _start(options: FileTable, after: Position) -> str:
+    """What paths that are looked at do not sort before."""
+    if options.partitions is None:
+        return ""
+    # An entry of what `path` was before must not hide what it is now.
+    wanted = storage.pattern_of(options.path)
+    return options.partitions.start(one for one in after if wanted.matches(one))
 
 
 def _found(folder: Storage, options: FileTable, after: Position) -> list[Delivery]:
     """The files of a table that are ready to be read, as far as their times and their last bytes tell: all of them, or
     those of the newest partitions."""
     by_name = options.partitions is not None and options.partitions.by_name
-    wanted = storage.pattern_of(options.path)
-    # An entry of what `path` was before must not hide what it is now.
-    start = options.partitions.start(one for one in after if wanted.matches(one)) if options.partitions else ""
-    found = folder.find(options.path, options.stable_for, start)
+    found = folder.find(options.path, options.stable_for, _start(options, after))
     if options.after_load is not None and options.after_load.move is not None:
         found = [one for one in found if not one.path.startswith(options.after_load.folder)]
     if options.deliveries == "snapshot":
@@ -414,13 +423,29 @@ class FolderReading:
             "would be there twice."
         )
 
-    def _forgotten(self, there: Container[str], after: timedelta) -> list[str]:
-        """The entries of files that are gone and were last modified longer ago than `after`."""
+    def _forgotten(self, there: Collection[str], after: timedelta) -> list[str]:
+        """The entries of files that are gone and were last modified longer ago than `after`. A folder without any file
+        is rather one that is not mounted, and a file that was not found may lie where nobody may look: what is
+        forgotten by mistake would be loaded again."""
         before = (time.time() - after.total_seconds()) * 1e9
-        # An empty position would say that nothing was ever loaded.
-        kept = self._loaded.newest if self._options.after_load is not None else None
         gone = [path for path, entry in self._after.items() if path not in there and modified(entry) < before]
-        return [path for path in gone if path != kept]
+        if self._options.after_load is not None:  # all of them go
+            # An empty position would say that nothing was ever loaded.
+            return [path for path in gone if path != self._loaded.newest]
+        if not there:
+            return []
+        wanted, first = storage.pattern_of(self._options.path), _start(self._options, self._after)
+        looked_for = [path for path in gone if path >= first and wanted.matches(path)]
+        kept = {path for path in looked_for[:FORGOTTEN] if self._may_be_there(path)}
+        return [path for path in gone if path not in kept.union(looked_for[FORGOTTEN:])]
+
+    def _may_be_there(self, path: str) -> bool:
+        try:
+            return self._folder.exists(Delivery(path, 0, 0))
+        except StorageUnavailableError:
+            raise
+        except (PlatformError, OSError):
+            return True
 
     def _error(self, broken: list[str]) -> PlatformError:
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
