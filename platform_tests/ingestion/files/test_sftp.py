@@ -157,7 +157,7 @@ def test_a_folder_that_may_not_be_read_is_named_and_one_that_fails_stops_the_loo
     write(server.root, "in/a.csv", "id\n1\n", 1)
     write(server.root, "in/b/b.csv", "id\n2\n", 2)
     reader = server.reader(table={"path": "**/*.csv"})
-    refused, error = b"/in/b", asyncssh.SFTPPermissionDenied("no")
+    refused, error = b"/in/b", asyncssh.SFTPError(asyncssh.FX_PERMISSION_DENIED, "no")
     scandir = asyncssh.SFTPServer.scandir
 
     async def refuse(self: asyncssh.SFTPServer, path: bytes) -> Any:
@@ -174,7 +174,7 @@ def test_a_folder_that_may_not_be_read_is_named_and_one_that_fails_stops_the_loo
     refused = b"/in"
     with pytest.raises(TransientError, match="may not be read by this user"):
         reader.batches()
-    refused, error = b"/in/b", asyncssh.SFTPFailure("broken")
+    refused, error = b"/in/b", asyncssh.SFTPError(asyncssh.FX_FAILURE, "broken")
     with pytest.raises(TransientError, match=r"b/ of sftp://.* cannot be looked at: broken"):
         reader.batches()
 

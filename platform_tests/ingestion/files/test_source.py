@@ -424,7 +424,12 @@ def test_each_folder_is_listed_once_a_look(tmp_path: Path, monkeypatch: pytest.M
         write(tmp_path, name, "id\n", 1)
     listed: list[str] = []
     scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: (listed.append(str(path)), scandir(path))[1])
+
+    def noted(path: str) -> Any:
+        listed.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
     assert len(LocalFolder(tmp_path).find("**/**/*.csv", 0)) == 3
     assert sorted(listed) == [str(tmp_path), str(tmp_path / "x"), str(tmp_path / "x/y")]
 
