@@ -27,6 +27,7 @@ from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.files.loaded import Loaded, by_name, is_known, modified
 from data_platform.ingestion.files.partitions import Partitions, identity, path_values, with_path_values
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
+from data_platform.ingestion.files.storage.ahead import Opened, opening
 from data_platform.ingestion.files.storage.encryption import NO_KEYS, Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import Part, Unpacking, contents
@@ -307,12 +308,26 @@ class FolderReading:
         elif self._options.partitions:
             # A load that ends early must not have loaded a date before one that is older: that would not be looked at.
             found.sort(key=lambda delivery: delivery.path)
-        for delivery in found:
-            if is_known(self._after, delivery):
-                continue
+        unread = [one for one in found if not is_known(self._after, one)]
+        with opening(self._folder, unread, self._spool) as opened:
+            yield from self._all(unread, opened, broken, gathered)
+        yield from gathered.batches()
+        if self._options.forget_after is not None:
+            forgotten = self._forgotten({delivery.path for delivery in found}, self._options.forget_after)
+            if forgotten:
+                yield Batch(self._name, NO_ROWS, "rows", {}, forget=forgotten)
+        if broken:
+            raise self._error(broken)
+
+    def _all(
+        self, unread: Sequence[Delivery], opened: Opened, broken: list[str], gathered: Gathered
+    ) -> Iterator[Batch]:
+        """The batches of files, but for those of small ones that are still gathered at the end. `broken` takes those
+        that cannot be read, and why."""
+        for delivery in unread:
             begun = False
             try:
-                for batch in self._deliver(delivery):
+                for batch in self._deliver(delivery, opened):
                     if batch.position is None or begun or batch.kind == "whole" or not gathered.takes(batch):
                         yield from gathered.batches()
                     if batch.position is not None:
@@ -336,15 +351,8 @@ class FolderReading:
                 if self._options.partitions and self._options.partitions.by_name:
                     yield from gathered.batches()
                     raise self._error(broken) from error
-        yield from gathered.batches()
-        if self._options.forget_after is not None:
-            forgotten = self._forgotten({delivery.path for delivery in found}, self._options.forget_after)
-            if forgotten:
-                yield Batch(self._name, NO_ROWS, "rows", {}, forget=forgotten)
-        if broken:
-            raise self._error(broken)
 
-    def _deliver(self, delivery: Delivery) -> Iterator[Batch]:
+    def _deliver(self, delivery: Delivery, opened: Opened) -> Iterator[Batch]:
         """The batches of one file; the last one has its position."""
         if reason := storage.unrecordable(delivery.path):
             raise PlatformError(reason)
@@ -352,7 +360,7 @@ class FolderReading:
             raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
         if not delivery.size:
             self._refuse_empty()
-        with self._folder.opened(delivery, self._spool) as file:
+        with opened(delivery) as file:
             content = identity(storage.sha256(file), delivery.path, self._options.partition_columns)
             position = {delivery.path: f"{delivery.version}:{content}"}
             note = self._known_content(delivery.path, content)

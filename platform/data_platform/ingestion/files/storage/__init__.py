@@ -94,6 +94,14 @@ class Movable(Protocol):
         and PlatformError or OSError if it cannot be done."""
 
 
+@runtime_checkable
+class Distant(Protocol):
+    """A storage each of whose files costs a round trip, and that gives several at once, to several threads."""
+
+    def gives_several(self) -> bool:
+        """True."""
+
+
 class Place(Protocol):
     """Where a folder lies, and how it is reached."""
 

@@ -216,6 +216,9 @@ class _Session:
         except (PlatformError, OSError):
             return True
 
+    def gives_several(self) -> bool:
+        return True
+
     def leads_out(self, delivery: Delivery) -> bool:  # noqa: ARG002 - links that do are left out
         return False
 

@@ -253,6 +253,9 @@ class Bucket:
         there = self._head(delivery.path)
         return there is not None and (there["size"], there["e_tag"] or "") == (delivery.size, delivery.etag)
 
+    def gives_several(self) -> bool:
+        return True
+
     def _head(self, path: str) -> Any:
         """What is known of an object; None if there is none."""
         try:
