@@ -72,6 +72,15 @@ def test_a_name_that_is_taken_is_made_another(tmp_path: Path) -> None:
     assert names(tmp_path) == ["done/a-2.csv.gz", "done/a-3.csv.gz", "done/a.csv.gz"]
 
 
+def test_a_file_with_a_name_as_long_as_names_may_be_is_deleted(tmp_path: Path, sftp_server: Server) -> None:
+    name = "é" * 125 + ".csv"
+    write(tmp_path, name, "id\n1\n", 1)
+    write(sftp_server.root, f"in/{name}", "id\n1\n", 1)
+    for reader in (Reader(tmp_path, **DELETE), sftp_server.reader(table=DELETE)):
+        assert reader.ids() == ["1"]
+    assert names(tmp_path) == names(sftp_server.root) == []
+
+
 def test_a_file_that_changed_after_it_was_read_stays_and_is_read_again(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", "id\n1\n", 1)
     reader = Reader(tmp_path, **DELETE)

@@ -264,6 +264,10 @@ def test_a_page_that_is_no_index_is_not_taken_for_an_empty_folder(server: Server
     server.answer = lambda asked: asked.page("help/") if asked.path == "/login" else asked.say(302, Location="/login")
     with pytest.raises(PlatformError, match=r"sends on to another page, http://127\.0\.0\.1:\d+/login"):
         server.reader().batches()
+    form = b'<form><input name="user"><INPUT TYPE="Password" name="p"></form><a href="/help">help</a>'
+    server.answer = lambda asked: asked.say(200, form, Content_Type="text/html")
+    with pytest.raises(TransientError, match="is a page that asks for a password, no index"):
+        server.reader().batches()
     server.answer = lambda asked: asked.say(302, Location=asked.path)
     with pytest.raises(PlatformError, match="sends on more than 5 times"):
         server.reader().batches()
@@ -285,6 +289,45 @@ def test_files_that_tell_no_length_or_may_not_be_read_are_passed_over_by_name(
     assert server.reader().ids() == ["1"]
     assert "2 of the files of" in caplog.text
     assert "b.csv (it answers 403), c.csv (its length is not told)" in caplog.text
+
+
+def test_what_a_redirection_out_of_the_folder_leads_to_is_not_taken_for_the_file(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(server.root, "in/a.csv", "id\n1\n", 1)
+    write(server.root, "in/b.csv", "id\n2\n", 2)
+    write(server.root, "login", "id\nwho are you?\n", 3)
+    expired = "HEAD"
+
+    def answer(asked: _Handler) -> bool:
+        return asked.path == "/in/a.csv" and asked.command == expired and asked.say(302, Location="/login")
+
+    server.answer = answer
+    reader = server.reader()
+    assert reader.ids() == ["2"]
+    assert "a.csv (it sends on to /login, out of the folder)" in caplog.text
+    expired = "GET"
+    with pytest.raises(PlatformError, match=r"a\.csv: it sends on to /login, out of the folder: a login\?"):
+        reader.batches()
+    server.answer = lambda asked: asked.path == "/in/a.csv" and asked.say(302, Location="/in/b.csv")
+    assert server.reader().ids() == ["2", "2"]
+
+
+def test_links_of_a_page_behind_a_proxy_are_those_of_its_server(server: Server) -> None:
+    write(server.root, "in/a.csv", "id\n1\n", 1)
+    links = [f"https://127.0.0.1:{server.port}/in/a.csv", "https://127.0.0.1:no/in/a.csv", "ftp://127.0.0.1/in/a.csv"]
+    server.answer = lambda asked: asked.path == "/in/" and asked.page(*links)
+    assert server.reader().ids() == ["1"]
+
+
+def test_files_that_may_not_be_seen_for_a_while_are_not_forgotten(server: Server) -> None:
+    write(server.root, "in/a.csv", "id\n1\n", 1)
+    write(server.root, "in/private/b.csv", "id\n2\n", 2)
+    reader = server.reader(table={"path": "**/*.csv", "key": [], "forget_after": "30d"})
+    assert reader.ids() == ["1", "2"]
+    server.answer = lambda asked: asked.path == "/in/private/" and asked.say(403)
+    assert reader.batches() == []
+    assert set(reader.position) == {"a.csv", "private/b.csv"}
 
 
 def test_links_that_lead_round_in_circles_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

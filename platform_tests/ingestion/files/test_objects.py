@@ -325,6 +325,73 @@ def answering(monkeypatch: pytest.MonkeyPatch, status: int, code: str, times: in
         yield
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (400, "ExpiredToken", r"not valid, or not any more \(400 ExpiredToken: No\)"),
+        (403, "RequestTimeTooSkewed", r"clock of this machine .*differ too much .*Set the clock"),
+        (301, "PermanentRedirect", "another region than `region`.*Set `region`"),
+    ],
+)
+def test_what_is_wrong_with_every_request_is_said_as_what_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch, status: int, code: str, said: str
+) -> None:
+    store.put("in/a.csv", "id\n1\n")
+    with answering(monkeypatch, status, code, 100), pytest.raises(TransientError, match=said):
+        store.reader(max_retries=0).batches()
+
+
+def test_an_object_that_the_store_does_not_give_holds_up_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("in/a.csv", "id\n1\n")
+    s3_backends["123456789012"]["aws"].put_object(store.name, "in/b.csv", b"id\n2\n", storage="GLACIER")
+    store.put("in/c.csv", "id\n3\n")
+    reader = store.reader(max_retries=0)
+    find = Bucket.find
+
+    def find_then_refuse(*args: Any) -> Any:
+        found = find(*args)
+        stack.enter_context(answering(monkeypatch, 400, "InvalidRequest", 1))
+        return found
+
+    with ExitStack() as stack, monkeypatch.context() as patch:
+        patch.setattr(Bucket, "find", find_then_refuse)
+        with pytest.raises(PlatformError) as error:
+            reader.batches()
+    assert "a.csv: the store refuses to give it (400 InvalidRequest: No)" in str(error.value)
+    assert "b.csv: it is archived" in str(error.value)
+    assert reader.landed_ids() == ["3"]
+
+
+def test_a_store_that_lists_in_no_order_hides_no_object(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("orders-1.csv", "orders-2.csv", "orders/x.csv", "z.csv")):
+        store.put(f"in/{name}", f"id\n{number}\n")
+    in_order = obstore.list
+
+    def backwards(*args: Any, offset: str | None = None, **given: Any) -> Any:  # which begins where it likes to
+        found = [meta for page in in_order(*args, **given) for meta in page]
+        return [found[::-1][:2], found[::-1][2:]]
+
+    monkeypatch.setattr(obstore, "list", backwards)
+    reader = store.reader(table={"path": "orders-*.csv", "partitions": {"by": "name"}})
+    reader.position = {"orders-1.csv": "1:1:1:x"}
+    assert reader.ids() == ["0", "1"]
+    assert not Bucket("s3://lake--use1-az4--x-s3/in", StorageOptions())._lists_in_order
+
+
+def test_many_empty_objects_take_no_request_each(store: Store) -> None:
+    for number in range(30):
+        store.put(f"in/{number}.csv", "")
+    store.put("in/folder.csv/", "")
+    reader = store.reader()
+    reader.batches()
+    store.requests.clear()
+    assert probe(reader.source, "t", reader.position) == {}
+    assert store.requests == [one for one in store.requests if "list-type=2" in one]
+    assert len(reader.position) == 30
+
+
 def test_a_store_that_is_to_be_slowed_down_for_is_asked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("in/a.csv", "id\n1\n")
     with answering(monkeypatch, 503, "SlowDown", 1):

@@ -140,6 +140,67 @@ def test_links_are_followed_below_the_folder_and_not_out_of_it(server: Server) -
     assert reader.landed_ids() == ["1"]
 
 
+def test_a_name_that_is_not_utf8_is_named_and_hides_no_other(server: Server) -> None:
+    write(server.root, "in/a.csv", "id\n1\n", 1)
+    Path(os.fsdecode(os.fsencode(server.root) + b"/in/f\xe9v.csv")).write_text("id\n2\n")
+    Path(os.fsdecode(os.fsencode(server.root) + b"/in/\xe9")).mkdir()
+    reader = server.reader(table={"path": "**/*.csv"})
+    assert list(probe(reader.source)) == ["a.csv"]
+    with pytest.raises(PlatformError, match=r"f\\udce9v\.csv: its name holds bytes that are not UTF-8; rename it"):
+        reader.batches()
+    assert reader.landed_ids() == ["1"]
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_one_that_fails_stops_the_look(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(server.root, "in/a.csv", "id\n1\n", 1)
+    write(server.root, "in/b/b.csv", "id\n2\n", 2)
+    reader = server.reader(table={"path": "**/*.csv"})
+    refused, error = b"/in/b", asyncssh.SFTPError(asyncssh.FX_PERMISSION_DENIED, "no")
+    scandir = asyncssh.SFTPServer.scandir
+
+    async def refuse(self: asyncssh.SFTPServer, path: bytes) -> Any:
+        if path.endswith(refused):
+            raise error
+        async for entry in scandir(self, path):
+            yield entry
+
+    monkeypatch.setattr(asyncssh.SFTPServer, "scandir", refuse)
+    assert reader.ids() == ["1"]
+    assert [one for one in caplog.messages if "passed over" in one] == [
+        f"b/ of sftp://shop@127.0.0.1:{server.port}/in is passed over: it may not be read by this user"
+    ]
+    refused = b"/in"
+    with pytest.raises(TransientError, match="may not be read by this user"):
+        reader.batches()
+    refused, error = b"/in/b", asyncssh.SFTPError(asyncssh.FX_FAILURE, "broken")
+    with pytest.raises(TransientError, match=r"b/ of sftp://.* cannot be looked at: broken"):
+        reader.batches()
+
+
+def test_a_server_that_lists_without_attributes_is_asked_for_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(server.root, "in/a.csv", "id\n1\n", 1)
+    scandir = asyncssh.SFTPServer.scandir
+
+    async def bare(self: asyncssh.SFTPServer, path: bytes) -> Any:
+        async for entry in scandir(self, path):
+            entry.attrs = asyncssh.SFTPAttrs()
+            yield entry
+
+    monkeypatch.setattr(asyncssh.SFTPServer, "scandir", bare)
+    assert server.reader().ids() == ["1"]
+    size_untold = asyncssh.SFTPAttrs(permissions=0o100644)
+    stat = asyncssh.SFTPServer.stat
+    monkeypatch.setattr(
+        asyncssh.SFTPServer, "stat", lambda *asked: size_untold if asked[1].endswith(b".csv") else stat(*asked)
+    )
+    with pytest.raises(PlatformError, match=r"does not say what a\.csv is, how long it is"):
+        server.reader().batches()
+
+
 def test_a_server_with_another_key_is_not_let_in(server: Server, tmp_path: Path) -> None:
     write(server.root, "in/a.csv", "id\n1\n", 1)
     known, other = tmp_path / "known", asyncssh.generate_private_key("ssh-ed25519")

@@ -6,6 +6,7 @@ import os
 import threading
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from platform_tests.ingestion.deliveries import JSON, Reader, table, write
 from platform_tests.ingestion.reading import overlap, probe, read_all, reading
 from pydantic import ValidationError
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.files import batches as files
 from data_platform.ingestion.files.formats import text
 from data_platform.ingestion.files.source import Files
@@ -107,6 +108,8 @@ def test_an_entry_of_an_earlier_release_still_tells_that_a_file_is_known(tmp_pat
     reader = Reader(tmp_path, forget_after="30d")
     reader.position = {"a.csv": f"5:1000000000:{hashlib.sha256(b'x').hexdigest()}"}
     assert reader.batches() == []
+    write(tmp_path, "b.csv", "id\n2\n", 2)
+    assert reader.ids() == ["2"]
     (tmp_path / "a.csv").unlink()
     (batch,) = reader.batches()
     assert list(batch.forget) == ["a.csv"]
@@ -347,7 +350,6 @@ def test_files_that_are_gone_are_forgotten_after_a_while_and_loaded_again_if_the
     forgetting = Reader(tmp_path, key=[], forget_after="30d")
     assert kept.ids() == forgetting.ids() == ["1", "2"]
     old.unlink()
-    (tmp_path / "new.csv").unlink()
     assert kept.batches() == []
     (batch,) = forgetting.batches()
     assert (batch.position, list(batch.forget)) == ({}, ["old.csv"])
@@ -356,6 +358,80 @@ def test_files_that_are_gone_are_forgotten_after_a_while_and_loaded_again_if_the
     write(tmp_path, "back.csv", "id\n1\n", 1)
     assert kept.ids() == []
     assert forgetting.ids() == ["1"]
+
+
+def test_files_that_cannot_be_seen_are_not_forgotten_as_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "share"
+    write(folder, "a.csv", "id\n1\n", 1)
+    write(folder, "private/b.csv", "id\n2\n", 2)
+    reader = Reader(folder, path="**/*.csv", key=[], forget_after="30d")
+    assert reader.ids() == ["1", "2"]
+    known = dict(reader.position)
+
+    folder.rename(tmp_path / "unmounted")
+    folder.mkdir()
+    assert reader.batches() == []
+    folder.rmdir()
+    (tmp_path / "unmounted").rename(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", _refusing(folder / "private", PermissionError(13, "Permission denied")))
+        assert reader.batches() == []
+    assert reader.position == known
+    assert reader.ids() == []
+
+
+def _refusing(folder: Path, error: OSError) -> Any:
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path) == folder:
+            raise error
+        return scandir(path)
+
+    return refuse
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_one_that_fails_stops_the_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b/b.csv", "id\n2\n", 2)
+    reader = Reader(tmp_path, path="**/*.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", _refusing(tmp_path / "b", PermissionError(13, "Permission denied")))
+        assert reader.ids() == ["1"]
+    assert caplog.messages == [f"b/ of {tmp_path} is passed over: it may not be read by this user"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", _refusing(tmp_path / "b", OSError(5, "Input/output error")))
+        with pytest.raises(TransientError, match=r"b/ of .* cannot be looked at: Input/output error"):
+            reader.batches()
+    assert reader.ids() == ["2"]
+
+
+def test_links_to_nothing_and_to_themselves_hide_no_other_file(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    write(tmp_path, "b/b.csv", "id\n2\n", 2)
+    (tmp_path / "round.csv").symlink_to("round.csv")
+    (tmp_path / "nothing.csv").symlink_to("nowhere")
+    assert Reader(tmp_path).ids() == ["1"]
+    assert Reader(tmp_path, path="*/*.csv").ids() == ["2"]
+    assert Reader(tmp_path, path="**/*.csv").ids() == ["1", "2"]
+
+
+def test_each_folder_is_listed_once_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.csv", "x/b.csv", "x/y/c.csv"):
+        write(tmp_path, name, "id\n", 1)
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def noted(path: str) -> Any:
+        listed.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    assert len(LocalFolder(tmp_path).find("**/**/*.csv", 0)) == 3
+    assert sorted(listed) == [str(tmp_path), str(tmp_path / "x"), str(tmp_path / "x/y")]
 
 
 def test_what_the_walk_finds_is_what_pathlib_finds(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ those of objects in buckets have the etag in its place.
 import logging
 import time
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from data_platform.ingestion.files.formats.typed import TypedFormat
 from data_platform.ingestion.files.loaded import Loaded, by_name, is_known, modified
 from data_platform.ingestion.files.partitions import Partitions, identity, path_values, with_path_values
 from data_platform.ingestion.files.storage import CHANGED, Delivery, Place, Storage, StorageUnavailableError
+from data_platform.ingestion.files.storage.ahead import Opened, opening
 from data_platform.ingestion.files.storage.encryption import NO_KEYS, Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import Part, Unpacking, contents
@@ -141,19 +142,28 @@ class FileTable(TableOptions):
         return self
 
 
+FORGOTTEN = 1_000
+"""Files that one load asks for whether they are gone, before it forgets them."""
+
 UNENDED_FOR = 10.0
 """Seconds that a file of additions must have been left alone if its last line has no end: half a row would land as a
 row of its own, under a key that does not exist, which nothing takes back when the line is completed."""
+
+
+def _start(options: FileTable, after: Position) -> str:
+    """What paths that are looked at do not sort before."""
+    if options.partitions is None:
+        return ""
+    # An entry of what `path` was before must not hide what it is now.
+    wanted = storage.pattern_of(options.path)
+    return options.partitions.start(one for one in after if wanted.matches(one))
 
 
 def _found(folder: Storage, options: FileTable, after: Position) -> list[Delivery]:
     """The files of a table that are ready to be read, as far as their times and their last bytes tell: all of them, or
     those of the newest partitions."""
     by_name = options.partitions is not None and options.partitions.by_name
-    wanted = storage.pattern_of(options.path)
-    # An entry of what `path` was before must not hide what it is now.
-    start = options.partitions.start(one for one in after if wanted.matches(one)) if options.partitions else ""
-    found = folder.find(options.path, options.stable_for, start)
+    found = folder.find(options.path, options.stable_for, _start(options, after))
     if options.after_load is not None and options.after_load.move is not None:
         found = [one for one in found if not one.path.startswith(options.after_load.folder)]
     if options.deliveries == "snapshot":
@@ -299,12 +309,26 @@ class FolderReading:
         elif self._options.partitions:
             # A load that ends early must not have loaded a date before one that is older: that would not be looked at.
             found.sort(key=lambda delivery: delivery.path)
-        for delivery in found:
-            if is_known(self._after, delivery):
-                continue
+        unread = [one for one in found if not is_known(self._after, one)]
+        with opening(self._folder, unread, self._spool) as opened:
+            yield from self._all(unread, opened, broken, gathered)
+        yield from gathered.batches()
+        if self._options.forget_after is not None:
+            forgotten = self._forgotten({delivery.path for delivery in found}, self._options.forget_after)
+            if forgotten:
+                yield Batch(self._name, NO_ROWS, "rows", {}, forget=forgotten)
+        if broken:
+            raise self._error(broken)
+
+    def _all(
+        self, unread: Sequence[Delivery], opened: Opened, broken: list[str], gathered: Gathered
+    ) -> Iterator[Batch]:
+        """The batches of files, but for those of small ones that are still gathered at the end. `broken` takes those
+        that cannot be read, and why."""
+        for delivery in unread:
             begun = False
             try:
-                for batch in self._deliver(delivery):
+                for batch in self._deliver(delivery, opened):
                     if batch.position is None or begun or batch.kind == "whole" or not gathered.takes(batch):
                         yield from gathered.batches()
                     if batch.position is not None:
@@ -328,15 +352,8 @@ class FolderReading:
                 if self._options.partitions and self._options.partitions.by_name:
                     yield from gathered.batches()
                     raise self._error(broken) from error
-        yield from gathered.batches()
-        if self._options.forget_after is not None:
-            forgotten = self._forgotten({delivery.path for delivery in found}, self._options.forget_after)
-            if forgotten:
-                yield Batch(self._name, NO_ROWS, "rows", {}, forget=forgotten)
-        if broken:
-            raise self._error(broken)
 
-    def _deliver(self, delivery: Delivery) -> Iterator[Batch]:
+    def _deliver(self, delivery: Delivery, opened: Opened) -> Iterator[Batch]:
         """The batches of one file; the last one has its position."""
         if reason := storage.unrecordable(delivery.path):
             raise PlatformError(reason)
@@ -344,7 +361,7 @@ class FolderReading:
             raise PlatformError("it is a link that leads out of the folder; have the file itself delivered")
         if not delivery.size:
             self._refuse_empty()
-        with self._folder.opened(delivery, self._spool) as file:
+        with opened(delivery) as file:
             content = identity(storage.sha256(file), delivery.path, self._options.partition_columns)
             position = {delivery.path: f"{delivery.version}:{content}"}
             note = self._known_content(delivery.path, content)
@@ -419,13 +436,29 @@ class FolderReading:
             "would be there twice."
         )
 
-    def _forgotten(self, there: Container[str], after: timedelta) -> list[str]:
-        """The entries of files that are gone and were last modified longer ago than `after`."""
+    def _forgotten(self, there: Collection[str], after: timedelta) -> list[str]:
+        """The entries of files that are gone and were last modified longer ago than `after`. A folder without any file
+        is rather one that is not mounted, and a file that was not found may lie where nobody may look: what is
+        forgotten by mistake would be loaded again."""
         before = (time.time() - after.total_seconds()) * 1e9
-        # An empty position would say that nothing was ever loaded.
-        kept = self._loaded.newest if self._options.after_load is not None else None
         gone = [path for path, entry in self._after.items() if path not in there and modified(entry) < before]
-        return [path for path in gone if path != kept]
+        if self._options.after_load is not None:  # all of them go
+            # An empty position would say that nothing was ever loaded.
+            return [path for path in gone if path != self._loaded.newest]
+        if not there:
+            return []
+        wanted, first = storage.pattern_of(self._options.path), _start(self._options, self._after)
+        looked_for = [path for path in gone if path >= first and wanted.matches(path)]
+        kept = {path for path in looked_for[:FORGOTTEN] if self._may_be_there(path)}
+        return [path for path in gone if path not in kept.union(looked_for[FORGOTTEN:])]
+
+    def _may_be_there(self, path: str) -> bool:
+        try:
+            return self._folder.exists(Delivery(path, 0, 0))
+        except StorageUnavailableError:
+            raise
+        except (PlatformError, OSError):
+            return True
 
     def _error(self, broken: list[str]) -> PlatformError:
         files = "1 file" if len(broken) == 1 else f"{len(broken)} files"

@@ -2,8 +2,10 @@
 kind of storage is a module of its own (`local`, `objects`, `sftp`), what a packed file holds is in `unpacking`.
 """
 
+import errno
 import fnmatch
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from data_platform.errors import TransientError
+
+logger = logging.getLogger(__name__)
 
 CHANGED = "it changed while it was read; it is read next time. If that repeats, set `stable_for`"
 
@@ -90,6 +94,14 @@ class Movable(Protocol):
         and PlatformError or OSError if it cannot be done."""
 
 
+@runtime_checkable
+class Distant(Protocol):
+    """A storage each of whose files costs a round trip, and that gives several at once, to several threads."""
+
+    def gives_several(self) -> bool:
+        """True."""
+
+
 class Place(Protocol):
     """Where a folder lies, and how it is reached."""
 
@@ -153,12 +165,78 @@ def _match(names: Sequence[str], parts: Sequence[Matcher]) -> bool:
     return bool(names and matches(names[0])) and _match(names[1:], rest)
 
 
+Looks = tuple[tuple[Matcher, ...], ...]
+"""What is looked for in a folder: for each way in which a pattern led there, the parts of it that are left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an entry of a folder is by its name: whether a file of that name is meant, and what is looked for in a
+    folder of that name; in a link to a folder it is less, for `**` does not follow links, which may lead round in
+    circles."""
+
+    file: bool
+    folder: Looks
+    linked_folder: Looks
+
+    def __bool__(self) -> bool:
+        return self.file or bool(self.folder)
+
+
+def wanted(name: str, looks: Looks, *, hidden: bool) -> Wanted:
+    """What an entry of a folder is, by what is looked for there. Each folder is so listed once, in however many ways a
+    pattern with `**` leads to it."""
+    if name[0] == "." and not hidden:
+        return Wanted(False, (), ())
+    file, by_name, through = False, [], []
+    for parts in looks:
+        for place, matches in enumerate(parts):
+            if matches is None:
+                through.append(parts[place:])
+            else:
+                if matches(name):
+                    file |= place == len(parts) - 1
+                    by_name += [parts[place + 1 :]] if parts[place + 1 :] else []
+                break
+    return Wanted(file, tuple(dict.fromkeys(by_name + through)), tuple(dict.fromkeys(by_name)))
+
+
 def ready(found: Sequence[Delivery], stable_for: float, start: str, now: float) -> list[Delivery]:
     """Those of the files found that are old enough and do not sort before `start`, in the order of `Storage.find`."""
     return sorted(
         (one for one in found if one.path >= start and not 0 <= now - one.mtime_ns / 1e9 < stable_for),
         key=lambda delivery: (delivery.mtime_ns, delivery.path),
     )
+
+
+def not_listed(storage: Storage, path: str, error: OSError) -> None:
+    """What an error means that kept a folder below the root (or the root, whose path is empty) from being listed, or an
+    entry from being looked at: nothing if it is gone, or a link to nothing or to itself; a warning if it is not ours to
+    read. Raises StorageUnavailableError if the root is not, and where the storage fails."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
+        return
+    if not isinstance(error, PermissionError):
+        raise StorageUnavailableError(
+            f"{path or 'The folder'} of {storage} cannot be looked at: {error.strerror or error}. Nothing is read "
+            "before it can: files could be missed. Is the share mounted, and the disk sound?"
+        ) from None
+    if not path:
+        raise StorageUnavailableError(
+            f"The folder {storage} may not be read by this user. Grant it the right to list the folder."
+        ) from None
+    logger.warning("%s of %s is passed over: it may not be read by this user", path, storage)
+
+
+LONGEST_FILE_NAME = 255
+"""Bytes in the name of a file, as most file systems have it."""
+
+
+def name_aside(name: str) -> str:
+    """The hidden name that a file has for the moment in which it is deleted."""
+    aside = f".{name}.loaded"
+    if len(aside.encode(errors="surrogateescape")) <= LONGEST_FILE_NAME:
+        return aside
+    return f".{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()}.loaded"
 
 
 def unrecordable(path: str) -> str | None:

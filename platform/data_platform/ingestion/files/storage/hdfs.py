@@ -8,7 +8,7 @@ begin with `_`, or end in `._COPYING_`, are of what is under way.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -20,11 +20,13 @@ from data_platform.errors import PlatformError, shortened
 from data_platform.ingestion.files.storage import (
     CHANGED,
     Delivery,
-    Matcher,
+    Looks,
     Storage,
     StorageUnavailableError,
+    not_listed,
     pattern_of,
     ready,
+    wanted,
 )
 from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.ingestion.files.storage.unpacking import is_packed, spooled
@@ -82,38 +84,32 @@ class _Session:
         return self._name
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
-        wanted = pattern_of(pattern)
+        sought = pattern_of(pattern)
         try:
             there = self._ask(lambda: self._client.get_file_info(self._root), self._options.timeout).isdir
         except FileNotFoundError:
             there = False
         if not there:
             raise PlatformError(f"The folder {self} does not exist, or it is not a folder. Create it there.")
-        found = self._walk(self._root, "", wanted.parts, hidden=wanted.hidden, marks=_names_marks(pattern))
-        return ready(list(set(found)), stable_for, start, time.time())
+        found = self._walk(self._root, "", (sought.parts,), hidden=sought.hidden, marks=_names_marks(pattern))
+        return ready(list(found), stable_for, start, time.time())
 
-    def _walk(
-        self, folder: str, prefix: str, parts: Sequence[Matcher], *, hidden: bool, marks: bool
-    ) -> Iterator[Delivery]:
+    def _walk(self, folder: str, prefix: str, looks: Looks, *, hidden: bool, marks: bool) -> Iterator[Delivery]:
         """As of a local folder: one part of the pattern a level. `marks` are files such as _SUCCESS."""
-        matches, rest = parts[0], parts[1:]
-        if matches is None:
-            yield from self._walk(folder, prefix, rest, hidden=hidden, marks=marks)
         try:
             entries = self._ask(lambda: list(self._client.list_status(folder)), self._seconds)
-        except (FileNotFoundError, PermissionError):  # it vanished, or is not ours to read
+        except (FileNotFoundError, PermissionError) as error:
+            not_listed(self, prefix, error)
             return
         for entry in entries:
             name = entry.path.rpartition("/")[2]
-            under_way = (name[0] == "_" and not marks) or name.endswith("._COPYING_")
-            if under_way or (name[0] == "." and not hidden) or (matches is not None and not matches(name)):
+            if (name[0] == "_" and not marks) or name.endswith("._COPYING_"):  # under way
                 continue
-            if entry.isdir and (matches is None or rest):
-                below = parts if matches is None else rest
-                yield from self._walk(
-                    f"{folder.rstrip('/')}/{name}", f"{prefix}{name}/", below, hidden=hidden, marks=marks
-                )
-            elif not entry.isdir and matches is not None and not rest and (entry.length or marks):
+            meant = wanted(name, looks, hidden=hidden)
+            if entry.isdir and meant.folder:
+                below = f"{folder.rstrip('/')}/{name}"
+                yield from self._walk(below, f"{prefix}{name}/", meant.folder, hidden=hidden, marks=marks)
+            elif not entry.isdir and meant.file and (entry.length or marks):
                 yield Delivery(prefix + name, entry.length, entry.modification_time * 10**6)
 
     def is_ended(self, delivery: Delivery, line_end: bytes) -> bool:

@@ -9,7 +9,7 @@ replaced by one of the same length is then not seen to be another.
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ from html.parser import HTMLParser
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import requests
 from pydantic import ValidationError
@@ -26,13 +26,14 @@ from data_platform.errors import PlatformError, TransientError, shortened
 from data_platform.ingestion.files.storage import (
     CHANGED,
     Delivery,
-    Matcher,
+    Looks,
     Storage,
     StorageUnavailableError,
     pattern_of,
     ready,
+    wanted,
 )
-from data_platform.ingestion.files.storage.options import StorageOptions
+from data_platform.ingestion.files.storage.options import HTTP, StorageOptions
 from data_platform.ingestion.files.storage.unpacking import is_packed, spooled
 from data_platform.ingestion.http.client import Pace, connect, origin
 from data_platform.ingestion.http.options import Auth, BasicAuth, BearerAuth, HttpApi, NoAuth
@@ -112,9 +113,8 @@ class _Session:
         return self._url
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
-        wanted = pattern_of(pattern)
-        pages: dict[str, list[str] | None] = {}
-        paths = sorted({one for one in self._walk("", wanted.parts, pages, hidden=wanted.hidden) if one >= start})
+        sought, seen = pattern_of(pattern), set[str]()
+        paths = sorted({one for one in self._walk("", (sought.parts,), seen, hidden=sought.hidden) if one >= start})
         found, unknown = [], []
         with ThreadPoolExecutor(_REQUESTS) as threads:
             states = threads.map(self._state, paths)
@@ -139,31 +139,22 @@ class _Session:
             )
         return ready(found, stable_for, start, time.time())
 
-    def _walk(
-        self, folder: str, parts: Sequence[Matcher], pages: dict[str, list[str] | None], *, hidden: bool
-    ) -> Iterator[str]:
-        """Paths that match the parts of a pattern, one part a level."""
-        matches, rest = parts[0], parts[1:]
-        if matches is None:
-            yield from self._walk(folder, rest, pages, hidden=hidden)
-        if folder not in pages:
-            if len(pages) >= MOST_FOLDERS:
-                raise PlatformError(
-                    f"More than {MOST_FOLDERS:,} folders lie below {self}: its links may lead round in circles. Name "
-                    "the folders in `path` of the table instead of `**`."
-                )
-            pages[folder] = self._links(folder)
-        for link in pages[folder] or ():
+    def _walk(self, folder: str, looks: Looks, seen: set[str], *, hidden: bool) -> Iterator[str]:
+        """Paths that match the parts of a pattern, one part a level; `seen` are the folders that were listed."""
+        if len(seen) >= MOST_FOLDERS:
+            raise PlatformError(
+                f"More than {MOST_FOLDERS:,} folders lie below {self}: its links may lead round in circles. Name the "
+                "folders in `path` of the table instead of `**`."
+            )
+        seen.add(folder)
+        for link in self._links(folder) or ():
             name = link.rstrip("/")
-            if (name[0] == "." and not hidden) or (matches is not None and not matches(name)):
-                continue
-            if link.endswith("/"):
-                if matches is None:
-                    yield from self._walk(folder + link, parts, pages, hidden=hidden)
-                elif rest:
-                    yield from self._walk(folder + link, rest, pages, hidden=hidden)
-            elif matches is not None and not rest:
-                yield folder + link
+            meant = wanted(name, looks, hidden=hidden)
+            if not link.endswith("/"):
+                if meant.file:
+                    yield folder + link
+            elif meant.folder:
+                yield from self._walk(folder + link, meant.folder, seen, hidden=hidden)
 
     def _links(self, folder: str) -> list[str] | None:
         """The names that the index page of a folder links to, those of folders with a slash at their end. None if there
@@ -187,13 +178,22 @@ class _Session:
         page.close()
         base = _joined(response.url, page.base) or response.url
         names = (_name_below(here, _joined(base, link)) for link in page.links if not link.startswith(("?", "#")))
-        return list(dict.fromkeys(name for name in names if name))
+        found = list(dict.fromkeys(name for name in names if name))
+        if page.asks_for_password and not found:
+            raise StorageUnavailableError(
+                f"{shortened(here, 300)} is a page that asks for a password, no index of a folder. Set a user in "
+                "`folder` and `password`, or `token`, of the source ('{{ env.NAME }}'), if the server takes them; what "
+                "lies behind such a page alone cannot be read."
+            )
+        return found
 
     def _state(self, path: str) -> Delivery | str | None:
         """A file as it stands, or why nobody can tell, or None if it is gone."""
         response = self._ask("HEAD", path, _AS_IT_IS, self._asking)
         if response.status_code in (404, 410):
             return None
+        if aside := self._led_out(response):
+            return aside
         if response.status_code in (401, 403):
             return f"it answers {response.status_code}"
         if response.status_code != 200:
@@ -215,6 +215,9 @@ class _Session:
             raise
         except (PlatformError, OSError):
             return True
+
+    def gives_several(self) -> bool:
+        return True
 
     def leads_out(self, delivery: Delivery) -> bool:  # noqa: ARG002 - links that do are left out
         return False
@@ -248,6 +251,8 @@ class _Session:
             response = self._ask("GET", delivery.path, headers, client.session)
         if response.status_code in (404, 410):
             raise FileNotFoundError(delivery.path)
+        if aside := self._led_out(response):
+            raise PlatformError(f"{aside}: a login? Grant the source's user leave to read it")
         if response.status_code not in ((200, 206) if part else (200,)):
             raise PlatformError(f"the server answers {response.status_code}. Grant the source's user leave to read it")
         came = _delivery(delivery.path, response)
@@ -276,6 +281,13 @@ class _Session:
                     "files lie, change `folder` of the source."
                 )
         raise PlatformError(f"{shortened(self._place_of(path), 300)} sends on more than {_REDIRECTS} times.")
+
+    def _led_out(self, response: requests.Response) -> str | None:
+        """Where a redirection out of the folder led: what is there is not the file. None if none did."""
+        path = urlsplit(response.url).path
+        if unquote(path).startswith(unquote(urlsplit(self._url).path)):
+            return None
+        return f"it sends on to {shortened(path, 200)}, out of the folder"
 
     def _auth(self) -> requests.auth.AuthBase | None:
         auth = self._api.auth
@@ -320,11 +332,15 @@ class _Page(HTMLParser):
         super().__init__()
         self.links: list[str] = []
         self.base = ""
+        self.asks_for_password = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        target = (dict(attrs).get("href") or "").strip()
+        given = dict(attrs)
+        target = (given.get("href") or "").strip()
         if tag == "a" and target:
             self.links.append(target)
+        elif tag == "input" and (given.get("type") or "").lower() == "password":
+            self.asks_for_password = True
         elif tag == "base":
             self.base = self.base or target
 
@@ -342,7 +358,7 @@ def _name_below(folder: str, url: str) -> str | None:
     parts = urlsplit(url)
     below, path = urlsplit(folder), unquote(parts.path, errors="surrogateescape")
     root = unquote(below.path, errors="surrogateescape")
-    if (parts.scheme, parts.netloc) != (below.scheme, below.netloc) or parts.query or not path.startswith(root):
+    if _host(parts) != _host(below) or parts.query or not path.startswith(root):
         return None
     # A slash that is written as %2F would be another folder's when it is asked for.
     name = parts.path.rstrip("/").rpartition("/")[2]
@@ -351,6 +367,17 @@ def _name_below(folder: str, url: str) -> str | None:
     if plain in ("", ".", "..") or "/" in plain or plain != path.removeprefix(root).rstrip("/"):
         return None
     return plain + end
+
+
+def _host(parts: SplitResult) -> tuple[str | None, int | None] | None:
+    """Host and port of a URL, without the port that goes without saying: behind a proxy that speaks https, pages have
+    links with http. Only names are taken from them. None of what is no URL of a web server."""
+    if parts.scheme not in HTTP:
+        return None
+    try:
+        return parts.hostname, None if parts.port in (80, 443) else parts.port
+    except ValueError:  # no number
+        return None
 
 
 def _delivery(path: str, response: requests.Response) -> Delivery | None:

@@ -3,13 +3,21 @@
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.storage import Delivery, Matcher, pattern_of, ready
+from data_platform.ingestion.files.storage import (
+    Delivery,
+    Looks,
+    name_aside,
+    not_listed,
+    pattern_of,
+    ready,
+    wanted,
+)
 from data_platform.ingestion.files.storage.unpacking import is_packed
 
 HELD_BYTES = 1 << 20
@@ -36,10 +44,9 @@ class LocalFolder:
             raise PlatformError(f"The folder {root} does not exist, or it is not a folder. Create it, or mount it.")
         if not os.access(root, os.R_OK | os.X_OK):
             raise PlatformError(f"The folder {root} may not be read by this user. Grant read and search permission.")
-        wanted = pattern_of(pattern)
-        found = list(_walk(str(root), "", wanted.parts, hidden=wanted.hidden, linked=False))
-        # Several `**` may come by one file in several ways.
-        return ready(list(set(found)) if wanted.parts.count(None) > 1 else found, stable_for, start, time.time())
+        sought = pattern_of(pattern)
+        found = list(self._walk(str(root), "", (sought.parts,), hidden=sought.hidden, linked=False))
+        return ready(found, stable_for, start, time.time())
 
     def is_ended(self, delivery: Delivery, line_end: bytes) -> bool:
         try:
@@ -78,7 +85,7 @@ class LocalFolder:
         if self.changed(delivery):
             return False
         path = self._root / delivery.path
-        aside = path.with_name(f".{path.name}.loaded") if target is None else self._root / target
+        aside = path.with_name(name_aside(path.name)) if target is None else self._root / target
         if target is not None:
             aside.parent.mkdir(parents=True, exist_ok=True)
             aside.touch(exist_ok=False)  # nobody else takes the name meanwhile
@@ -100,33 +107,28 @@ class LocalFolder:
             aside.unlink()
         return True
 
-
-def _walk(folder: str, prefix: str, parts: Sequence[Matcher], *, hidden: bool, linked: bool) -> Iterator[Delivery]:
-    """Files below a folder that match the parts of a pattern, one part a level. `**` does not follow links to folders:
-    they may lead round in circles."""
-    matches, rest = parts[0], parts[1:]
-    if matches is None:
-        yield from _walk(folder, prefix, rest, hidden=hidden, linked=linked)
-    try:
-        entries = os.scandir(folder)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # it vanished, or is not ours to read
-        return
-    with entries:
-        for entry in entries:
-            name = entry.name
-            if (name[0] == "." and not hidden) or (matches is not None and not matches(name)):
-                continue
-            path = prefix + name
-            through = linked or entry.is_symlink()
-            if matches is None:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(entry.path, path + "/", parts, hidden=hidden, linked=through)
-            elif rest:
-                if entry.is_dir():
-                    yield from _walk(entry.path, path + "/", rest, hidden=hidden, linked=through)
-            elif entry.is_file():
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:  # it vanished
+    def _walk(self, folder: str, prefix: str, looks: Looks, *, hidden: bool, linked: bool) -> Iterator[Delivery]:
+        """Files below a folder that match the parts of a pattern, one part a level."""
+        try:
+            entries = os.scandir(folder)
+        except OSError as error:
+            not_listed(self, prefix, error)
+            return
+        with entries:
+            for entry in entries:
+                if not (meant := wanted(entry.name, looks, hidden=hidden)):
                     continue
-                yield Delivery(path, status.st_size, status.st_mtime_ns, through, status.st_ctime_ns)
+                path, status = prefix + entry.name, None
+                try:
+                    is_link = entry.is_symlink()
+                    below = meant.linked_folder if is_link else meant.folder
+                    if not (below and entry.is_dir()):
+                        below = ()
+                        status = entry.stat() if meant.file and entry.is_file() else None
+                except OSError as error:
+                    not_listed(self, path, error)
+                    continue
+                if below:
+                    yield from self._walk(entry.path, path + "/", below, hidden=hidden, linked=linked or is_link)
+                elif status is not None:
+                    yield Delivery(path, status.st_size, status.st_mtime_ns, linked or is_link, status.st_ctime_ns)

@@ -39,6 +39,9 @@ PAGE = 1000
 SHOWN_KEYS = 5
 """Keys that a warning names at most."""
 
+MOST_EMPTY = 20
+"""Objects without a byte that are asked for one by one, whether each is a file or stands for a folder."""
+
 PART = 64 << 20
 """Bytes of an object that are read by one request: what a time-out or a lost connection costs at most."""
 
@@ -75,7 +78,12 @@ class Bucket:
         with self._explained():
             try:
                 found = [one for one in self._listed(wanted.beginning, start) if wanted.matches(one.path)]
-                refused = len({one.path for one in found}) < len(found)  # `a.csv` and `a.csv/` are one path to obstore
+                # `a.csv` and `a.csv/` are one path to obstore; and which of many empty ones are folders is told by one
+                # listing, where a request for each would take its time.
+                empty = sum(not one.size for one in found)
+                refused = len({one.path for one in found}) < len(found) or (
+                    empty > MOST_EMPTY and self._url.startswith("s3://")
+                )
             except exceptions.InvalidPathError:
                 if not self._url.startswith("s3://"):
                     raise
@@ -119,20 +127,32 @@ class Bucket:
             place.netloc, f"{prefix}/" if prefix else "", self._options, _endpoint(self._url, self._options)
         )
 
-    def _listed(self, beginning: str, start: str) -> Iterator[Delivery]:
+    def _listed(self, beginning: str, start: str) -> list[Delivery]:
         """The objects whose paths have a beginning, from `start` on."""
         folder = beginning.rpartition("/")[0]
         # After a key; the one wanted first is to be among the rest. A store lists below whole folders alone.
         after = _before(max(beginning[len(folder) :].lstrip("/") and beginning, start))
-        last = beginning + _HIGHEST
-        for page in obstore.list(self._store, folder or None, offset=after or None, chunk_size=PAGE):
-            for meta in page:
-                path = meta["path"]
-                if path > last:
-                    return
-                if path.startswith(beginning):
-                    modified = (meta["last_modified"] - _EPOCH) // timedelta(microseconds=1) * 1000
-                    yield Delivery(path, meta["size"], modified, etag=meta["e_tag"] or "")
+        if self._lists_in_order:
+            found, last = [], beginning + _HIGHEST
+            for page in obstore.list(self._store, folder or None, offset=after or None, chunk_size=PAGE):
+                paths = [meta["path"] for meta in page]
+                if paths != sorted(paths) or (paths and paths[0] < after):
+                    logger.info("%s does not list its keys in their order: all of them are listed", self)
+                    break
+                found += [_delivery(meta) for meta in page if meta["path"].startswith(beginning)]
+                if paths and paths[-1] > last:
+                    return found
+            else:
+                return found
+        pages = obstore.list(self._store, folder or None, chunk_size=PAGE)
+        return [_delivery(meta) for page in pages for meta in page if meta["path"].startswith(beginning)]
+
+    @property
+    def _lists_in_order(self) -> bool:
+        """Whether a listing may begin and end amid the keys: Amazon's directory buckets and Azure's hierarchical ones
+        list folder by folder. Of other stores a page shows it."""
+        place = urlsplit(self._url)
+        return place.scheme != "az" and not place.netloc.endswith("--x-s3")
 
     def _is_there(self, path: str) -> bool:
         if _is_odd(path):
@@ -247,6 +267,9 @@ class Bucket:
         there = self._head(delivery.path)
         return there is not None and (there["size"], there["e_tag"] or "") == (delivery.size, delivery.etag)
 
+    def gives_several(self) -> bool:
+        return True
+
     def _head(self, path: str) -> Any:
         """What is known of an object; None if there is none."""
         try:
@@ -278,15 +301,39 @@ class Bucket:
                 f"There is no bucket {urlsplit(self._url).netloc}, of which {self} is to be read{self._at()}. Make it, "
                 "or correct `folder` or `endpoint`."
             )
+        code = _code(error)
+        if code in _EXPIRED:
+            return StorageUnavailableError(
+                f"The credentials for {self}{self._at()} are not valid, or not any more ({_said(error)}). Those of a "
+                f"role are renewed by themselves; what was set by hand must be set anew. {self._credentials()}"
+            )
+        if code == "RequestTimeTooSkewed":
+            return StorageUnavailableError(
+                f"The clock of this machine and that of the store of {self}{self._at()} differ too much "
+                f"({_said(error)}). Set the clock (NTP)."
+            )
+        if code == "InvalidObjectState" and path is not None:
+            return PlatformError(
+                "it is archived (a storage class such as GLACIER), and cannot be read before it is restored. Restore "
+                "it, or let `path` or `partitions` leave it out."
+            )
+        if "redirect without LOCATION" in str(error):
+            return StorageUnavailableError(
+                f"The bucket of {self} lies in another region than `region` of the source (or AWS_REGION) says"
+                f"{self._at()}. Set `region`."
+            )
         if isinstance(error, _GONE):
             return FileNotFoundError(f"{self}/{path} is gone")
         if isinstance(error, _REFUSED) or re.search(r"status code: 40[13]\b", str(error)):
-            if path is not None:  # the bucket could be listed: others may be read
+            if path is not None and code not in _WRONG_KEYS:  # the bucket could be listed: others may be read
                 return PlatformError(f"it may not be read with these credentials ({_said(error)}); grant them that.")
             return StorageUnavailableError(
                 f"{self} may not be read{self._at()} with the credentials that were given ({_said(error)}). Needed is "
                 f"the right to list the bucket and to read its objects. {self._credentials()}"
             )
+        if path is not None and re.search(r"status code: 4(?!08|29)\d\d\b", str(error)):
+            # It is this object's affair: encrypted with a key of its own, or with one that was disabled.
+            return PlatformError(f"the store refuses to give it ({_said(error)}).")
         if isinstance(error, exceptions.InvalidPathError) or "empty path segment" in str(error):
             return PlatformError(
                 f"{self} holds a key that is no path ({_said(error)}). Rename the object, or name a `folder` further "
@@ -315,6 +362,11 @@ class Bucket:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def _delivery(meta: Any) -> Delivery:
+    modified = (meta["last_modified"] - _EPOCH) // timedelta(microseconds=1) * 1000
+    return Delivery(meta["path"], meta["size"], modified, etag=meta["e_tag"] or "")
+
+
 def _is_odd(path: str) -> bool:
     """Whether a path is one that obstore refuses."""
     return "" in path.split("/") or any(one < " " or one == "\x7f" for one in path) or _is_unreadable(path)
@@ -335,8 +387,22 @@ def _before(path: str) -> str:
     return path[:-1] + chr(ord(path[-1]) - 1) + "~" if path and ord(path[-1]) > 0x20 else path[:-1]
 
 
+_EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired")
+_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
+
+
+def _code(error: Exception) -> str:
+    """What the store calls the failure; empty if it does not say."""
+    found = re.search(r"<Code>([\w.]+)</Code>|error occurred \(([\w.]+)\)", str(error))
+    return (found.group(1) or found.group(2)) if found else ""
+
+
 def _said(error: Exception) -> str:
-    """What the client says, without its own inner parts."""
+    """What the store says, or else the client, without its own inner parts."""
+    if found := re.search(r"<Code>([\w.]+)</Code>.*?<Message>(.*?)</Message>", str(error), re.DOTALL):
+        status = re.search(r"status code: (\d+ )", f"{error} ")
+        said = f"{status.group(1) if status else ''}{found.group(1)}: {found.group(2).rstrip('.')}"
+        return shortened(said, 300)
     return shortened(str(error).split("\n\nDebug source:")[0].replace("\n", " "), 300)
 
 

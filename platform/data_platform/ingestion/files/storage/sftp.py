@@ -14,16 +14,20 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import paramiko
+from paramiko.sftp import CMD_CLOSE, CMD_OPENDIR, CMD_READDIR
 
 from data_platform.errors import PlatformError, shortened
 from data_platform.ingestion.files.storage import (
     CHANGED,
     Delivery,
-    Matcher,
+    Looks,
     Storage,
     StorageUnavailableError,
+    name_aside,
+    not_listed,
     pattern_of,
     ready,
+    wanted,
 )
 from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.ingestion.files.storage.unpacking import is_packed, spooled
@@ -124,7 +128,7 @@ class SftpFolder:
         except (paramiko.SSHException, EOFError, TimeoutError, ConnectionError) as error:
             raise self.unavailable(error) from None
         except OSError as error:
-            if "closed" in str(error).lower():
+            if _is_lost(error):
                 raise self.unavailable(error) from None
             raise
 
@@ -158,7 +162,7 @@ class _Session:
         return str(self._place)
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
-        wanted = pattern_of(pattern)
+        sought = pattern_of(pattern)
         with self._place.explained():
             try:
                 there = stat.S_ISDIR(self._sftp.stat(self._root).st_mode or 0)
@@ -166,42 +170,69 @@ class _Session:
                 there = False
             if not there:
                 raise PlatformError(f"The folder {self} does not exist, or it is not a folder. Create it there.")
-            found = set(self._walk(self._root, "", wanted.parts, hidden=wanted.hidden, linked=False))
-        return ready(list(found), stable_for, start, time.time())
+            found = list(self._walk(self._root, "", (sought.parts,), hidden=sought.hidden, linked=False))
+        return ready(found, stable_for, start, time.time())
 
-    def _walk(
-        self, folder: str, prefix: str, parts: Sequence[Matcher], *, hidden: bool, linked: bool
-    ) -> Iterator[Delivery]:
+    def _walk(self, folder: str, prefix: str, looks: Looks, *, hidden: bool, linked: bool) -> Iterator[Delivery]:
         """As of a local folder: one part of the pattern a level, and `**` does not follow links."""
-        matches, rest = parts[0], parts[1:]
-        if matches is None:
-            yield from self._walk(folder, prefix, rest, hidden=hidden, linked=linked)
         try:
-            entries = self._sftp.listdir_attr(folder)
-        except (FileNotFoundError, PermissionError):  # it vanished, or is not ours to read
+            entries = self._entries(folder)
+        except OSError as error:
+            self._not_listed(prefix, error)
             return
         for entry in entries:
             name, full = entry.filename, f"{folder.rstrip('/')}/{entry.filename}"
-            if name in (".", "..") or (name[0] == "." and not hidden) or (matches is not None and not matches(name)):
+            if name in (".", "..") or not (meant := wanted(name, looks, hidden=hidden)):
                 continue
             is_link = stat.S_ISLNK(entry.st_mode or 0)
-            if is_link:
-                if matches is None:
-                    continue
+            below = meant.linked_folder if is_link else meant.folder
+            if is_link and not below and not meant.file:
+                continue
+            if is_link or None in (entry.st_mode, entry.st_size, entry.st_mtime):
                 try:
-                    entry = self._sftp.stat(full)
-                except OSError:  # to nothing
+                    entry = self._sftp.stat(_encoded(full))
+                except OSError as error:
+                    if not is_link or _is_lost(error):  # else it is one to nothing
+                        self._not_listed(prefix + name, error)
                     continue
+            if None in (entry.st_mode, entry.st_size, entry.st_mtime):
+                raise PlatformError(
+                    f"{self} does not say what {prefix + name} is, how long it is and when it was modified, by which "
+                    "files are known. Have the server tell that, or have the files sent elsewhere."
+                )
             mode, through = entry.st_mode or 0, linked or is_link
-            if stat.S_ISDIR(mode) and (matches is None or rest):
-                below = parts if matches is None else rest
+            if stat.S_ISDIR(mode) and below:
                 yield from self._walk(full, f"{prefix}{name}/", below, hidden=hidden, linked=through)
-            elif stat.S_ISREG(mode) and matches is not None and not rest:
+            elif stat.S_ISREG(mode) and meant.file:
                 yield Delivery(prefix + name, entry.st_size or 0, (entry.st_mtime or 0) * 10**9, through)
+
+    def _entries(self, folder: str) -> Sequence[paramiko.SFTPAttributes]:
+        """What a folder holds. Names that are not UTF-8, for which paramiko has no answer but to fail the listing, have
+        surrogates, as those of local files have."""
+        try:
+            return self._sftp.listdir_attr(_encoded(folder))  # type: ignore[no-any-return]
+        except UnicodeDecodeError:
+            found = []
+            handle = self._sftp._request(CMD_OPENDIR, _encoded(folder))[1].get_binary()
+            try:
+                while True:
+                    answer = self._sftp._request(CMD_READDIR, handle)[1]
+                    for _ in range(answer.get_int()):
+                        name, shown = (answer.get_binary().decode(errors="surrogateescape") for _ in range(2))
+                        found.append(paramiko.SFTPAttributes._from_msg(answer, name, shown))
+            except EOFError:  # the end of the listing
+                return found
+            finally:
+                self._sftp._request(CMD_CLOSE, handle)
+
+    def _not_listed(self, path: str, error: OSError) -> None:
+        if _is_lost(error):
+            raise error
+        not_listed(self, path, error)
 
     def is_ended(self, delivery: Delivery, line_end: bytes) -> bool:
         try:
-            with self._place.explained(), self._sftp.open(self._path(delivery), "rb") as file:
+            with self._place.explained(), self._sftp.open(_encoded(self._path(delivery)), "rb") as file:
                 if not delivery.size or is_packed(file):
                     return True
                 file.seek(delivery.size - min(delivery.size, len(line_end)))
@@ -243,7 +274,7 @@ class _Session:
             return False
         path = self._path(delivery)
         folder, _, name = path.rpartition("/")
-        aside = f"{folder}/.{name}.loaded" if target is None else f"{self._root.rstrip('/')}/{target}"
+        aside = f"{folder}/{name_aside(name)}" if target is None else f"{self._root.rstrip('/')}/{target}"
         with self._place.explained():
             if target is None:
                 with suppress(FileNotFoundError):
@@ -289,3 +320,12 @@ class _Session:
 
     def _path(self, delivery: Delivery) -> str:
         return f"{self._root.rstrip('/')}/{delivery.path}"
+
+
+def _encoded(path: str) -> bytes:
+    return path.encode(errors="surrogateescape")
+
+
+def _is_lost(error: OSError) -> bool:
+    """Whether it is the connection that failed."""
+    return isinstance(error, ConnectionError | TimeoutError) or "closed" in str(error).lower()
