@@ -24,6 +24,7 @@ from data_platform.components.rest import RestSource
 from data_platform.components.singer import SingerSource
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.sql import SqlSource
+from data_platform.components.training import Training
 from data_platform.drafting.profile import Declared, Profile, Request, TableProfile
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Batch, Overlap, Position, Probe, Reading, Source, TableOptions
@@ -61,5 +62,6 @@ __all__ = [
     "SqlSource",
     "TableOptions",
     "TableProfile",
+    "Training",
     "platform_definitions",
 ]
