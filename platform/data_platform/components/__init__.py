@@ -21,6 +21,7 @@ from data_platform.components.models import DbtModels
 from data_platform.components.mongodb import MongodbSource
 from data_platform.components.platform import platform_definitions
 from data_platform.components.rest import RestSource
+from data_platform.components.scores import Scores
 from data_platform.components.singer import SingerSource
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.sql import SqlSource
@@ -54,6 +55,7 @@ __all__ = [
     "Reading",
     "Request",
     "RestSource",
+    "Scores",
     "Settings",
     "SingerSource",
     "Source",

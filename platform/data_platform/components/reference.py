@@ -16,6 +16,7 @@ from data_platform.components.component import DEFS, PlatformComponent
 from data_platform.components.export import Export
 from data_platform.components.external import ExternalJob
 from data_platform.components.models import DbtModels
+from data_platform.components.scores import Scores
 from data_platform.components.source import source_kinds, type_name
 from data_platform.components.training import Training
 from data_platform.options import DURATION, PERCENTAGE, duration_text
@@ -42,6 +43,7 @@ def components() -> dict[str, type[PlatformComponent]]:
         *source_kinds().values(),
         DbtModels,
         Training,
+        Scores,
         Export,
         ExternalJob,
         Alerts,
