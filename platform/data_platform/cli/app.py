@@ -24,6 +24,7 @@ from data_platform.cli import (
     logs,
     mask,
     migrate,
+    model,
     quarantine,
     query,
     reconcile,
@@ -169,6 +170,7 @@ app.command()(snapshots.snapshots)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(mask.app, name="mask")
 app.add_typer(changes.app, name="changes")
+app.add_typer(model.app, name="model")
 app.add_typer(add.app, name="add")
 app.command("test")(connection.connect)
 app.command()(remove.remove)

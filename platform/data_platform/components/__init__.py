@@ -21,9 +21,11 @@ from data_platform.components.models import DbtModels
 from data_platform.components.mongodb import MongodbSource
 from data_platform.components.platform import platform_definitions
 from data_platform.components.rest import RestSource
+from data_platform.components.scores import Scores
 from data_platform.components.singer import SingerSource
 from data_platform.components.source import SourceComponent, SourceOptions
 from data_platform.components.sql import SqlSource
+from data_platform.components.training import Training
 from data_platform.drafting.profile import Declared, Profile, Request, TableProfile
 from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Batch, Overlap, Position, Probe, Reading, Source, TableOptions
@@ -53,6 +55,7 @@ __all__ = [
     "Reading",
     "Request",
     "RestSource",
+    "Scores",
     "Settings",
     "SingerSource",
     "Source",
@@ -61,5 +64,6 @@ __all__ = [
     "SqlSource",
     "TableOptions",
     "TableProfile",
+    "Training",
     "platform_definitions",
 ]

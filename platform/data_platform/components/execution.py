@@ -18,7 +18,7 @@ from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, Rem
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster_shared.error import SerializableErrorInfo
 
-from data_platform.components.keys import CHECK, EXPORT, EXTERNAL, RECONCILIATION, job_name
+from data_platform.components.keys import CHECK, EXPORT, EXTERNAL, RECONCILIATION, SCORES, TRAINED, job_name
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.errors import PlatformError, shortened
@@ -26,6 +26,7 @@ from data_platform.instance.liveness import hold, watching
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+from data_platform.ml.datasets.version import DATASETS
 from data_platform.redaction import scrub
 
 REPOSITORY = "__repository__"
@@ -89,14 +90,20 @@ def matches(key: dg.AssetKey, selection: str) -> bool:
     return path[: len(parts)] == parts or short
 
 
+ONE_BY_ONE = (DATASETS, TRAINED, SCORES, EXPORT)
+AFTERWARDS = (MODELLED, *ONE_BY_ONE)
+"""What comes after sources, in this order."""
+
+
 def in_runs(keys: Sequence[dg.AssetKey]) -> list[tuple[str, list[dg.AssetKey]]]:
     """Group assets into runs by name: one a source, so that none stops another, then one for the models, then one for
-    each export; jobs of other orchestrators have one each."""
+    each of what comes after them; jobs of other orchestrators have one each."""
     groups: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
         one = key.path[1] if key.path[0] in (RAW, STAGED, RECONCILIATION) else key.path[0]
-        groups.setdefault("/".join(key.path[:2]) if one in (EXPORT, EXTERNAL) else one, []).append(key)
-    return sorted(groups.items(), key=lambda group: (group[1][0].path[0] == EXPORT, group[0] == MODELLED))
+        groups.setdefault("/".join(key.path[:2]) if one in (EXTERNAL, *ONE_BY_ONE) else one, []).append(key)
+    order = {layer: place for place, layer in enumerate(AFTERWARDS)}
+    return sorted(groups.items(), key=lambda group: order.get(group[1][0].path[0], -1))
 
 
 def execute(

@@ -1,5 +1,6 @@
 """How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
-`reconciliation/<source>/<table>`, `modelled/<model>`, `export/<name>/<table>`, `external/<job>/<name>`.
+`reconciliation/<source>/<table>`, `modelled/<model>`, `export/<name>/<table>`, `external/<job>/<name>`,
+`models/<name>`, `scores/<name>`.
 Spelt only here."""
 
 import dagster as dg
@@ -17,6 +18,15 @@ EXPORT = "export"
 
 EXTERNAL = "external"
 """The first part of the keys of assets that jobs of other orchestrators make."""
+
+TRAINED = "models"
+"""The first part of the keys of assets that are models which were trained."""
+
+SCORES = "scores"
+"""The first part of the keys of assets that are tables of what models predicted."""
+
+GATES = "gates"
+"""The name of the check of each model that its newest version passed its gates."""
 
 BROKEN = "broken"
 """The first part of the keys of assets that stand for folders which cannot be loaded."""
@@ -64,6 +74,26 @@ def external_key(job: str, name: str) -> dg.AssetKey:
     return dg.AssetKey([EXTERNAL, job, name])
 
 
+def training_job(model: str) -> str:
+    """The job that trains a model."""
+    return f"train_{model}"
+
+
+def trained_key(model: str) -> dg.AssetKey:
+    """The asset of a model."""
+    return dg.AssetKey([TRAINED, model])
+
+
+def scoring_job(name: str) -> str:
+    """The job that scores rows."""
+    return f"score_{name}"
+
+
+def scores_key(name: str) -> dg.AssetKey:
+    """The asset of a table of scores."""
+    return dg.AssetKey([SCORES, name])
+
+
 def job_name(key: dg.AssetKey) -> str | None:
     """The job that an asset belongs to: one of its source, or that of the models."""
     layer, *rest = key.path
@@ -71,6 +101,10 @@ def job_name(key: dg.AssetKey) -> str | None:
         return export_job(rest[0])
     if layer == EXTERNAL:
         return external_job(rest[0])
+    if layer == TRAINED:
+        return training_job(rest[0])
+    if layer == SCORES:
+        return scoring_job(rest[0])
     if layer == RECONCILIATION:
         return reconcile_job(rest[0])
     if layer in (RAW, STAGED) and len(rest) > 1:

@@ -19,6 +19,9 @@ from data_platform.components.workspace import workspace_entries
 from data_platform.lakehouse.settings import WORKSPACE
 
 MODELS, ALERTS, EXPORT, EXTERNAL = "DbtModels", "Alerts", "Export", "ExternalJob"
+TRAINING, SCORES = "Training", "Scores"
+KINDS = (MODELS, ALERTS, EXPORT, EXTERNAL, TRAINING, SCORES)
+"""The components whose folders are no sources."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,15 @@ def refusals(package: Path) -> dict[Path, str]:
 
 
 def _owned(folder: Path) -> Iterator[Owned]:
-    """What a folder makes its platform's: a source, the models of a dbt project, or nothing, if it is an export or
-    sends alerts."""
+    """What a folder makes its platform's: a source, the models of a dbt project, a trained model, or nothing, if it is
+    an export or sends alerts."""
     file = folder / DEFS
-    parsed = _parsed(file) if any(kind in _text(file) for kind in (MODELS, ALERTS, EXPORT, EXTERNAL)) else {}
+    parsed = _parsed(file) if any(kind in _text(file) for kind in KINDS) else {}
     attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]
     if kind in (ALERTS, EXPORT, EXTERNAL):
+        return
+    if kind in (TRAINING, SCORES):
+        yield Owned("trained model" if kind == TRAINING else "table of scores", folder.name.lower(), file)
         return
     if kind != MODELS:
         yield Owned("source", folder.name.lower(), file)

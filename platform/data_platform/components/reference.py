@@ -16,7 +16,9 @@ from data_platform.components.component import DEFS, PlatformComponent
 from data_platform.components.export import Export
 from data_platform.components.external import ExternalJob
 from data_platform.components.models import DbtModels
+from data_platform.components.scores import Scores
 from data_platform.components.source import source_kinds, type_name
+from data_platform.components.training import Training
 from data_platform.options import DURATION, PERCENTAGE, duration_text
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -37,7 +39,15 @@ class _Generator(GenerateJsonSchema):
 def components() -> dict[str, type[PlatformComponent]]:
     """Every component that a `defs.yaml` may name, by the name that it has there: the registered kinds of source,
     the models, exports, jobs of other orchestrators, and alerts."""
-    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels, Export, ExternalJob, Alerts]
+    kinds: list[type[PlatformComponent]] = [
+        *source_kinds().values(),
+        DbtModels,
+        Training,
+        Scores,
+        Export,
+        ExternalJob,
+        Alerts,
+    ]
     return {type_name(kind): kind for kind in kinds}
 
 

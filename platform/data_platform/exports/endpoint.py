@@ -15,7 +15,6 @@ from data_platform.exports.export import (
     TableExport,
     changes_query,
     earlier_rows,
-    is_kept,
     origin,
     own_columns,
     require_columns,
@@ -34,6 +33,7 @@ from data_platform.exports.requests import (
 )
 from data_platform.ingestion.http.calls import connected
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.history import is_kept
 from data_platform.lakehouse.sql import quote_all
 from data_platform.lakehouse.transaction import temp_relation
 

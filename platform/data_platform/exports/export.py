@@ -13,9 +13,9 @@ from data_platform.exports.columns import Column, require_kept, require_key, sha
 from data_platform.exports.options import Mode
 from data_platform.exports.target import Database, Lines, Position, TargetSession, Written, require_own
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import CATALOG, METADATA, Lakehouse
-from data_platform.lakehouse.history import current_snapshot
-from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.lakehouse.connect import METADATA, Lakehouse
+from data_platform.lakehouse.history import current_snapshot, is_kept
+from data_platform.lakehouse.sql import quote, quote_all
 from data_platform.lakehouse.tables import MODELLED, PLATFORM_COLUMNS, STAGED, Table, column_types
 from data_platform.lakehouse.transaction import temp_relation
 from data_platform.staging.recipe import ADDED
@@ -150,12 +150,6 @@ def require_columns(spec: TableExport, own: Sequence[str]) -> list[str]:
             f"The `columns` of {spec.name} in the export {spec.export} leave out {', '.join(missing)} of the key."
         )
     return list(chosen)
-
-
-def is_kept(lake: Lakehouse, version: int) -> bool:
-    """Whether a version of the lakehouse can still be read."""
-    query = f"SELECT 1 FROM ducklake_snapshots({literal(CATALOG)}) WHERE snapshot_id = ?"
-    return lake.connection.execute(query, [version]).fetchone() is not None
 
 
 def earlier_rows(lake: Lakehouse, table: Table, version: int, names: Sequence[str]) -> str:

@@ -124,3 +124,9 @@ def row_count(lake: Lakehouse, table: Table, at: str = "") -> int:
     """How many rows a table has, now or at an `at_clause`."""
     row = lake.connection.execute(f"SELECT count(*) FROM {table.sql}{at}").fetchone()
     return int(row[0]) if row is not None else 0
+
+
+def is_kept(lake: Lakehouse, version: int) -> bool:
+    """Whether a version of the lakehouse can still be read."""
+    query = f"SELECT 1 FROM ducklake_snapshots('{CATALOG}') WHERE snapshot_id = ?"
+    return lake.connection.execute(query, [version]).fetchone() is not None

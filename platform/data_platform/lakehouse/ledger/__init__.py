@@ -10,6 +10,7 @@ from data_platform.lakehouse.ledger.datasets import (
     dataset_versions,
     move_dataset,
     record_dataset,
+    versions_of_models,
 )
 from data_platform.lakehouse.ledger.forgetting import forget_runs, forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
@@ -161,5 +162,6 @@ __all__ = [
     "tables_of",
     "totals",
     "versions",
+    "versions_of_models",
     "whole_before",
 ]

@@ -79,6 +79,12 @@ def dataset_is_visible(lake: Lakehouse, version: DatasetVersion, snapshot: int) 
     return bool(found.fetchall())
 
 
+def versions_of_models(connection: duckdb.DuckDBPyConnection, dataset: str) -> set[int]:
+    """The versions of a dataset that models were trained on."""
+    rows = connection.execute(f"SELECT dataset_version FROM {name('models')} WHERE dataset = ?", [dataset]).fetchall()
+    return {row[0] for row in rows}
+
+
 def _stored(value: Any) -> Any:
     if isinstance(value, Mapping):
         return json.dumps(dict(value))

@@ -1,5 +1,6 @@
-"""Which platform a source or a published model belongs to: the first that wrote it. Several platforms, of one project
-or of several, share a lakehouse, and none may write what is another's. Where it is asked is the components' business.
+"""Which platform a source, a published model or the like belongs to: the first that wrote it. Several platforms, of one
+project or of several, share a lakehouse, and none may write what is another's. Where it is asked is the components'
+business.
 """
 
 from collections.abc import Collection
@@ -14,17 +15,17 @@ from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.ledger.schema import exists, reading
 from data_platform.lakehouse.transaction import commit
 
-OwnedKind = Literal["source", "model"]
+OwnedKind = Literal["source", "model", "trained model", "scores"]
 
 
 def owners(lake: Lakehouse, kind: OwnedKind) -> dict[str, str]:
-    """The platform that each source, or each model, belongs to."""
+    """The platform that each one of a kind belongs to."""
     return _owners(lake.connection, kind) if exists(lake) else {}
 
 
 def claim(lake: Lakehouse, platform: str, kind: OwnedKind, names: Collection[str]) -> None:
-    """Let sources or models belong to a platform, if they belong to none yet; in a commit of its own, the first time.
-    Names are compared as the lakehouse does it, in lower case.
+    """Let sources, models or the like belong to a platform, if they belong to none yet; in a commit of its own, the
+    first time. Names are compared as the lakehouse does it, in lower case.
 
     Raises PlatformError, naming the owner, if one of them is another platform's; then nothing is changed.
     """

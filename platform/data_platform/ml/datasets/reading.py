@@ -7,6 +7,7 @@ import polars as pl
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.history import is_kept
 from data_platform.lakehouse.ledger import dataset_versions
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.ml.datasets.version import SPLIT, DatasetVersion, dataset_table
@@ -32,11 +33,17 @@ def find(lake: Lakehouse, name: str, version: int | None = None) -> DatasetVersi
     raise PlatformError(f"The dataset {name} has no version {version}. It has: {there}.")
 
 
-def rows_query(version: DatasetVersion, split: str | None = None) -> str:
+def rows_query(lake: Lakehouse, version: DatasetVersion, split: str | None = None) -> str:
     """The query of a version's rows, of all or of one split, in the order of the key; the column `split` comes last.
 
-    Raises PlatformError, naming those that exist, if the version has no such split.
+    Raises PlatformError if the version is no longer kept, or has no such split; those that exist are named.
     """
+    if not is_kept(lake, version.snapshot_id):
+        # DuckLake might show an earlier version in its place.
+        raise PlatformError(
+            f"Version {version.version} of the dataset {version.name} has expired: `keep` of its defs.yaml says how "
+            "many of the newest versions are kept. `dp dataset show` lists them."
+        )
     if split is not None and split not in version.splits:
         raise PlatformError(
             f"Version {version.version} of the dataset {version.name} has no split {split}. "
@@ -52,9 +59,9 @@ def rows_query(version: DatasetVersion, split: str | None = None) -> str:
 def read(lake: Lakehouse, version: DatasetVersion, split: str | None = None) -> pl.DataFrame:
     """The rows of a version, of all or of one split, in the order of the key; the column `split` comes last.
 
-    Raises PlatformError if there is no such split, or the rows are not those that were built.
+    Raises PlatformError if there is no such split, the version has expired, or its rows are not those that were built.
     """
-    query = rows_query(version, split)
+    query = rows_query(lake, version, split)
     try:
         rows = pl.DataFrame(lake.connection.execute(query).to_arrow_table())
     except duckdb.Error as error:

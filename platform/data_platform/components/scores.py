@@ -1,0 +1,141 @@
+"""The component `Scores`: what the production version of a model says of rows, as a table and an asset. What scoring
+does is in `ml.scores`; here it is put into Dagster's words.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from data_platform.components.component import DEFS, Environment, PlatformComponent
+from data_platform.components.failures import RETRIES, failed_step, failure
+from data_platform.components.keys import CHECK, SCORES, scores_key, scoring_job, trained_key
+from data_platform.components.metadata import contract_schema, place, sample
+from data_platform.components.resource import LakehouseResource
+from data_platform.contracts.contract import contract_columns, load_contract, owner_of
+from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
+from data_platform.ml.datasets.sources import asset_of, table_of, tables_of
+from data_platform.ml.scores.options import ScoresOptions
+from data_platform.ml.scores.score import Scored, ScoresRecipe, score
+
+Event = dg.MaterializeResult[None] | dg.AssetCheckResult
+
+
+class Scores(PlatformComponent):
+    """Scores rows by a model."""
+
+    model = ScoresOptions
+    options: ScoresOptions
+
+    def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:  # noqa: ARG002
+        asset = self.asset(folder, recipe_of(folder, self.options))
+        job = dg.define_asset_job(
+            scoring_job(folder.name),
+            selection=dg.AssetSelection.assets(asset),
+            description=f"Score the rows of {folder.name}.",
+        )
+        if self.options.schedule is None:
+            return dg.Definitions(assets=[asset], jobs=[job])
+        schedule = dg.ScheduleDefinition(
+            name=f"score_{folder.name}_schedule",
+            job=job,
+            cron_schedule=self.options.schedule,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description=f"Scores the new rows of {folder.name}.",
+        )
+        return dg.Definitions(assets=[asset], jobs=[job], schedules=[schedule])
+
+    def asset(self, folder: Path, recipe: ScoresRecipe) -> dg.AssetsDefinition:
+        """The asset of the table of scores."""
+        options, key, platform = self.options, scores_key(folder.name), folder.parents[1].name
+        contract = recipe.contract
+        owner = owner_of(contract) if contract is not None else None
+        private = [column.name for column in contract_columns(contract) if column.private] if contract else []
+        checks = [dg.AssetCheckSpec(CHECK, asset=key, description="The scores keep their contract.")]
+
+        @dg.asset(
+            key=key,
+            deps=[trained_key(options.model), *(dg.AssetKey(asset_of(table)) for table in recipe.tables)],
+            group_name=SCORES,
+            kinds={"ducklake"},
+            owners=[owner] if owner else [],
+            pool=options.pool or f"score_{folder.name}",
+            retry_policy=RETRIES,
+            description=f"{options.description} Scored by the model {options.model}.".strip(),
+            metadata={
+                "defs": str(folder / DEFS),
+                "key": ", ".join(recipe.key),
+                **({"dagster/column_schema": contract_schema(contract)} if contract is not None else {}),
+            },
+            check_specs=checks if contract is not None else None,
+        )
+        def scores(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Event]:
+            began = time.monotonic()
+            try:
+                with lakehouse.open() as lake:
+                    ledger.claim(lake, platform, "scores", [folder.name])
+                    scored = score(lake, recipe, run_id=context.run.run_id)
+                    shown = place(lake, recipe.table)
+                    rows = sample(lake, recipe.table, [*recipe.key] if private else [])
+            except Exception as error:  # noqa: BLE001 - a library may raise anything
+                if contract is None:
+                    raise failure(error, private=True) from None
+                yield from failed_step(context, error, [key], private=True)
+            seconds = time.monotonic() - began
+            context.log.info(f"{scored.rows:,} rows scored in {seconds:.1f} s by version {scored.version}.")
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata={**shown, **_figures(scored, seconds), **({"sample": rows} if rows is not None else {})},
+            )
+            if contract is not None:
+                yield _checked(key, scored)
+
+        return scores
+
+
+def recipe_of(folder: Path, options: ScoresOptions) -> ScoresRecipe:
+    """What the folder has scored. Raises PlatformError, with the file, for a table, a query or a contract that cannot
+    be one."""
+    where = folder / DEFS
+    if options.query is not None:
+        file = folder / options.query
+        try:
+            query = file.read_text(encoding="utf-8").rstrip().rstrip(";")
+        except (OSError, UnicodeDecodeError) as error:
+            there = ", ".join(sorted(path.name for path in folder.glob("*.sql"))) or "none"
+            raise PlatformError(f"The query {file} cannot be read: {error}. Files of SQL beside it: {there}.") from None
+        tables = tables_of(query, file)
+    else:
+        try:
+            tables = [table_of(str(options.table))]
+        except PlatformError:
+            raise PlatformError(
+                f"{where}: `table: {options.table}` is none: name it as raw/SOURCE/TABLE, staged/SOURCE/TABLE or "
+                "modelled/MODEL."
+            ) from None
+        query = f"SELECT * FROM {tables[0].sql}"
+    contract = load_contract(options.contract) if options.contract is not None else None
+    key = tuple(options.key)
+    return ScoresRecipe(folder.name, options.model, query, tables, key, options.again == "daily", contract, str(where))
+
+
+def _figures(scored: Scored, seconds: float) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "model version": scored.version,
+        "rows scored": scored.rows,
+        "seconds": round(seconds, 2),
+    }
+    if scored.mean is not None:
+        figures |= {"least score": scored.least, "mean score": scored.mean, "greatest score": scored.greatest}
+    return figures
+
+
+def _checked(key: dg.AssetKey, scored: Scored) -> dg.AssetCheckResult:
+    said = f"All {scored.rows:,} new scores keep the contract." if scored.rows else "No row was without a score."
+    return dg.AssetCheckResult(
+        asset_key=key, check_name=CHECK, passed=True, severity=dg.AssetCheckSeverity.ERROR, description=said
+    )

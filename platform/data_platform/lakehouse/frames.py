@@ -1,0 +1,118 @@
+"""Tables of the lakehouse as lazy frames of Polars: only the columns that a query needs are read, and, as far as simple
+comparisons tell, only the parts of the files that may hold its rows; batch by batch. Which table, and as of when, is
+for `history` to say.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from data_platform.errors import PlatformError
+from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.redaction import first_line
+
+BATCH_ROWS = 100_000
+
+COMPARISONS = {"Eq": "=", "Lt": "<", "LtEq": "<=", "Gt": ">", "GtEq": ">="}
+MIRRORED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def lazy_frame(lake: Lakehouse, query: str) -> pl.LazyFrame:
+    """What a query gives, read each time the frame is collected. The lakehouse must be open as long as that is done."""
+    connection = lake.connection.cursor()
+    schema = pl.DataFrame(connection.sql(query).limit(0).to_arrow_table()).schema
+
+    def batches(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, batch_rows: int | None
+    ) -> Iterator[pl.DataFrame]:
+        wanted = schema.names() if columns is None else columns
+        # A frame has a column at least, also where only the rows are counted.
+        chosen = wanted or schema.names()[:1]
+        needed = list(dict.fromkeys([*chosen, *(predicate.meta.root_names() if predicate is not None else [])]))
+        text = f"SELECT {quote_all(needed)} FROM ({query})"
+        if predicate is not None:
+            text += f" WHERE {' AND '.join(implied(predicate, schema)) or 'true'}"
+        elif rows is not None:
+            text += f" LIMIT {rows}"
+        left = rows
+        try:
+            # A cursor for each scan: several may be read from at the same time.
+            reader = connection.cursor().execute(text).to_arrow_reader(batch_rows or BATCH_ROWS)
+            for batch in reader:
+                frame = pl.DataFrame(pl.from_arrow(batch), schema_overrides={name: schema[name] for name in needed})
+                if predicate is not None:
+                    frame = frame.filter(predicate)
+                if left is not None:
+                    frame = frame.head(left)
+                    left -= len(frame)
+                yield frame.select(chosen)
+                if left == 0:
+                    return
+        except duckdb.Error as error:
+            raise PlatformError(f"The rows cannot be read: {first_line(error)}") from None
+
+    return register_io_source(batches, schema=schema, validate_schema=False, is_pure=True)
+
+
+def implied(predicate: pl.Expr, schema: pl.Schema) -> Sequence[str]:
+    """Conditions in SQL that hold for all rows for which the predicate does: its comparisons of one column with a
+    value, of kinds that compare alike in DuckDB and Polars. The predicate itself is applied afterwards all the same."""
+    try:
+        tree = json.loads(predicate.meta.serialize(format="json"))
+    except (pl.exceptions.PolarsError, ValueError):  # it has a Python function, say
+        return []
+    return list(_conditions(tree, schema))
+
+
+def _conditions(node: Any, schema: pl.Schema) -> Iterator[str]:
+    binary = node.get("BinaryExpr") if isinstance(node, dict) else None
+    if not isinstance(binary, dict):
+        return
+    operator = binary.get("op")
+    if operator in ("And", "LogicalAnd"):
+        yield from _conditions(binary.get("left"), schema)
+        yield from _conditions(binary.get("right"), schema)
+        return
+    if operator not in COMPARISONS:
+        return
+    left, right, sign = binary.get("left"), binary.get("right"), COMPARISONS[operator]
+    if _column(left) is None:
+        left, right, sign = right, left, MIRRORED[sign]
+    column = _column(left)
+    if column is None or column not in schema:
+        return
+    if (value := _value(right, schema[column])) is not None:
+        yield f"{quote(column)} {sign} {value}"
+
+
+def _column(node: Any) -> str | None:
+    name = node.get("Column") if isinstance(node, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _value(node: Any, dtype: pl.DataType) -> str | None:
+    """A value as DuckDB writes it; None for one of a kind that is not compared there."""
+    node = node.get("Literal") if isinstance(node, dict) else None
+    while isinstance(node, dict) and set(node) & {"Scalar", "Dyn"}:
+        node = node.get("Scalar", node.get("Dyn"))
+    if not isinstance(node, dict) or len(node) != 1:
+        return None
+    ((kind, value),) = node.items()
+    if dtype.is_integer() and "Int" in kind and isinstance(value, int | str):
+        return str(int(value))
+    if dtype == pl.String and kind in ("String", "StringOwned") and isinstance(value, str):
+        return literal(value)
+    if dtype == pl.Date and kind == "Date" and isinstance(value, int):
+        return f"(DATE '1970-01-01' + {value})"
+    if isinstance(dtype, pl.Datetime) and kind == "Datetime" and isinstance(value, list) and value[1:2] in _MICROS:
+        made = f"make_timestamp({int(value[0])})"
+        return f"({made} AT TIME ZONE 'UTC')" if dtype.time_zone else made
+    return None
+
+
+_MICROS = (["Microseconds"], ["microseconds"], ["us"])

@@ -1,0 +1,234 @@
+"""Scoring: rows without a score, read from one snapshot, given to the production version of a model batch by batch, and
+shown in one commit, or none of them. Rows that this version has scored already are not read again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from data_platform.contracts.contract import Contract, name_of
+from data_platform.contracts.relation import Verdict, audit_relation
+from data_platform.contracts.violations import commonest
+from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.failures import explain
+from data_platform.lakehouse.ledger import Audit
+from data_platform.lakehouse.names import allow_names
+from data_platform.lakehouse.sql import literal, quote, quote_all
+from data_platform.lakehouse.tables import Table, all_tables, column_types, duckdb_types, ensure_table
+from data_platform.lakehouse.transaction import (
+    DataFile,
+    commit,
+    discarded_on_failure,
+    register,
+    taken_up,
+    temp_relation,
+    write_file,
+)
+from data_platform.ml.datasets.sources import asset_of
+from data_platform.ml.registry.store import LoadedModel, load
+from data_platform.redaction import first_line
+
+SCORES = "scores"
+"""The layer, and the schema, of tables of scores."""
+
+BATCH_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class ScoresRecipe:
+    """What is scored: the table's name, the model, the query of the rows and the tables that it reads, the key, whether
+    rows are scored again on each day, and what the scores must keep."""
+
+    name: str
+    model: str
+    query: str
+    tables: Sequence[Table]
+    key: tuple[str, ...]
+    daily: bool
+    contract: type[Contract] | None
+    where: str
+
+    @property
+    def table(self) -> Table:
+        return scores_table(self.name)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was scored: by which version, how many rows, and their least, mean and greatest score (none if nothing was
+    new). `verdict` is the audit's, of a recipe with a contract."""
+
+    version: int
+    rows: int
+    least: float | None = None
+    mean: float | None = None
+    greatest: float | None = None
+    verdict: Verdict | None = None
+
+
+def scores_table(name: str) -> Table:
+    """Where the scores of a recipe lie."""
+    return Table(SCORES, name)
+
+
+def score(lake: Lakehouse, recipe: ScoresRecipe, *, run_id: str) -> Scored:
+    """Score the rows that the production version has not scored, and show them in one commit. Nothing is written if
+    there are none.
+
+    Raises PlatformError, and writes no score, if no version is in production, a table, the key or a feature is not
+    there, a key is null or not unique, or the scores break the contract.
+    """
+    return taken_up(lambda: _score(lake, recipe, load(lake, recipe.model), run_id))
+
+
+def _score(lake: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, run_id: str) -> Scored:
+    head = ledger.head(lake, SCORES, recipe.model, recipe.name)
+    at = datetime.now(UTC)
+    reader = lake.duplicate()
+    files: list[DataFile] = []
+    try:
+        reader.connection.execute(f"USE {CATALOG}")
+        with discarded_on_failure(lake, files):
+            with reader.reading():
+                _require_tables(reader, recipe)
+                query = _unscored(reader, recipe, model, at)
+                with temp_relation(reader.connection, query) as rows:
+                    if not rows.rows:
+                        return Scored(model.version.version, 0)
+                    _require_key(reader, recipe, rows.sql)
+                    batches, schema = _batches(reader, recipe, model, rows.sql, at)
+                    written = write_file(lake, recipe.table, batches, schema)
+            assert written is not None  # noqa: S101 - there were rows
+            files.append(written)
+            found = f"read_parquet({literal(written.path)})"
+            verdict = _audited(lake, recipe, found, run_id)
+            row = lake.connection.execute(f"SELECT min(score), avg(score), max(score) FROM {found}").fetchone()
+            columns = duckdb_types(lake.connection, schema)
+            allow_names(lake, recipe.table, columns)
+
+            def work(connection: duckdb.DuckDBPyConnection) -> None:
+                ledger.advance(connection, head, {"version": str(model.version.version)}, at)
+                ensure_table(connection, recipe.table, columns)
+                register(connection, recipe.table, files)
+                if verdict is not None:
+                    ledger.record_audit(connection, _audit(recipe, verdict, run_id))
+
+            commit(lake, work)
+    except duckdb.Error as error:
+        text = f"{recipe.where}: the rows cannot be scored: {first_line(error)}"
+        raise (explain(error, lake.settings) or PlatformError(text)) from None
+    finally:
+        reader.connection.close()
+    least, mean, greatest = row if row is not None else (None, None, None)
+    return Scored(model.version.version, written.rows, least, mean, greatest, verdict)
+
+
+def _require_tables(reader: Lakehouse, recipe: ScoresRecipe) -> None:
+    there = set(all_tables(reader.connection))
+    missing = sorted("/".join(asset_of(table)) for table in recipe.tables if table not in there)
+    if missing:
+        raise PlatformError(
+            f"{recipe.where}: it reads {', '.join(missing)}, of which there are no rows yet. Run it first: "
+            f"dp run {' '.join(missing)}"
+        )
+
+
+def _unscored(reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, at: datetime) -> str:
+    """The query of the key and the features of rows that have no score of this version (of today). Raises PlatformError
+    for columns that are not there."""
+    there = reader.connection.sql(recipe.query).columns
+    features = [feature.name for feature in model.features]
+    lost = [name for name in (*recipe.key, *features) if name not in there]
+    if lost:
+        raise PlatformError(
+            f"{recipe.where}: the rows have no column {', '.join(lost)}. The key is {', '.join(recipe.key)}, and "
+            f"{model.name} is given {', '.join(features)}. The rows have: {', '.join(there)}."
+        )
+    chosen = quote_all(dict.fromkeys([*recipe.key, *features]))
+    given = f"SELECT {chosen} FROM ({recipe.query}) AS given"
+    if not column_types(reader.connection, recipe.table):
+        return given
+    of_today = f" AND scored_at >= TIMESTAMPTZ '{at:%Y-%m-%d} 00:00:00+00'" if recipe.daily else ""
+    return (
+        f"{given} ANTI JOIN (SELECT {quote_all(recipe.key)} FROM {recipe.table.sql} WHERE model = "
+        f"{literal(model.version.model)} AND model_version = {model.version.version}{of_today}) AS known "
+        f"USING ({quote_all(recipe.key)})"
+    )
+
+
+def _require_key(reader: Lakehouse, recipe: ScoresRecipe, rows: str) -> None:
+    key, connection = quote_all(recipe.key), reader.connection
+    unknown = " OR ".join(f"{quote(name)} IS NULL" for name in recipe.key)
+    nulls = connection.execute(f"SELECT count(*) FROM {rows} WHERE {unknown}").fetchone()
+    if nulls is not None and nulls[0]:
+        raise PlatformError(f"{recipe.where}: {nulls[0]:,} rows have no {', '.join(recipe.key)}. Nothing was scored.")
+    doubled = f"SELECT count(*) AS rows FROM {rows} GROUP BY {key} HAVING count(*) > 1"
+    several = connection.execute(f"SELECT count(*), sum(rows) FROM ({doubled})").fetchone()
+    if several is not None and several[0]:
+        raise PlatformError(
+            f"{recipe.where}: {several[1]:,} rows share {several[0]:,} values of the key {', '.join(recipe.key)}. "
+            "Nothing was scored: one row a key is needed."
+        )
+
+
+def _batches(
+    reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, rows: str, at: datetime
+) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
+    """The scores, batch by batch, and their schema."""
+    arrow = reader.connection.execute(f"SELECT * FROM {rows}").to_arrow_reader(BATCH_ROWS)
+
+    def scored(frame: pl.DataFrame) -> pa.Table:
+        own = [
+            pl.Series("score", model.predict(frame) if len(frame) else [], dtype=pl.Float64),
+            pl.lit(model.version.model, dtype=pl.String).alias("model"),
+            pl.lit(model.version.version, dtype=pl.Int64).alias("model_version"),
+            pl.lit(at).cast(pl.Datetime("us", "UTC")).alias("scored_at"),
+        ]
+        return frame.select(recipe.key).with_columns(own).to_arrow()
+
+    schema = scored(pl.DataFrame(arrow.schema.empty_table())).schema
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in arrow:
+            yield from scored(pl.DataFrame(pl.from_arrow(batch))).cast(schema).to_batches()
+
+    return batches(), schema
+
+
+def _audited(lake: Lakehouse, recipe: ScoresRecipe, rows: str, run_id: str) -> Verdict | None:
+    """The verdict on new scores. Raises PlatformError if they break the contract; that is kept in the ledger."""
+    if recipe.contract is None:
+        return None
+    verdict = audit_relation(lake, rows, recipe.contract, key=recipe.key)
+    if verdict.passed:
+        return verdict
+    audit = _audit(recipe, verdict, run_id)
+    commit(lake, lambda connection: ledger.record_audit(connection, audit))
+    reasons = "; ".join(commonest(verdict.violations))
+    raise PlatformError(
+        f"{recipe.where}: {verdict.rows_failed:,} of {verdict.rows:,} scores break the contract "
+        f"{name_of(recipe.contract)}, so none was written. Commonest: {reasons}"
+    )
+
+
+def _audit(recipe: ScoresRecipe, verdict: Verdict, run_id: str) -> Audit:
+    assert recipe.contract is not None  # noqa: S101 - it was audited by it
+    return Audit(
+        kind="build",
+        layer=SCORES,
+        source=None,
+        table=recipe.name,
+        run_id=run_id,
+        contract=name_of(recipe.contract),
+        audited_at=datetime.now(UTC),
+        passed=verdict.passed,
+        rows_checked=verdict.rows,
+        rows_failed=verdict.rows_failed,
+        violations=verdict.violations,
+    )
