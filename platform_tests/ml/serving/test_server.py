@@ -45,7 +45,7 @@ def in_production(lake: Lakehouse, **parameters: Any) -> int:
 
 def kept(folder: Path) -> list[dict[str, Any]]:
     """The predictions in the log, without a last line that has no end."""
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().splitlines(keepends=True)]
+    lines = [line for path in sorted(folder.glob("*.jsonl*")) for line in path.read_bytes().splitlines(keepends=True)]
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
