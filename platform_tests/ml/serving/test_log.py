@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,40 @@ def test_a_line_that_the_disk_took_only_half_of_is_taken_back_and_the_next_one_i
             failing[0] = False
             log.append([b"2"]).result(10)
     assert lines(tmp_path) == ["1", "2"]
+
+
+def test_a_request_that_was_given_up_does_not_keep_others_from_being_kept(tmp_path: Path) -> None:
+    with PredictionLog(tmp_path, "late") as log:
+        for number in range(200):
+            log.append([f"{number}".encode()]).cancel()
+        log.append([b"last"]).result(10)
+    assert lines(tmp_path)[-1] == "last"
+
+
+def test_a_file_gets_its_own_name_soon_and_changes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FILE_SECONDS", 0.0)
+    with PredictionLog(tmp_path, "late") as log:
+        log.append([b"1"]).result(10)
+        until = time.monotonic() + 20
+        while not list(tmp_path.glob("*.jsonl")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert lines(tmp_path) == ["1"]
+        assert list(tmp_path.glob("*.open")) == []
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_is_finished_without_the_line_that_was_told_to_nobody(tmp_path: Path) -> None:
+    (tmp_path / "late-1.jsonl.open").write_bytes(b'{"a": 1}\n{"a": 2}\n{"a"')
+    (tmp_path / "late-2.jsonl.open").write_bytes(b"")
+    with PredictionLog(tmp_path, "late") as log:
+        assert (tmp_path / "late-1.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'
+        assert len(list(tmp_path.glob("*.open"))) == 1
+        log.append([b"3"]).result(10)
+        with PredictionLog(tmp_path, "late"):  # another process: what is still written is left alone
+            assert len(list(tmp_path.glob("*.open"))) == 2
+            log.append([b"4"]).result(10)
+    assert sorted(lines(tmp_path)) == ["3", "4", '{"a": 1}', '{"a": 2}']
 
 
 def test_a_large_log_goes_on_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,10 @@ from platform_tests.kills import KILLS
 from platform_tests.ml.delays import FEATURES, boosted, flights, lake, recipe
 from starlette.testclient import TestClient
 
+from data_platform.contracts.contract import load_contract
 from data_platform.errors import PlatformError
+from data_platform.ingestion.files.source import Files, FileTable
+from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.ml.registry.stages import promote, retire
 from data_platform.ml.registry.store import load
@@ -30,6 +33,8 @@ from data_platform.ml.serving.following import Following
 from data_platform.ml.serving.log import PredictionLog
 from data_platform.ml.serving.server import application
 from data_platform.ml.training.train import train
+from data_platform.staging.recipe import Recipe
+from data_platform.staging.step import stage_table
 
 __all__ = ["lake"]
 
@@ -45,7 +50,7 @@ def in_production(lake: Lakehouse, **parameters: Any) -> int:
 
 def kept(folder: Path) -> list[dict[str, Any]]:
     """The predictions in the log, without a last line that has no end."""
-    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().splitlines(keepends=True)]
+    lines = [line for path in sorted(folder.glob("*.jsonl*")) for line in path.read_bytes().splitlines(keepends=True)]
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
@@ -71,6 +76,20 @@ def test_a_prediction_is_the_models_and_is_kept_with_its_inputs_before_it_is_tol
     assert [line["prediction_id"] for line in lines] == [one["prediction_id"] for one in answer["predictions"]]
     assert {line["model_version"] for line in lines} == {version}
     assert lines[0]["inputs"]["carrier"] == "B6"
+
+
+def test_what_is_kept_is_a_source_whose_rows_satisfy_their_contract(lake: Lakehouse, tmp_path: Path) -> None:
+    in_production(lake)
+    with serving(lake, tmp_path / "log") as client:
+        client.post("/predictions", json={"rows": [ROW, ROW]})
+    contract = "data_platform.ml.serving.prediction.Prediction"
+    table = FileTable.model_validate(
+        {"contract": contract, "key": ["prediction_id"], "path": "*.jsonl", "format": {"type": "json_lines"}}
+    )
+    load_table(lake, "predictions", Files(tmp_path / "log", {"delay": table}), "delay", table, run_id="run")
+    recipe = Recipe("predictions", "delay", ("prediction_id",), load_contract(contract))
+    staged = stage_table(lake, recipe, run_id="run")
+    assert (staged.rows_inserted, staged.rows_quarantined) == (2, 0)
 
 
 def test_a_version_that_is_promoted_answers_soon_and_one_that_is_retired_no_more(
