@@ -18,7 +18,7 @@ NOON = datetime(2013, 5, 6, 12, tzinfo=UTC)
 """Noon of a Monday: when the flight of these tests is predicted; it is scheduled three hours later."""
 
 FLIGHTS = dict(flights.COLUMNS)
-OBSERVATIONS = {
+OBSERVATIONS: dict[str, Any] = {
     "station": pl.String,
     "observed_at": pl.Datetime("us", "UTC"),
     **dict.fromkeys(FIELDS, pl.Float64),
