@@ -31,6 +31,7 @@ MODELS = (
     "dim_aircraft",
     "fct_flight",
     "fct_web_visit",
+    "departure_features",
     "mart_punctuality",
     "mart_weather_delay",
     "mart_campaign_conversion",

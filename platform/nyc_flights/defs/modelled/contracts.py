@@ -30,6 +30,11 @@ def share(description: str, *, nullable: bool = False) -> Any:
     return Field(unit="0 to 1", nullable=nullable, ge=0, le=1, description=description)
 
 
+def weather(description: str, unit: str, low: float, high: float) -> Any:
+    """A value of the newest observation; null where there is none, or it was not measured."""
+    return Field(unit=unit, nullable=True, ge=low, le=high, description=f"{description}, as last published")
+
+
 class Modelled(Contract):
     """Base of the contracts of modelled tables: all have one owner."""
 
@@ -156,6 +161,68 @@ class FctWebVisit(Modelled):
     )
 
 
+class DepartureFeatures(Modelled):
+    """What is known of each flight three hours before its scheduled departure, and whether it left more than 15 minutes
+    late: one row for each flight from that instant on. Nothing that was reported later enters."""
+
+    flight_id: str = Field(unique=True, description="carrier, number, local date and time of departure; the key")
+    scheduled_departure: Instant = Field(description="scheduled departure, UTC")
+    predicted_at: Instant = Field(description="three hours before: nothing that was reported later enters, UTC")
+    carrier: str = Field(description="airline designator, see dim_airline")
+    origin: str = Field(description="airport of departure (FAA code), see dim_airport")
+    destination: str = Field(description="airport of arrival (FAA code), see dim_airport")
+    distance_mi: float = Field(unit="mi", ge=0, le=12_500, description="distance between the airports")
+    departure_hour: int = Field(ge=0, le=23, description="hour of the scheduled departure, by New York's clock")
+    weekday: int = Field(ge=1, le=7, description="day of the week, by New York's clock; 1 is Monday")
+    departures_in_hour: int = Field(
+        unit="count", ge=1, description="departures scheduled from the airport in the same hour, this one included"
+    )
+    temperature_f: float = weather("air temperature", "°F", -40, 130)
+    humidity_pct: float = weather("relative humidity", "%", 0, 100)
+    wind_speed_mph: float = weather("mean wind speed", "mph", 0, 200)
+    wind_gust_mph: float = weather("strongest gust; null also without one", "mph", 0, 250)
+    precipitation_in: float = weather("rain and melted snow", "in", 0, 20)
+    pressure_mb: float = weather("pressure at sea level", "mb", 850, 1_100)
+    visibility_mi: float = weather("visibility", "mi", 0, 100)
+    observation_age_min: float = Field(
+        unit="min",
+        nullable=True,
+        ge=0,
+        le=360,
+        description="age of the newest observation that was published; null if none is six hours old or newer",
+    )
+    aircraft_gap_min: float = Field(
+        unit="min",
+        nullable=True,
+        ge=0,
+        le=1_620,
+        description="time since the plane's previous leg from New York was scheduled; null if there is none of a day",
+    )
+    previous_leg_delay_min: float = delay("departure delay of that leg; null if it was not reported to have left")
+    previous_leg_overdue_min: float = Field(
+        unit="min",
+        nullable=True,
+        ge=0,
+        le=1_440,
+        description="how long that leg is overdue without a report that it left, 0 before it is due; null if it left",
+    )
+    origin_late_share_3h: float = share(
+        "share that left late of the departures from the airport reported in the last 3 hours", nullable=True
+    )
+    carrier_late_share_6h: float = share(
+        "share that left late of the departures of the carrier reported in the last 6 hours", nullable=True
+    )
+    carrier_late_share_7d: float = share(
+        "share that left late of the departures of the carrier reported in the last 7 days", nullable=True
+    )
+    route_late_share_28d: float = share(
+        "share that left late of the departures on the route reported in the last 28 days", nullable=True
+    )
+    left_late: bool = Field(
+        nullable=True, description="whether it left more than 15 min late; null until it leaves, and if it never does"
+    )
+
+
 class Departures(Modelled):
     """What every mart of flights says of a group of them."""
 
@@ -233,6 +300,7 @@ CONTRACTS: dict[str, type[Contract]] = {
     "dim_aircraft": DimAircraft,
     "fct_flight": FctFlight,
     "fct_web_visit": FctWebVisit,
+    "departure_features": DepartureFeatures,
     "mart_punctuality": MartPunctuality,
     "mart_weather_delay": MartWeatherDelay,
     "mart_campaign_conversion": MartCampaignConversion,
