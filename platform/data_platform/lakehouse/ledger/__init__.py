@@ -66,6 +66,7 @@ from data_platform.lakehouse.ledger.steps import (
     record_runs,
     record_staging,
 )
+from data_platform.lakehouse.ledger.totals import RunTotals, StepTotals, run_totals, step_totals
 
 __all__ = [
     "VERSION",
@@ -85,8 +86,10 @@ __all__ = [
     "ReplacedLoad",
     "Run",
     "RunStatus",
+    "RunTotals",
     "Staging",
     "StagingKind",
+    "StepTotals",
     "TableState",
     "TableTotals",
     "adopt",
@@ -128,7 +131,9 @@ __all__ = [
     "recorded_runs",
     "replaced_loads",
     "rows_since_whole",
+    "run_totals",
     "staged_steps",
+    "step_totals",
     "table_states",
     "tables_of",
     "totals",
