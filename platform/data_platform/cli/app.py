@@ -23,6 +23,7 @@ from data_platform.cli import (
     init,
     logs,
     mask,
+    metrics,
     migrate,
     model,
     quarantine,
@@ -164,6 +165,7 @@ app.command()(reconcile.reconcile)
 app.command()(report.report)
 app.command()(status.status)
 app.command()(logs.logs)
+app.command()(metrics.metrics)
 app.command()(query.sql)
 app.command()(query.read)
 app.command()(snapshots.snapshots)

@@ -89,7 +89,7 @@ def _headers(scope: Scope, name: str) -> list[str]:
 def _foreign(scope: Scope, hosts: Collection[str]) -> Refusal | None:
     """Why a request is not one for this server from its own pages or from a program."""
     given = _headers(scope, "host")
-    if len(given) != 1 or not _is_host_of_ours(given[0], hosts):
+    if len(given) != 1 or not is_host_of_ours(given[0], hosts):
         return Refusal(
             403,
             f"This server does not answer to the host {_shown(given)}: it is reached as localhost or 127.0.0.1, or by "
@@ -110,7 +110,7 @@ def _foreign(scope: Scope, hosts: Collection[str]) -> Refusal | None:
     return None
 
 
-def _is_host_of_ours(host: str, hosts: Collection[str]) -> bool:
+def is_host_of_ours(host: str, hosts: Collection[str]) -> bool:
     host = host.lower()
     try:
         parts = urlsplit(f"//{host}")

@@ -298,6 +298,18 @@ def open_rows(connection: duckdb.DuckDBPyConnection, table: Table, layer: str | 
     return int(row[0]) if row is not None else 0
 
 
+def open_rows_of_all(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], int]:
+    """How many entries of each quarantine are open, by source and table."""
+    stored = [table for table in all_tables(connection) if table.layer == QUARANTINE and table.source]
+    if not stored:
+        return {}
+    counts = " UNION ALL ".join(
+        f"SELECT {literal(table.source)}, {literal(table.name)}, count(*) FROM {table.sql} WHERE status = 'open'"
+        for table in stored
+    )
+    return {(source, table): count for source, table, count in connection.execute(counts).fetchall()}
+
+
 @dataclass(frozen=True)
 class Entry:
     """An open entry, as people look at it: its id, the row as JSON or the malformed text, and its reasons in words."""

@@ -83,6 +83,7 @@ from data_platform.lakehouse.ledger.steps import (
     record_runs,
     record_staging,
 )
+from data_platform.lakehouse.ledger.totals import RunTotals, StepTotals, run_totals, step_totals
 
 __all__ = [
     "VERSION",
@@ -105,9 +106,11 @@ __all__ = [
     "ReplacedLoad",
     "Run",
     "RunStatus",
+    "RunTotals",
     "StageChange",
     "Staging",
     "StagingKind",
+    "StepTotals",
     "TableState",
     "TableTotals",
     "adopt",
@@ -156,8 +159,10 @@ __all__ = [
     "recorded_runs",
     "replaced_loads",
     "rows_since_whole",
+    "run_totals",
     "stage_changes",
     "staged_steps",
+    "step_totals",
     "table_states",
     "tables_of",
     "totals",
