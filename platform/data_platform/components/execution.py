@@ -26,6 +26,7 @@ from data_platform.instance.liveness import hold, watching
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+from data_platform.ml.datasets.version import DATASETS
 from data_platform.redaction import scrub
 
 REPOSITORY = "__repository__"
@@ -91,12 +92,15 @@ def matches(key: dg.AssetKey, selection: str) -> bool:
 
 def in_runs(keys: Sequence[dg.AssetKey]) -> list[tuple[str, list[dg.AssetKey]]]:
     """Group assets into runs by name: one a source, so that none stops another, then one for the models, then one for
-    each export; jobs of other orchestrators have one each."""
+    each dataset and each export; jobs of other orchestrators have one each."""
     groups: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
         one = key.path[1] if key.path[0] in (RAW, STAGED, RECONCILIATION) else key.path[0]
-        groups.setdefault("/".join(key.path[:2]) if one in (EXPORT, EXTERNAL) else one, []).append(key)
-    return sorted(groups.items(), key=lambda group: (group[1][0].path[0] == EXPORT, group[0] == MODELLED))
+        groups.setdefault("/".join(key.path[:2]) if one in (EXPORT, EXTERNAL, DATASETS) else one, []).append(key)
+    later = (MODELLED, DATASETS, EXPORT)
+    return sorted(
+        groups.items(), key=lambda group: 1 + later.index(layer) if (layer := group[1][0].path[0]) in later else 0
+    )
 
 
 def execute(

@@ -18,12 +18,15 @@ from data_platform.components.keys import broken_key
 from data_platform.components.workspace import workspace_entries
 from data_platform.lakehouse.settings import WORKSPACE
 
-MODELS, ALERTS, EXPORT, EXTERNAL = "DbtModels", "Alerts", "Export", "ExternalJob"
+MODELS, ALERTS, EXPORT, EXTERNAL, DATASET = "DbtModels", "Alerts", "Export", "ExternalJob", "Dataset"
+KINDS = (MODELS, ALERTS, EXPORT, EXTERNAL, DATASET)
+"""The components that describe no source."""
 
 
 @dataclass(frozen=True)
 class Owned:
-    """A source or a model, and the file that makes it one. `name` is in lower case, as the lakehouse compares names."""
+    """A source, a model or a dataset, and the file that makes it one. `name` is in lower case, as the lakehouse
+    compares names."""
 
     kind: str
     name: str
@@ -83,11 +86,13 @@ def _owned(folder: Path) -> Iterator[Owned]:
     """What a folder makes its platform's: a source, the models of a dbt project, or nothing, if it is an export or
     sends alerts."""
     file = folder / DEFS
-    parsed = _parsed(file) if any(kind in _text(file) for kind in (MODELS, ALERTS, EXPORT, EXTERNAL)) else {}
+    parsed = _parsed(file) if any(kind in _text(file) for kind in KINDS) else {}
     attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]
     if kind in (ALERTS, EXPORT, EXTERNAL):
         return
-    if kind != MODELS:
+    if kind == DATASET:
+        yield Owned("dataset", folder.name.lower(), file)
+    elif kind != MODELS:
         yield Owned("source", folder.name.lower(), file)
     elif isinstance(attributes, dict) and isinstance(attributes.get("project"), str):
         for model in sorted(_models((folder / attributes["project"]).resolve())):

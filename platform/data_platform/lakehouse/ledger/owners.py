@@ -14,7 +14,7 @@ from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.ledger.schema import exists, reading
 from data_platform.lakehouse.transaction import commit
 
-OwnedKind = Literal["source", "model"]
+OwnedKind = Literal["source", "model", "dataset"]
 
 
 def owners(lake: Lakehouse, kind: OwnedKind) -> dict[str, str]:
