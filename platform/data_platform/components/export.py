@@ -135,7 +135,7 @@ def table_export(folder: Path, name: str, table: ExportTable) -> TableExport:
     layer, *rest = table.from_.split("/")
     if layer == MODELLED:
         source = modelled_table(rest[0])
-        contract = _contract_of_model(folder, rest[0])
+        contract = contract_of_model(folder, rest[0])
         private = _private(contract) if contract is not None else set()
     else:
         # Here, as the platform imports every component.
@@ -174,7 +174,7 @@ def _private(contract: type[Contract]) -> set[str]:
     return {column.name for column in contract_columns(contract) if column.private}
 
 
-def _contract_of_model(folder: Path, model: str) -> type[Contract] | None:
+def contract_of_model(folder: Path, model: str) -> type[Contract] | None:
     """The contract of a model; None if it has none. Raises PlatformError if the platform has no such model."""
     for one in folders(folder.parents[1]):
         said = yaml.safe_load((one / DEFS).read_text(encoding="utf-8"))

@@ -1,11 +1,12 @@
 """How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
 `reconciliation/<source>/<table>`, `modelled/<model>`, `export/<name>/<table>`, `external/<job>/<name>`,
-`models/<name>`, `scores/<name>`.
+`datasets/<name>`, `models/<name>`, `scores/<name>`.
 Spelt only here."""
 
 import dagster as dg
 
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
+from data_platform.ml.datasets.version import DATASETS
 
 RECONCILIATION = "reconciliation"
 """The first part of the keys of assets that hold a table against its source."""
@@ -18,6 +19,9 @@ EXPORT = "export"
 
 EXTERNAL = "external"
 """The first part of the keys of assets that jobs of other orchestrators make."""
+
+LEAKAGE = "leakage"
+"""The name of the check of a dataset that nothing tells its label which is not known yet."""
 
 TRAINED = "models"
 """The first part of the keys of assets that are models which were trained."""
@@ -74,6 +78,16 @@ def external_key(job: str, name: str) -> dg.AssetKey:
     return dg.AssetKey([EXTERNAL, job, name])
 
 
+def dataset_job(name: str) -> str:
+    """The job that builds a dataset."""
+    return f"dataset_{name}"
+
+
+def dataset_key(name: str) -> dg.AssetKey:
+    """The asset of a dataset."""
+    return dg.AssetKey([DATASETS, name])
+
+
 def training_job(model: str) -> str:
     """The job that trains a model."""
     return f"train_{model}"
@@ -101,6 +115,8 @@ def job_name(key: dg.AssetKey) -> str | None:
         return export_job(rest[0])
     if layer == EXTERNAL:
         return external_job(rest[0])
+    if layer == DATASETS:
+        return dataset_job(rest[0])
     if layer == TRAINED:
         return training_job(rest[0])
     if layer == SCORES:

@@ -137,7 +137,7 @@ def recent_loads(lake: Lakehouse, source: str, table: str) -> dg.MarkdownMetadat
         return None
     most = max(1, *(load.rows_landed for load in loads))
     lines = [
-        f"{load.ended_at:%Y-%m-%d %H:%M}  {_bar(load.rows_landed, most)} {load.rows_landed:,}"
+        f"{load.ended_at:%Y-%m-%d %H:%M}  {bar(load.rows_landed, most)} {load.rows_landed:,}"
         + (f", {load.rows_quarantined:,} quarantined" if load.rows_quarantined else "")
         + (" (refused)" if load.status == "refused" else "")
         for load in loads
@@ -145,7 +145,7 @@ def recent_loads(lake: Lakehouse, source: str, table: str) -> dg.MarkdownMetadat
     return dg.MetadataValue.md("\n".join(["```", *lines, "```"]))
 
 
-def _bar(rows: int, most: int) -> str:
+def bar(rows: int, most: int) -> str:
     """A bar in eighths of a character, as long as `rows` is to `most`; never nothing for something."""
     whole, part = divmod(max(1, round(8 * BAR_CHARACTERS * rows / most)) if rows else 0, 8)
     return "█" * whole + " ▏▎▍▌▋▊▉"[part].strip()

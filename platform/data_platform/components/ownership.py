@@ -19,14 +19,15 @@ from data_platform.components.workspace import workspace_entries
 from data_platform.lakehouse.settings import WORKSPACE
 
 MODELS, ALERTS, EXPORT, EXTERNAL = "DbtModels", "Alerts", "Export", "ExternalJob"
-TRAINING, SCORES = "Training", "Scores"
-KINDS = (MODELS, ALERTS, EXPORT, EXTERNAL, TRAINING, SCORES)
+OF_SCIENCE = {"Dataset": "dataset", "Training": "trained model", "Scores": "table of scores"}
+KINDS = (MODELS, ALERTS, EXPORT, EXTERNAL, *OF_SCIENCE)
 """The components whose folders are no sources."""
 
 
 @dataclass(frozen=True)
 class Owned:
-    """A source or a model, and the file that makes it one. `name` is in lower case, as the lakehouse compares names."""
+    """A source, a model or a dataset, and the file that makes it one. `name` is in lower case, as the lakehouse
+    compares names."""
 
     kind: str
     name: str
@@ -90,10 +91,9 @@ def _owned(folder: Path) -> Iterator[Owned]:
     attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]
     if kind in (ALERTS, EXPORT, EXTERNAL):
         return
-    if kind in (TRAINING, SCORES):
-        yield Owned("trained model" if kind == TRAINING else "table of scores", folder.name.lower(), file)
-        return
-    if kind != MODELS:
+    if kind in OF_SCIENCE:
+        yield Owned(OF_SCIENCE[kind], folder.name.lower(), file)
+    elif kind != MODELS:
         yield Owned("source", folder.name.lower(), file)
     elif isinstance(attributes, dict) and isinstance(attributes.get("project"), str):
         for model in sorted(_models((folder / attributes["project"]).resolve())):

@@ -29,6 +29,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.source import BudgetOptions, Source, TableOptions
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED
+from data_platform.ml.datasets.version import DATASETS
 from data_platform.options import VARIABLE as VARIABLE
 from data_platform.redaction import register_named, register_url
 from data_platform.staging.recipe import VALIDITY, Recipe, StagingFunction, ordered_as_text
@@ -37,7 +38,7 @@ LONGEST = 100
 NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{LONGEST - 1}}}")
 """What tables may be called, and sources that are drafted: folders, schemas and operations have these names."""
 
-RESERVED = frozenset({RAW, STAGED, QUARANTINE, MODELLED, "platform", "broken", "reconciliation", "export"})
+RESERVED = frozenset({RAW, STAGED, QUARANTINE, MODELLED, "platform", "broken", "reconciliation", "export", DATASETS})
 """What no source may be called: these words name layers, and groups of the platform's own assets."""
 
 

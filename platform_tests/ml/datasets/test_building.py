@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,12 +17,15 @@ from pydantic import ValidationError
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.maintenance import maintain
+from data_platform.lakehouse.transaction import ConcurrentStepError
 from data_platform.ml.datasets import building
 from data_platform.ml.datasets.building import build
 from data_platform.ml.datasets.options import DatasetOptions
 from data_platform.ml.datasets.reading import find, read
 from data_platform.ml.datasets.recipe import recipe_of
+from data_platform.ml.datasets.requirements import require_columns
 from data_platform.ml.datasets.sources import tables_of
 
 
@@ -139,7 +143,7 @@ def test_options_that_contradict_each_other_are_refused(options: dict[str, objec
     ],
 )
 def test_what_cannot_be_built_says_why(
-    lake: Lakehouse, tmp_path: Path, query: str, options: dict[str, object], said: str
+    lake: Lakehouse, tmp_path: Path, query: str, options: dict[str, Any], said: str
 ) -> None:
     fill(lake)
     with pytest.raises(PlatformError, match=said):
@@ -210,7 +214,7 @@ def test_all_tables_are_read_at_one_snapshot(lake: Lakehouse, tmp_path: Path, mo
     fill(lake, "range(10)")
     fill(lake, "range(10)", "seats")
     both = f"{QUERY} JOIN (SELECT id FROM staged_ops.seats) USING (id)"
-    checked = building.require_columns
+    checked = require_columns
 
     def meanwhile(*arguments: object) -> None:
         monkeypatch.setattr(building, "require_columns", checked)
@@ -226,14 +230,14 @@ def test_of_two_builds_at_once_one_is_told_to_begin_again(
     lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(lake)
-    checked = building.require_columns
+    checked = require_columns
 
     def meanwhile(*arguments: object) -> None:
         monkeypatch.setattr(building, "require_columns", checked)
         build(lake, recipe(tmp_path))
 
     monkeypatch.setattr(building, "require_columns", meanwhile)
-    with pytest.raises(building.ConcurrentStepError, match="Another build"):
+    with pytest.raises(ConcurrentStepError, match="Another build"):
         build(lake, recipe(tmp_path))
     assert [one.version for one in ledger.dataset_versions(lake)] == [1]
 
@@ -242,7 +246,7 @@ def test_a_commit_of_a_stranger_between_does_not_move_a_version_to_other_rows(
     lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(lake)
-    snapshot = building.current_snapshot
+    snapshot = current_snapshot
     monkeypatch.setattr(building, "current_snapshot", lambda connection: snapshot(connection) - 1)
     fill(lake)
     publish = building._publish
@@ -292,6 +296,8 @@ from pathlib import Path
 from platform_tests.ml.datasets.flights import recipe
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.transaction import ConcurrentStepError
 from data_platform.ml.datasets import building
 place = sys.argv[2]
 def dying(*arguments):

@@ -15,7 +15,7 @@ from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.ledger.schema import exists, reading
 from data_platform.lakehouse.transaction import commit
 
-OwnedKind = Literal["source", "model", "trained model", "scores"]
+OwnedKind = Literal["source", "model", "dataset", "trained model", "scores"]
 
 
 def owners(lake: Lakehouse, kind: OwnedKind) -> dict[str, str]:

@@ -31,7 +31,7 @@ Moment = Annotated[
 class TimeSplit(Options):
     """Splits by the dataset's `time`, one after another."""
 
-    by: Literal["time"]
+    by: Literal["time"] = Field(description="Split by time.")
     until: Mapping[str, Moment] = Field(
         min_length=1,
         description="The splits in their order, each with the moment at which it ends: a date, or a time, of which "
@@ -65,7 +65,7 @@ class TimeSplit(Options):
 class HashSplit(Options):
     """Splits by a hash of the key, so that a row stays in its split whatever rows come or go."""
 
-    by: Literal["hash"]
+    by: Literal["hash"] = Field(description="Split by a hash.")
     shares: Mapping[str, Share] = Field(
         min_length=2, description="The share of each split, such as `{train: 80%, test: 20%}`; together 100%."
     )
