@@ -115,7 +115,7 @@ def test_the_tables_of_a_query_are_found_below_names_and_joins() -> None:
         ({"split": {"by": "hash", "shares": {"train": "80%", "test": "30%"}}}, r"add up to 1\.1"),
         ({"split": {"by": "time", "until": {"a": "2013-02-01", "b": "2013-01-01"}}}, "in the order of their times"),
         ({"label": None, "labels": [True]}, "`labels` are values of the `label`"),
-        ({"split": {"by": "day"}}, "'time', 'hash'"),
+        ({"split": {"by": "day"}}, "'time', 'order', 'hash'"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options: dict[str, object], said: str) -> None:
@@ -195,6 +195,25 @@ def test_only_the_versions_that_are_to_be_kept_and_those_of_models_are_pinned(la
     for expired in (built[0], built[2]):
         with pytest.raises(PlatformError, match=rf"Version {expired.version} of the dataset late_flights has expired"):
             read(lake, expired)
+
+
+def test_splits_in_the_order_of_time_move_on_with_the_rows_and_one_moment_is_in_one_split(
+    lake: Lakehouse, tmp_path: Path
+) -> None:
+    split = {"by": "order", "shares": {"train": "60%", "validation": "20%", "test": "20%"}}
+    fill(lake)
+    for query, counts in (
+        (QUERY, {"train": 60, "validation": 20, "test": 20}),
+        (f"SELECT * REPLACE (TIMESTAMPTZ '2013-01-01 00:00:00+00' AS departs_at) FROM ({QUERY})", {"train": 100}),
+    ):
+        version = build(lake, recipe(tmp_path, query, split=split)).version
+        assert {name: rows for name, rows in version.splits.items() if rows} == counts
+        by_split = (
+            read(lake, version).group_by("split").agg(first=pl.col("departs_at").min(), last=pl.col("departs_at").max())
+        )
+        ends = {name: (first, last) for name, first, last in by_split.iter_rows()}
+        if len(ends) == 3:
+            assert ends["train"][1] < ends["validation"][0] <= ends["validation"][1] < ends["test"][0]
 
 
 def test_a_hash_keeps_each_key_in_its_split_and_what_belongs_together_in_one(lake: Lakehouse, tmp_path: Path) -> None:

@@ -62,17 +62,11 @@ class TimeSplit(Options):
         return [*self.until, *([self.rest] if self.rest else [])]
 
 
-class HashSplit(Options):
-    """Splits by a hash of the key, so that a row stays in its split whatever rows come or go."""
+class SharedSplit(Options):
+    """Splits that each have a share of the rows."""
 
-    by: Literal["hash"] = Field(description="Split by a hash.")
     shares: Mapping[str, Share] = Field(
         min_length=2, description="The share of each split, such as `{train: 80%, test: 20%}`; together 100%."
-    )
-    together: list[str] = Field(
-        default_factory=list,
-        description="Columns, such as that of the customer, that are hashed in the place of the key: all rows with the "
-        "same values are in one split.",
     )
 
     @field_validator("shares")
@@ -88,7 +82,30 @@ class HashSplit(Options):
         return list(self.shares)
 
 
-Split = Annotated[TimeSplit | HashSplit, Field(discriminator="by")]
+class HashSplit(SharedSplit):
+    """Splits by a hash of the key, so that a row stays in its split whatever rows come or go."""
+
+    by: Literal["hash"] = Field(description="Split by a hash.")
+    together: list[str] = Field(
+        default_factory=list,
+        description="Columns, such as that of the customer, that are hashed in the place of the key: all rows with the "
+        "same values are in one split.",
+    )
+
+
+class OrderSplit(SharedSplit):
+    """Splits in the order of the dataset's `time`, the oldest rows first: as rows come, the splits move on with them.
+    Rows of one moment are in one split."""
+
+    by: Literal["order"] = Field(description="Split in the order of time.")
+    together: list[str] = Field(
+        default_factory=list,
+        description="Columns, such as that of the customer, whose rows should be in one split alone: the check "
+        "`leakage` says if they are in several.",
+    )
+
+
+Split = Annotated[TimeSplit | OrderSplit | HashSplit, Field(discriminator="by")]
 
 
 class DatasetOptions(Options):
@@ -118,8 +135,9 @@ class DatasetOptions(Options):
     )
     split: Split | None = Field(
         default=None,
-        description="How rows are split, by time (`{by: time, until: {train: 2024-06-01}, rest: test}`) or by a hash "
-        "of the key (`{by: hash, shares: {train: 80%, test: 20%}}`). The column `split` says it of each row.",
+        description="Splits of rows: at moments (`{by: time, until: {train: 2024-06-01}, rest: test}`), into shares "
+        "in the order of time (`{by: order, shares: {train: 80%, test: 20%}}`) or by a hash of the key (`by: hash`). "
+        "The column `split` says it of each row.",
     )
     known_at: Mapping[str, str] = Field(
         default_factory=dict,
@@ -139,7 +157,7 @@ class DatasetOptions(Options):
             raise ValueError("it needs a `query` or a `function`, and not both")
         if bool(self.tables) != (self.function is not None):
             raise ValueError("`tables` are those that a `function` takes; of a query they are read from its SQL")
-        if isinstance(self.split, TimeSplit) and self.time is None:
+        if isinstance(self.split, TimeSplit | OrderSplit) and self.time is None:
             raise ValueError("to be split by time it needs `time`, the column that says it")
         if self.known_at and self.time is None:
             raise ValueError("`known_at` is compared with `time`, which is missing")
