@@ -23,7 +23,7 @@ from data_platform.options import Duration
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
 
-SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://", "duckdb://")
+SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://", "duckdb://", "snowflake://")
 
 
 CHANGES = "changes"
@@ -41,8 +41,8 @@ class SqlSourceOptions(SourceOptions):
     """A relational database."""
 
     url: str = Field(
-        description="`postgresql://`, `mysql://`, `sqlite://` or a file of SQLite, `duckdb://`; `{{ env.NAME }}` for "
-        "secrets."
+        description="`postgresql://`, `mysql://`, `sqlite://` or a file of SQLite, `duckdb://`, `snowflake://`; "
+        "`{{ env.NAME }}` for secrets."
     )
     connect_timeout: Duration = Field(
         default=Timeouts.connect, description="How long a server may take to answer a new connection."
