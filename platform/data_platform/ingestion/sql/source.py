@@ -33,6 +33,7 @@ from data_platform.ingestion.sql.dialects import (
     Timeouts,
 )
 from data_platform.ingestion.sql.dialects.session import checked_names, known
+from data_platform.ingestion.sql.elsewhere import elsewhere
 from data_platform.ingestion.sql.options import Replica
 from data_platform.ingestion.sql.options import SqlTable as SqlTable
 from data_platform.ingestion.sql.reach import (
@@ -55,17 +56,6 @@ if TYPE_CHECKING:
     from data_platform.ingestion.sql.dialects.snowflake import SnowflakeSession
 
 TIMEOUTS = Timeouts()
-
-ELSEWHERE = {
-    "mssql": "SQL Server",
-    "sqlserver": "SQL Server",
-    "oracle": "Oracle",
-    "db2": "Db2",
-    "redshift": "Redshift",
-    "bigquery": "BigQuery",
-    "clickhouse": "ClickHouse",
-}
-"""Databases that are not read here, and that others' sources and taps read."""
 
 
 class Relational:
@@ -276,6 +266,8 @@ class Relational:
     def _session(self, url: str) -> Session:
         require_encoded(url, "The address of the database")
         scheme = scheme_of(url)
+        if (error := elsewhere(url)) is not None:
+            raise error
         if scheme == "postgresql":
             return PostgresqlSession(url, self.timeouts, withholds=self._withholds)
         if scheme == "mysql":
@@ -286,12 +278,6 @@ class Relational:
             return DuckdbSession(url, withholds=self._withholds)
         if scheme == "snowflake":
             return snowflake_session()(url, self.timeouts, withholds=self._withholds)
-        elsewhere = ELSEWHERE.get(scheme.split("+")[0])
-        if elsewhere is not None:
-            raise PlatformError(
-                f"{redact_url(url)} is {elsewhere}, which a SqlSource does not read. Read it by dlt's `sql_database` "
-                "(a DltSource) or by a Singer tap (a SingerSource): the README shows both under SQL Server and Oracle."
-            )
         raise PlatformError(
             f"{redact_url(url)} begins with {scheme}://, which is no database known here. "
             "Write postgresql://, mysql://, sqlite://, duckdb://, snowflake:// or the path of a SQLite file."
