@@ -165,6 +165,25 @@ def test_names_are_found_as_without_quotes_and_quoted_ones_as_they_are(snowflake
     assert "secret" not in str(failed.value)
 
 
+def test_quotes_cases_and_percent_signs_mean_nothing_in_names_and_positions(snowflake: str) -> None:
+    mixed = schema_of(snowflake) + "_Mixed"
+    run(
+        snowflake,
+        f'create schema DB."{mixed}"',
+        f'create table DB."{mixed}"."50% off" ("changed" varchar, "_" integer, "%s" integer)',
+        f"""insert into DB."{mixed}"."50% off" values ('4%', 1, 1), ('5%', 2, 2), ('5%s', 3, 3)""",
+    )
+    url = snowflake.replace(schema_of(snowflake), mixed)
+    new = source(url, table="50% off", cursor={"column": "changed"})
+    assert source(url).tables() == ["50% off"]
+    assert rows(read_all(source(url, table="50% off"), after={}))[0] == {"changed": "4%", "_": 1, "%s": 1}
+    assert probe(new) == {"cursor": "5%s"}
+    with pytest.raises(PlatformError, match="text of two shapes"):
+        read_all(new, after={"cursor": "5%"})
+    run(snowflake, f"""update DB."{mixed}"."50% off" set "changed" = '6%' where "_" = 3""")
+    assert [row["_"] for row in rows(read_all(new, after={"cursor": "5%"}))] == [2, 3]
+
+
 def test_only_the_schema_of_the_url_is_listed_and_another_is_read_by_its_name(snowflake: str) -> None:
     other = schema_of(snowflake) + "_O"
     run(snowflake, "create table items (id integer)", f"create schema DB.{other}")
@@ -266,11 +285,13 @@ def test_what_snowflake_cannot_do_is_said(snowflake: str) -> None:
 
 def test_a_draft_has_the_key_and_takes_whole_numbers_for_such(snowflake: str) -> None:
     run(snowflake, ITEMS, FIRST)
+    run(snowflake, "comment on table items is 'what is sold'")
     found = overlap(source(snowflake, cursor={"column": "id"}), "t", {"cursor": "1"})
     assert found is not None
     assert found.key == ()  # two rows may have the same
     table = profile_table(snowflake, "items", "items")
     assert table.key == ["id"]
+    assert table.comments.table == "what is sold"  # of columns the emulator keeps none
     drafted = {
         name: draft_type(
             name, pl.Series(table.rows[name]).drop_nulls(), table.rows.schema.field(name).type, one, show=True

@@ -23,15 +23,15 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "redshift": (
         "Redshift",
         (
-            "It speaks PostgreSQL's protocol, but has neither its catalog nor the COPY by which tables are read. Have it "
-            f"UNLOAD them as Parquet to S3, and read those files by a FileSource: {WAREHOUSES}. {OR_DLT}."
+            "It speaks PostgreSQL's protocol, but has neither its catalog nor the COPY by which tables are read. Have "
+            f"it UNLOAD them as Parquet to S3, and read those files by a FileSource: {WAREHOUSES}. {OR_DLT}."
         ),
     ),
     "bigquery": (
         "BigQuery",
         (
-            "Have it EXPORT DATA as Parquet to Cloud Storage, and read those files by a FileSource, or read tables that "
-            f"it keeps as Iceberg by an IcebergSource: {WAREHOUSES}. {OR_DLT}."
+            "Have it EXPORT DATA as Parquet to Cloud Storage, and read those files by a FileSource, or read tables "
+            f"that it keeps as Iceberg by an IcebergSource: {WAREHOUSES}. {OR_DLT}."
         ),
     ),
     "databricks": (

@@ -51,6 +51,11 @@ from {database}.information_schema.columns where table_schema = {schema} and tab
 order by ordinal_position
 """
 
+TABLE_TYPE = """
+select table_type as "value" from {database}.information_schema.tables
+where table_schema = {schema} and table_name = {table}
+"""
+
 ALTERED = """
 select to_varchar(last_altered) || ':' || row_count || ':' || bytes as "value"
 from {database}.information_schema.tables
@@ -147,7 +152,7 @@ class SnowflakeSession(Session):
         shape = pa.schema(
             [(name, pa.int64() if name in "ps" else pa.string()) for name in ("n", "t", "o", "p", "s", "c")]
         )
-        rows = self._rows(COLUMNS.format(**self._place(relation)), shape)
+        rows = self._rows(COLUMNS.format(**place(relation)), shape)
         key = self._primary_key(relation)
         return [
             column_of(row, name, is_key=row["n"] in key)
@@ -155,15 +160,13 @@ class SnowflakeSession(Session):
         ]
 
     def _primary_key(self, relation: str) -> set[str]:
-        """The columns of the key that is declared."""
+        """The columns of the key that is declared, which a table alone has."""
+        if self.scalar(TABLE_TYPE.format(**place(relation)), pa.string()) != "BASE TABLE":
+            return set()
         with self._reporting(), self._connection.cursor() as cursor:
             cursor.execute(f"show primary keys in table {relation}")
             names = [column.name for column in cursor.description]
             return {row[names.index("column_name")] for row in cursor.fetchall()}
-
-    def _place(self, relation: str) -> dict[str, str]:
-        database, schema, table = (part.replace('""', '"') for part in relation[1:-1].split('"."'))
-        return {"database": quote(database), "schema": text_literal(schema), "table": text_literal(table)}
 
     def _rows(self, statement: str, schema: pa.Schema) -> list[dict[str, Any]]:
         return [row for batch in self.stream(statement, schema) for row in batch.to_pylist()]
@@ -207,7 +210,7 @@ class SnowflakeSession(Session):
 
     def hint(self, relation: str) -> str | None:
         """When the table was altered last, its rows and bytes. None for views and external tables."""
-        found: str | None = self.scalar(ALTERED.format(**self._place(relation)), pa.string())
+        found: str | None = self.scalar(ALTERED.format(**place(relation)), pa.string())
         return found
 
     def peers(self, count: int) -> list[Session]:  # noqa: ARG002 - there are none
@@ -261,6 +264,12 @@ class SnowflakeSession(Session):
 def quote_given(name: str) -> str:
     """The name in Snowflake of what is called so here."""
     return identifier(name)[1:-1].replace('""', '"')
+
+
+def place(relation: str) -> dict[str, str]:
+    """Where `information_schema` has a relation: the SQL of its database, and the literals of its schema and table."""
+    database, schema, table = (part.replace('""', '"') for part in relation[1:-1].split('"."'))
+    return {"database": quote(database), "schema": text_literal(schema), "table": text_literal(table)}
 
 
 def names_of(stored: Sequence[str]) -> list[str]:
