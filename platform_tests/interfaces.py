@@ -25,6 +25,7 @@ LOAD = "ingestion/test_load.py::"
 LAKES = "ingestion/lakes/"
 HBASE = "ingestion/hbase/"
 MONGODB = "ingestion/mongodb/"
+SNOWFLAKE = "ingestion/sql/test_snowflake.py::"
 ON_KILL = "crash/test_kill.py::test_after_any_number_of_kills_every_row_is_there_once"
 DRIFT = "ingestion/test_drift.py::test_a_new_column_is_landed_left_out_or_refused_as_the_policy_says"
 SOFT = "staging/test_soft_delete.py::test_a_marked_row_leaves_the_table_and_one_that_is_marked_no_more_is_there_again"
@@ -39,6 +40,15 @@ INTERFACES: dict[str, tuple[str, ...]] = {
         "staging/test_tombstones.py::test_a_row_that_is_gone_leaves_the_staged_table_and_its_figures_say_so",
         TYPED,
         "ingestion/sql/test_timeouts.py::test_a_statement_that_takes_too_long_ends_at_its_limit",
+    ),
+    "tables of Snowflake, tested with fakesnow": (
+        f"{SNOWFLAKE}test_a_table_is_read_as_a_whole_in_the_types_that_it_declares",
+        f"{SNOWFLAKE}test_a_cursor_reads_what_is_new_and_a_probe_says_whether_there_is_anything",
+        ON_KILL,
+        DRIFT,
+        f"{SNOWFLAKE}test_loads_land_what_is_new_once_and_reconcile_finds_what_was_deleted",
+        TYPED,
+        f"{SNOWFLAKE}test_what_was_written_changes_the_hint_of_a_table_and_a_view_has_none",
     ),
     "changes of PostgreSQL": (
         "ingestion/changes/postgresql/test_histories.py::test_a_full_refresh_among_writers_keeps_the_slot_and_loses_nothing",

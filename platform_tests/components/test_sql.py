@@ -8,12 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 from platform_tests.components.shop import Shop, failures, materialized
+from platform_tests.ingestion.sql.redshift import running_redshift
 from pydantic import ValidationError
 
 from data_platform.components.dlt import DltSource, DltSourceOptions
 from data_platform.components.pools import within_pool
 from data_platform.components.sql import SNAPSHOT, SqlSource, SqlSourceOptions
 from data_platform.errors import PlatformError
+from data_platform.exports.postgresql import Postgresql
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.sql.options import SqlTable
 from data_platform.ingestion.sql.source import Relational
@@ -75,13 +77,38 @@ def test_the_secrets_of_a_replica_come_from_the_environment_and_are_not_shown(
     assert source.replica.url == "postgres://me:s3cret@host/db"
 
 
-@pytest.mark.parametrize("scheme", ["mssql", "mssql+pyodbc", "oracle", "oracle+oracledb", "snowflake", "clickhouse"])
-def test_databases_that_are_not_read_here_are_answered_with_what_reads_them(scheme: str) -> None:
-    reader = Relational(f"{scheme}://me:s3cret@host/db", {"t": SqlTable(contract="x")})
-    message = r"(SQL Server|Oracle|Snowflake|ClickHouse), which a SqlSource does not read.*`sql_database`.*SingerSource"
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        ("mssql", "SQL Server, which .*`sql_database`.*SingerSource"),
+        ("mssql+pyodbc", "SQL Server, which .*`sql_database`.*SingerSource"),
+        ("oracle+oracledb", "Oracle, which .*`sql_database`.*SingerSource"),
+        ("redshift", "Redshift, which .*UNLOAD them as Parquet.*FileSource.*`sql_database`"),
+        ("redshift+psycopg2", "Redshift, which .*UNLOAD"),
+        ("bigquery", "BigQuery, which .*EXPORT DATA as Parquet.*FileSource.*IcebergSource"),
+        ("databricks", "Databricks, which .*DeltaSource.*IcebergSource"),
+        ("clickhouse+http", "ClickHouse, which .*INTO OUTFILE.*FileSource"),
+    ],
+)
+def test_databases_that_are_not_read_here_are_answered_with_what_reads_them(scheme: str, message: str) -> None:
+    address = f"{scheme}://me:s3cret@host/db"
+    assert SqlSource.recognises(address)  # so that `dp add source` says it, too
     with pytest.raises(PlatformError, match=message) as caught:
-        reader.tables()
+        Relational(address, {}).tables()
     assert "s3cret" not in str(caught.value)
+    assert not SqlSource.recognises(f"x{address}")
+
+
+def test_redshift_is_known_by_its_host_and_by_what_it_answers(tmp_path: Path) -> None:
+    host = "demo.0123456789ab.eu-west-1.redshift.amazonaws.com"
+    with pytest.raises(PlatformError, match=r"\*\*\*@demo.* is Redshift.*UNLOAD"):
+        Relational(f"postgresql://me:s3cret@{host}:5439/dev", {}).tables()
+    with running_redshift() as url:
+        with pytest.raises(PlatformError, match=r"is Redshift, not PostgreSQL\. .*UNLOAD"):
+            Relational(url, {}).tables()
+        with pytest.raises(PlatformError, match=r"is Redshift, which is not exported to.*type: files") as caught:
+            Postgresql(url, "public").ping()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_example_of_the_readme_reads_a_database_by_dlt(

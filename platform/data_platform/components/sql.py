@@ -15,6 +15,7 @@ from data_platform.errors import PlatformError
 from data_platform.ingestion.changes.options import Changes
 from data_platform.ingestion.source import BudgetOptions, Source
 from data_platform.ingestion.sql.dialects import Timeouts
+from data_platform.ingestion.sql.elsewhere import elsewhere
 from data_platform.ingestion.sql.options import Replica, SqlTable
 from data_platform.ingestion.sql.source import Relational
 from data_platform.lakehouse.settings import Settings
@@ -23,7 +24,7 @@ from data_platform.options import Duration
 if TYPE_CHECKING:
     from data_platform.drafting.profile import Profile, Request
 
-SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://", "duckdb://")
+SCHEMES = ("postgresql://", "postgres://", "mysql://", "sqlite://", "duckdb://", "snowflake://")
 
 
 CHANGES = "changes"
@@ -41,8 +42,8 @@ class SqlSourceOptions(SourceOptions):
     """A relational database."""
 
     url: str = Field(
-        description="`postgresql://`, `mysql://`, `sqlite://` or a file of SQLite, `duckdb://`; `{{ env.NAME }}` for "
-        "secrets."
+        description="`postgresql://`, `mysql://`, `sqlite://` or a file of SQLite, `duckdb://`, `snowflake://`; "
+        "`{{ env.NAME }}` for secrets."
     )
     connect_timeout: Duration = Field(
         default=Timeouts.connect, description="How long a server may take to answer a new connection."
@@ -154,8 +155,11 @@ class SqlSource(SourceComponent):
 
     @classmethod
     def recognises(cls, address: str) -> bool:
-        """A database's URL, or the path of a file that is no folder."""
-        return address.startswith(SCHEMES) or ("://" not in address and not Path(address).expanduser().is_dir())
+        """A database's URL, be it one that is not read, to say what reads it; or the path of a file that is no
+        folder."""
+        if "://" not in address:
+            return not Path(address).expanduser().is_dir()
+        return address.startswith(SCHEMES) or elsewhere(address) is not None
 
     @classmethod
     def choices(cls, request: "Request") -> Sequence[str]:

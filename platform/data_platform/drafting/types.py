@@ -59,6 +59,9 @@ FLOATING_MONEY = "a binary float in the source: if it is money, cents may be los
 FLOAT_DIGITS = 17
 """Programs write a float with as many digits at most."""
 
+SNOWFLAKE_INTEGER = "NUMBER(38,0)"
+"""What Snowflake makes of each type of whole numbers: nobody chose so many digits."""
+
 ROUNDED_DIGITS = 15
 """Digits behind the point from which on a number is what a program made of a binary float, not what somebody wrote."""
 
@@ -88,6 +91,8 @@ def draft_type(name: str, present: pl.Series, kind: pa.DataType, declared: Decla
     """The type of the column `name` (as it is staged), from its values without nulls, their type in Arrow and what the
     source says of it. `show`: values may be shown in notes."""
     if present.dtype != pl.String:
+        if declared is not None and declared.kind == SNOWFLAKE_INTEGER and _fits_integer(present):
+            return Drafted("int")
         return _of_kind(name, kind, declared)
     drafted = _of_texts(name, present, declared)
     if drafted.times is not None:
@@ -99,6 +104,10 @@ def draft_type(name: str, present: pl.Series, kind: pa.DataType, declared: Decla
     example = f", such as {lost[0]!r}" if show else ""
     meant = {"Instant": "an instant", "pl.Date": "a date"}.get(drafted.annotation, drafted.annotation)
     return Drafted("str", (f"stays text: {len(lost):,} values do not survive as {meant}{example}",))
+
+
+def _fits_integer(present: pl.Series) -> bool:
+    return present.cast(pl.Int64, strict=False).null_count() == 0
 
 
 def _of_kind(name: str, kind: pa.DataType, declared: Declared | None) -> Drafted:

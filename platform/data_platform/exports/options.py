@@ -34,7 +34,8 @@ class SnowflakeTarget(Options):
     type: Literal["snowflake"] = Field(description="Tables of Snowflake.")
     url: str = Field(
         description="snowflake://user:password@account/database/schema?warehouse=name&role=name; the password may be a "
-        'programmatic access token; `"{{ env.NAME }}"` for secrets.'
+        "programmatic access token, or the passphrase of `&private_key_file=path`; "
+        '`"{{ env.NAME }}"` for secrets.'
     )
 
 

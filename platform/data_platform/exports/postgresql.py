@@ -30,6 +30,7 @@ from data_platform.exports.statements import (
 from data_platform.exports.target import POSITIONS, Lines, Position, Written
 from data_platform.ingestion.sql.dialects import PostgresqlSession, Timeouts
 from data_platform.ingestion.sql.dialects.session import one_line
+from data_platform.ingestion.sql.elsewhere import REDSHIFT_VERSION
 from data_platform.lakehouse.settings import redact_url
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.watchdog import libpq_options
@@ -123,6 +124,12 @@ class Postgresql:
         server reports, without values of rows."""
         try:
             with psycopg.connect(libpq_options(self.url)) as connection:
+                if connection.info.server_version <= REDSHIFT_VERSION:
+                    raise PlatformError(
+                        f"{self.where} is Redshift, which is not exported to: it has neither the COPY nor the "
+                        "transactions of PostgreSQL that an export needs. Export `to: {type: files, folder: s3://...}` "
+                        "as Parquet, and have Redshift COPY the files that latest.json names."
+                    )
                 for name, value in SETTINGS.items():
                     connection.execute("select set_config(%s, %s, true)", [name, value])
                 yield connection

@@ -3,18 +3,15 @@ What is merged or replaced is one transaction of DELETE and INSERT with the posi
 by itself there. Of two exports at once the later one finds another position than it began with, and changes nothing.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import snowflake.connector
 from snowflake.connector import errors
 
 from data_platform.errors import PlatformError, TransientError
@@ -23,9 +20,8 @@ from data_platform.exports.json_rows import ISO, json_object
 from data_platform.exports.statements import POSITION, merged, of_key, values_of
 from data_platform.exports.target import POSITIONS, Lines, Position, Written
 from data_platform.ingestion.sql.dialects.session import one_line
-from data_platform.lakehouse.settings import redact_url
+from data_platform.ingestion.sql.dialects.snowflake_account import account_of, broken, connect, given, identifier
 from data_platform.lakehouse.sql import quote
-from data_platform.redaction import register_url
 
 LOGIN_SECONDS, ANSWER_SECONDS = 30, 600
 
@@ -34,9 +30,6 @@ FILE_BYTES = 64 * 1024**2
 
 TEXT_BYTES = 16_777_216
 """What Snowflake keeps of one text, or of one row as JSON."""
-
-PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
-"""Names that stand there in capital letters, so that they are found without quotes."""
 
 STAGE, INCOMING, GONE = "data_platform_stage", "data_platform_incoming", "data_platform_gone"
 
@@ -115,39 +108,13 @@ def snowflake_column(table: str, name: str, kind: str, *, is_key: bool = False) 
     return Column(name, simple, declared, text, tuple(refusals))
 
 
-def identifier(name: str) -> str:
-    """A name in Snowflake's SQL."""
-    return quote(name.upper() if PLAIN_NAME.fullmatch(name) else name)
-
-
-def given(name: str) -> str:
-    """The name in the lakehouse of what has a name in Snowflake."""
-    return name.lower() if PLAIN_NAME.fullmatch(name.lower()) and name == name.upper() else name
-
-
 class Snowflake:
     """The schema of Snowflake that tables are exported to."""
 
     product = "Snowflake"
 
     def __init__(self, url: str) -> None:
-        register_url(url)
-        self.where = f"Snowflake at {redact_url(url)}"
-        parts = urlsplit(url)
-        path = [unquote(part) for part in parts.path.strip("/").split("/") if part]
-        if len(path) != 2 or not parts.hostname:
-            raise PlatformError(
-                f"{redact_url(url)} does not name an account, a database and a schema. Write "
-                "snowflake://user:password@account/database/schema?warehouse=name."
-            )
-        self.path, self.more = path, dict(parse_qsl(parts.query))
-        unknown = self.more.keys() - {"warehouse", "role", "host", "port", "protocol"}
-        if unknown:
-            raise PlatformError(
-                f"{self.where}: {', '.join(sorted(unknown))} is not known. Known: warehouse, role, host."
-            )
-        self.account, self.user = parts.hostname, unquote(parts.username or "")
-        self.password = unquote(parts.password or "")
+        self.account = account_of(url)
 
     def column(self, table: str, name: str, kind: str, *, is_key: bool) -> Column:
         return snowflake_column(table, name, kind, is_key=is_key)
@@ -174,17 +141,9 @@ class Snowflake:
         without values of rows."""
         connection = None
         try:
-            connection = snowflake.connector.connect(
-                account=self.account,
-                user=self.user,
-                password=self.password,
-                login_timeout=LOGIN_SECONDS,
-                network_timeout=ANSWER_SECONDS,
-                session_parameters={"TIMEZONE": "UTC", "QUOTED_IDENTIFIERS_IGNORE_CASE": False, "QUERY_TAG": POSITIONS},
-                **self.more,
-            )
+            connection = connect(self.account, LOGIN_SECONDS, ANSWER_SECONDS, {"QUERY_TAG": POSITIONS})
             cursor = connection.cursor()
-            cursor.execute(f"use schema {'.'.join(map(identifier, self.path))}")
+            cursor.execute(f"use schema {'.'.join(map(identifier, self.account.path))}")
             yield cursor
         except errors.Error as error:
             raise self._explained(error) from None
@@ -206,21 +165,17 @@ class Snowflake:
             found.end("commit")
 
     def _explained(self, error: errors.Error) -> PlatformError:
-        number, said = error.errno or 0, one_line(error.raw_msg or str(error.msg))
-        if number in (250001, 390100, 390144) or isinstance(error, errors.ForbiddenError):
-            return PlatformError(f"{self.where} does not let us in: {said}. Check account, user and password.")
-        if isinstance(error, errors.OperationalError | errors.InterfaceError | errors.InternalServerError):
-            return TransientError(
-                f"{self.where} cannot be reached, broke the connection, or is busy (error {number}). What was not "
-                "committed is undone; the next export goes on from the position."
-            )
+        afterwards = "What was not committed is undone; the next export goes on from the position."
+        if (lost := broken(error, self.account, afterwards)) is not None:
+            return lost
+        number, said, where = error.errno or 0, one_line(error.raw_msg or str(error.msg)), self.account.where
         if number in NAMES_ONLY:
             return PlatformError(
-                f"{self.where} refused it: {said} (error {number}). Nothing was changed. The schema must be there, and "
+                f"{where} refused it: {said} (error {number}). Nothing was changed. The schema must be there, and "
                 "the role needs USAGE of it and of the warehouse, CREATE TABLE and CREATE STAGE."
             )
         # Other texts may quote values of rows.
-        return PlatformError(f"{self.where} refused the rows (error {number}). Nothing was changed.")
+        return PlatformError(f"{where} refused the rows (error {number}). Nothing was changed.")
 
 
 def value(cursor: Any, statement: str) -> Any:

@@ -25,6 +25,14 @@ select column_name, column_comment from information_schema.columns
 where table_schema = {schema} and table_name = {table}
 """
 
+SNOWFLAKE = """
+select '' as "name", comment as "said" from {database}.information_schema.tables
+where table_schema = {schema} and table_name = {table}
+union all
+select column_name as "name", comment as "said" from {database}.information_schema.columns
+where table_schema = {schema} and table_name = {table}
+"""
+
 
 @dataclass(frozen=True)
 class Comments:
@@ -42,8 +50,22 @@ def comments(session: Session, relation: str) -> Comments:
     elif isinstance(session, MysqlSession):
         schema, table = (text_literal(part.replace("``", "`")) for part in relation[1:-1].split("`.`"))
         statement = MYSQL.format(schema=schema, table=table)
+    elif session.product == "Snowflake":
+        return _of_snowflake(session, relation)
     else:
         return Comments()
+    return _found(session, statement)
+
+
+def _of_snowflake(session: Session, relation: str) -> Comments:
+    from data_platform.ingestion.sql.dialects.snowflake import names_of, place  # its connector is an extra
+
+    found = _found(session, SNOWFLAKE.format(**place(relation)))
+    names = names_of(list(found.columns))
+    return Comments(found.table, dict(zip(names, found.columns.values(), strict=True)))
+
+
+def _found(session: Session, statement: str) -> Comments:
     found: dict[str, str] = {}
     for batch in session.stream(statement, pa.schema([("name", pa.string()), ("said", pa.string())])):
         found |= {row["name"]: row["said"].strip() for row in batch.to_pylist() if (row["said"] or "").strip()}

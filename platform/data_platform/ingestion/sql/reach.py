@@ -49,13 +49,8 @@ class Cursor(Options):
 def newest(session: Session, relation: str, columns: list[Column], cursor: Cursor) -> dict[str, str]:
     """The position of the highest cursor value; empty if no row has one."""
     column = cursor_column(columns, cursor, relation, session)
-    conditions = [f"{column.order} is not null"] + [c for c in [session.finite(column)] if c is not None]
-    statement = (
-        f"select {selected(session, [column])} from {relation} where {' and '.join(conditions)} "
-        f"order by {column.order} desc limit 1"
-    )
-    for batch in session.stream(statement, schema_of([column])):
-        if batch.num_rows:
+    for batch in session.stream(session.highest(column, relation), schema_of([column])):
+        if batch.num_rows > batch.column(0).null_count:
             assert column.kind is not None  # noqa: S101 - cursor_column refuses a column that cannot be one
             position = last_position(pa.chunked_array([batch.column(0)]), column.kind)
             return {} if position is None else {CURSOR: position}

@@ -77,7 +77,8 @@ class TableReading:
         since: Any = parse(lower, column.kind, f"Table {table}")
         # A decimal that is stored as text is compared as text: any row of it may have landed.
         since = "" if pa.types.is_string(column.type) and column.kind != "text" else since
-        return Overlap(column.name, since, tuple(each.name for each in self._columns if each.primary_key))
+        key = [each.name for each in self._columns if each.primary_key and self._session.enforces_keys]
+        return Overlap(column.name, since, tuple(key))
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """At least one batch, be it empty."""

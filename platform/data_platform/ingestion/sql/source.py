@@ -33,6 +33,7 @@ from data_platform.ingestion.sql.dialects import (
     Timeouts,
 )
 from data_platform.ingestion.sql.dialects.session import checked_names, known
+from data_platform.ingestion.sql.elsewhere import elsewhere
 from data_platform.ingestion.sql.options import Replica
 from data_platform.ingestion.sql.options import SqlTable as SqlTable
 from data_platform.ingestion.sql.reach import (
@@ -52,25 +53,14 @@ from data_platform.lakehouse.settings import redact_url, require_encoded
 
 if TYPE_CHECKING:
     from data_platform.ingestion.sql.constraint_types import Constraints
+    from data_platform.ingestion.sql.dialects.snowflake import SnowflakeSession
 
 TIMEOUTS = Timeouts()
 
-ELSEWHERE = {
-    "mssql": "SQL Server",
-    "sqlserver": "SQL Server",
-    "oracle": "Oracle",
-    "db2": "Db2",
-    "snowflake": "Snowflake",
-    "redshift": "Redshift",
-    "bigquery": "BigQuery",
-    "clickhouse": "ClickHouse",
-}
-"""Databases that are not read here, and that others' sources and taps read."""
-
 
 class Relational:
-    """A database as a `Source`. `url` is `postgresql://`, `mysql://`, `sqlite://`, `duckdb://` or the path of
-    a SQLite file.
+    """A database as a `Source`. `url` is `postgresql://`, `mysql://`, `sqlite://`, `duckdb://`, `snowflake://` or the
+    path of a SQLite file.
 
     `timeouts` say how long a server is waited for. A `replica` is read in its place. With `snapshot` a reading is of
     all tables, in one view of the database. `most_readers` bounds the connections by which a table is read, for the
@@ -276,6 +266,8 @@ class Relational:
     def _session(self, url: str) -> Session:
         require_encoded(url, "The address of the database")
         scheme = scheme_of(url)
+        if (error := elsewhere(url)) is not None:
+            raise error
         if scheme == "postgresql":
             return PostgresqlSession(url, self.timeouts, withholds=self._withholds)
         if scheme == "mysql":
@@ -284,15 +276,11 @@ class Relational:
             return SqliteSession(url, withholds=self._withholds)
         if scheme == "duckdb":
             return DuckdbSession(url, withholds=self._withholds)
-        elsewhere = ELSEWHERE.get(scheme.split("+")[0])
-        if elsewhere is not None:
-            raise PlatformError(
-                f"{redact_url(url)} is {elsewhere}, which a SqlSource does not read. Read it by dlt's `sql_database` "
-                "(a DltSource) or by a Singer tap (a SingerSource): the README shows both under SQL Server and Oracle."
-            )
+        if scheme == "snowflake":
+            return snowflake_session()(url, self.timeouts, withholds=self._withholds)
         raise PlatformError(
             f"{redact_url(url)} begins with {scheme}://, which is no database known here. "
-            "Write postgresql://, mysql://, sqlite://, duckdb:// or the path of a SQLite file."
+            "Write postgresql://, mysql://, sqlite://, duckdb://, snowflake:// or the path of a SQLite file."
         )
 
     def _described(self, session: Session, table: str) -> tuple[str, list[Column]]:
@@ -300,6 +288,18 @@ class Relational:
         options = self.options[table]
         relation = session.relation(options.table or table)
         return relation, columns_to_read(session, table, relation, options)
+
+
+def snowflake_session() -> "type[SnowflakeSession]":
+    """The session of Snowflake. Raises PlatformError, saying what to install, if its connector is not there."""
+    try:
+        from data_platform.ingestion.sql.dialects.snowflake import SnowflakeSession
+    except ImportError as error:
+        raise PlatformError(
+            f"Reading Snowflake needs the package snowflake-connector-python, which cannot be imported ({error}). "
+            "Install it where Dagster runs: pip install 'data-platform[snowflake]'."
+        ) from None
+    return SnowflakeSession
 
 
 def scheme_of(url: str) -> str:

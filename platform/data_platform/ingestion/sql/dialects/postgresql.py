@@ -31,6 +31,7 @@ from data_platform.ingestion.sql.dialects.session import (
     opened,
     valid_text,
 )
+from data_platform.ingestion.sql.elsewhere import is_redshift
 from data_platform.lakehouse.catalog import PORT
 from data_platform.lakehouse.failures import BROKEN
 from data_platform.lakehouse.settings import redact_url
@@ -129,6 +130,10 @@ EARLIEST = -211_813_488_000_000_000 + EPOCH
 INFINITE_DATES = {(2**31 - 1 + 10_957) - 2**32: 2**31 - 1, -(2**31) + 10_957: -(2**31) + 1}
 
 
+CATALOG_SINCE = "typarray"
+"""A column of the catalog that the driver reads first, which PostgreSQL has had since 8.3, and Redshift has not."""
+
+
 class PostgresqlSession(ServerSession):
     """A transaction on a PostgreSQL server, `postgresql://user:password@host:port/database`."""
 
@@ -155,6 +160,8 @@ class PostgresqlSession(ServerSession):
                 self._connection = adbc_driver_postgresql.dbapi.connect(libpq_options(url, connect))
         except adbc_driver_manager.Error as error:
             self.watchdog.close()
+            if CATALOG_SINCE in str(error):
+                raise is_redshift(url) from None
             raise self.overdue() or unreachable(url, limits, str(error)) from None
         try:
             settings = {**SETTINGS, "statement_timeout": str(timeouts.statement // timedelta(milliseconds=1))}

@@ -80,6 +80,8 @@ class Session(ABC):
     product: str
     nulls_first = ""
     """What ORDER BY needs for nulls to come first."""
+    enforces_keys = True
+    """Whether no two rows have the same primary key."""
 
     def __init__(self, url: str, *, withholds: bool = False) -> None:
         """`withholds` keeps what the database says in errors out of messages: it may quote values of masked columns."""
@@ -140,6 +142,15 @@ class Session(ABC):
     def finite(self, column: Column) -> str | None:  # noqa: ARG002 - for those that have such values
         """The SQL condition that a value is an ordinary one, where the type has others (infinity, not a number)."""
         return None
+
+    def highest(self, column: Column, relation: str) -> str:
+        """The statement that yields the highest ordinary value of a column, in one row; without any it yields none, or
+        null."""
+        conditions = [f"{column.order} is not null"] + [c for c in [self.finite(column)] if c is not None]
+        return (
+            f"select {column.select} as {self.quote(column.name)} from {relation} where {' and '.join(conditions)} "
+            f"order by {column.order} desc limit 1"
+        )
 
     def text(self, column: Column) -> str | None:  # noqa: ARG002 - for those that can
         """The SQL that yields a value as DuckDB writes what arrives of it; None if the two may write it differently.
