@@ -23,7 +23,7 @@ from data_platform.exports.json_rows import ISO, json_object
 from data_platform.exports.statements import POSITION, merged, of_key, values_of
 from data_platform.exports.target import POSITIONS, Lines, Position, Written
 from data_platform.ingestion.sql.dialects.session import one_line
-from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.lakehouse.sql import quote
 from data_platform.redaction import register_url
 
@@ -132,6 +132,7 @@ class Snowflake:
 
     def __init__(self, url: str) -> None:
         register_url(url)
+        require_encoded(url, "The address of the target")
         self.where = f"Snowflake at {redact_url(url)}"
         parts = urlsplit(url)
         path = [unquote(part) for part in parts.path.strip("/").split("/") if part]
