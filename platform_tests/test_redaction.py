@@ -1,5 +1,6 @@
 """A secret is taken out of every text, however it is spelt, and nothing else is; errors and log records pass that."""
 
+import json
 import logging
 import pickle
 import subprocess
@@ -128,6 +129,44 @@ def test_a_password_among_the_options_of_an_address_that_nobody_registered_is_no
 def test_a_name_tells_a_secret_from_a_setting() -> None:
     register_named({"SHOP_TOKEN": "tokentoken", "x-api-key": "keykeykey", "sort_key": "order_id", "page": "12345678"})
     assert scrub("tokentoken keykeykey order_id 12345678") == "*** *** order_id 12345678"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        *((one, True) for one in ("clientSecret", "accessToken", "secretAccessKey", "CRM_PW", "idJwt", "passcode")),
+        *((one, True) for one in ("Authorization", "Set-Cookie", "ssl.key.pem", "s3.sas-token", "sasl.jaas.config")),
+        *((one, False) for one in ("monkey", "maxTokens", "token_url", "bypass", "primaryKey", "sortKey", "design")),
+    ],
+)
+def test_names_of_every_spelling_tell_a_secret(name: str, secret: bool) -> None:
+    assert redaction.is_secret(name) == secret
+
+
+def test_secrets_of_the_environment_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "MOST_SECRETS", 5)
+    monkeypatch.setattr(redaction, "_of_environment", set[str]())
+    for number in range(10):
+        monkeypatch.setenv(f"SHOP_{number}_TOKEN", f"secret of shop {number}")
+    redaction.scrub_process()
+    for number in range(20):
+        register(f"a token of an hour {number:03}")
+    said = scrub(", ".join(f"secret of shop {number}" for number in range(10)) + ", a token of an hour 019")
+    assert said == ", ".join(["***"] * 11)
+
+
+def test_a_part_of_a_secret_that_has_several_is_not_shown_either() -> None:
+    lines = [
+        "-----BEGIN PRIVATE KEY-----",
+        "MIIEvQIBADANBgkqhkiG9w0B",
+        "AQEFAASCBKcwggSjAgEAAoIB",
+        "-----END PRIVATE KEY-----",
+    ]
+    account = json.dumps({"client_email": "robot@shop.example", "private_key": "\n".join(lines)})
+    for value in ("\n".join(lines), account):
+        redaction._known.clear()
+        register_named({"GOOGLE_CREDENTIALS": value})
+        assert scrub(f"the line {lines[2]} of robot@shop.example is bad") == "the line *** of robot@shop.example is bad"
 
 
 def test_an_error_of_the_platform_holds_no_secret_wherever_it_goes() -> None:

@@ -9,6 +9,7 @@ whoever wants to guess it needs no message. Below 12 characters it is found only
 
 import base64
 import html.entities
+import json
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -32,8 +34,8 @@ NAMED_CHARACTERS = 8
 """The least of a value that is taken for a secret for its name alone."""
 
 SECRET_NAME = re.compile(
-    r".*password|(?:^|.*[_.-])(?:pass(?:wd|phrase)?|pwd|secret|token|credentials?|signature|sig"
-    r"|(?:api|app|access|account|auth|client|private|secret|shared|subscription)[_-]?key)|key|apikey",
+    r".*password|(?:^|.*[_.-]|(?-i:.*[a-z0-9](?=[A-Z])))(?:pass(?:wd|phrase|code)?|pwd?|secret|token|credentials?|jwt"
+    r"|signature|sig|(?:api|app|access|account|auth|client|private|secret|shared|subscription)[_-]?key)|key|apikey",
     re.IGNORECASE,
 )
 """Names of parameters and variables whose values are secrets."""
@@ -72,8 +74,14 @@ WITHOUT_VALUES = (
 
 WITHHELD = "(not shown: it may hold values of private columns)"
 
+LEAST_PART = 20
+"""Characters of a line, or of a value of JSON, within a secret, that is looked for by itself: of a private key a driver
+shows the line that it could not read."""
+
 _lock = threading.Lock()
 _known: dict[str, re.Pattern[str]] = {}
+_of_environment: set[str] = set()
+"""Those that are never forgotten: nobody registers them again."""
 
 
 def is_secret(name: str) -> bool:
@@ -101,7 +109,7 @@ def register(*secrets: str | None) -> None:
             with _lock:
                 _known.pop(secret, None)
                 _known[secret] = pattern  # the last now
-                for oldest in list(_known)[:-MOST_SECRETS]:
+                for oldest in [one for one in _known if one not in _of_environment][:-MOST_SECRETS]:
                     del _known[oldest]
 
 
@@ -109,7 +117,18 @@ def register_named(values: Mapping[str, object]) -> None:
     """Take note of the values whose names say that they are secret (`api_key`, `SHOP_TOKEN`)."""
     for name, value in values.items():
         if SECRET_NAME.fullmatch(name) and len(str(value)) >= NAMED_CHARACTERS:
-            register(str(value))
+            register(str(value), *_parts(str(value)))
+
+
+def _parts(secret: str) -> list[str]:
+    """The lines of a secret of several, and the secrets in one that is JSON (a service account)."""
+    lines = re.split(r"\n|\\n", secret)
+    with suppress(ValueError):
+        found = json.loads(secret)
+        if isinstance(found, dict):
+            named = [str(value) for name, value in found.items() if is_secret(name)]
+            lines = [line for value in named for line in (value, *value.split("\n"))]
+    return [one for one in lines if len(one) >= LEAST_PART and one != secret and not one.startswith("-----")]
 
 
 def register_url(url: str) -> None:
@@ -192,6 +211,9 @@ def scrub_process() -> None:
     """Have every log record of this process, and the traceback that it may end with, pass the scrubber. Called where a
     process begins: by the commands, the web server, and whatever loads a platform's definitions. The variables of the
     environment that are called secrets are taken note of."""
+    for name, value in os.environ.items():
+        if SECRET_NAME.fullmatch(name):
+            _of_environment.update((value, *_parts(value)))
     register_named(os.environ)
     if getattr(logging.getLogRecordFactory(), "scrubs", False):
         return

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from data_platform.components.assets import same_key
-from data_platform.components.spec import table_spec
+from data_platform.components.spec import resolve_all, table_spec
 from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.source import FileTable
 from data_platform.ingestion.source import TableOptions
 from data_platform.ingestion.sql.source import SqlTable
+from data_platform.redaction import scrub
 from data_platform.staging.recipe import StagingResult
 
 WHERE = Path("defs.yaml")
@@ -63,3 +64,17 @@ def test_a_verdict_shows_keys_that_are_not_unique_unless_they_are_private() -> N
     private = table(SqlTable, key=["name"], contract=f"{__name__}.Person")
     hidden = StagingResult("shop", "people", rows_same_key=1, same_keys=("name = Ann (2 rows)",))
     assert "Ann" not in same_key(hidden, table_spec("people", private, None, WHERE))
+
+
+def test_what_stands_under_the_name_of_a_secret_is_one_whatever_its_variable_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHOP_A", "hunter2")
+    monkeypatch.setenv("SHOP_B", "Zm9vYmFy")
+    config = {
+        "db": {"password": "{{ env.SHOP_A }}", "user": "me"},
+        "headers": {"Authorization": "Basic {{ env.SHOP_B }}"},
+    }
+    assert resolve_all(config, "defs.yaml")["db"]["password"] == "hunter2"  # type: ignore[index]
+    said = scrub("tap: {'password': 'hunter2', 'user': 'me'}, sent Zm9vYmFy")
+    assert said == "tap: {'password': '***', 'user': 'me'}, sent ***"

@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
+from platform_tests.ingestion.http.server import Answer, running_api
+from platform_tests.ingestion.reading import read_all
 
 from data_platform.components.mistakes import mistakes_in
+from data_platform.components.rest import RestSource
+from data_platform.lakehouse.settings import Settings
+from data_platform.redaction import scrub
 
 SECRET = "hunter2-hunter2"
 TABLES: dict[str, Any] = {"orders": {"key": ["order_id"], "contract": "platform_tests.tables.Order"}}
@@ -124,3 +129,18 @@ def test_a_secret_that_is_written_out_is_refused(
 @pytest.mark.parametrize(("kind", "attributes"), ALLOWED)
 def test_what_is_no_secret_may_be_written(tmp_path: Path, kind: str, attributes: dict[str, Any]) -> None:
     assert mistakes_in(written(tmp_path, kind, attributes)) == []
+
+
+def test_parameters_and_bodies_of_tables_have_the_values_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_A", "k3y-of-7")
+    said: dict[str, Any] = {"key": ["id"], "contract": "platform_tests.tables.Order", "path": "orders"}
+    posted = {**said, "method": "POST", "body": {"auth": {"token": "{{ env.SHOP_A }}"}}}
+    with running_api(lambda _: Answer([{"id": "1"}])) as api:
+        tables = {"asked": {**said, "params": {"api_key": "{{ env.SHOP_A }}", "page": 1}}, "posted": posted}
+        options = RestSource.model.model_validate({"url": api.url, "tables": tables})
+        source = RestSource(options).source(Path("defs.yaml"), Settings(Path("x"), "x", "x"))
+        for name in tables:
+            read_all(source, name)
+        assert api.asked[0].query == {"api_key": "k3y-of-7", "page": "1"}
+        assert api.asked[1].json == {"auth": {"token": "k3y-of-7"}}
+    assert scrub("401 for /orders?api_key=k3y-of-7") == "401 for /orders?api_key=***"

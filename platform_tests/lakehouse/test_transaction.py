@@ -159,6 +159,7 @@ def test_a_catalog_url_of_another_kind_is_refused_and_a_password_is_never_shown(
     "credentials",
     [
         *("reader:p@ss", "reader:pass/word", "reader:pass#word", "reader:pass?word", "reader:50%", "a@b:pass"),
+        *("reader:p@ss:word/50%#a?b", "reader:pass:word/1?2", "reader:pass?word/50%"),
         *("reader:pass[word]", "reader:pass]word", "reader:[pass@word", "reader:pass[word"),
     ],
 )

@@ -20,7 +20,7 @@ from data_platform.components.sensors import least_interval
 from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError, shortened
 from data_platform.options import FROM_ENVIRONMENT, VARIABLE, Duration, Written
-from data_platform.redaction import scrub
+from data_platform.redaction import register, scrub
 
 MESSAGE_CHARACTERS = 1500
 REASON_CHARACTERS = 500
@@ -147,7 +147,8 @@ def send(options: AlertsOptions, where: Path, message: str) -> None:
     from urllib3.util import Retry
 
     try:
-        url = resolve(options.url, f"{where}: url")
+        url = resolve(options.url, f"{where}: url", secret=True)
+        register(urlsplit(url).path)  # of it alone the log of a library speaks
     except PlatformError as error:
         raise dg.Failure(str(error)) from None
     body: dict[str, Any] = {options.field: scrub(message)[:MESSAGE_CHARACTERS]}

@@ -40,7 +40,8 @@ class RestSource(SourceComponent):
     def source(self, where: Path, settings: Settings) -> Source:  # noqa: ARG002 - of some kinds
         from data_platform.ingestion.http.source import HttpSource  # its client takes most of a second to import
 
-        return HttpSource(self._api(where), self.options.tables)
+        tables = {name: _with_values(table, f"{where}: tables.{name}") for name, table in self.options.tables.items()}
+        return HttpSource(self._api(where), tables)
 
     def _api(self, where: Path) -> HttpOptions:
         """How the API is reached, with the values of the environment."""
@@ -73,3 +74,9 @@ class RestSource(SourceComponent):
         if not parameter:
             raise PlatformError("An API needs to be asked for what is new: give --cursor-param, such as since.")
         return {"column": column, "param": parameter}
+
+
+def _with_values(table: HttpTable, where: str) -> HttpTable:
+    """A table whose parameters and body have the values of the environment."""
+    given = {name: resolve_all(getattr(table, name), where, name) for name in ("params", "body")}
+    return table.model_copy(update=given)

@@ -31,7 +31,7 @@ from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED
 from data_platform.ml.datasets.version import DATASETS
 from data_platform.options import VARIABLE as VARIABLE
-from data_platform.redaction import register_named, register_url
+from data_platform.redaction import is_secret, register, register_named, register_url
 from data_platform.staging.recipe import VALIDITY, Recipe, StagingFunction, ordered_as_text
 
 LONGEST = 100
@@ -190,9 +190,9 @@ def table_spec(name: str, table: TableOptions, cursor: str | None, where: Path) 
     return TableSpec(name, table, contract, function, cursor)
 
 
-def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
+def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ, *, secret: bool = False) -> str:
     """Put the environment's values in place of `{{ env.NAME }}`, and have those that are secret kept out of messages:
-    passwords in URLs, and what a name says so of (`SHOP_TOKEN`).
+    passwords in URLs, what a name says so of (`SHOP_TOKEN`), and all of a text that is a `secret` itself.
 
     Raises PlatformError naming the attribute and the variable that is not set, or for braces of any other kind.
     """
@@ -207,6 +207,7 @@ def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) 
                 "(see the README, production), or write the value itself if it is no secret."
             )
         register_named({name: environment[name]})
+        register(environment[name] if secret else None)
         return environment[name]
 
     resolved = VARIABLE.sub(value, text)
@@ -215,9 +216,10 @@ def resolve(text: str, where: str, environment: Mapping[str, str] = os.environ) 
 
 
 def resolve_all(value: object, where: str, *path: str) -> object:
-    """`resolve` for every text in a nested structure of the file `where`."""
+    """`resolve` for every text in a nested structure of the file `where`. What stands under the name of a secret
+    (`password`, `api_key`) is one, whatever its variable is called."""
     if isinstance(value, str):
-        return resolve(value, f"{where}: {'.'.join(path)}")
+        return resolve(value, f"{where}: {'.'.join(path)}", secret=bool(path) and is_secret(path[-1]))
     if isinstance(value, dict):
         return {key: resolve_all(item, where, *path, key) for key, item in value.items()}
     if isinstance(value, list):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from data_platform.errors import PlatformError
-from data_platform.redaction import CREDENTIALS, SECRET_NAME, register
+from data_platform.redaction import holds_password, is_secret, register
 
 
 def configuration(
@@ -27,13 +27,12 @@ def configuration(
     for one in given:
         name, sign, value = one.partition("=")
         if sign and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name):
-            found[name] = value if known.get(name, SECRET_NAME.fullmatch(name)) else _value(value)
+            found[name] = value if known.get(name, is_secret(name)) else _value(value)
         else:
             found |= _file(Path(one))
     secrets: dict[str, str] = {}
     return {
-        name: _without_secrets(source, [name], value, secrets, is_secret=known.get(name))
-        for name, value in found.items()
+        name: _without_secrets(source, [name], value, secrets, known=known.get(name)) for name, value in found.items()
     }, secrets
 
 
@@ -60,7 +59,7 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _without_secrets(
-    source: str, path: Sequence[str], value: Any, secrets: dict[str, str], *, is_secret: bool | None = None
+    source: str, path: Sequence[str], value: Any, secrets: dict[str, str], *, known: bool | None = None
 ) -> Any:
     """A value in which secrets have given way to the variables that hold them, which are added to `secrets`. By default
     its name tells whether it is one."""
@@ -70,7 +69,7 @@ def _without_secrets(
         return [_without_secrets(source, [*path, str(at)], one, secrets) for at, one in enumerate(value, 1)]
     if not isinstance(value, str) or not value or "{{" in value:
         return value
-    if not ((SECRET_NAME.fullmatch(path[-1]) if is_secret is None else is_secret) or CREDENTIALS.search(value)):
+    if not ((is_secret(path[-1]) if known is None else known) or holds_password(value)):
         return value
     variable = re.sub(r"[^A-Z0-9]+", "_", "_".join([source, *path]).upper())
     if os.environ.get(variable, value) != value:

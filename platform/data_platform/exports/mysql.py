@@ -35,7 +35,7 @@ from data_platform.exports.target import POSITIONS, Lines, Position, Written, st
 from data_platform.ingestion.sql.dialects import MysqlSession, Timeouts
 from data_platform.ingestion.sql.dialects.mysql import PORT, backquote
 from data_platform.ingestion.sql.dialects.session import one_line
-from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.redaction import register_url
 
 LOCK_SECONDS = 120
@@ -69,6 +69,7 @@ class Mysql:
 
     def __init__(self, url: str) -> None:
         register_url(url)
+        require_encoded(url, "The address of the target")
         self.url, self.where = url, f"MySQL at {redact_url(url)}"
         self.schema = unquote(urlsplit(url).path.lstrip("/"))
         if not self.schema:

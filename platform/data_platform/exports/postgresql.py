@@ -31,7 +31,7 @@ from data_platform.exports.target import POSITIONS, Lines, Position, Written
 from data_platform.ingestion.sql.dialects import PostgresqlSession, Timeouts
 from data_platform.ingestion.sql.dialects.session import one_line
 from data_platform.ingestion.sql.elsewhere import REDSHIFT_VERSION
-from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.watchdog import libpq_options
 from data_platform.redaction import register_url
@@ -93,6 +93,7 @@ class Postgresql:
 
     def __init__(self, url: str, schema: str) -> None:
         register_url(url)
+        require_encoded(url, "The address of the target")
         self.url, self.schema = url, schema
         self.where = f"PostgreSQL at {redact_url(url)}"
         self.require_name(schema)

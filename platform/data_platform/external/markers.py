@@ -12,7 +12,7 @@ from data_platform.ingestion.files.storage import Place
 from data_platform.ingestion.http.calls import connected
 from data_platform.ingestion.http.rows import find
 from data_platform.ingestion.sql.dialects import MysqlSession, PostgresqlSession, Session, SqliteSession, Timeouts
-from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.settings import redact_url, require_encoded
 
 
 def http_value(options: HttpMarker) -> str | None:
@@ -55,6 +55,7 @@ def query_value(options: QueryMarker) -> str | None:
 
 
 def _session(url: str) -> Session:
+    require_encoded(url, "The address of the database")
     if url.startswith(("postgresql://", "postgres://")):
         return PostgresqlSession(url, Timeouts())
     if url.startswith(("mysql://", "mariadb://")):

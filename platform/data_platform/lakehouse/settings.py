@@ -224,7 +224,9 @@ def require_encoded(url: str, what: str) -> None:
         ) from None
 
 
-_DATABASE = re.compile(r"(?P<scheme>(?:postgres(?:ql)?|mysql|mariadb|mongodb(?:\+srv)?)://)(?P<rest>.*)", re.DOTALL)
+_DATABASE = re.compile(
+    r"(?P<scheme>(?:postgres(?:ql)?|mysql|mariadb|mongodb(?:\+srv)?|snowflake)://)(?P<rest>.*)", re.DOTALL
+)
 
 
 def _has_raw_credentials(url: str) -> bool:
@@ -232,7 +234,10 @@ def _has_raw_credentials(url: str) -> bool:
     if found is None:
         return False
     before, *_ = re.split("[/?#]", found["rest"], maxsplit=1)
-    path = found["rest"][len(before) :].partition("?")[0]
+    path, _, options = found["rest"][len(before) :].partition("?")
+    # An option has its @ after its =; what has none is the rest of a password.
+    if "@" in options and "=" not in options.partition("@")[0]:
+        return True
     if "@" not in before:
         # Without a password there is nothing but hosts, each perhaps with a port.
         ports = [host.rpartition(":")[2] for host in before.split(",") if ":" in host]
@@ -248,7 +253,8 @@ def redact_url(url: str) -> str:
         return f"{found['scheme']}***@{found['rest'].rpartition('@')[2]}" if "@" in url else f"{found['scheme']}***"
     try:
         parts = urlsplit(url)
-    except ValueError:  # brackets that are no address of IPv6, be they of a password
+        _ = parts.port if "@" in url else None
+    except ValueError:  # brackets that are no address of IPv6, or a port that is none, be they of a password
         scheme, _, rest = url.partition("://")
         return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
     host = parts.netloc if parts.password is None else parts.netloc.replace(f":{parts.password}@", ":***@")

@@ -265,7 +265,7 @@ class HttpTable(TableOptions):
 
     path: str = Field(description="Path below the source's `url`.")
     params: dict[str, Parameter] = Field(
-        default_factory=dict, description="Query parameters of every request. Secrets belong in the source's `auth`."
+        default_factory=dict, description="Query parameters of every request; `{{ env.NAME }}` for secrets."
     )
     method: Literal["GET", "POST"] = Field(
         default="GET",

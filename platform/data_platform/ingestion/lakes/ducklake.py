@@ -38,7 +38,7 @@ from data_platform.ingestion.source import Kind, Position, Probe, differences, p
 from data_platform.ingestion.sql.dialects.session import known
 from data_platform.lakehouse.catalog import catalog_address
 from data_platform.lakehouse.connect import BUSY_MILLISECONDS, database
-from data_platform.lakehouse.settings import Settings, redact_url
+from data_platform.lakehouse.settings import Settings, redact_url, require_encoded
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.redaction import first_line, scrub
 
@@ -173,6 +173,7 @@ class DuckLake:
 
     def _address(self) -> tuple[str, str]:
         """The kind of the catalog, as DuckLake has it, and its address."""
+        require_encoded(self.catalog, f"The catalog of {self.name}")
         if self.catalog.startswith(("postgresql://", "postgres://")):
             return "postgres:", catalog_address(replace(self.settings, catalog=self.catalog))
         file = Path(self.catalog.removeprefix("sqlite:///")).expanduser()

@@ -53,7 +53,7 @@ from data_platform.ingestion.lakes.reading import (
 )
 from data_platform.ingestion.source import Position, Probe, differences, probe_each, the_only
 from data_platform.ingestion.sql.dialects.session import known
-from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.settings import redact_url, require_encoded
 
 SCHEMA = "schema"
 """The entry of a position that names the table's schema: names may change without a snapshot."""
@@ -220,6 +220,7 @@ class Iceberg:
 def catalog_of(name: str, given: Mapping[str, str]) -> Catalog:
     """The catalog of a source or an export, by its properties. Raises PlatformError if it cannot be reached."""
     properties, uri = dict(given), given.get("uri", "")
+    require_encoded(uri, f"The catalog of {name}")
     if uri.startswith(("postgresql://", "postgres://")):
         properties["uri"] = f"postgresql+psycopg://{uri.partition('://')[2]}"
     with explained(f"The catalog of {name}" + (f" at {redact_url(uri)}" if uri else "")):

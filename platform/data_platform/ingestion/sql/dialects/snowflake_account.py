@@ -15,7 +15,7 @@ from snowflake.connector import errors
 
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.sql.dialects.session import one_line
-from data_platform.lakehouse.settings import redact_url
+from data_platform.lakehouse.settings import redact_url, require_encoded
 from data_platform.lakehouse.sql import quote
 from data_platform.redaction import register_url
 
@@ -47,6 +47,7 @@ def account_of(url: str) -> Account:
     """What `snowflake://user:password@account/database/schema?warehouse=name` says. Raises PlatformError if it lacks
     something or has an option that is not known."""
     register_url(url)
+    require_encoded(url, "The address of Snowflake")
     where = f"Snowflake at {redact_url(url)}"
     parts = urlsplit(url)
     path = [unquote(part) for part in parts.path.strip("/").split("/") if part]
