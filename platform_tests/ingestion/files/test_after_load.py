@@ -20,11 +20,12 @@ from platform_tests.ingestion.landing import ON_SQLITE
 from platform_tests.ingestion.reading import probe, read_all
 from pydantic import ValidationError
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.files.source import Files
-from data_platform.ingestion.files.storage import Delivery, objects
+from data_platform.ingestion.files.storage import Delivery, StorageUnavailableError, objects
 from data_platform.ingestion.files.storage.http_folder import HttpFolder
 from data_platform.ingestion.files.storage.local import LocalFolder
+from data_platform.ingestion.files.storage.objects import Bucket
 from data_platform.ingestion.files.storage.options import StorageOptions
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse import ledger
@@ -70,6 +71,36 @@ def test_a_name_that_is_taken_is_made_another(tmp_path: Path) -> None:
         write(tmp_path, "a.csv.gz", gzip.compress(b"id\n%d\n" % number), number)
         assert reader.ids() == [str(number)]
     assert names(tmp_path) == ["done/a-2.csv.gz", "done/a-3.csv.gz", "done/a.csv.gz"]
+
+
+def test_objects_that_are_moved_at_once_do_not_take_each_others_names(store: Store) -> None:
+    reader = store.reader(table=MOVE)
+    store.put("in/a.csv", "id\n0\n")
+    assert reader.ids() == ["0"]
+    contents = {"a.csv": "1", **{f"a-{number}.csv": str(number) for number in range(2, 12)}}
+    for name, number in contents.items():
+        store.put(f"in/{name}", f"id\n{number}\n")
+    assert sorted(reader.ids(), key=int) == sorted(contents.values(), key=int)
+    kept = sorted(key.value.decode() for name, key in store.bucket.keys.items() if name.startswith("in/done/"))
+    assert kept == sorted(f"id\n{number}\n" for number in ["0", *contents.values()])
+    assert [name for name in store.bucket.keys if not name.startswith("in/done/")] == []
+
+
+def test_a_store_that_fails_amid_it_is_not_asked_for_each_object(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        store.put(f"in/{number}.csv", f"id\n{number}\n")
+    asked: list[str] = []
+
+    def fail(_: Bucket, delivery: Delivery, target: str | None) -> bool:
+        asked.append(delivery.path)
+        raise StorageUnavailableError(f"the store is down: {target}")
+
+    monkeypatch.setattr(Bucket, "take", fail)
+    reader = store.reader(table=DELETE)
+    with pytest.raises(TransientError, match="the store is down"):
+        reader.batches()
+    assert len(asked) < 30
+    assert len(reader.landed_ids()) == 30
 
 
 def test_a_file_with_a_name_as_long_as_names_may_be_is_deleted(tmp_path: Path, sftp_server: Server) -> None:

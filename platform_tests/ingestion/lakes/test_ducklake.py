@@ -253,6 +253,21 @@ def test_a_catalog_that_is_gone_or_none_is_said_and_nothing_is_made(
     assert "secret-word" not in str(gone.value)
 
 
+def test_a_catalog_whose_writer_was_killed_amid_a_commit_is_read_once_somebody_took_that_back(other: Other) -> None:
+    other.insert((1, "tea"))
+    killed = (
+        f"import os, sqlite3; held = sqlite3.connect({other.catalog!r}, isolation_level=None)\n"
+        "held.execute('pragma cache_size = 1'); held.execute('begin'); held.execute('create table half (x)')\n"
+        "held.executemany('insert into half values (?)', [('x' * 3000,)] * 200); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", killed])
+    for look in (probe, read_all):
+        with pytest.raises(TransientError, match="was left amid a commit: what wrote to it was killed"):
+            look(other.source())
+    other.insert((2, "mug"))
+    assert ids(read_all(other.source())) == [1, 2]
+
+
 @pytest.mark.parametrize("other", ["duckdb"], indirect=True)
 def test_a_catalog_file_that_another_process_writes_is_waited_for(other: Other, tmp_path: Path) -> None:
     code = f"import duckdb, time; held = duckdb.connect({other.catalog!r}); print('there', flush=True); time.sleep(60)"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from platform_tests.ingestion.reading import overlap, probe, read_all
 
-from data_platform.errors import PlatformError
+from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.load import load_table
 from data_platform.ingestion.source import Batch, Budget
 from data_platform.ingestion.sql import reading as reading_module
@@ -58,6 +58,20 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def folder(file: Path) -> None:
     file.parent.mkdir()
+
+
+def test_a_file_whose_writer_was_killed_amid_a_commit_is_read_once_that_was_taken_back(file: Path) -> None:
+    write(file, "create table t (id integer primary key, v text)", "insert into t values (1, 'a')")
+    killed = (
+        f"import os, sqlite3; held = sqlite3.connect({str(file)!r}, isolation_level=None)\n"
+        "held.execute('pragma cache_size = 1'); held.execute('begin')\n"
+        "held.executemany('insert into t (v) values (?)', [('x' * 3000,)] * 200); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", killed])
+    with pytest.raises(TransientError, match="was left amid a commit: the application that writes it was killed"):
+        read(file)
+    write(file, "select count(*) from t")
+    assert read(file) == [{"id": 1, "v": "a"}]
 
 
 def test_a_missing_file_is_reported_and_not_created(file: Path) -> None:

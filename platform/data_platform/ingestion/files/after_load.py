@@ -4,14 +4,25 @@ storage does either is its own matter; which files are loaded is `source`'s.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import PurePosixPath
+from threading import Lock
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from data_platform.errors import PlatformError
-from data_platform.ingestion.files.storage import Delivery, Movable, Pattern, Storage, below
+from data_platform.ingestion.files.storage import (
+    Delivery,
+    Distant,
+    Movable,
+    Pattern,
+    Storage,
+    StorageUnavailableError,
+    below,
+)
+from data_platform.ingestion.files.storage.ahead import AT_ONCE
 from data_platform.options import Options
 
 logger = logging.getLogger(__name__)
@@ -69,15 +80,26 @@ def tidy(
     """Move or delete files that are loaded, unless they changed since they were found. `others` are the patterns of
     the source's other tables. Raises PlatformError that names those with which it could not be done."""
     places = movable(folder, table)
-    failed: list[str] = []
-    for delivery in loaded:
+    names = _Names(after_load)
+
+    def done(delivery: Delivery) -> str | None:
         try:
             _refuse(delivery, after_load, others)
-            if not _taken(places, delivery, after_load):
+            if not _taken(places, delivery, names):
                 logger.info("%s is left where it is: it changed after it was loaded, or is gone", delivery.path)
+        except StorageUnavailableError:
+            raise
         except (PlatformError, OSError) as error:
-            failed.append(f"{delivery.path}: {error}")
-    if failed:
+            return f"{delivery.path}: {error}"
+        return None
+
+    with ThreadPoolExecutor(AT_ONCE if isinstance(folder, Distant) else 1, "files") as threads:
+        try:
+            said = list(threads.map(done, loaded))
+        except StorageUnavailableError:  # the others would fare no better
+            threads.shutdown(cancel_futures=True)
+            raise
+    if failed := [one for one in said if one is not None]:
         more = [f"and {len(failed) - SHOWN:,} more"] if len(failed) > SHOWN else []
         files = "1 file" if len(failed) == 1 else f"{len(failed):,} files"
         raise PlatformError(
@@ -100,10 +122,8 @@ def _refuse(delivery: Delivery, after_load: AfterLoad, others: Mapping[str, Patt
                 )
 
 
-def _taken(places: Movable, delivery: Delivery, after_load: AfterLoad) -> bool:
-    if after_load.delete:
-        return places.take(delivery, None)
-    for target in _names(after_load.folder + delivery.path):
+def _taken(places: Movable, delivery: Delivery, names: "_Names") -> bool:
+    for target in names.of(delivery):
         try:
             return places.take(delivery, target)
         except FileExistsError:
@@ -111,10 +131,24 @@ def _taken(places: Movable, delivery: Delivery, after_load: AfterLoad) -> bool:
     raise AssertionError("names have no end")
 
 
-def _names(path: str) -> Iterator[str]:
-    """A path, and others of the same ending: `a.csv.gz`, `a-2.csv.gz`, ..."""
-    yield path
-    folder, slash, name = path.rpartition("/")
-    stem, dot, suffixes = name.partition(".")
-    for number in count(2):
-        yield f"{folder}{slash}{stem}-{number}{dot}{suffixes}"
+class _Names:
+    """Where files are moved to, each name tried for one file alone: several are moved at once."""
+
+    def __init__(self, after_load: AfterLoad) -> None:
+        self._after_load, self._tried, self._lock = after_load, set[str](), Lock()
+
+    def of(self, delivery: Delivery) -> Iterator[str | None]:
+        """None for one that is deleted; else its own name, and others of the same ending: `a.csv.gz`, `a-2.csv.gz`."""
+        if self._after_load.delete:
+            yield None
+            return
+        path = self._after_load.folder + delivery.path
+        folder, slash, name = path.rpartition("/")
+        stem, dot, suffixes = name.partition(".")
+        for number in count(1):
+            target = path if number == 1 else f"{folder}{slash}{stem}-{number}{dot}{suffixes}"
+            with self._lock:
+                is_free = target not in self._tried
+                self._tried.add(target)
+            if is_free:
+                yield target

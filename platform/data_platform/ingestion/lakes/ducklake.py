@@ -396,6 +396,11 @@ def explained(what: str) -> Iterator[None]:
         said = shortened(PLACE.sub("", scrub(first_line(error))).rstrip("."), 400)
         if "database is locked" in said or "Conflicting lock" in said or "Could not set lock" in said:
             raise TransientError(f"{what} is locked by another process: {said}.") from None
+        if "readonly database" in said:
+            raise TransientError(
+                f"{what} was left amid a commit: what wrote to it was killed, and a part of the commit is still to be "
+                "taken back. Whoever writes to it next does that; this source only reads, and can do so again then."
+            ) from None
         if "Existing DuckLake at metadata catalog" in said:
             raise PlatformError(f"{what}: there is no DuckLake in this catalog. Name the catalog of one.") from None
         if "No such file" in said or "does not exist" in said or "HTTP 404" in said or "Not Found" in said:

@@ -262,6 +262,12 @@ class SqliteSession(Session):
                 f"The SQLite file {self.path} stayed locked by a writer for {BUSY_TIMEOUT // 1000} s. "
                 "Try again, or let the application that writes it use `PRAGMA journal_mode = WAL`."
             )
+        if "readonly database" in reason:
+            raise TransientError(
+                f"The SQLite file {self.path} was left amid a commit: the application that writes it was killed, and a "
+                "part of the commit is still to be taken back. The application does that when it opens the file again; "
+                "this source only reads, and can do so again then."
+            )
         if "not a database" in reason or "malformed" in reason:
             raise PlatformError(
                 f"{self.path} is no SQLite database, or a damaged one ({self.said(reason)}). Check the path."
