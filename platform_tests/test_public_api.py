@@ -11,7 +11,7 @@ from platform_tests.drawing import PLATFORM, imports
 from data_platform.cli import project_skeleton, skeleton
 from data_platform.modelling.dbt import MACROS
 
-PUBLIC = ("data_platform.contracts", "data_platform.cleaning", "data_platform.components")
+PUBLIC = ("data_platform.contracts", "data_platform.cleaning", "data_platform.components", "data_platform.ml")
 PLACES = {
     **{str(file.relative_to(PLATFORM)): file.read_text() for file in PLATFORM.glob("nyc_flights/defs/**/*.py")},
     "nyc_flights/definitions.py": (PLATFORM / "nyc_flights" / "definitions.py").read_text(),

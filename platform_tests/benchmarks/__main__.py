@@ -33,6 +33,7 @@ BENCHMARKS = {
     "staging": "raw_to_staged:staging",
     "refusal": "refusal:refusal",
     "increment": "increment:increment",
+    "scoring": "scoring:scoring",
     "commits": "commits:commits",
     "growth": "growth:growth",
     "definitions": "definitions:definitions",

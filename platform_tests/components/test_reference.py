@@ -70,8 +70,10 @@ def test_every_component_of_the_public_api_is_in_it() -> None:
         "KafkaSource",
         "MongodbSource",
         "RestSource",
+        "Scores",
         "SingerSource",
         "SqlSource",
+        "Training",
         "DbtModels",
     }
 

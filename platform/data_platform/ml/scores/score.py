@@ -27,7 +27,6 @@ from data_platform.lakehouse.transaction import (
     discarded_on_failure,
     register,
     taken_up,
-    temp_relation,
     write_file,
 )
 from data_platform.ml.datasets.sources import asset_of
@@ -97,16 +96,14 @@ def _score(lake: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, run_id: st
         with discarded_on_failure(lake, files):
             with reader.reading():
                 _require_tables(reader, recipe)
-                query = _unscored(reader, recipe, model, at)
-                with temp_relation(reader.connection, query) as rows:
-                    if not rows.rows:
-                        return Scored(model.version.version, 0)
-                    _require_key(reader, recipe, rows.sql)
-                    batches, schema = _batches(reader, recipe, model, rows.sql, at)
-                    written = write_file(lake, recipe.table, batches, schema)
-            assert written is not None  # noqa: S101 - there were rows
+                batches, schema = _batches(reader, recipe, model, _unscored(reader, recipe, model, at), at)
+                written = write_file(lake, recipe.table, batches, schema)
+            if written is None:
+                return Scored(model.version.version, 0)
             files.append(written)
             found = f"read_parquet({literal(written.path)})"
+            # Asked of what was written: the rows need not be read, nor a query run, a second time.
+            _require_key(lake, recipe, found)
             verdict = _audited(lake, recipe, found, run_id)
             row = lake.connection.execute(f"SELECT min(score), avg(score), max(score) FROM {found}").fetchone()
             columns = duckdb_types(lake.connection, schema)
@@ -162,8 +159,8 @@ def _unscored(reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, at: d
     )
 
 
-def _require_key(reader: Lakehouse, recipe: ScoresRecipe, rows: str) -> None:
-    key, connection = quote_all(recipe.key), reader.connection
+def _require_key(lake: Lakehouse, recipe: ScoresRecipe, rows: str) -> None:
+    key, connection = quote_all(recipe.key), lake.connection
     unknown = " OR ".join(f"{quote(name)} IS NULL" for name in recipe.key)
     nulls = connection.execute(f"SELECT count(*) FROM {rows} WHERE {unknown}").fetchone()
     if nulls is not None and nulls[0]:
@@ -178,10 +175,10 @@ def _require_key(reader: Lakehouse, recipe: ScoresRecipe, rows: str) -> None:
 
 
 def _batches(
-    reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, rows: str, at: datetime
+    reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, query: str, at: datetime
 ) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
     """The scores, batch by batch, and their schema."""
-    arrow = reader.connection.execute(f"SELECT * FROM {rows}").to_arrow_reader(BATCH_ROWS)
+    arrow = reader.connection.execute(query).to_arrow_reader(BATCH_ROWS)
 
     def scored(frame: pl.DataFrame) -> pa.Table:
         own = [
