@@ -86,7 +86,12 @@ def families(figures: Figures, now: datetime) -> Iterator[Metric]:
         TABLE,
         [(table, at.timestamp()) for table, at in done.items()],
     )
-    yield _counter("steps", "Loads, stagings and publications by how they ended.", outcome, [(labels, one.steps) for labels, one in of_table])
+    yield _counter(
+        "steps",
+        "Loads, stagings and publications by how they ended.",
+        outcome,
+        [(labels, one.steps) for labels, one in of_table],
+    )
     yield _counter(
         "step_seconds", "Time that steps took.", outcome, [(labels, one.seconds) for labels, one in of_table]
     )
@@ -136,7 +141,9 @@ def families(figures: Figures, now: datetime) -> Iterator[Metric]:
         TABLE,
         [((one.layer, one.source or "", one.table), one.passed) for one in figures.verdicts],
     )
-    yield _counter("runs", "Runs by how they ended and who asked for them.", job, [(labels, one.runs) for labels, one in of_job])
+    yield _counter(
+        "runs", "Runs by how they ended and who asked for them.", job, [(labels, one.runs) for labels, one in of_job]
+    )
     yield _counter("run_seconds", "Time that runs took.", job, [(labels, one.seconds) for labels, one in of_job])
     yield _counter(
         "run_wait_seconds",
