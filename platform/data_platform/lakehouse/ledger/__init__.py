@@ -6,6 +6,7 @@ and migrates them, `positions` and `steps` write them within the transaction of 
 
 from data_platform.lakehouse.ledger.forgetting import forget_runs, forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
+from data_platform.lakehouse.ledger.monitoring import RunTotals, StepTotals, run_totals, step_totals
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
 from data_platform.lakehouse.ledger.positions import (
@@ -66,7 +67,6 @@ from data_platform.lakehouse.ledger.steps import (
     record_runs,
     record_staging,
 )
-from data_platform.lakehouse.ledger.totals import RunTotals, StepTotals, run_totals, step_totals
 
 __all__ = [
     "VERSION",
