@@ -96,7 +96,7 @@ def _run(instance: "dg.DagsterInstance", run_id: str) -> "dg.DagsterRun":
 
 def log_entries(instance: "dg.DagsterInstance", run_id: str, *, every: bool) -> Iterator[dict[str, Any]]:
     """The events of a run as plain values: when, of which step or asset, what, and what it says."""
-    from data_platform.components.execution import reason_of_run, reason_of_step
+    from data_platform.components.reasons import reason_of_run, reason_of_step
 
     cursor: str | None = None
     while True:

@@ -14,8 +14,8 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from pydantic import Field, field_validator
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent
-from data_platform.components.execution import reason_of_run, reason_of_step
 from data_platform.components.keys import REACHABLE
+from data_platform.components.reasons import reason_of_run, reason_of_step
 from data_platform.components.sensors import least_interval
 from data_platform.components.spec import resolve
 from data_platform.errors import PlatformError, shortened

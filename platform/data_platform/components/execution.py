@@ -16,18 +16,18 @@ from dagster._core.execution.api import execute_run_iterator
 from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import MAX_RETRIES_TAG
-from dagster_shared.error import SerializableErrorInfo
 
 from data_platform.components.keys import CHECK, EXPORT, EXTERNAL, RECONCILIATION, SCORES, TRAINED, job_name
 from data_platform.components.mistakes import forget_broken
+from data_platform.components.openlineage import reported
 from data_platform.components.ownership import broken_asset
+from data_platform.components.reasons import reason_of_run, reason_of_step
 from data_platform.errors import PlatformError, shortened
 from data_platform.instance.liveness import hold, watching
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
 from data_platform.ml.datasets.version import DATASETS
-from data_platform.redaction import scrub
 
 REPOSITORY = "__repository__"
 """What Dagster calls the one repository of a code location that is made of Definitions."""
@@ -156,7 +156,8 @@ def execute(
     instance.add_event_listener(run_id, on_event)
     failed_run, interrupted = "", False
     with watching(instance):
-        for event in execute_run_iterator(InMemoryJob(job), run, instance):
+        # This job has an executor of Dagster's own.
+        for event in reported(execute_run_iterator(InMemoryJob(job), run, instance), run, instance, graph):
             interrupted = interrupted or _is_interruption(event)
             if event.event_type == dg.DagsterEventType.RUN_FAILURE:
                 failed_run = reason_of_run(event)
@@ -214,28 +215,6 @@ def _explain(outcomes: Mapping[dg.AssetKey, Outcome], definitions: dg.Definition
 def _first_lines(error: str) -> str:
     """The beginning of a reason, on one line."""
     return shortened(" ".join(error.split()), CAUSE_CHARACTERS)
-
-
-def reason_of_step(event: dg.DagsterEvent) -> str:
-    """Why a step failed, given the event that says so."""
-    data = event.step_failure_data
-    description = data.user_failure_data.description if data.user_failure_data else None
-    return description or _reason(data.error) or "failed"
-
-
-def reason_of_run(event: dg.DagsterEvent) -> str:
-    """Why a run failed as a whole, given the event that says so."""
-    return _reason(event.job_failure_data.error) or event.message or "failed"
-
-
-def _reason(error: SerializableErrorInfo | None) -> str:
-    """What was raised first, and where: what is wrapped round it says nothing of it."""
-    if error is None:
-        return ""
-    while error.cause is not None:
-        error = error.cause
-    place = " ".join(error.stack[-1].split()) if error.stack else ""
-    return scrub(f"{error.message.strip()}\n  {place}" if place else error.message.strip())
 
 
 def _take(

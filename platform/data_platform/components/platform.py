@@ -23,6 +23,7 @@ from data_platform.components.external import ExternalJob, loaded_after_jobs
 from data_platform.components.keys import BROKEN, platform_key
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
+from data_platform.components.openlineage import reporting
 from data_platform.components.ownership import broken_asset, earlier_platforms, refusals
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.source import SourceComponent
@@ -56,7 +57,7 @@ def platform_definitions(
         audit_definitions(parts, None if first else platform_key("full_audit", package.name)),
         dg.Definitions(
             resources={"lakehouse": LakehouseResource.at(settings)},
-            executor=watched(executor[environment.settings.executor]),
+            executor=reporting(watched(executor[environment.settings.executor])),
         ),
     )
 

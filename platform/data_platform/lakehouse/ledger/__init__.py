@@ -23,6 +23,7 @@ from data_platform.lakehouse.ledger.models import (
     record_stage,
     stage_changes,
 )
+from data_platform.lakehouse.ledger.monitoring import RunTotals, StepTotals, run_totals, step_totals
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
 from data_platform.lakehouse.ledger.positions import (
@@ -83,7 +84,6 @@ from data_platform.lakehouse.ledger.steps import (
     record_runs,
     record_staging,
 )
-from data_platform.lakehouse.ledger.totals import RunTotals, StepTotals, run_totals, step_totals
 
 __all__ = [
     "VERSION",
