@@ -22,6 +22,7 @@ FLOORS = [
     "staging",
     "modelling",
     "exports",
+    "dashboards",
     "external",
     "observability",
     "drafting",

@@ -18,6 +18,7 @@ from data_platform.cli import (
     add,
     changes,
     connection,
+    dashboards,
     docs,
     doctor,
     init,
@@ -165,6 +166,7 @@ app.command()(logs.logs)
 app.command()(query.sql)
 app.command()(query.read)
 app.command()(snapshots.snapshots)
+app.command()(dashboards.dashboards)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(mask.app, name="mask")
 app.add_typer(changes.app, name="changes")

@@ -18,7 +18,7 @@ from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, Rem
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster_shared.error import SerializableErrorInfo
 
-from data_platform.components.keys import CHECK, EXPORT, EXTERNAL, RECONCILIATION, job_name
+from data_platform.components.keys import CHECK, DASHBOARDS, EXPORT, EXTERNAL, RECONCILIATION, job_name
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.errors import PlatformError, shortened
@@ -85,18 +85,19 @@ def matches(key: dg.AssetKey, selection: str) -> bool:
     """Whether an asset is among those that one selection means."""
     path, parts = list(key.path), selection.strip("/").split("/")
     # Whoever names a table or a source means to load it.
-    short = path[0] != RECONCILIATION and path[1 : 1 + len(parts)] == parts
+    short = path[0] not in (RECONCILIATION, DASHBOARDS) and path[1 : 1 + len(parts)] == parts
     return path[: len(parts)] == parts or short
 
 
 def in_runs(keys: Sequence[dg.AssetKey]) -> list[tuple[str, list[dg.AssetKey]]]:
     """Group assets into runs by name: one a source, so that none stops another, then one for the models, then one for
-    each export; jobs of other orchestrators have one each."""
+    each export and one for the pages; jobs of other orchestrators have one each."""
     groups: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
         one = key.path[1] if key.path[0] in (RAW, STAGED, RECONCILIATION) else key.path[0]
         groups.setdefault("/".join(key.path[:2]) if one in (EXPORT, EXTERNAL) else one, []).append(key)
-    return sorted(groups.items(), key=lambda group: (group[1][0].path[0] == EXPORT, group[0] == MODELLED))
+    last = (EXPORT, DASHBOARDS)
+    return sorted(groups.items(), key=lambda group: (group[1][0].path[0] in last, group[0] == MODELLED))
 
 
 def execute(

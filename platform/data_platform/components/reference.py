@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from data_platform.components.alerts import Alerts
 from data_platform.components.component import DEFS, PlatformComponent
+from data_platform.components.dashboards import Dashboards
 from data_platform.components.export import Export
 from data_platform.components.external import ExternalJob
 from data_platform.components.models import DbtModels
@@ -36,8 +37,15 @@ class _Generator(GenerateJsonSchema):
 
 def components() -> dict[str, type[PlatformComponent]]:
     """Every component that a `defs.yaml` may name, by the name that it has there: the registered kinds of source,
-    the models, exports, jobs of other orchestrators, and alerts."""
-    kinds: list[type[PlatformComponent]] = [*source_kinds().values(), DbtModels, Export, ExternalJob, Alerts]
+    the models, pages, exports, jobs of other orchestrators, and alerts."""
+    kinds: list[type[PlatformComponent]] = [
+        *source_kinds().values(),
+        DbtModels,
+        Dashboards,
+        Export,
+        ExternalJob,
+        Alerts,
+    ]
     return {type_name(kind): kind for kind in kinds}
 
 
