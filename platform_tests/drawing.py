@@ -23,6 +23,7 @@ FLOORS = [
     "modelling",
     "ml",
     "exports",
+    "dashboards",
     "external",
     "observability",
     "drafting",

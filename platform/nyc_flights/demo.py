@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 WEATHER_PORT = 8713
 OPERATIONS = "operations.sqlite"
 ATTEMPTS = 3
+FIRST_PAGE = "operations"
 SOURCES = ("sqlite", "postgresql", "kafka")
 
 
@@ -157,7 +158,7 @@ def forget(settings: "Settings") -> None:
     # First what may be refused, so that nothing is gone then.
     remove(settings.home / "postgresql")
     broker.remove(settings.home / "kafka")
-    for name in ("lakehouse", "dagster", "dbt", "landing", "spool", "truth"):
+    for name in ("lakehouse", "dagster", "dashboards", "dbt", "landing", "spool", "truth"):
         shutil.rmtree(settings.home / name, ignore_errors=True)
     for name in (OPERATIONS, f"{OPERATIONS}-wal", f"{OPERATIONS}-shm", "clock.json"):
         (settings.home / name).unlink(missing_ok=True)
@@ -270,15 +271,18 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
     with dg.DagsterInstance.get() as instance, lakehouse, Progress(*columns, console=console) as bar:
         task = bar.add_task("days", total=left, doing="loading definitions")
         definitions = platform_definitions(Path(__file__).parent)
+
+        def shown(outcome: "Outcome") -> None:
+            bar.update(task, doing=outcome.name)
+
         for _ in range(left):
             now = advance(world)
             bar.update(task, description=date_of(now.day), doing="evaluating the sensors")
-
-            def shown(outcome: "Outcome") -> None:
-                bar.update(task, doing=outcome.name)
-
             outcomes += follow_sensors(definitions, instance, shown)
             bar.advance(task)
+        bar.update(task, doing="building the pages")
+        # Once, of the last day: those of the days before nobody would see.
+        outcomes += follow_sensor(sensor_of_pages(definitions), definitions, instance, shown)
         bar.update(task, doing="")
     return outcomes
 
@@ -289,13 +293,25 @@ def follow_sensors(definitions: "dg.Definitions", instance: "dg.DagsterInstance"
 
 
 def sensors(definitions: "dg.Definitions") -> list["dg.SensorDefinition"]:
-    """The sensors of the sources, and after them that of the models."""
-    import dagster as dg
-
+    """The sensors of the sources, and after them that of the models. That of the pages is left out."""
+    from data_platform.components.dashboards import SENSOR as PAGES
     from data_platform.components.models import SENSOR
 
-    found = [sensor for sensor in definitions.sensors or [] if isinstance(sensor, dg.SensorDefinition)]
+    found = [sensor for sensor in _all_sensors(definitions) if sensor.name != PAGES]
     return sorted(found, key=lambda sensor: sensor.name == SENSOR)
+
+
+def sensor_of_pages(definitions: "dg.Definitions") -> "dg.SensorDefinition":
+    """The sensor of the pages."""
+    from data_platform.components.dashboards import SENSOR
+
+    return next(sensor for sensor in _all_sensors(definitions) if sensor.name == SENSOR)
+
+
+def _all_sensors(definitions: "dg.Definitions") -> list["dg.SensorDefinition"]:
+    import dagster as dg
+
+    return [sensor for sensor in definitions.sensors or [] if isinstance(sensor, dg.SensorDefinition)]
 
 
 def follow_sensor(
@@ -335,6 +351,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     from rich.table import Table
 
     from data_platform.components.execution import errors
+    from data_platform.dashboards.build import file_of
     from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.history import row_count
@@ -372,6 +389,8 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for error, names in errors(outcomes).items():
         console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
+    page = file_of(settings, FIRST_PAGE)
+    console.print(f"Pages of figures and charts, for any browser (`dp dashboards --open`): {page}", highlight=False)
     console.print(
         "Look around: `make ui` (assets, checks, runs), `dp status`, `dp quarantine list`, "
         '`dp sql "from modelled.mart_punctuality limit 10"`. Play on: `dp demo --days 7`.',

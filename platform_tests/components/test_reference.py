@@ -57,6 +57,7 @@ EVERY_KEY = [
 def test_every_component_of_the_public_api_is_in_it() -> None:
     assert {name.rsplit(".")[-1] for name in components()} == {
         "Alerts",
+        "Dashboards",
         "Dataset",
         "DebeziumSource",
         "DeltaSource",

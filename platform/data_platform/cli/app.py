@@ -18,6 +18,7 @@ from data_platform.cli import (
     add,
     changes,
     connection,
+    dashboards,
     dataset,
     docs,
     doctor,
@@ -171,6 +172,7 @@ app.command()(query.sql)
 app.command()(query.read)
 app.command()(snapshots.snapshots)
 app.add_typer(dataset.app, name="dataset")
+app.command()(dashboards.dashboards)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(mask.app, name="mask")
 app.add_typer(changes.app, name="changes")

@@ -7,6 +7,7 @@ What is named here is what platforms and other packages may rely on: `platform_d
 """
 
 from data_platform.components.alerts import Alerts
+from data_platform.components.dashboards import Dashboards
 from data_platform.components.dataset import Dataset
 from data_platform.components.debezium import DebeziumSource
 from data_platform.components.delta import DeltaSource
@@ -35,6 +36,7 @@ from data_platform.lakehouse.settings import Settings
 __all__ = [
     "Alerts",
     "Batch",
+    "Dashboards",
     "Dataset",
     "DbtModels",
     "DebeziumSource",

@@ -17,7 +17,16 @@ from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
-from data_platform.components.keys import CHECK, EXPORT, EXTERNAL, RECONCILIATION, SCORES, TRAINED, job_name
+from data_platform.components.keys import (
+    CHECK,
+    DASHBOARDS,
+    EXPORT,
+    EXTERNAL,
+    RECONCILIATION,
+    SCORES,
+    TRAINED,
+    job_name,
+)
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.openlineage import reported
 from data_platform.components.ownership import broken_asset
@@ -86,18 +95,18 @@ def matches(key: dg.AssetKey, selection: str) -> bool:
     """Whether an asset is among those that one selection means."""
     path, parts = list(key.path), selection.strip("/").split("/")
     # Whoever names a table or a source means to load it.
-    short = path[0] != RECONCILIATION and path[1 : 1 + len(parts)] == parts
+    short = path[0] not in (RECONCILIATION, DASHBOARDS) and path[1 : 1 + len(parts)] == parts
     return path[: len(parts)] == parts or short
 
 
 ONE_BY_ONE = (DATASETS, TRAINED, SCORES, EXPORT)
-AFTERWARDS = (MODELLED, *ONE_BY_ONE)
+AFTERWARDS = (MODELLED, *ONE_BY_ONE, DASHBOARDS)
 """What comes after sources, in this order."""
 
 
 def in_runs(keys: Sequence[dg.AssetKey]) -> list[tuple[str, list[dg.AssetKey]]]:
     """Group assets into runs by name: one a source, so that none stops another, then one for the models, then one for
-    each of what comes after them; jobs of other orchestrators have one each."""
+    each of what comes after them, and one for all pages; jobs of other orchestrators have one each."""
     groups: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
         one = key.path[1] if key.path[0] in (RAW, STAGED, RECONCILIATION) else key.path[0]

@@ -1,7 +1,6 @@
 """How assets, their checks and their metadata are called: `raw/<source>/<table>`, `staged/<source>/<table>`,
 `reconciliation/<source>/<table>`, `modelled/<model>`, `export/<name>/<table>`, `external/<job>/<name>`,
-`datasets/<name>`, `models/<name>`, `scores/<name>`.
-Spelt only here."""
+`datasets/<name>`, `models/<name>`, `scores/<name>`, `dashboards/<page>`. Spelt only here."""
 
 import dagster as dg
 
@@ -31,12 +30,17 @@ SCORES = "scores"
 
 GATES = "gates"
 """The name of the check of each model that its newest version passed its gates."""
+DASHBOARDS = "dashboards"
+"""The first part of the keys of assets that are pages."""
 
 BROKEN = "broken"
 """The first part of the keys of assets that stand for folders which cannot be loaded."""
 
 MODELS_JOB = "build_models"
 """The job that builds all models."""
+
+DASHBOARDS_JOB = "build_dashboards"
+"""The job that builds all pages."""
 
 REACHABLE = "reachable"
 """The name of the check of each raw table that its source answers."""
@@ -108,8 +112,13 @@ def scores_key(name: str) -> dg.AssetKey:
     return dg.AssetKey([SCORES, name])
 
 
+def dashboard_key(page: str) -> dg.AssetKey:
+    """The asset of a page."""
+    return dg.AssetKey([DASHBOARDS, page])
+
+
 def job_name(key: dg.AssetKey) -> str | None:
-    """The job that an asset belongs to: one of its source, or that of the models."""
+    """The job that an asset belongs to: one of its source, that of the models, or that of the pages."""
     layer, *rest = key.path
     if layer == EXPORT:
         return export_job(rest[0])
@@ -125,7 +134,7 @@ def job_name(key: dg.AssetKey) -> str | None:
         return reconcile_job(rest[0])
     if layer in (RAW, STAGED) and len(rest) > 1:
         return load_job(rest[0])
-    return MODELS_JOB if layer == MODELLED else None
+    return {MODELLED: MODELS_JOB, DASHBOARDS: DASHBOARDS_JOB}.get(layer)
 
 
 def raw_key(source: str, table: str) -> dg.AssetKey:

@@ -7,7 +7,7 @@ were keys, shows the values it met (secrets among them), and never what would be
 import ast
 import difflib
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -63,6 +63,17 @@ def forget_broken(instance: dg.DagsterInstance, key: dg.AssetKey) -> None:
 
 def mistakes_in(file: Path) -> list[str]:
     """Every mistake of form in a `defs.yaml`, each as `file:line: key: what is wrong`; empty if its form is right."""
+    needed = "It needs `type:`, such as data_platform.components.SqlSource, and `attributes:`."
+    return _mistakes(file, needed, lambda node, value: _component_mistakes(file, node, value))
+
+
+def mistakes_of(file: Path, model: type[BaseModel]) -> list[str]:
+    """Every mistake of form in a file of YAML that is one document of a model, as `mistakes_in` gives them."""
+    needed = f"It needs {' and '.join(f'`{name}:`' for name, one in model.model_fields.items() if one.is_required())}."
+    return _mistakes(file, needed, lambda node, value: _model_mistakes(file, node, value, model, ()))
+
+
+def _mistakes(file: Path, needed: str, judged: Callable[[yaml.Node, Any], list[str]]) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8")
         documents = list(yaml.compose_all(text, yaml.SafeLoader))
@@ -79,11 +90,9 @@ def mistakes_in(file: Path) -> list[str]:
     except yaml.YAMLError as error:
         return [f"{file}: this is no YAML: {' '.join(str(error).split())}."]
     if not any(document is not None for document in documents):
-        return [
-            f"{file}: it is empty. It needs `type:`, such as data_platform.components.SqlSource, and `attributes:`."
-        ]
+        return [f"{file}: it is empty. {needed}"]
     pairs = zip(documents, values, strict=True)
-    return [mistake for node, value in pairs for mistake in _component_mistakes(file, node, value)]
+    return [mistake for node, value in pairs for mistake in judged(node, value)]
 
 
 def _component_mistakes(file: Path, node: yaml.Node, value: Any) -> list[str]:

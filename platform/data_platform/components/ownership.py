@@ -18,10 +18,10 @@ from data_platform.components.keys import broken_key
 from data_platform.components.workspace import workspace_entries
 from data_platform.lakehouse.settings import WORKSPACE
 
-MODELS, ALERTS, EXPORT, EXTERNAL = "DbtModels", "Alerts", "Export", "ExternalJob"
+MODELS, DASHBOARDS = "DbtModels", "Dashboards"
 OF_SCIENCE = {"Dataset": "dataset", "Training": "trained model", "Scores": "table of scores"}
-KINDS = (MODELS, ALERTS, EXPORT, EXTERNAL, *OF_SCIENCE)
-"""The components whose folders are no sources."""
+NO_SOURCES = (MODELS, DASHBOARDS, "Alerts", "Export", "ExternalJob", *OF_SCIENCE)
+"""The components that describe no source."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,28 @@ def refusals(package: Path) -> dict[Path, str]:
 
 
 def _owned(folder: Path) -> Iterator[Owned]:
-    """What a folder makes its platform's: a source, the models of a dbt project, a trained model, or nothing, if it is
-    an export or sends alerts."""
-    file = folder / DEFS
-    parsed = _parsed(file) if any(kind in _text(file) for kind in KINDS) else {}
-    attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]
-    if kind in (ALERTS, EXPORT, EXTERNAL):
-        return
+    """What a folder makes its platform's: a source, the models of a dbt project, pages, a dataset, a trained model, a
+    table of scores, or nothing, if it is an export or sends alerts."""
+    kind, attributes = declared(folder)
     if kind in OF_SCIENCE:
-        yield Owned(OF_SCIENCE[kind], folder.name.lower(), file)
-    elif kind != MODELS:
-        yield Owned("source", folder.name.lower(), file)
-    elif isinstance(attributes, dict) and isinstance(attributes.get("project"), str):
-        for model in sorted(_models((folder / attributes["project"]).resolve())):
+        yield Owned(OF_SCIENCE[kind], folder.name.lower(), folder / DEFS)
+    elif kind not in NO_SOURCES:
+        yield Owned("source", folder.name.lower(), folder / DEFS)
+    elif kind == MODELS and isinstance(attributes.get("project"), str):
+        for model in sorted(model_files((folder / attributes["project"]).resolve())):
             yield Owned("model", model.stem.lower(), model)
+    elif kind == DASHBOARDS:
+        for page in sorted(file for file in folder.glob("*.yaml") if file.name != DEFS):
+            yield Owned("page", page.stem.lower(), page)
+
+
+def declared(folder: Path) -> tuple[str, Mapping[str, Any]]:
+    """The component of a folder by the name of its class, and its attributes; of a source, which nothing else needs to
+    be known of here, empty ones and no name."""
+    file = folder / DEFS
+    parsed = _parsed(file) if any(kind in _text(file) for kind in NO_SOURCES) else {}
+    attributes, kind = parsed.get("attributes"), str(parsed.get("type", "")).rpartition(".")[2]
+    return kind, attributes if isinstance(attributes, dict) else {}
 
 
 def _text(file: Path) -> str:
@@ -116,7 +124,7 @@ def _parsed(file: Path) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _models(project: Path) -> Iterator[Path]:
+def model_files(project: Path) -> Iterator[Path]:
     """The files of a dbt project's models."""
     paths = _parsed(project / "dbt_project.yml").get("model-paths", ["models"])
     for path in paths if isinstance(paths, list) else []:

@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from data_platform.components.alerts import Alerts
 from data_platform.components.component import DEFS, PlatformComponent
+from data_platform.components.dashboards import Dashboards
 from data_platform.components.dataset import Dataset
 from data_platform.components.export import Export
 from data_platform.components.external import ExternalJob
@@ -39,13 +40,14 @@ class _Generator(GenerateJsonSchema):
 
 def components() -> dict[str, type[PlatformComponent]]:
     """Every component that a `defs.yaml` may name, by the name that it has there: the registered kinds of source,
-    the models, datasets, trained models, scores, exports, jobs of other orchestrators, and alerts."""
+    the models, datasets, trained models, scores, pages, exports, jobs of other orchestrators, and alerts."""
     kinds: list[type[PlatformComponent]] = [
         *source_kinds().values(),
         DbtModels,
         Dataset,
         Training,
         Scores,
+        Dashboards,
         Export,
         ExternalJob,
         Alerts,

@@ -38,7 +38,10 @@ LONGEST = 100
 NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{LONGEST - 1}}}")
 """What tables may be called, and sources that are drafted: folders, schemas and operations have these names."""
 
-RESERVED = frozenset({RAW, STAGED, QUARANTINE, MODELLED, "platform", "broken", "reconciliation", "export", DATASETS})
+RESERVED = frozenset(
+    {RAW, STAGED, QUARANTINE, MODELLED, DATASETS, "platform", "broken", "reconciliation", "export", "external"}
+    | {"models", "scores", "dashboards"}
+)
 """What no source may be called: these words name layers, and groups of the platform's own assets."""
 
 

@@ -1,0 +1,1 @@
+"""The pages: a YAML file each, built after each publication."""
