@@ -6,7 +6,20 @@ and migrates them, `positions` and `steps` write them within the transaction of 
 
 from data_platform.lakehouse.ledger.forgetting import forget_runs, forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
-from data_platform.lakehouse.ledger.monitoring import RunTotals, StepTotals, run_totals, step_totals
+from data_platform.lakehouse.ledger.monitoring import (
+    GrowingTable,
+    JobRuns,
+    RunTotals,
+    SlowAsset,
+    StepTotals,
+    WaitingTable,
+    growing,
+    run_totals,
+    runs_of_jobs,
+    slowest,
+    step_totals,
+    waiting,
+)
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
 from data_platform.lakehouse.ledger.positions import (
@@ -73,7 +86,9 @@ __all__ = [
     "AskedBy",
     "Audit",
     "AuditKind",
+    "GrowingTable",
     "Head",
+    "JobRuns",
     "LandedBounds",
     "LastLoad",
     "LastStaging",
@@ -87,11 +102,13 @@ __all__ = [
     "Run",
     "RunStatus",
     "RunTotals",
+    "SlowAsset",
     "Staging",
     "StagingKind",
     "StepTotals",
     "TableState",
     "TableTotals",
+    "WaitingTable",
     "adopt",
     "advance",
     "advance_tables",
@@ -103,6 +120,7 @@ __all__ = [
     "exists",
     "forget_runs",
     "forget_tables",
+    "growing",
     "head",
     "heads_of_tables",
     "landed_bounds",
@@ -132,11 +150,14 @@ __all__ = [
     "replaced_loads",
     "rows_since_whole",
     "run_totals",
+    "runs_of_jobs",
+    "slowest",
     "staged_steps",
     "step_totals",
     "table_states",
     "tables_of",
     "totals",
     "versions",
+    "waiting",
     "whole_before",
 ]
