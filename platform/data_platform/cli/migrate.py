@@ -28,9 +28,9 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         with open_lakehouse(settings) as lake:
             before, now = ledger.migrate(lake)
             views = replace_views(lake) if now else []
-            if now:
-                ensure_views(lake)
             dropped = update_catalog(lake) if now else 0
+            if now:
+                ensure_views(lake)  # DuckLake crashes where options are set of a schema after views were made in it
     if as_json:
         print_json({"from": before, "to": now, "models": views})
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data_platform.cli.performance import as_record, read_performance, show_performance
 from data_platform.cli.show import ago, console, grid, print_json
 
 if TYPE_CHECKING:
@@ -86,7 +87,12 @@ class Status:
     """Sources with staged rows that cannot be loaded, so that nobody knows their rules."""
 
 
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    performance: Annotated[
+        bool, typer.Option("--performance", help="Show instead what took long in the last 7 days, grows or waits.")
+    ] = False,
+) -> None:
     """Show every table at a glance: rows, freshness, last verdict, open quarantine."""
     from pathlib import Path
 
@@ -98,6 +104,10 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     found = Status(redact_url(settings.catalog), settings.data, 0, 0)
     if not settings.catalog_is_sqlite or Path(settings.catalog).exists():
         with open_lakehouse(settings, read_only=True) as lake:
+            if performance:
+                measured = read_performance(lake)
+                print_json(as_record(measured)) if as_json else show_performance(measured)
+                return
             found = read_status(lake, found)
     found.jobs = made_by_jobs(settings)
     if as_json:

@@ -141,6 +141,7 @@ class Steps:
 
     def _event(self, kind: Any, step: str, error: str | None = None) -> StepEvent:
         keys, made = self._assets(step), self._made[step]
+        inputs = [dataset for key in keys for dataset in self._inputs(key, keys, made.get(key, {}))]
         return StepEvent(
             kind,
             datetime.now(UTC),
@@ -148,7 +149,7 @@ class Steps:
             step,
             self._run.run_id,
             self._run.job_name,
-            [dataset for key in keys for dataset in self._inputs(key, keys, made.get(key, {}))],
+            list({(one.namespace, one.name): one for one in inputs}.values()),
             [self._output(key, made.get(key, {})) for key in keys],
             error,
         )

@@ -23,7 +23,20 @@ from data_platform.lakehouse.ledger.models import (
     record_stage,
     stage_changes,
 )
-from data_platform.lakehouse.ledger.monitoring import RunTotals, StepTotals, run_totals, step_totals
+from data_platform.lakehouse.ledger.monitoring import (
+    GrowingTable,
+    JobRuns,
+    RunTotals,
+    SlowAsset,
+    StepTotals,
+    WaitingTable,
+    growing,
+    run_totals,
+    runs_of_jobs,
+    slowest,
+    step_totals,
+    waiting,
+)
 from data_platform.lakehouse.ledger.owners import OwnedKind, adopt, claim, owners
 from data_platform.lakehouse.ledger.pins import pin
 from data_platform.lakehouse.ledger.positions import (
@@ -91,7 +104,9 @@ __all__ = [
     "Audit",
     "AuditKind",
     "DatasetVersion",
+    "GrowingTable",
     "Head",
+    "JobRuns",
     "LandedBounds",
     "LastLoad",
     "LastStaging",
@@ -107,12 +122,14 @@ __all__ = [
     "Run",
     "RunStatus",
     "RunTotals",
+    "SlowAsset",
     "StageChange",
     "Staging",
     "StagingKind",
     "StepTotals",
     "TableState",
     "TableTotals",
+    "WaitingTable",
     "adopt",
     "advance",
     "advance_tables",
@@ -126,6 +143,7 @@ __all__ = [
     "exists",
     "forget_runs",
     "forget_tables",
+    "growing",
     "head",
     "heads_of_tables",
     "landed_bounds",
@@ -160,6 +178,8 @@ __all__ = [
     "replaced_loads",
     "rows_since_whole",
     "run_totals",
+    "runs_of_jobs",
+    "slowest",
     "stage_changes",
     "staged_steps",
     "step_totals",
@@ -168,5 +188,6 @@ __all__ = [
     "totals",
     "versions",
     "versions_of_models",
+    "waiting",
     "whole_before",
 ]

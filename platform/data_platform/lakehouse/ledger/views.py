@@ -62,6 +62,7 @@ VIEWS = {
             count(*) FILTER (outcome = 'refused') AS steps_refused,
             sum(seconds) AS seconds,
             median(seconds) AS seconds_median,
+            any_value(seconds_median_before) AS seconds_median_before,
             max(seconds) AS seconds_longest,
             median(seconds_waited) AS seconds_waited_median,
             sum(rows_in) / nullif(sum(seconds) FILTER (rows_in IS NOT NULL), 0) AS rows_per_second,
@@ -69,6 +70,12 @@ VIEWS = {
             max(peak_bytes) AS peak_bytes,
             max(ended_at) AS ended_at
         FROM ({STEPS})
+        LEFT JOIN (
+            SELECT asset, kind, median(seconds) AS seconds_median_before
+            FROM ({STEPS})
+            WHERE ended_at BETWEEN now() - INTERVAL 28 DAY AND now() - INTERVAL 7 DAY
+            GROUP BY asset, kind
+        ) USING (asset, kind)
         WHERE ended_at > now() - INTERVAL 7 DAY
         GROUP BY asset, kind""",
     "run_performance": f"""
