@@ -144,8 +144,8 @@ class _Session:
         """Paths that match the parts of a pattern, one part a level; `seen` are the folders that were listed."""
         if len(seen) >= MOST_FOLDERS or folder.count("/") > DEEPEST:
             raise PlatformError(
-                f"More than {MOST_FOLDERS:,} folders lie below {self}, or more than {DEEPEST} in one another: its links "
-                "may lead round in circles. Name the folders in `path` of the table instead of `**`."
+                f"More than {MOST_FOLDERS:,} folders lie below {self}, or more than {DEEPEST} in one another: its "
+                "links may lead round in circles. Name the folders in `path` of the table instead of `**`."
             )
         seen.add(folder)
         for link in self._links(folder) or ():
