@@ -335,6 +335,10 @@ def test_links_that_lead_round_in_circles_end(server: Server, monkeypatch: pytes
     (server.root / "in/loop").symlink_to(".")
     with pytest.raises(PlatformError, match="More than 20 folders lie below"):
         server.reader(table={"path": "**/*.csv"}).batches()
+    monkeypatch.setattr(http_folder, "MOST_FOLDERS", 10_000)
+    server.answer = lambda asked: asked.page("deeper/")
+    with pytest.raises(PlatformError, match="or more than 100 in one another: its links may lead round in circles"):
+        server.reader(table={"path": "**/*.csv"}).batches()
 
 
 def test_a_server_that_does_not_answer_is_a_failure_that_passes(server: Server) -> None:

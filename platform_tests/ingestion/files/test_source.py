@@ -419,6 +419,21 @@ def test_links_to_nothing_and_to_themselves_hide_no_other_file(tmp_path: Path) -
     assert Reader(tmp_path, path="**/*.csv").ids() == ["1", "2"]
 
 
+def test_folders_too_deep_for_a_path_hide_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "a.csv", "id\n1\n", 1)
+    for name, depth in (("d", 120), ("d" * 250, 17)):
+        monkeypatch.chdir(tmp_path)
+        for _ in range(depth):
+            Path(name).mkdir()
+            os.chdir(name)
+    monkeypatch.chdir(tmp_path)
+    assert Reader(tmp_path, path="**/*.csv").ids() == ["1"]
+    assert "is passed over: it lies more than 100 folders deep" in caplog.text
+    assert "is passed over: its path is longer than paths may be" in caplog.text
+
+
 def test_each_folder_is_listed_once_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.csv", "x/b.csv", "x/y/c.csv"):
         write(tmp_path, name, "id\n", 1)

@@ -285,7 +285,10 @@ def _rows(options: Excel, sheet: CalamineSheet, max_columns: int) -> Iterator[Pa
     try:
         checked_columns([*titles, *([options.sheet_column] if options.sheet_column else [])])
     except ValueError as error:
-        raise PlatformError(f"{where}: in the header, {error}.") from None
+        raise PlatformError(
+            f"{where}: in the header, {error}. If that is a title above the table, set `range` to the first cell of "
+            "its header (`A3`); else have the workbook corrected."
+        ) from None
     more = {options.sheet_column: sheet.name} if options.sheet_column else {}
     given = False
     while chunk := list(islice(cells, ROWS)):

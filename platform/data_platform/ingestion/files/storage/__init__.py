@@ -14,7 +14,7 @@ from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, cast, runtime_checkable
 
-from data_platform.errors import TransientError
+from data_platform.errors import TransientError, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +215,9 @@ def not_listed(storage: Storage, path: str, error: OSError) -> None:
     read. Raises StorageUnavailableError if the root is not, and where the storage fails."""
     if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
         return
+    if error.errno == errno.ENAMETOOLONG:
+        logger.warning("%s of %s is passed over: its path is longer than paths may be", shortened(path, 100), storage)
+        return
     if not isinstance(error, PermissionError):
         raise StorageUnavailableError(
             f"{path or 'The folder'} of {storage} cannot be looked at: {error.strerror or error}. Nothing is read "
@@ -225,6 +228,19 @@ def not_listed(storage: Storage, path: str, error: OSError) -> None:
             f"The folder {storage} may not be read by this user. Grant it the right to list the folder."
         ) from None
     logger.warning("%s of %s is passed over: it may not be read by this user", path, storage)
+
+
+DEEPEST = 100
+"""Folders that lie one in the other, at most: no tree of deliveries is deeper, and one of thousands is a mistake, or
+meant to do harm."""
+
+
+def too_deep(storage: Storage, path: str) -> bool:
+    """Whether a folder lies so deep that it is passed over, with a warning."""
+    if path.count("/") <= DEEPEST:
+        return False
+    logger.warning("%s of %s is passed over: it lies more than %d folders deep", shortened(path, 100), storage, DEEPEST)
+    return True
 
 
 LONGEST_FILE_NAME = 255

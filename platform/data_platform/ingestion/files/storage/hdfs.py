@@ -26,6 +26,7 @@ from data_platform.ingestion.files.storage import (
     not_listed,
     pattern_of,
     ready,
+    too_deep,
     wanted,
 )
 from data_platform.ingestion.files.storage.options import StorageOptions
@@ -96,6 +97,8 @@ class _Session:
 
     def _walk(self, folder: str, prefix: str, looks: Looks, *, hidden: bool, marks: bool) -> Iterator[Delivery]:
         """As of a local folder: one part of the pattern a level. `marks` are files such as _SUCCESS."""
+        if too_deep(self, prefix):
+            return
         try:
             entries = self._ask(lambda: list(self._client.list_status(folder)), self._seconds)
         except (FileNotFoundError, PermissionError) as error:

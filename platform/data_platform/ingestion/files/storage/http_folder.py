@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from data_platform.errors import PlatformError, TransientError, shortened
 from data_platform.ingestion.files.storage import (
     CHANGED,
+    DEEPEST,
     Delivery,
     Looks,
     Storage,
@@ -141,10 +142,10 @@ class _Session:
 
     def _walk(self, folder: str, looks: Looks, seen: set[str], *, hidden: bool) -> Iterator[str]:
         """Paths that match the parts of a pattern, one part a level; `seen` are the folders that were listed."""
-        if len(seen) >= MOST_FOLDERS:
+        if len(seen) >= MOST_FOLDERS or folder.count("/") > DEEPEST:
             raise PlatformError(
-                f"More than {MOST_FOLDERS:,} folders lie below {self}: its links may lead round in circles. Name the "
-                "folders in `path` of the table instead of `**`."
+                f"More than {MOST_FOLDERS:,} folders lie below {self}, or more than {DEEPEST} in one another: its "
+                "links may lead round in circles. Name the folders in `path` of the table instead of `**`."
             )
         seen.add(folder)
         for link in self._links(folder) or ():

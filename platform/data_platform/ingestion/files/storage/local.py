@@ -16,6 +16,7 @@ from data_platform.ingestion.files.storage import (
     not_listed,
     pattern_of,
     ready,
+    too_deep,
     wanted,
 )
 from data_platform.ingestion.files.storage.unpacking import is_packed
@@ -109,6 +110,8 @@ class LocalFolder:
 
     def _walk(self, folder: str, prefix: str, looks: Looks, *, hidden: bool, linked: bool) -> Iterator[Delivery]:
         """Files below a folder that match the parts of a pattern, one part a level."""
+        if too_deep(self, prefix):
+            return
         try:
             entries = os.scandir(folder)
         except OSError as error:

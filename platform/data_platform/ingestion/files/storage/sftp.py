@@ -27,6 +27,7 @@ from data_platform.ingestion.files.storage import (
     not_listed,
     pattern_of,
     ready,
+    too_deep,
     wanted,
 )
 from data_platform.ingestion.files.storage.options import StorageOptions
@@ -175,6 +176,8 @@ class _Session:
 
     def _walk(self, folder: str, prefix: str, looks: Looks, *, hidden: bool, linked: bool) -> Iterator[Delivery]:
         """As of a local folder: one part of the pattern a level, and `**` does not follow links."""
+        if too_deep(self, prefix):
+            return
         try:
             entries = self._entries(folder)
         except OSError as error:
