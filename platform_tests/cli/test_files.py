@@ -7,11 +7,13 @@ import pytest
 from platform_tests.cli.conftest import Dp, build_lakehouse, new_home
 from platform_tests.tables import RECIPE, TABLE, MemorySource, batch_of, orders
 
+from data_platform.cli.files import LakehouseState, mend
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import open_lakehouse
-from data_platform.lakehouse.inspection import stored_files
+from data_platform.lakehouse.inspection import StoredFile, stored_files
 from data_platform.lakehouse.maintenance import flush_inlined
 from data_platform.lakehouse.settings import Settings
+from data_platform.lakehouse.tables import Table
 from data_platform.staging.step import stage_table
 
 LAYERS = ("raw_shop.orders", "staged_shop.orders", "quarantine_shop.orders", "modelled.mart")
@@ -41,6 +43,14 @@ def test_a_lakehouse_without_damage_is_well(dp: Dp, own: Settings) -> None:
     found = json.loads(dp("doctor", "--deep", "--json").stdout)
     assert (found["damaged"], found["taken_out"]) == ([], [])
     assert found["files"] > len(LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("table", "command"), [("models.files", "dp run models/NAME"), ("scores.late", "dp run scores/late")]
+)
+def test_what_is_lost_of_models_and_scores_is_made_again(table: str, command: str) -> None:
+    file = StoredFile(Table(*table.split(".")), 1, 1, "file.parquet", 10, 100)
+    assert f"dp doctor --deep --take-out, then {command}" in mend(file, LakehouseState([], {}))
 
 
 def test_what_is_lost_of_each_layer_is_said_with_the_command_that_brings_it_back(dp: Dp, own: Settings) -> None:

@@ -87,6 +87,14 @@ def test_a_model_is_trained_promoted_followed_and_exported(shop: Shop, tmp_path:
     )
     code, output = dp("model", "list", "--json")
     assert [(one["version"], one["stage"]) for one in json.loads(output)] == [(1, "production"), (2, "candidate")]
+    code, output = dp("model", "list", "delay")
+    assert [line.split()[:3] for line in output.splitlines()[1:]] == [
+        ["delay", "1", "production"],
+        ["delay", "2", "candidate"],
+    ]
+    assert "1 of 2 passed" in output
+    code, output = dp("model", "show", "delay", "--version", "2", "--json")
+    assert json.loads(output)["production"]["version"] == 1
     code, output = dp("model", "promote", "delay", "2", "--reason", "the season changed")
     assert code == 1
     code, output = dp("model", "promote", "delay", "2", "--reason", "the season changed", "--despite-gates")

@@ -118,6 +118,10 @@ def test_a_file_that_was_changed_or_lost_is_not_loaded(lake: Lakehouse) -> None:
     execute(lake, "delete from models.files")
     with pytest.raises(PlatformError, match=r"has 0 files in models\.files, not one"):
         store.load(lake, "delay", 1)
+    again = train(lake, recipe(), run_id="run")
+    assert (again.is_new, again.version.version) == (True, 2)
+    assert "There was this model already, which cannot be used any more. Version 1" in again.notes[0]
+    assert store.load(lake, "delay", 2).predict(flights(4)).shape == (4,)
 
 
 def test_a_model_that_predicts_otherwise_than_when_it_was_registered_is_refused(lake: Lakehouse) -> None:

@@ -151,6 +151,8 @@ def mend(file: "StoredFile", state: LakehouseState) -> str:
     """What brings back the rows of a file, and what nothing brings back."""
     from data_platform.lakehouse.ledger.names import SCHEMA
     from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED, Table
+    from data_platform.ml.registry.store import FILES
+    from data_platform.ml.scores.score import SCORES
 
     table = file.table
     name = f"{table.source}/{table.name}"
@@ -173,6 +175,10 @@ def mend(file: "StoredFile", state: LakehouseState) -> str:
             f"dp run staged/{name} --rebuild, which finds the rows that break the contract again; records that could "
             f"not be read come again with dp run {name} --full-refresh; entries that were closed are lost"
         )
+    if table.schema == SCORES:
+        return f"{TAKE_OUT}, then dp run scores/{table.name} for those of the model in production; others are lost"
+    if table == FILES:
+        return f"its backup; without one, {TAKE_OUT}, then dp run models/NAME trains each model in it again"
     if table.layer == RAW and table.source:
         whole = state.whole_loads[table]
         if file.loads is not None and file.loads[1] < whole:

@@ -308,7 +308,8 @@ def _of_production(lake: Lakehouse, model: str, version: int, fitted: _Fitted) -
 
 
 def _known(lake: Lakehouse, made: ModelVersion) -> tuple[ModelVersion | None, list[str]]:
-    """The newest version that is the same as one just made; notes if one of the same origin predicts otherwise."""
+    """The newest version that is the same as one just made, if its file is whole; notes if it is not, or if one of the
+    same origin predicts otherwise."""
     origin = [
         one
         for one in ledger.model_versions(lake, made.model)
@@ -318,6 +319,10 @@ def _known(lake: Lakehouse, made: ModelVersion) -> tuple[ModelVersion | None, li
     if not origin:
         return None, []
     if origin[-1].prediction_hash == made.prediction_hash:
+        try:
+            loaded(lake, origin[-1])
+        except PlatformError as error:
+            return None, [f"There was this model already, which cannot be used any more. {error}"]
         return origin[-1], []
     note = (
         f"It is not reproducible: version {origin[-1].version} has the same rows, code and options, and predicts "
