@@ -225,7 +225,9 @@ def _line(query: Query, block: ChartBlock, found: Rows, width: int) -> Spec:
     dashes: Spec = {}
     if colour is not None:
         # Not by colour alone.
-        dashes = {"strokeDash": {"field": "c", "type": "nominal", "legend": None, "scale": colour["scale"] | DASHES}}
+        legend = {"title": None, "symbolType": "stroke", "symbolStrokeWidth": 2, "symbolSize": 300}
+        colour = colour | {"legend": legend}
+        dashes = {"strokeDash": colour | {"scale": colour["scale"] | DASHES}}
     return {
         "data": _rows(x=x.values, y=y.values, c=series),
         "height": 220,
@@ -264,7 +266,7 @@ def _along(x: _Axis, width: int) -> Spec:
     days = (there[-1] - there[0]) / 86_400_000 if there else 0
     whole_days = all(value % 86_400_000 == 0 for value in there)
     form = "%b %Y" if x.monthly or days > 300 else "%-d %b" if whole_days or days >= 3 else "%-d %b %H:%M"
-    axis: Spec = {"title": x.title, "format": form, "grid": False, "labelOverlap": True}
+    axis: Spec = {"title": x.title, "format": form, "grid": False, "labelOverlap": True, "labelFlush": False}
     # Where all of them have room, just those that there are: else a day would be written twice.
     axis["values" if len(there) <= ticks else "tickCount"] = there if len(there) <= ticks else ticks
     return {"field": "x", "type": "temporal", "scale": {"type": "utc"}, "axis": axis}
