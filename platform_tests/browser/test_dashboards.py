@@ -4,16 +4,25 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from platform_tests.browser.serving import FLAGS, IN_CHROMIUM, dp, environment
 
 pytestmark = IN_CHROMIUM
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FloatRect
+
 PAGES = ("operations", "pipeline", "web")
-SCREENS = {"light": ("light", 1280), "dark": ("dark", 1280), "telephone": ("light", 390)}
-TOP = {"x": 0, "y": 0, "width": 1280, "height": 765}
+SCREENS: dict[str, tuple[Literal["light", "dark"], int]] = {
+    "light": ("light", 1280),
+    "dark": ("dark", 1280),
+    "telephone": ("light", 390),
+}
+TOP: "FloatRect" = {"x": 0, "y": 0, "width": 1280, "height": 765}
 """The part of a page that the README shows."""
 
 TOO_WIDE = "document.documentElement.scrollWidth > window.innerWidth"
@@ -36,54 +45,60 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "dashboards"
 
 
-def test_pages_are_whole_without_a_network_on_every_screen(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        for name in PAGES:
-            assert (folder / f"{name}.html").stat().st_size < 150_000
-            for screen, (scheme, width) in SCREENS.items():
-                context = browser.new_context(
-                    viewport={"width": width, "height": 900},
-                    color_scheme="dark" if scheme == "dark" else "light",
-                    offline=True,
-                )
-                page = context.new_page()
-                said, asked = list[str](), list[str]()
-                page.on("console", lambda message, said=said: said.append(message.text))
-                page.on("pageerror", lambda error, said=said: said.append(str(error)))
-                page.on("request", lambda request, asked=asked: asked.append(request.url))
-                page.goto((folder / f"{name}.html").as_uri())
-                assert asked == [(folder / f"{name}.html").as_uri()]
-                assert not page.evaluate(TOO_WIDE), (name, screen)
-                assert page.evaluate(CUT_OFF) == [], (name, screen)
-                kind = "narrow" if screen == "telephone" else "wide"
-                charts = page.get_by_role("img")  # those that are shown have names and descriptions
-                assert charts.count() == page.locator(f"svg.{kind}").count() > 0
-                colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-                assert colour == ("rgb(18, 22, 27)" if scheme == "dark" else "rgb(244, 246, 248)")
-                if "SCREENSHOTS" in os.environ:
-                    kept = Path(os.environ["SCREENSHOTS"])
-                    kept.mkdir(parents=True, exist_ok=True)
-                    page.screenshot(path=kept / f"{name}-{screen}.png", full_page=True)
-                    if (name, screen) == ("operations", "light"):
-                        page.screenshot(path=kept / "page.png", clip=TOP)
-                assert said == []
-                context.close()
-        # Sorted by the script, which is the page's own.
-        page = browser.new_page()
-        page.goto((folder / "operations.html").as_uri())
-        routes = page.get_by_role("table", name="Routes with the most flights").locator("tbody tr")
-        flights = [int(text) for text in routes.locator("td:nth-child(3)").all_inner_texts()]
-        assert flights == sorted(flights, reverse=True)
-        page.get_by_role("button", name="Flights", exact=True).first.click()
-        again = [int(text) for text in routes.locator("td:nth-child(3)").all_inner_texts()]
-        assert again == sorted(flights)
-        # Without the script the page lacks nothing else.
-        context = browser.new_context(java_script_enabled=False)
-        page = context.new_page()
-        page.goto((folder / "operations.html").as_uri())
-        assert page.locator("svg.wide").first.is_visible()
-        assert page.locator("thead button").count() == 0
+        yield browser
         browser.close()
+
+
+def test_pages_are_whole_without_a_network_on_every_screen(folder: Path, browser: "Browser") -> None:
+    for name in PAGES:
+        file = folder / f"{name}.html"
+        assert file.stat().st_size < 150_000
+        for screen, (scheme, width) in SCREENS.items():
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, reduced_motion="reduce"
+            )
+            page = context.new_page()
+            said: list[object] = []
+            asked: list[str] = []
+            page.on("console", said.append)
+            page.on("pageerror", said.append)
+            page.on("request", lambda request: asked.append(request.url))  # noqa: B023 - of this page alone
+            page.goto(file.as_uri())
+            assert not page.evaluate(TOO_WIDE), (name, screen)
+            assert page.evaluate(CUT_OFF) == [], (name, screen)
+            kind = "narrow" if screen == "telephone" else "wide"
+            # Those that are shown are images with names.
+            assert page.get_by_role("img").count() == page.locator(f"svg.{kind}").count() > 0
+            colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert colour == ("rgb(18, 22, 27)" if scheme == "dark" else "rgb(244, 246, 248)")
+            if "SCREENSHOTS" in os.environ:
+                kept = Path(os.environ["SCREENSHOTS"])
+                page.screenshot(path=kept / f"{name}-{screen}.png", full_page=True)
+                if (name, screen) == ("operations", "light"):
+                    page.screenshot(path=kept / "page.png", clip=TOP)
+            assert (said, asked) == ([], [file.as_uri()])
+            context.close()
+
+
+def test_the_script_sorts_tables_and_nothing_else_needs_it(folder: Path, browser: "Browser") -> None:
+    address = (folder / "operations.html").as_uri()
+    page = browser.new_page()
+    page.goto(address)
+    routes = page.get_by_role("table", name="Routes with the most flights")
+    flights = routes.locator("tbody tr td:nth-child(3)")
+    before = [int(text) for text in flights.all_inner_texts()]
+    assert before == sorted(before, reverse=True)
+    routes.get_by_role("button", name="Flights").click()
+    assert [int(text) for text in flights.all_inner_texts()] == sorted(before)
+    assert routes.locator("th[aria-sort=ascending]").inner_text() == "Flights"
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(address)
+    assert page.locator("svg.wide").first.is_visible()
+    assert page.locator("thead button").count() == 0
+    assert page.get_by_role("table", name="Routes with the most flights").locator("tbody tr").count() == len(before)

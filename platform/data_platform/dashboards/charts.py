@@ -44,6 +44,9 @@ WIDE = {"half": 504, "full": 1056}
 LABELLED_BARS, LABELLED_CELLS = 30, 14
 """Up to so many bars, and columns of a heatmap, have their values written beside or in them."""
 
+LETTER = 7.5
+"""The width [px] of a letter of 12 px, in fonts that run wide."""
+
 SVG = "http://www.w3.org/2000/svg"
 
 UNUSED = ("role", "class", "pointer-events", "version", "clip-path")
@@ -109,7 +112,7 @@ def specification(query: Query, block: ChartBlock, found: Rows, width: int) -> S
                 "labelFontSize": 12,
                 "titleFontSize": 12,
                 "titleFontWeight": "normal",
-                "labelLimit": 110 if width == NARROW else 210,
+                "labelLimit": _limit(width),
             },
             "legend": {
                 "labelColor": "var(--ink)",
@@ -121,6 +124,11 @@ def specification(query: Query, block: ChartBlock, found: Rows, width: int) -> S
             },
         },
     }
+
+
+def _limit(width: int) -> int:
+    """The most pixels that a name at an axis takes; longer ones end in three points."""
+    return 110 if width == NARROW else 210
 
 
 def _slack(block: ChartBlock, found: Rows, width: int) -> int:
@@ -286,7 +294,10 @@ def _bar(query: Query, block: ChartBlock, found: Rows, width: int) -> Spec:
     digits = decimals(found.values(number), options.unit)
     labels = [shown(value, options.unit, digits) + beside for value in found.values(number)]
     along, across = ("x", "y") if lies else ("y", "x")
-    room = (greatest - least or 1) * (0.3 if width == NARROW else 0.18)  # for the labels
+    # Room for the labels: as many pixels as the longest needs, of those that the names of the bars leave.
+    needed = 10 + LETTER * max(map(len, labels), default=0)
+    left = width - 24 - min(_limit(width), LETTER * max(map(len, names.categories), default=0))
+    room = (greatest - least or 1) * needed / max(left - needed, needed)
     scale = {"domainMin": least, "domainMax": greatest + room} if labelled else {}
     axis = None if labelled else _number_axis(measure, ticks=4 if lies and width == NARROW else 5)
     encoding: Spec = {
