@@ -14,7 +14,7 @@ from platform_tests.browser.serving import FLAGS, IN_CHROMIUM, dp, environment
 pytestmark = IN_CHROMIUM
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FloatRect
+    from playwright.sync_api import Browser, FloatRect, Page
 
 PAGES = ("operations", "pipeline", "web")
 SCREENS: dict[str, tuple[Literal["light", "dark"], int]] = {
@@ -55,20 +55,22 @@ def browser() -> Iterator["Browser"]:
         browser.close()
 
 
+def offline(browser: "Browser", scheme: Literal["light", "dark"], width: int) -> tuple["Page", list[str], list[str]]:
+    """A window without a network; what its page says to the console, and what it asks for."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page, said, asked = context.new_page(), list[str](), list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    return page, said, asked
+
+
 def test_pages_are_whole_without_a_network_on_every_screen(folder: Path, browser: "Browser") -> None:
     for name in PAGES:
         file = folder / f"{name}.html"
         assert file.stat().st_size < 150_000
         for screen, (scheme, width) in SCREENS.items():
-            context = browser.new_context(
-                viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, reduced_motion="reduce"
-            )
-            page = context.new_page()
-            said: list[object] = []
-            asked: list[str] = []
-            page.on("console", said.append)
-            page.on("pageerror", said.append)
-            page.on("request", lambda request: asked.append(request.url))  # noqa: B023 - of this page alone
+            page, said, asked = offline(browser, scheme, width)
             page.goto(file.as_uri())
             assert not page.evaluate(TOO_WIDE), (name, screen)
             assert page.evaluate(CUT_OFF) == [], (name, screen)
@@ -83,7 +85,7 @@ def test_pages_are_whole_without_a_network_on_every_screen(folder: Path, browser
                 if (name, screen) == ("operations", "light"):
                     page.screenshot(path=kept / "page.png", clip=TOP)
             assert (said, asked) == ([], [file.as_uri()])
-            context.close()
+            page.context.close()
 
 
 def test_the_script_sorts_tables_and_nothing_else_needs_it(folder: Path, browser: "Browser") -> None:
