@@ -390,7 +390,11 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     for error, names in errors(outcomes).items():
         console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
     page = file_of(settings, FIRST_PAGE)
-    console.print(f"Pages of figures and charts, for any browser (`dp dashboards --open`): {page}", highlight=False)
+    console.print(
+        f"Pages of figures and charts, for any browser (`dp dashboards --open`): {page}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(
         "Look around: `make ui` (assets, checks, runs), `dp status`, `dp quarantine list`, "
         '`dp sql "from modelled.mart_punctuality limit 10"`. Play on: `dp demo --days 7`.',

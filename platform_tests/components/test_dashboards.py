@@ -50,7 +50,7 @@ def test_pages_come_after_their_tables_and_are_built_when_those_have_newer_rows(
     assert sorted(names_of(request.asset_selection)) == [FLOW, SALES]
     said = materialized(shop.follow(request))
     assert said[SALES]["file"] == str(shop.folder / "dashboards" / "sales.html")
-    assert said[SALES]["link"] == (shop.folder / "dashboards" / "sales.html").as_uri()
+    assert said[SALES]["page"] == "http://127.0.0.1:3000/pages/sales.html"
     assert (said[SALES]["rows shown"], said[SALES]["blocks without rows"]) == (3, "none")
     text = (shop.folder / "dashboards" / "sales.html").read_text()
     assert 'href="flow.html"' in text

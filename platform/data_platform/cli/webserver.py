@@ -8,12 +8,15 @@ import sys
 from typing import Any
 
 from data_platform.cli.web_access import Access, App, with_access_control
+from data_platform.cli.web_pages import with_pages
+from data_platform.dashboards.build import FOLDER
 from data_platform.lakehouse.settings import Settings
 
 
 def guarded(app: App, settings: Settings) -> App:
-    """An application with the access that the settings allow."""
-    return with_access_control(app, Access(settings.ui_hosts, settings.ui_token))
+    """An application, and the pages beside it, with the access that the settings allow."""
+    pages = with_pages(app, settings.home / FOLDER)
+    return with_access_control(pages, Access(settings.ui_hosts, settings.ui_token))
 
 
 def serve() -> None:

@@ -96,7 +96,7 @@ class Dashboards(PlatformComponent):
             pool=DASHBOARDS,
             retry_policy=RETRIES,
             description=f"{page.options.title}. {page.options.summary} {self.options.description}".strip(),
-            metadata={"defs": str(folder / DEFS), "page": str(page.file)},
+            metadata={"defs": str(folder / DEFS), "declared in": str(page.file)},
         )
         def dashboard(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> dg.MaterializeResult[None]:
             try:
@@ -112,7 +112,7 @@ class Dashboards(PlatformComponent):
             return dg.MaterializeResult(
                 metadata={
                     "file": dg.MetadataValue.path(built.file),
-                    "link": dg.MetadataValue.url(built.file.absolute().as_uri()),
+                    "page": dg.MetadataValue.url(f"{ui.rstrip('/')}/pages/{page.name}.html"),
                     "snapshot": built.snapshot,
                     "rows shown": built.rows,
                     "bytes": built.bytes,

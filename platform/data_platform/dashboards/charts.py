@@ -44,6 +44,9 @@ WIDE = {"half": 504, "full": 1056}
 LABELLED_BARS, LABELLED_CELLS = 30, 14
 """Up to so many bars, and columns of a heatmap, have their values written beside or in them."""
 
+LETTER = 7.5
+"""The width [px] of a letter of 12 px, in fonts that run wide."""
+
 SVG = "http://www.w3.org/2000/svg"
 
 UNUSED = ("role", "class", "pointer-events", "version", "clip-path")
@@ -109,7 +112,7 @@ def specification(query: Query, block: ChartBlock, found: Rows, width: int) -> S
                 "labelFontSize": 12,
                 "titleFontSize": 12,
                 "titleFontWeight": "normal",
-                "labelLimit": 110 if width == NARROW else 210,
+                "labelLimit": _limit(width),
             },
             "legend": {
                 "labelColor": "var(--ink)",
@@ -121,6 +124,11 @@ def specification(query: Query, block: ChartBlock, found: Rows, width: int) -> S
             },
         },
     }
+
+
+def _limit(width: int) -> int:
+    """The most pixels that a name at an axis takes; longer ones end in three points."""
+    return 110 if width == NARROW else 210
 
 
 def _slack(block: ChartBlock, found: Rows, width: int) -> int:
@@ -225,7 +233,9 @@ def _line(query: Query, block: ChartBlock, found: Rows, width: int) -> Spec:
     dashes: Spec = {}
     if colour is not None:
         # Not by colour alone.
-        dashes = {"strokeDash": {"field": "c", "type": "nominal", "legend": None, "scale": colour["scale"] | DASHES}}
+        legend = {"title": None, "symbolType": "stroke", "symbolStrokeWidth": 2, "symbolSize": 300}
+        colour = colour | {"legend": legend}
+        dashes = {"strokeDash": colour | {"scale": colour["scale"] | DASHES}}
     return {
         "data": _rows(x=x.values, y=y.values, c=series),
         "height": 220,
@@ -264,7 +274,7 @@ def _along(x: _Axis, width: int) -> Spec:
     days = (there[-1] - there[0]) / 86_400_000 if there else 0
     whole_days = all(value % 86_400_000 == 0 for value in there)
     form = "%b %Y" if x.monthly or days > 300 else "%-d %b" if whole_days or days >= 3 else "%-d %b %H:%M"
-    axis: Spec = {"title": x.title, "format": form, "grid": False, "labelOverlap": True}
+    axis: Spec = {"title": x.title, "format": form, "grid": False, "labelOverlap": True, "labelFlush": False}
     # Where all of them have room, just those that there are: else a day would be written twice.
     axis["values" if len(there) <= ticks else "tickCount"] = there if len(there) <= ticks else ticks
     return {"field": "x", "type": "temporal", "scale": {"type": "utc"}, "axis": axis}
@@ -284,7 +294,10 @@ def _bar(query: Query, block: ChartBlock, found: Rows, width: int) -> Spec:
     digits = decimals(found.values(number), options.unit)
     labels = [shown(value, options.unit, digits) + beside for value in found.values(number)]
     along, across = ("x", "y") if lies else ("y", "x")
-    room = (greatest - least or 1) * (0.3 if width == NARROW else 0.18)  # for the labels
+    # Room for the labels: as many pixels as the longest needs, of those that the names of the bars leave.
+    needed = 10 + LETTER * max(map(len, labels), default=0)
+    left = width - 24 - min(_limit(width), LETTER * max(map(len, names.categories), default=0))
+    room = (greatest - least or 1) * needed / max(left - needed, needed)
     scale = {"domainMin": least, "domainMax": greatest + room} if labelled else {}
     axis = None if labelled else _number_axis(measure, ticks=4 if lies and width == NARROW else 5)
     encoding: Spec = {
