@@ -11,7 +11,7 @@ import pytest
 from platform_tests.components.shop import ORDERS, PRODUCTS, Shop, checks, failures, materialized, sample_of
 
 from data_platform.components.keys import CHECK, raw_key, staged_key
-from data_platform.components.metadata import _bar
+from data_platform.components.metadata import bar
 from data_platform.components.platform import platform_definitions, source_spec
 from data_platform.errors import PlatformError, TransientError
 from data_platform.ingestion.load import load_table
@@ -93,10 +93,10 @@ def test_staged_assets_show_contract_owner_freshness_and_recent_loads(shop: Shop
 
 
 @pytest.mark.parametrize(
-    ("rows", "most", "bar"), [(0, 10, ""), (1, 10**9, "▏"), (10, 10, "█" * 30), (5, 10, "█" * 15), (1, 20, "█▌")]
+    ("rows", "most", "shown"), [(0, 10, ""), (1, 10**9, "▏"), (10, 10, "█" * 30), (5, 10, "█" * 15), (1, 20, "█▌")]
 )
-def test_a_bar_is_as_long_as_its_share_and_never_nothing_for_something(rows: int, most: int, bar: str) -> None:
-    assert _bar(rows, most) == bar
+def test_a_bar_is_as_long_as_its_share_and_never_nothing_for_something(rows: int, most: int, shown: str) -> None:
+    assert bar(rows, most) == shown
 
 
 def test_a_refused_step_fails_its_check_materialises_nothing_and_tells_why_without_a_traceback(shop: Shop) -> None:

@@ -112,11 +112,29 @@ def open_lakehouse(settings: Settings, *, read_only: bool = False) -> Iterator[L
     fails, or a data file is lost (`failures`).
     """
     if read_only and settings.catalog_is_sqlite and not Path(settings.catalog).exists():
-        raise PlatformError(
-            f"There is no lakehouse at {settings.catalog} yet. Load something first: `dp run`, or `make demo`."
-        )
+        raise _nothing_there(settings)
     with within_limits(settings), explained(settings), closing(database(settings)) as connection:
         yield Lakehouse(settings, connection, _attach(connection, settings, read_only=read_only))
+
+
+def open_reader(settings: Settings) -> Lakehouse:
+    """The lakehouse, open for reading alone until its connection is closed, or nobody has it any more: for frames that
+    are collected later. It takes no lock, and makes nothing. Raises PlatformError as `open_lakehouse` does."""
+    if settings.catalog_is_sqlite and not Path(settings.catalog).exists():
+        raise _nothing_there(settings)
+    with within_limits(settings), explained(settings):
+        connection = database(settings)
+        try:
+            return Lakehouse(settings, connection, _attach(connection, settings, read_only=True))
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _nothing_there(settings: Settings) -> PlatformError:
+    return PlatformError(
+        f"There is no lakehouse at {settings.catalog} yet. Load something first: `dp run`, or `make demo`."
+    )
 
 
 @contextmanager

@@ -1,18 +1,23 @@
 """Tables of the lakehouse as lazy frames of Polars: only the columns that a query needs are read, and, as far as simple
-comparisons tell, only the parts of the files that may hold its rows; batch by batch. Which table, and as of when, is
+comparisons tell, only the parts of the files that may hold its rows; batch by batch. As of when tables may be read is
 for `history` to say.
 """
 
+import difflib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 from polars.io.plugins import register_io_source
 
 from data_platform.errors import PlatformError
-from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.connect import Lakehouse, open_reader
+from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table
+from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.redaction import first_line
 
@@ -57,6 +62,40 @@ def lazy_frame(lake: Lakehouse, query: str) -> pl.LazyFrame:
             raise PlatformError(f"The rows cannot be read: {first_line(error)}") from None
 
     return register_io_source(batches, schema=schema, validate_schema=False, is_pure=True)
+
+
+Form = Literal["polars", "arrow", "duckdb"]
+
+
+def read_frame(
+    settings: Settings, name: str, at: int | str | datetime | None, columns: Sequence[str] | None, form: Form
+) -> pl.LazyFrame | pa.Table | duckdb.DuckDBPyRelation:
+    """A table (`staged/operations/flights`) as of a version or a time, or as it is now: the version is settled here, so
+    that what is collected later is the same each time. The lakehouse is open as long as the frame is there.
+
+    Raises PlatformError, naming the closest that exist, for a table, a column or a form that there is not, and for a
+    version that is not kept.
+    """
+    if form not in get_args(Form):
+        raise PlatformError(f"There is no form {form!r}: as_ may be {', '.join(get_args(Form))}.")
+    lake = open_reader(settings)
+    if isinstance(at, datetime):
+        at = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).isoformat()
+    table = find_table(lake, name)
+    version = str(current_snapshot(lake.connection)) if at is None else str(at)
+    there = read_table(lake, name, version).columns
+    missing = [column for column in columns or () if column not in there]
+    if missing or (columns is not None and not columns):
+        close = difflib.get_close_matches(missing[0], there, n=5, cutoff=0.4) if missing else []
+        raise PlatformError(
+            f"{table} has no column {', '.join(missing) or '(none named)'}. "
+            + (f"The closest: {', '.join(close)}." if close else f"It has: {', '.join(there)}.")
+        )
+    query = f"SELECT {quote_all(columns or there)} FROM {table.sql}{at_clause(version)}"
+    if form == "polars":
+        return lazy_frame(lake, query)
+    relation = lake.connection.sql(query)
+    return relation.to_arrow_table() if form == "arrow" else relation
 
 
 def implied(predicate: pl.Expr, schema: pl.Schema) -> Sequence[str]:

@@ -26,8 +26,8 @@ def as_of(
 ) -> pl.LazyFrame:
     """Add to each row of `left` the columns of the newest row of `right` with the same `by` that was known then: its
     `known_at` plus `delay` is not after the row's `at`, and it is not older than `max_age`. Where there is none they
-    are null. The rows stay in their order; of rows of `right` with the same `by` and `known_at` the last one counts. A null
-    in `by`, in `at` or in `known_at` goes with nothing.
+    are null. The rows stay in their order; of rows of `right` with the same `by` and `known_at` the last one counts. A
+    null in `by`, in `at` or in `known_at` goes with nothing.
 
     `known_at` stays in the result, so that a dataset can declare it. Both limits must be given: how long it takes until
     a row of `right` can be read (`timedelta(0)`: at once), and how old it may be.
