@@ -38,7 +38,7 @@ def test_turned_on_they_are_built_and_tested_beside_what_is_published(builds: An
             1::bigint as model_version, timestamptz '2026-01-01 00:00:00+00' as scored_at
             from modelled.departure_features where left_late is not null""",
         "create schema datasets",
-        "create table datasets.late_departure as select *, 'train' as split from modelled.departure_features",
+        "create table datasets.departures as select *, 'train' as split from modelled.departure_features",
     )
     on = ("--vars", "{prediction_feedback: true}")
     outcome = lake.dbt("build", "--select", "path:models/science", *on, target="target_science")
@@ -71,7 +71,7 @@ def drift() -> Iterator[Drift]:
     trained = [{"scheduled_departure": MONDAY + timedelta(days=7 * TRAINED - 1), "split": "train"}]
     query = rendered.rendered("mart_feature_drift")
     with rendered.database() as connection:
-        rendered.put(connection, "datasets.late_departure", pl.DataFrame(trained))
+        rendered.put(connection, "datasets.departures", pl.DataFrame(trained))
 
         def found(change: Callable[[dict[str, Any]], dict[str, Any]]) -> pl.DataFrame:
             changed = pl.DataFrame([row | change(row) for row in rows], infer_schema_length=None)
@@ -146,7 +146,7 @@ def test_a_model_has_the_columns_that_are_documented(model: str, drift: Drift) -
         rendered.put(connection, "modelled.fct_flight", pl.DataFrame([flight | flights]))
         features = NUMBERS | dict.fromkeys(SEVERAL, 1.0)
         rendered.put(connection, "modelled.departure_features", pl.DataFrame([flight | features]))
-        rendered.put(connection, "datasets.late_departure", pl.DataFrame([flight | {"split": "train"}]))
+        rendered.put(connection, "datasets.departures", pl.DataFrame([flight | {"split": "train"}]))
         connection.execute(f"create table modelled.fct_prediction as {rendered.rendered('fct_prediction')}")
         described = connection.execute(f"describe {rendered.rendered(model)}").fetchall()
     assert [(name, kind.lower()) for name, kind, *_ in described] == [

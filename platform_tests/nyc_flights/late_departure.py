@@ -43,7 +43,7 @@ def drift(known: pl.DataFrame) -> pl.DataFrame:
     trained = split(known)["train"].select("scheduled_departure", split=pl.lit("train"))
     with rendered.database() as connection:
         rendered.put(connection, "modelled.departure_features", known)
-        rendered.put(connection, "datasets.late_departure", trained)
+        rendered.put(connection, "datasets.departures", trained)
         return connection.execute(rendered.rendered("mart_feature_drift")).pl().sort("feature", "airport", "week")
 
 

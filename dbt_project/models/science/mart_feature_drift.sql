@@ -10,7 +10,7 @@
     'carrier_late_share_6h', 'carrier_late_share_7d', 'route_late_share_28d',
 ] %}
 with trained as (
-    select max(scheduled_departure) as until from {{ source('datasets', 'late_departure') }} where split = 'train'
+    select max(scheduled_departure) as until from {{ source('datasets', 'departures') }} where split = 'train'
 ),
 
 departures as (
