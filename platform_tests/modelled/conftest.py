@@ -72,8 +72,9 @@ class Lake:
         with self.connect() as connection:
             return connection.execute(query).pl()
 
-    def dbt(self, *arguments: str) -> dbtRunnerResult:
-        """Run dbt as in a terminal. Raises nothing: see `success` and `result`."""
+    def dbt(self, *arguments: str, target: str = "target") -> dbtRunnerResult:
+        """Run dbt as in a terminal. Raises nothing: see `success` and `result`. With other variables it needs a
+        `target` of its own, or whoever comes next parses the project anew."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DATA_PLATFORM_HOME", str(self.root))
             for name in ("LAKEHOUSE_CATALOG", "LAKEHOUSE_DATA", "DBT_BUILD"):
@@ -82,7 +83,7 @@ class Lake:
                 [
                     *arguments,
                     *("--project-dir", str(self.project), "--profiles-dir", str(self.project)),
-                    *("--target-path", str(self.root / "target"), "--log-path", str(self.root / "logs")),
+                    *("--target-path", str(self.root / target), "--log-path", str(self.root / "logs")),
                     *("--quiet", "--no-use-colors"),
                 ]
             )

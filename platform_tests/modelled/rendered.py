@@ -19,6 +19,7 @@ def rendered(model: str) -> str:
     variables = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - SQL, not HTML
     return environment.from_string(path.read_text()).render(
+        config=lambda **_: "",
         var=variables.__getitem__,
         source=lambda schema, table: f"{schema}.{table}",
         ref=lambda name: f"modelled.{name}",

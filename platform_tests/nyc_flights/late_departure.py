@@ -27,13 +27,24 @@ BINS = 10
 Values = np.ndarray[Any, Any]
 
 
-def year() -> pl.DataFrame:
-    """The features of all flights of the year."""
-    weather = observations.published(SEED).unique(["station", "observed_at"], keep="last", maintain_order=True)
+def year(*, drifting: bool) -> pl.DataFrame:
+    """The features of all flights of the year, with or without the simulator's drift."""
+    weather = observations.published(SEED, drifting=drifting).unique(
+        ["station", "observed_at"], keep="last", maintain_order=True
+    )
     weather = weather.select("station", "observed_at", pl.col(*observations.FIELDS).cast(pl.Float64), "published_at")
     with rendered.database() as connection:
         staged = flights.clean_on(SEED, LAST_DAY, True).drop("state")
         return rendered.departure_features(connection, staged, weather)
+
+
+def drift(known: pl.DataFrame) -> pl.DataFrame:
+    """What mart_feature_drift says of the whole weeks of a year, the model being trained on the first of SPLITS."""
+    trained = split(known)["train"].select("scheduled_departure", split=pl.lit("train"))
+    with rendered.database() as connection:
+        rendered.put(connection, "modelled.departure_features", known)
+        rendered.put(connection, "datasets.departures", trained)
+        return connection.execute(rendered.rendered("mart_feature_drift")).pl().sort("feature", "airport", "week")
 
 
 def split(known: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -123,8 +134,31 @@ def by(rows: pl.DataFrame, group: pl.Expr, labels: Values, predictions: Values) 
         yield name, figures(labels[own], predictions[own])
 
 
+def report_drift(steady: pl.DataFrame, drifting: pl.DataFrame) -> None:
+    """Print which weeks are said to drift without any drift, and what the injected one adds."""
+    keys = ["feature", "airport", "week"]
+    after = steady.filter(~pl.col("is_training"))
+    false = after.group_by("feature").agg(
+        weeks=pl.col("week").n_unique(),
+        above_limit=((pl.col("airport") == "all") & (pl.col("psi") > 0.2)).sum(),
+        all_airports=((pl.col("airport") == "all") & pl.col("is_drifting")).sum(),
+        one_airport=((pl.col("airport") != "all") & pl.col("is_drifting")).sum(),
+        of=(pl.col("airport") != "all").sum(),
+    )
+    print("\n## weeks said to drift where nothing was injected\n", false.sort("one_airport"))
+    both = drifting.join(steady.select(*keys, was="psi", was_drifting="is_drifting"), on=keys)
+    wind = pl.col("feature").is_in(["wind_speed_mph", "wind_against_others_mph"]) & ~pl.col("is_training")
+    moved = both.filter(wind, pl.col("airport").is_in(["LGA", "all"]))
+    print("\n## wind, with the injected drift and (was) without")
+    print(moved.select(*keys, "psi", "was", "highest_in_training", "is_drifting", "was_drifting"))
+
+
 def main() -> None:
-    rows = split(year())
+    pl.Config.set_tbl_rows(-1)
+    pl.Config.set_tbl_cols(-1)
+    pl.Config.set_tbl_width_chars(160)
+    steady, drifting = year(drifting=False), year(drifting=True)
+    rows = split(steady)
     ready = {name: prepared(frame, rows["train"]) for name, frame in rows.items()}
     print(", ".join(f"{name} {len(frame):,} ({training.label(frame).mean():.1%} late)" for name, frame in rows.items()))
     fitted = {name: fit(ready["train"], ready["validation"], {}) for name, fit in MODELS.items()}
@@ -142,6 +176,32 @@ def main() -> None:
         "\n## boosted trees, test, by carrier\n"
         + table(["carrier"], by(test, pl.col("carrier"), labels["test"], predictions))
     )
+    moved = prepared(split(drifting)["test"], rows["train"])
+    print(
+        "\n## boosted trees, test, wind at LGA in metres per second\n"
+        + table(
+            ["flights"],
+            iter(
+                [
+                    ("as they were", figures(labels["test"], predictions)),
+                    ("drifting", figures(labels["test"], predict(trees, moved))),
+                ]
+            ),
+        )
+    )
+    lga = (test["origin"] == "LGA").to_numpy()
+    print(
+        table(
+            ["flights from LGA"],
+            iter(
+                [
+                    ("as they were", figures(labels["test"][lga], predictions[lga])),
+                    ("drifting", figures(labels["test"][lga], predict(trees, moved)[lga])),
+                ]
+            ),
+        )
+    )
+    report_drift(drift(steady), drift(drifting))
     again = training.train(ready["train"], ready["validation"], {})
     print("\ntrained twice, the same text:", again.model_to_string() == trees.model_to_string())
     gain = sorted(zip(trees.feature_importance("gain"), trees.feature_name(), strict=True), reverse=True)

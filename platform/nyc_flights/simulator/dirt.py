@@ -9,6 +9,7 @@ No row suffers from two kinds at once if one of them is to be quarantined.
 Dirt that the package itself brings: one wind speed of 1,048 mph (recorded as `package_impossible_value`); four
 destinations (BQN, PSE, SJU, STT) that the airports file does not hold; aircraft of one flight in seven that are not
 among the planes. The latter are facts about the world, not faults of a row: nothing is to be quarantined for them.
+What changes for good from some day on is in `drift`.
 """
 
 from collections.abc import Mapping, Sequence

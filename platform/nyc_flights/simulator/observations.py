@@ -1,8 +1,8 @@
 """What the weather service publishes and when: the package's hourly observations, and their dirt.
 
 Pure functions of the seed. An observation is published some minutes after the hour, one in fifty up to six hours
-late; what is published is never taken back, but may be published again (a duplicate, or a correction). How it is
-served is `weather`.
+late; what is published is never taken back, but may be published again (a duplicate, or a correction). From one day on
+a station reports wind in another unit (see drift). How it is served is `weather`.
 """
 
 from functools import lru_cache
@@ -11,6 +11,7 @@ import polars as pl
 
 from nyc_flights.simulator import dirt, draws, package
 from nyc_flights.simulator.days import day_of, iso
+from nyc_flights.simulator.drift import WIND_AT_LGA
 
 FIELDS = {
     "temperature_f": "temp",
@@ -34,17 +35,20 @@ _NUMBER = r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$"
 
 
 @lru_cache(maxsize=4)
-def published(seed: int) -> pl.DataFrame:
+def published(seed: int, *, drifting: bool = True) -> pl.DataFrame:
     """All that is ever published, without dirt, in the order of publication: `number`, `station`, `observed_at`,
-    FIELDS (as text, null where nothing was measured), `published_at`, `kind`, and `version` (0: first; 1: again)."""
+    FIELDS (as text, null where nothing was measured), `published_at`, `kind`, and `version` (0: first; 1: again).
+
+    `drifting`: as the stations report it; else as if all of them had kept their units, for comparison.
+    """
     number = pl.col("number")
-    values = [pl.col(column).cast(pl.String).alias(field) for field, column in FIELDS.items()]
     delay = (
         pl.when(draws.uniform(number, seed, "observation late") < LATE)
         .then(draws.integer(number, seed, "observation lateness", 3600, 6 * 3600))
         .otherwise(draws.integer(number, seed, "observation delay", 300, 1200))
     )
     observed_at = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC")
+    values = [_reported(field, column, observed_at, drifting).alias(field) for field, column in FIELDS.items()]
     anywhere = ("duplicate", "decimal_comma", "station_variant", "humidity_impossible", "temperature_impossible",
                 "station_unknown")  # fmt: skip
     chosen = draws.kind(number, seed, "observation dirt", dirt.rates("observations", *anywhere))
@@ -75,6 +79,16 @@ def published(seed: int) -> pl.DataFrame:
     )
     first = first.with_columns(kind=pl.when(pl.col("kind") != "duplicate").then("kind"), version=0)
     return pl.concat([first, second]).sort("published_at", "number", "version")
+
+
+def _reported(field: str, column: str, observed_at: pl.Expr, drifting: bool) -> pl.Expr:
+    """The text of a value as its station reports it."""
+    value = pl.col(column)
+    if not drifting or field not in WIND_AT_LGA.columns:
+        return value.cast(pl.String)
+    replaced = (pl.col("origin") == WIND_AT_LGA.where) & (day_of(observed_at) >= WIND_AT_LGA.day)
+    other = (value.cast(pl.Float64) * WIND_AT_LGA.factor).round(2)
+    return pl.when(replaced).then(other.cast(pl.String)).otherwise(value.cast(pl.String))
 
 
 @lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
 """What is true, for tests of the whole platform: which values were spoiled and how, and what each staged table should
-hold once repaired. Read-only; nothing here looks at what the platform made of the data.
+hold once repaired. Read-only; nothing here looks at what the platform made of the data. What drifts (see drift) is no
+dirt: what is expected has it as the source says it, from its day on.
 """
 
 from pathlib import Path
@@ -103,7 +104,10 @@ def expected_bookings(world: World) -> pl.DataFrame:
 
 
 def expected_observations(world: World) -> pl.DataFrame:
-    """The observations published so far, newest version of each, without dirt: the columns of the staged table."""
+    """The observations published so far, newest version of each, without dirt: the columns of the staged table.
+
+    From day 305 on the wind at LGA is in metres per second, whatever its columns are called (drift.WIND_AT_LGA).
+    """
     return (
         observations.published(world.seed)
         .filter(pl.col("published_at") <= clock(world).now)
