@@ -14,6 +14,7 @@ from data_platform.ingestion.load import load_table
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.history import current_snapshot
+from data_platform.lakehouse.ledger.inlining import keep_ledger_rows_in_catalog
 from data_platform.lakehouse.transaction import commit
 from data_platform.lakehouse.usage import peak_bytes
 from data_platform.observability.views import ensure_views
@@ -168,3 +169,11 @@ def test_a_run_tells_who_asked_for_it_how_long_it_waited_and_what_its_steps_cost
     (cost,) = asked(lake, "SELECT sum(cpu_seconds) AS cpu FROM platform.step_performance")
     assert first["cpu_seconds"] == pytest.approx(cost["cpu"])
     assert (second["seconds_waited"], second["seconds"], second["cpu_seconds"]) == (60, None, None)
+
+
+def test_the_catalog_of_an_earlier_release_can_be_prepared_though_it_has_views(lake: Lakehouse) -> None:
+    ledger.ensure_ledger(lake)
+    ensure_views(lake)
+    keep_ledger_rows_in_catalog(lake.connection)
+    ensure_views(lake)
+    assert lake.connection.execute("SELECT count(*) FROM platform.freshness").fetchall() == [(0,)]

@@ -7,7 +7,7 @@ that is not there lists them.
 import duckdb
 
 from data_platform.lakehouse.connect import CATALOG
-from data_platform.lakehouse.ledger.names import SCHEMA
+from data_platform.lakehouse.ledger.names import SCHEMA, name
 from data_platform.lakehouse.sql import literal, quote
 
 OPTION = "data_inlining_row_limit"
@@ -35,7 +35,14 @@ def keeps_others_in_files(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def keep_ledger_rows_in_catalog(connection: duckdb.DuckDBPyConnection) -> None:
     """Let tables that are made from now on have rows in files alone, except those of the ledger, whose schema is there.
-    The caller holds the writer lock."""
+    The caller holds the writer lock. The views over the ledger are dropped: the next load makes them anew."""
+    # DuckLake 1.5 ends the whole process (a segmentation fault) when an option of a schema is set that has views.
+    there = connection.execute(
+        "SELECT view_name FROM duckdb_views() WHERE database_name = ? AND schema_name = ? AND NOT internal",
+        [CATALOG, SCHEMA],
+    ).fetchall()
+    for (view,) in there:
+        connection.execute(f"DROP VIEW IF EXISTS {name(view)}")
     connection.execute(
         f"CALL {quote(CATALOG)}.set_option({literal(OPTION)}, {LEDGER_ROWS}, schema => {literal(SCHEMA)})"
     )
