@@ -146,7 +146,7 @@ def test_without_a_cursor_it_says_which_column_looks_like_one(dp: Dp, package: P
         (["shop", "--type", "sql"], "--url"),
         (["shop", "--type", "file"], "--folder"),
         (["shop", "--url", "{{{{ env.NO_SUCH_VARIABLE }}}}"], "NO_SUCH_VARIABLE"),
-        (["shop", "--url", "oracle://x"], "What kind of source is at"),
+        (["shop", "--url", "oracle://x"], "is Oracle, which a SqlSource does not read. Read it by"),
         (["shop", "--folder", "no_such_folder"], "does not exist"),
         (["reconciliation", "--url", "{shop}"], "cannot name a source"),
         (["shop", "--url", "postgresql://reader:p@ss@w/rd%@127.0.0.1/db"], "postgresql://***@127.0.0.1/db has char"),

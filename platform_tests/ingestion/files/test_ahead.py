@@ -15,12 +15,13 @@ from data_platform.ingestion.files.storage.local import LocalFolder
 
 
 class Far(LocalFolder):
-    """A storage that notes what is asked of it; files called `gone` are."""
+    """A storage that notes what is asked of it; files called `gone` are. The first files that are asked for come only
+    when so many are asked for at once."""
 
     def __init__(self, together: int = 1) -> None:
         super().__init__(Path())
         self.asked: list[str] = []
-        self.gate = threading.Barrier(together)
+        self.gate, self.first = threading.Barrier(together), iter(range(together))
 
     def gives_several(self) -> bool:
         return True
@@ -28,7 +29,8 @@ class Far(LocalFolder):
     @contextmanager
     def opened(self, delivery: Delivery, spool: Path | None) -> Iterator[BinaryIO]:
         self.asked.append(delivery.path)
-        self.gate.wait(10)
+        if next(self.first, None) is not None:
+            self.gate.wait(10)
         if delivery.path == "gone":
             raise FileNotFoundError(delivery.path)
         yield io.BytesIO(delivery.path.encode())

@@ -7,11 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import sqlglot
-from sqlglot import exp
 
 from data_platform.contracts.contract import load_attribute
 from data_platform.errors import PlatformError
@@ -21,17 +19,16 @@ from data_platform.lakehouse.tables import MODELLED, RAW, STAGED, Table
 from data_platform.ml.datasets.options import DatasetOptions
 from data_platform.redaction import first_line
 
+if TYPE_CHECKING:
+    from sqlglot import exp
+
 CODE_CHARACTERS = 12
 
-CHANGING = (
-    exp.CurrentDate,
-    exp.CurrentTime,
-    exp.CurrentTimestamp,
-    exp.CurrentDatetime,
-    exp.Localtimestamp,
-    exp.Localtime,
-    exp.Rand,
-    exp.Uuid,
+CHANGING = frozenset(
+    {
+        *("CurrentDate", "CurrentTime", "CurrentTimestamp", "CurrentDatetime", "Localtimestamp", "Localtime", "Rand"),
+        "Uuid",
+    }
 )
 CHANGING_NAMES = frozenset(
     {
@@ -39,7 +36,7 @@ CHANGING_NAMES = frozenset(
         *("transaction_timestamp", "current_localtime", "current_localtimestamp", "nextval", "txid_current"),
     }
 )
-"""Functions that give something else each time, by what sqlglot or DuckDB calls them."""
+"""Functions that give something else each time, as classes of sqlglot, and as DuckDB calls them."""
 
 GENERATING = frozenset({"unnest", "generate_series", "range"})
 """Functions that make rows of nothing but their arguments."""
@@ -102,6 +99,10 @@ def tables_of(text: str, where: Path) -> list[Table]:
     Raises PlatformError for SQL that is no single query, for tables that are none of the lakehouse's layers, and for
     functions that read something else or give something else each time.
     """
+    # Imported here: it takes a tenth of a second, which each process would pay that loads definitions.
+    import sqlglot
+    from sqlglot import exp
+
     try:
         require_query(text)
         tree = sqlglot.parse_one(text, read="duckdb")
@@ -110,7 +111,7 @@ def tables_of(text: str, where: Path) -> list[Table]:
     except sqlglot.errors.SqlglotError as error:
         raise PlatformError(f"{where} is no SQL that can be read: {str(error).splitlines()[0]}") from None
     for call in tree.find_all(exp.Func):
-        if isinstance(call, CHANGING) or _name(call) in CHANGING_NAMES:
+        if type(call).__name__ in CHANGING or _name(call) in CHANGING_NAMES:
             raise PlatformError(
                 f"{where} calls {_name(call)}, which gives something else each time: the same version of the tables "
                 "must give the same rows. Take such a value from a column, or write it down."
@@ -144,7 +145,9 @@ def tables_of(text: str, where: Path) -> list[Table]:
     return sorted(found, key=str)
 
 
-def _name(call: exp.Func) -> str:
+def _name(call: "exp.Func") -> str:
+    from sqlglot import exp
+
     return str(call.name if isinstance(call, exp.Anonymous) else call.sql_name()).lower()
 
 

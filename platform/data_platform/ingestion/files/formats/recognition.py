@@ -110,7 +110,7 @@ def _packed(stream: BinaryIO) -> Kind:
     try:
         with ZipFile(stream if stream.seekable() else BytesIO(stream.read())) as archive:
             names = archive.namelist()
-    except (BadZipFile, OSError, ValueError):
+    except (BadZipFile, NotImplementedError, OSError, ValueError):
         return Kind(_CUT_ZIP, "have it sent again")
     for prefix, name, type_ in _OFFICE:
         if any(one.startswith(prefix) for one in names):
