@@ -8,7 +8,7 @@ import pytest
 from platform_tests.cli.conftest import real_dp
 from platform_tests.kafka_servers import cache, kafka_can_run
 from platform_tests.nyc_flights.playing import Played, platform
-from platform_tests.servers import free_port
+from platform_tests.servers import free_port_before_another
 from polars.testing import assert_frame_equal
 
 from data_platform.components.component import VARIANT
@@ -25,7 +25,7 @@ needs_kafka = [pytest.mark.servers, pytest.mark.skipif(not kafka_can_run(), reas
 @pytest.fixture(scope="module")
 def played(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """Two days, looked at after each; between them the broker is ended and started again."""
-    folder, port = tmp_path_factory.mktemp("platform"), free_port()
+    folder, port = tmp_path_factory.mktemp("platform"), free_port_before_another()
     server, address, jars = folder / "kafka", broker.bootstrap_of(port), broker.jars_in(cache())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIANT, "kafka")

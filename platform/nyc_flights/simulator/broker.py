@@ -127,6 +127,11 @@ def serving(folder: Path, jars: Path, bootstrap: str) -> Iterator[None]:
     if host != HOST or not port.isdecimal() or is_listening(HOST, int(port)):
         yield
         return
+    if is_listening(HOST, int(port) + 1):
+        raise PlatformError(
+            f"The demo's Kafka needs port {int(port) + 1} of {HOST} beside {port}, and something else listens there. "
+            "End that, or name other ports: GATES_BOOTSTRAP=127.0.0.1:PORT, of which the next one is free too."
+        )
     download(jars)
     folder = folder.resolve()
     prepare(folder, jars, _settings(int(port)))
