@@ -6,13 +6,15 @@ Where files are kept is in `store`.
 import hashlib
 import zipfile
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import polars as pl
 
 from data_platform.errors import PlatformError
 from data_platform.ml.registry.inputs import matrix
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Framework = Literal["lightgbm", "sklearn"]
 Task = Literal["classification", "regression"]
@@ -119,9 +121,10 @@ def from_bytes(framework: str, data: bytes, where: str) -> Any:
         raise PlatformError(f"{where} is no model of scikit-learn: {type(error).__name__}: {error}") from None
 
 
-def predict(model: Any, rows: pl.DataFrame, task: Task, where: str) -> np.ndarray[Any, Any]:
+def predict(model: Any, rows: pl.DataFrame, task: Task, where: str) -> "np.ndarray[Any, Any]":
     """What a model says of prepared features, one 64-bit float a row: the probability that the label is true, or the
     number itself. Raises PlatformError, beginning with `where`, if it does not say that."""
+    numpy = require("numpy")
     if framework_of(model, where) == "lightgbm":
         if model.num_model_per_iteration() != 1:
             raise PlatformError(f"{where} tells more than two classes apart: a label is true or false, or a number.")
@@ -129,8 +132,8 @@ def predict(model: Any, rows: pl.DataFrame, task: Task, where: str) -> np.ndarra
     else:
         given = rows if hasattr(model, "feature_names_in_") else matrix(rows)
         found = _estimated(model, given, task, where)
-    values: np.ndarray[Any, Any] = np.asarray(found, dtype=np.float64).reshape(-1)
-    wrong = ~np.isfinite(values) if task == "regression" else ~((values >= 0) & (values <= 1))
+    values: np.ndarray[Any, Any] = numpy.asarray(found, dtype=numpy.float64).reshape(-1)
+    wrong = ~numpy.isfinite(values) if task == "regression" else ~((values >= 0) & (values <= 1))
     if len(values) != len(rows) or wrong.any():
         expected = "numbers" if task == "regression" else "probabilities from 0 to 1 (`objective: binary`)"
         example = f", the first that is none is {values[wrong][0]}" if wrong.any() else ""
@@ -155,7 +158,7 @@ def _estimated(model: Any, given: Any, task: Task, where: str) -> Any:
     return found[:, 1]
 
 
-def prediction_hash(values: np.ndarray[Any, Any]) -> str:
+def prediction_hash(values: "np.ndarray[Any, Any]") -> str:
     """The hash of predictions, to the bit."""
     return hashlib.sha256(values.astype("<f8").tobytes()).hexdigest()
 

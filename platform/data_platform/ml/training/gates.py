@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 import polars as pl
 
 from data_platform.errors import PlatformError, shortened
@@ -37,7 +36,7 @@ class Measured:
     rows: pl.DataFrame
     labels: Values
     predictions: Values
-    production: Values | str | None
+    production: "Values | str | None"
     is_production: bool = False
 
 
@@ -131,4 +130,4 @@ def _listed(values: Sequence[T], text: Callable[[T], str]) -> str:
 def _undefined(metric: str, labels: Values) -> str:
     if not len(labels):
         return f"There is no {metric}: the test split has no rows."
-    return f"There is no {metric}: all {len(labels):,} rows of the test split have the label {np.unique(labels)[0]:g}."
+    return f"There is no {metric}: all {len(labels):,} rows of the test split have the label {labels[0]:g}."

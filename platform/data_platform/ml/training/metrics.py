@@ -1,11 +1,12 @@
 """Figures of how well predictions meet the labels of a test split. What is asked of them is in `gates`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from data_platform.ml.registry.files import Task, require
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ClassificationMetric = Literal["auc", "log_loss", "brier", "calibration_error", "accuracy"]
 RegressionMetric = Literal["mae", "rmse"]
@@ -19,7 +20,7 @@ MORE_IS_BETTER = frozenset({"auc", "accuracy"})
 BINS = 10
 """Into how many groups of equal size rows are put, by their predictions, to compare these with how often it was so."""
 
-Values = np.ndarray[Any, Any]
+Values: TypeAlias = "np.ndarray[Any, Any]"
 
 
 def task_of(metrics: Sequence[str]) -> Task:
@@ -40,7 +41,7 @@ def measure(metrics: Sequence[Metric], labels: Values, predictions: Values) -> d
 
 
 def _figure(metric: Metric, labels: Values, predictions: Values) -> float | None:
-    known = require("sklearn.metrics")
+    known, np = require("sklearn.metrics"), require("numpy")
     if not len(labels):
         return None
     if metric == "auc":
@@ -62,6 +63,7 @@ def _figure(metric: Metric, labels: Values, predictions: Values) -> float | None
 def calibration(labels: Values, predictions: Values) -> list[tuple[float, float, int]]:
     """For each of BINS groups of rows, by their predictions: the mean prediction, the share of labels that are true,
     and the rows. Rows of the same prediction are in one group, whatever order they come in."""
+    np = require("numpy")
     edges = np.unique(np.quantile(predictions, np.arange(1, BINS) / BINS))
     group = np.searchsorted(edges, predictions, side="right")
     rows = np.bincount(group)
@@ -82,6 +84,7 @@ def roc(labels: Values, predictions: Values) -> list[tuple[float, float]]:
 def importance(model: Any, names: Sequence[str]) -> Mapping[str, float]:
     """The share of each feature in what a model learned, as its library tells it (the gain of its splits, impurity,
     coefficients), the largest first; empty if it tells none."""
+    np = require("numpy")
     if hasattr(model, "feature_importance"):
         weights = model.feature_importance("gain")
     elif hasattr(model, "feature_importances_"):

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from data_platform.contracts.causes import cause_of
@@ -169,7 +168,7 @@ def _fit(lake: Lakehouse, recipe: Recipe, dataset: DatasetVersion, say: Say) -> 
     predictions = predict(again, inputs[TEST], recipe.task, name)
     file = ModelFile(data, features, recipe.task, label, inputs[TEST].head(SAMPLE_ROWS))
     truth = labels[TEST].to_numpy()
-    is_curved = recipe.task == "classification" and len(np.unique(truth)) == 2
+    is_curved = recipe.task == "classification" and labels[TEST].n_unique() == 2
     curves = Curves(
         roc(truth, predictions) if is_curved else [],
         calibration(truth, predictions) if recipe.task == "classification" else [],
@@ -220,6 +219,7 @@ def _called(recipe: Recipe, train: pl.DataFrame, validation: pl.DataFrame | None
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Python's and NumPy's own random numbers begin at a seed in the block, and go on as before after it."""
+    np = files.require("numpy")
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -245,7 +245,7 @@ def _kept(lake: Lakehouse, fitted: _Fitted, run_id: str, say: Say) -> Trained:
     ledger.ensure_ledger(lake)
     production = production_of(lake, recipe.name)
     theirs = _of_production(lake, recipe.name, production, fitted) if production is not None else None
-    before = measure(options.metrics, fitted.labels, theirs) if isinstance(theirs, np.ndarray) else {}
+    before = {} if isinstance(theirs, str | None) else measure(options.metrics, fitted.labels, theirs)
     made = ModelVersion(
         recipe.name,
         0,
@@ -295,7 +295,7 @@ def _reason(gates: list[Gate]) -> str:
     return f"trained; passed {'all ' + str(len(gates)) + ' gates' if gates else 'no gates, as there are none'}"
 
 
-def _of_production(lake: Lakehouse, model: str, version: int, fitted: _Fitted) -> Values | str:
+def _of_production(lake: Lakehouse, model: str, version: int, fitted: _Fitted) -> "Values | str":
     """What the version in production predicts of the test split, or why it cannot."""
     try:
         there = loaded(lake, find_model(lake, model, version))
