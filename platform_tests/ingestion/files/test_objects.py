@@ -304,13 +304,13 @@ def test_a_store_that_stalls_is_given_up_after_the_time_out(store: Store) -> Non
 
 
 @contextmanager
-def answering(monkeypatch: pytest.MonkeyPatch, status: int, code: str, times: int) -> Iterator[None]:
-    """The server answers so many requests with an error of S3's."""
+def answering(monkeypatch: pytest.MonkeyPatch, status: int, code: str, times: int, path: str = "") -> Iterator[None]:
+    """The server answers so many requests with an error of S3's, of those whose paths end so."""
     left = [times]
     answer = serving.WSGIRequestHandler.run_wsgi
 
     def run_wsgi(handler: serving.WSGIRequestHandler) -> None:
-        if left[0] <= 0:
+        if left[0] <= 0 or not handler.path.endswith(path):
             return answer(handler)
         left[0] -= 1
         body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
@@ -352,7 +352,7 @@ def test_an_object_that_the_store_does_not_give_holds_up_no_other(
 
     def find_then_refuse(*args: Any) -> Any:
         found = find(*args)
-        stack.enter_context(answering(monkeypatch, 400, "InvalidRequest", 1))
+        stack.enter_context(answering(monkeypatch, 400, "InvalidRequest", 1, "a.csv"))
         return found
 
     with ExitStack() as stack, monkeypatch.context() as patch:
@@ -551,7 +551,7 @@ def test_an_object_that_may_not_be_read_leaves_the_others_alone(store: Store, mo
 
     def find_then_refuse(*args: Any) -> Any:
         found = find(*args)
-        stack.enter_context(answering(monkeypatch, 403, "AccessDenied", 1))
+        stack.enter_context(answering(monkeypatch, 403, "AccessDenied", 1, "a.csv"))
         return found
 
     with ExitStack() as stack, monkeypatch.context() as patch:
