@@ -395,4 +395,7 @@ def test_a_log_is_added_with_its_pattern_and_the_types_of_its_values(dp: Dp, pac
     assert "names no year" in done.stdout
     results, frames = run(package, "machine")
     assert (results["system"].rows_inserted, results["system"].rows_quarantined) == (2, 0)
-    assert frames["system"]["at"].sort().dt.to_string("%m-%d %H:%M:%S").to_list() == ["12-31 23:00:01", "01-01 00:00:02"]
+    assert frames["system"]["at"].sort().dt.to_string("%m-%d %H:%M:%S").to_list() == [
+        "12-31 23:00:01",
+        "01-01 00:00:02",
+    ]
