@@ -1,4 +1,4 @@
-"""`dp serve`: the model in production answers over HTTP, on this machine alone unless told otherwise."""
+"""`dp serve`: the model in production answers over HTTP, on this machine alone unless `--host` says otherwise."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ def serve(
     """Answer requests with the model in production, and keep each prediction.
 
     Predictions are appended to files of JSON lines in landing/predictions/MODEL, which a FileSource reads like any
-    others; nobody is told a prediction before it is on the disk. Another version takes over within seconds when it is
+    others; a prediction is answered once it is on the disk. Another version takes over within seconds when it is
     promoted, without a request being refused.
     """
     for variable in ONE_THREAD:

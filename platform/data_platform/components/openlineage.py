@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.log_manager import DagsterLogManager
 
 from data_platform.components.reasons import reason_of_error, reason_of_step
+from data_platform.instance.executors import with_around
 from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED
 from data_platform.observability.openlineage import (
@@ -26,10 +27,6 @@ from data_platform.observability.openlineage import (
     lakehouse_namespace,
 )
 from data_platform.redaction import scrub
-
-if TYPE_CHECKING:
-    from dagster._core.execution.retries import RetryMode
-    from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 WAIT_SECONDS = 5.0
 """How long the end of a run waits for the receiver at most."""
@@ -45,38 +42,13 @@ OTHER = "dagster"
 
 
 def reporting(definition: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
-    """An executor that reports the steps of its runs where the environment says where to, and is as it was else."""
+    """An executor that reports the steps of its runs where the environment says where to."""
 
-    def create(context: dg.InitExecutorContext) -> dg.Executor:
-        assert definition.executor_creation_fn is not None  # noqa: S101 - Dagster's own executors have one
-        executor = definition.executor_creation_fn(context)
-        return _Reporting(executor) if is_configured(os.environ) else executor
-
-    return dg.ExecutorDefinition(
-        definition.name,
-        cast(Any, definition.config_schema),
-        requirements=definition.get_requirements,
-        executor_creation_fn=create,
-        description=definition.description,
-    )
-
-
-class _Reporting(dg.Executor):
-    def __init__(self, executor: dg.Executor) -> None:
-        self._executor = executor
-
-    @property
-    def retries(self) -> "RetryMode":
-        return self._executor.retries
-
-    @property
-    def step_dependency_config(self) -> "StepDependencyConfig":
-        return self._executor.step_dependency_config
-
-    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+    def around(events: Iterator[dg.DagsterEvent], plan_context: Any) -> Iterator[dg.DagsterEvent]:
         graph = plan_context.job.get_definition().asset_layer.asset_graph
-        events = self._executor.execute(plan_context, execution_plan)
-        yield from reported(events, plan_context.dagster_run, plan_context.instance, graph)
+        return reported(events, plan_context.dagster_run, plan_context.instance, graph)
+
+    return with_around(definition, around)
 
 
 def reported(
@@ -92,12 +64,12 @@ def reported(
     try:
         for event in events:
             try:
-                told = steps.take(event)
+                described = steps.take(event)
             except Exception as error:  # noqa: BLE001 - what is reported of a step must not fail it
                 log.warning(f"OpenLineage: a step could not be described: {scrub(f'{type(error).__name__}: {error}')}")
             else:
-                if told is not None:
-                    emitter.put(told)
+                if described is not None:
+                    emitter.put(described)
             yield event
         ended = True
     finally:

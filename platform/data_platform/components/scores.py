@@ -17,7 +17,7 @@ from data_platform.components.resource import LakehouseResource
 from data_platform.contracts.contract import contract_columns, load_contract, owner_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
-from data_platform.ml.datasets.sources import asset_of, table_of, tables_of
+from data_platform.ml.datasets.sources import asset_of, read_query, table_of, tables_of
 from data_platform.ml.scores.options import ScoresOptions
 from data_platform.ml.scores.score import Scored, ScoresRecipe, score
 
@@ -103,11 +103,7 @@ def recipe_of(folder: Path, options: ScoresOptions) -> ScoresRecipe:
     where = folder / DEFS
     if options.query is not None:
         file = folder / options.query
-        try:
-            query = file.read_text(encoding="utf-8").rstrip().rstrip(";")
-        except (OSError, UnicodeDecodeError) as error:
-            there = ", ".join(sorted(path.name for path in folder.glob("*.sql"))) or "none"
-            raise PlatformError(f"The query {file} cannot be read: {error}. Files of SQL beside it: {there}.") from None
+        query = read_query(file)
         tables = tables_of(query, file)
     else:
         try:

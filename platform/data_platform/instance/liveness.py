@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import dagster as dg
 
-if TYPE_CHECKING:
-    from dagster._core.execution.retries import RetryMode
-    from dagster._core.execution.step_dependency_config import StepDependencyConfig
+from data_platform.instance.executors import with_around
 
 FOLDER = "running"
 """Below Dagster's home: a file for each run that is, or was, executed on this machine, called by its id."""
@@ -134,35 +132,12 @@ def watching(instance: dg.DagsterInstance) -> Iterator[None]:
 def watched(definition: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
     """An executor whose runs hold their lock as long as their process lives."""
 
-    def create(context: dg.InitExecutorContext) -> dg.Executor:
-        assert definition.executor_creation_fn is not None  # noqa: S101 - Dagster's own executors have one
-        return _Watched(definition.executor_creation_fn(context))
-
-    return dg.ExecutorDefinition(
-        definition.name,
-        cast(Any, definition.config_schema),
-        requirements=definition.get_requirements,
-        executor_creation_fn=create,
-        description=definition.description,
-    )
-
-
-class _Watched(dg.Executor):
-    def __init__(self, executor: dg.Executor) -> None:
-        self._executor = executor
-
-    @property
-    def retries(self) -> "RetryMode":
-        return self._executor.retries
-
-    @property
-    def step_dependency_config(self) -> "StepDependencyConfig":
-        return self._executor.step_dependency_config
-
-    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+    def around(events: Iterator[dg.DagsterEvent], plan_context: Any) -> Iterator[dg.DagsterEvent]:
         hold(plan_context.instance.root_directory, plan_context.run_id)
         with watching(plan_context.instance):
-            yield from self._executor.execute(plan_context, execution_plan)
+            yield from events
+
+    return with_around(definition, around)
 
 
 def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -1,4 +1,4 @@
-"""What steps do, told to a receiver of OpenLineage (Marquez, DataHub, OpenMetadata and others): when each begins and
+"""What steps do, sent to a receiver of OpenLineage (Marquez, DataHub, OpenMetadata and others): when each begins and
 ends, which datasets it reads and writes, with columns, rows and why it failed. The library's own configuration says
 where to (`OPENLINEAGE_URL` and the like). Which steps there are is known to `components.openlineage`.
 

@@ -59,11 +59,7 @@ def origin_of(options: DatasetOptions, folder: Path) -> Origin:
     said = options.model_dump_json(exclude={"description"}, exclude_defaults=True)
     if options.query is not None:
         file = folder / options.query
-        try:
-            text = file.read_text(encoding="utf-8").rstrip().rstrip(";")
-        except (OSError, UnicodeDecodeError) as error:
-            there = ", ".join(sorted(path.name for path in folder.glob("*.sql"))) or "none"
-            raise PlatformError(f"The query {file} cannot be read: {error}. Files of SQL beside it: {there}.") from None
+        text = read_query(file)
         return Origin({str(one): one for one in tables_of(text, file)}, _version(text, said), query=text)
     function = load_attribute(str(options.function), "function")
     if not callable(function):
@@ -91,6 +87,15 @@ def table_of(asset: str) -> Table:
     raise PlatformError(
         f"A dataset cannot read {asset}: name a table as raw/SOURCE/TABLE, staged/SOURCE/TABLE or modelled/MODEL."
     )
+
+
+def read_query(file: Path) -> str:
+    """The query in a file. Raises PlatformError, naming those that are beside it, if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8").rstrip().rstrip(";")
+    except (OSError, UnicodeDecodeError) as error:
+        there = ", ".join(sorted(path.name for path in file.parent.glob("*.sql"))) or "none"
+        raise PlatformError(f"The query {file} cannot be read: {error}. Files of SQL beside it: {there}.") from None
 
 
 def tables_of(text: str, where: Path) -> list[Table]:

@@ -45,7 +45,7 @@ def serve_of(lake: Lakehouse, name: str) -> Served:
 class Following:
     """The version that answers, kept up to date by a thread of its own. To be used as a context manager.
 
-    What goes wrong when the registry is looked at leaves the version that answers where it is, and is told by
+    What goes wrong when the registry is looked at leaves the version that answers where it is, and stands in
     `problem` until it is over; a version that was taken out of production without another in its place is none.
     """
 

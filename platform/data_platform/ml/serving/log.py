@@ -1,5 +1,5 @@
 """The log of predictions: files of JSON lines, which are a source of the platform like any others. A prediction is in
-the log, on the disk, before anybody is told of it. What is in a line is the business of `server`.
+the log, on the disk, before it is answered. What is in a line is the business of `server`.
 
 A file is written under a name that ends with `.open`, and gets its own within a minute: a source reads files that
 change no more. What a process left open that was killed is finished by the next one.
@@ -147,7 +147,7 @@ class _OpenFile:
 
 
 def finish_abandoned(folder: Path) -> None:
-    """Finish the files that no process writes any more. A last line without an end was told to nobody: it is cut."""
+    """Finish the files that no process writes any more. A last line without an end was never answered: it is cut."""
     for path in sorted(folder.glob(f"*.jsonl{OPEN}")):
         with path.open("r+b") as file:
             try:
