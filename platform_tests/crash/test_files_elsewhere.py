@@ -131,12 +131,17 @@ def test_a_run_that_is_killed_amid_the_files_of_a_load_is_followed_by_one_that_g
     finally:
         process.kill()
         process.wait()
-    assert loaded(project) == [COMMITTED * ROWS]
+    before = loaded(project)
+    # Where that many rows take longer than CHUNK_SECONDS, the first commit has fewer files, and there may be another.
+    assert all(rows % ROWS == 0 for rows in before)
+    assert 0 < sum(before) <= COMMITTED * ROWS
     far.proxy.stall_after = None
     process = project.start("run", "far", log=log, **project.variables)
     assert process.wait(PATIENCE) == 0, log.read_text()
-    assert loaded(project) == [COMMITTED * ROWS, (FILES - COMMITTED) * ROWS]
     rows = FILES * ROWS
+    after = loaded(project)
+    assert after[: len(before)] == before
+    assert sum(after) == rows
     with open_lakehouse(project.settings, read_only=True) as lake:
         figures = "SELECT count(*), count(DISTINCT id::BIGINT), min(id::BIGINT), max(id::BIGINT) FROM "
         for table in ("raw_far.events", "staged_far.events"):
