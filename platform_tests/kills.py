@@ -20,9 +20,9 @@ OFTEN = pytest.param(KILLS, marks=pytest.mark.crash)
 """The number of kills of a test that runs with `make test-crash` alone."""
 
 
-def kill_amid_loads(settings: Settings, kills: int, action: str, *arguments: str) -> None:
-    """Start a worker that loads `shop/t`, and kill it up to half a second after it has committed something, so many
-    times."""
+def kill_amid_loads(settings: Settings, kills: int, action: str, *arguments: str, table: str = "t") -> None:
+    """Start a worker that loads a table of `shop`, and kill it up to half a second after it has committed something, so
+    many times."""
     instants, loads = random.Random(f"kills {kills}"), 0
     for _ in range(kills):
         worker = workers.start(settings, action, *arguments)
@@ -33,7 +33,7 @@ def kill_amid_loads(settings: Settings, kills: int, action: str, *arguments: str
                 assert worker.poll() is None, "the worker failed by itself"
                 assert time.monotonic() < until, "the worker committed nothing"
                 time.sleep(0.01)
-                loads = ledger.last_landed(lake, "shop", "t")
+                loads = ledger.last_landed(lake, "shop", table)
         time.sleep(instants.uniform(0, 0.5))
         worker.kill()
         worker.wait()

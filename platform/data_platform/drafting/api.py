@@ -18,6 +18,7 @@ from data_platform.drafting.profile import (
     Profile,
     Request,
     TableProfile,
+    profile_each,
     slug,
 )
 from data_platform.errors import PlatformError
@@ -101,14 +102,7 @@ def profile_paths(options: "HttpOptions", paths: Sequence[str], params: Mapping[
     """Profile the tables behind paths of an API. One that does not answer with rows is among the failures. Raises
     PlatformError if none does."""
     names = distinct_names([slug(path.rstrip("/")) for path in paths], [slug(path.replace("/", " ")) for path in paths])
-    tables, failures = [], {}
-    for name, path in zip(names, paths, strict=True):
-        try:
-            tables.append(api_table(options, path, params or {}, name))
-        except PlatformError as error:
-            failures[path] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    tables, failures = profile_each(names, paths, lambda name, path: api_table(options, path, params or {}, name))
     return Profile(tables, {}, {}, failures)
 
 

@@ -13,6 +13,7 @@ from data_platform.drafting.profile import (
     Request,
     TableProfile,
     first_rows,
+    profile_each,
     slug,
 )
 from data_platform.errors import PlatformError
@@ -41,14 +42,7 @@ def profile_database(request: Request, address: str) -> Profile:
     first = sorted(wanted, key=lambda name: name != slug(name))
     chosen = distinct_names([slug(name.split(".")[-1]) for name in first], [slug(name) for name in first])
     names = [dict(zip(first, chosen, strict=True))[name] for name in wanted]
-    tables, failures = [], {}
-    for name, table in zip(names, wanted, strict=True):
-        try:
-            tables.append(profile_table(address, name, table))
-        except PlatformError as error:
-            failures[table] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    tables, failures = profile_each(names, wanted, lambda name, table: profile_table(address, name, table))
     written, remembered = database_address(request.name, request.address, address)
     return Profile(tables, {"description": f"The database {request.name}.", "url": written}, remembered, failures)
 

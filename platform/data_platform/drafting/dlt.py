@@ -12,6 +12,7 @@ from data_platform.drafting.profile import (
     Profile,
     Request,
     TableProfile,
+    profile_each,
     rows_of,
     slug,
 )
@@ -40,14 +41,9 @@ def profile_resources(request: Request, make: Callable[[], object], written: Map
     if missing or not wanted:
         raise PlatformError(f"{where} has no resource {', '.join(missing)}. It has: {', '.join(there) or 'none'}.")
     names = distinct_names([slug(name) for name in wanted], [slug(name) for name in wanted])
-    tables, failures = [], {}
-    for name, resource in zip(names, wanted, strict=True):
-        try:
-            tables.append(_profile_resource(make, where, name, resource, there[resource]))
-        except PlatformError as error:
-            failures[resource] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    tables, failures = profile_each(
+        names, wanted, lambda name, resource: _profile_resource(make, where, name, resource, there[resource])
+    )
     return Profile(tables, {"description": f"What {where} reads.", **written}, {}, failures)
 
 

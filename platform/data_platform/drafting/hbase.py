@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 
 from data_platform.drafting.naming import distinct_names
-from data_platform.drafting.profile import READ_WITHIN, UNUSED, Profile, Request, TableProfile, first_rows, slug
+from data_platform.drafting.profile import (
+    READ_WITHIN,
+    UNUSED,
+    Profile,
+    Request,
+    TableProfile,
+    first_rows,
+    profile_each,
+    slug,
+)
 from data_platform.errors import PlatformError
 from data_platform.ingestion.hbase.gateway import Row
 from data_platform.ingestion.hbase.options import TIMESTAMP, Decoding, HbaseServer, HbaseTable
@@ -31,14 +40,7 @@ def profile_tables(request: Request, server: HbaseServer, written: Mapping[str, 
     names = distinct_names(
         [slug(table.split(":")[-1]) for table in wanted], [slug(table.replace(":", " ")) for table in wanted]
     )
-    tables, failures = [], {}
-    for name, table in zip(names, wanted, strict=True):
-        try:
-            tables.append(_profile(source, server, name, table))
-        except PlatformError as error:
-            failures[table] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    tables, failures = profile_each(names, wanted, lambda name, table: _profile(source, server, name, table))
     return Profile(tables, {"description": f"The HBase {request.name}.", **written}, {}, failures)
 
 

@@ -7,7 +7,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_platform.drafting.naming import distinct_names
-from data_platform.drafting.profile import READ_WITHIN, UNUSED, Profile, Request, TableProfile, first_rows, slug
+from data_platform.drafting.profile import (
+    READ_WITHIN,
+    UNUSED,
+    Profile,
+    Request,
+    TableProfile,
+    first_rows,
+    profile_each,
+    slug,
+)
 from data_platform.errors import PlatformError
 from data_platform.ingestion.kafka.cluster import Cluster
 from data_platform.ingestion.kafka.options import KafkaOptions, KafkaTable, Registry
@@ -46,14 +55,7 @@ def of_cluster(
     if not topics:
         raise PlatformError("The cluster has no topic that this user can see.")
     names = distinct_names([slug(topic) for topic in topics], [slug(topic.replace(".", " ")) for topic in topics])
-    tables, failures = [], {}
-    for table, topic in zip(names, topics, strict=True):
-        try:
-            tables.append(profile_topic(cluster, registry, table, topic))
-        except PlatformError as error:
-            failures[topic] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    tables, failures = profile_each(names, topics, lambda table, topic: profile_topic(cluster, registry, table, topic))
     in_avro = any(table.place.get("format") == "avro" for table in tables)
     place = {"registry": {"url": f"{{{{ env.{REGISTRY} }}}}"}} if in_avro and "registry" not in written else {}
     return Profile(tables, {"description": f"The Kafka cluster {name}.", **written, **place}, {}, failures)

@@ -12,6 +12,7 @@ from data_platform.drafting.profile import (
     Request,
     TableProfile,
     first_rows,
+    profile_each,
     slug,
 )
 from data_platform.errors import PlatformError
@@ -46,15 +47,12 @@ def profile_lake(
     if not wanted:
         raise PlatformError("There is no table in it that this account can see.")
     names = distinct_names([_slug(one, option) for one in wanted], [slug(one.replace(".", " ")) for one in wanted])
-    tables, failures = [], {}
-    for name, origin in zip(names, wanted, strict=True):
+
+    def profiled(name: str, origin: str) -> TableProfile:
         place = {} if option == "path" and origin == name else {option: origin}
-        try:
-            tables.append(_profile(source_of({name: {**UNUSED, **place}}), name, place, origin))
-        except PlatformError as error:
-            failures[origin] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+        return _profile(source_of({name: {**UNUSED, **place}}), name, place, origin)
+
+    tables, failures = profile_each(names, wanted, profiled)
     said = {"description": f"The lake {request.name}.", **written}
     return Profile(tables, said, dict(remembered or {}), failures)
 

@@ -2,7 +2,16 @@
 
 from data_platform.drafting.databases import database_address
 from data_platform.drafting.naming import distinct_names
-from data_platform.drafting.profile import READ_WITHIN, UNUSED, Profile, Request, TableProfile, first_rows, slug
+from data_platform.drafting.profile import (
+    READ_WITHIN,
+    UNUSED,
+    Profile,
+    Request,
+    TableProfile,
+    first_rows,
+    profile_each,
+    slug,
+)
 from data_platform.errors import PlatformError
 from data_platform.ingestion.mongodb.conditions import ID
 from data_platform.ingestion.mongodb.options import MongodbServer, MongodbTable
@@ -27,14 +36,7 @@ def profile_collections(request: Request, server: MongodbServer) -> Profile:
     if not wanted:
         raise PlatformError("The database has no collection that this account can read.")
     names = distinct_names([slug(name) for name in wanted], [slug(name.replace(".", " ")) for name in wanted])
-    tables, failures = [], {}
-    for name, collection in zip(names, wanted, strict=True):
-        try:
-            tables.append(_profile(server, name, collection))
-        except PlatformError as error:
-            failures[collection] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    tables, failures = profile_each(names, wanted, lambda name, collection: _profile(server, name, collection))
     return Profile(tables, {}, {}, failures)
 
 

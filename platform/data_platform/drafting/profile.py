@@ -4,7 +4,7 @@ of its own; what is drafted from a profile is in `draft`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_platform.drafting.times import Times
+from data_platform.errors import PlatformError
 from data_platform.ingestion.source import Reading, Source
 from data_platform.ingestion.sql.comments import Comments
 from data_platform.ingestion.sql.constraint_types import Constraints
@@ -113,6 +114,22 @@ def slug(name: str) -> str:
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.split("/")[-1])
     plain = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
     return (plain if plain[:1].isalpha() else f"t_{plain}")[:NAME_CHARACTERS].rstrip("_")
+
+
+def profile_each(
+    names: Sequence[str], wanted: Sequence[str], profile: Callable[[str, str], TableProfile]
+) -> tuple[list[TableProfile], dict[str, str]]:
+    """What `profile` makes of each table that is wanted, called by its name here and that of the source; and those that
+    cannot be read, with the reason. Raises PlatformError, with all reasons, if none can."""
+    tables, failures = [], {}
+    for name, origin in zip(names, wanted, strict=True):
+        try:
+            tables.append(profile(name, origin))
+        except PlatformError as error:
+            failures[origin] = str(error)
+    if not tables:
+        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    return tables, failures
 
 
 def first_rows(source: Source, table: str) -> tuple[pa.Table, bool]:

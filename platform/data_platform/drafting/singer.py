@@ -18,6 +18,7 @@ from data_platform.drafting.profile import (
     Request,
     TableProfile,
     first_rows,
+    profile_each,
     slug,
 )
 from data_platform.errors import PlatformError
@@ -87,14 +88,11 @@ def profile_streams(
     names = distinct_names(
         [slug(_short(stream, catalog[stream])) for stream in wanted], [slug(stream) for stream in wanted]
     )
-    tables, failures = [], {}
-    for name, stream in zip(names, wanted, strict=True):
-        try:
-            tables.append(_profile_stream(program, config, request.settings, name, stream, catalog[stream]))
-        except PlatformError as error:
-            failures[stream] = str(error)
-    if not tables:
-        raise PlatformError(" ".join(dict.fromkeys(failures.values())))
+    tables, failures = profile_each(
+        names,
+        wanted,
+        lambda name, stream: _profile_stream(program, config, request.settings, name, stream, catalog[stream]),
+    )
     return Profile(tables, {"description": f"What {program.tap} reads.", **written}, {}, failures)
 
 

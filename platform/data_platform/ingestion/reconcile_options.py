@@ -72,3 +72,14 @@ class ReconciledTable(TableOptions):
         "`daily`, or {every: weekly, compare: rows, apply: false}. It needs a `key`, "
         "and a table of which each load reads what is new.",
     )
+
+    def require_reconcilable(self, *, incremental: bool, how: str) -> None:
+        """Raise ValueError where `reconcile` says nothing: without a key, or where each load reads all rows. `how` says
+        what makes a table of this kind incremental."""
+        if self.reconcile is not None and not self.key:
+            raise ValueError("`reconcile` compares a table with its source by its `key`, and there is none: name it")
+        if self.reconcile is not None and not incremental:
+            raise ValueError(
+                f"`reconcile` is for a table {how}: without it each load reads all rows, and nothing is left to "
+                "compare. Take it out"
+            )

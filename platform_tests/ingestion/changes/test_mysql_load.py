@@ -24,6 +24,7 @@ from platform_tests.ingestion.changes.mysql_shop import (
 )
 from platform_tests.ingestion.changes.mysql_worker import READING, TABLES, load_and_stage
 from platform_tests.ingestion.landing import ON_SQLITE
+from platform_tests.ingestion.replay import replayed
 from platform_tests.kills import OFTEN
 from platform_tests.proxy import proxy_to
 
@@ -66,23 +67,6 @@ def at(at: Shop) -> Shop:
 
 def follow(lake: Lakehouse, at: Shop, **options: Any) -> dict[str, LoadResult]:
     return load_tables(lake, "shop", changes(at.url, TABLES), READING, TABLES, run_id="run-1", **options)
-
-
-def replayed(lake: Lakehouse, name: str, snapshot: str = "") -> list[tuple[Any, ...]]:
-    """What the raw changes make of a table, each of which must fit those before it."""
-    there: dict[int, Any] = {}
-    orders = []
-    for order, operation, id_, total in lake.connection.execute(
-        f"SELECT _order, _operation, id, total FROM raw_shop.{name} {snapshot} ORDER BY _order"
-    ).fetchall():
-        orders.append(order)
-        assert (id_ in there) == (operation != "insert"), f"{operation} of {id_} in {name} at {order}"
-        if operation == "delete":
-            del there[id_]
-        else:
-            there[id_] = total
-    assert len(orders) == len(set(orders))
-    return sorted(there.items())
 
 
 def require_as_source(lake: Lakehouse, at: Shop, *, once: bool = True) -> None:

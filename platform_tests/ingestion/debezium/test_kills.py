@@ -16,6 +16,7 @@ from platform_tests.ingestion.debezium import worker
 from platform_tests.ingestion.debezium.shop import TABLES, Shop
 from platform_tests.ingestion.debezium.worker import load_and_stage
 from platform_tests.ingestion.landing import ON_SQLITE
+from platform_tests.ingestion.replay import replayed
 from platform_tests.kills import KILLS
 
 from data_platform.lakehouse import ledger
@@ -58,23 +59,6 @@ def writing(shop: Shop, begin: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def replayed(lake: Lakehouse, name: str, snapshot: str = "") -> list[tuple[Any, ...]]:
-    """What the raw changes make of a table, each of which must fit those before it."""
-    there: dict[int, Any] = {}
-    orders = []
-    for order, operation, id_, total in lake.connection.execute(
-        f"SELECT _order, _operation, id::INT, total::INT FROM raw_shop.{name} {snapshot} ORDER BY _order"
-    ).fetchall():
-        orders.append(order)
-        assert (id_ in there) == (operation != "insert"), f"{operation} of {id_} in {name} at {order}"
-        if operation == "delete":
-            del there[id_]
-        else:
-            there[id_] = total
-    assert len(orders) == len(set(orders))
-    return sorted(there.items())
 
 
 def require_as_source(lake: Lakehouse, at: Shop) -> None:

@@ -1,16 +1,13 @@
 """A process that loads and stages a topic is killed at random instants while a producer writes all along: every
 committed message is there once, in order, and what is staged is what the messages make of it."""
 
-import random
 import threading
-import time
 
 import pytest
-from platform_tests import workers
 from platform_tests.ingestion.kafka.killed import PARTITIONS, Writing, load_and_stage
 from platform_tests.ingestion.kafka.topics import Topics
 from platform_tests.kafka_servers import Kafka
-from platform_tests.kills import KILLS
+from platform_tests.kills import KILLS, kill_amid_loads
 
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
@@ -30,24 +27,10 @@ def test_after_any_number_of_kills_every_message_is_there_once_and_in_order(
     topic = topics.make(partitions=PARTITIONS)
     writing = Writing(topics, topic)
     writer = threading.Thread(target=writing.run)
-    instants = random.Random(f"kills {kills} {settings.catalog_is_sqlite}")
     with open_lakehouse(settings) as lake:
         ledger.ensure_ledger(lake)
     writer.start()
-    loads = 0
-    for _ in range(kills):
-        worker = workers.start(settings, "consume", kafka.bootstrap, topic)
-        until = time.monotonic() + 60
-        with open_lakehouse(settings, read_only=True) as lake:
-            before = loads
-            while loads == before:
-                assert worker.poll() is None, "the worker failed by itself"
-                assert time.monotonic() < until, "the worker committed nothing"
-                time.sleep(0.01)
-                loads = ledger.last_landed(lake, "shop", "a")
-        time.sleep(instants.uniform(0, 0.7))
-        worker.kill()
-        worker.wait()
+    kill_amid_loads(settings, kills, "consume", kafka.bootstrap, topic, table="a")
     writing.stopped.set()
     writer.join()
     with open_lakehouse(settings) as lake:

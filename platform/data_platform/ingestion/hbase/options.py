@@ -111,13 +111,7 @@ class HbaseTable(ReconciledTable):
         for place in self.columns:
             if not place.partition(":")[0]:
                 raise ValueError(f"the column {place!r} names no family: write `family:qualifier`, or `family`")
-        if self.reconcile is not None and not self.key:
-            raise ValueError("`reconcile` compares a table with its source by its `key`, and there is none: name it")
-        if self.reconcile is not None and self.incremental is None:
-            raise ValueError(
-                "`reconcile` is for a table that is `incremental`: without it each load reads all of it, and nothing "
-                "is left to compare. Take it out"
-            )
+        self.require_reconcilable(incremental=self.incremental is not None, how="that is `incremental`")
         return self
 
     @property

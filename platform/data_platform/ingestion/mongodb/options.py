@@ -43,13 +43,7 @@ class MongodbTable(ReconciledTable):
             raise ValueError(f"`columns` leaves out {self.cursor.column}, the cursor: name it there as well")
         if self.columns is not None and (odd := [name for name in self.columns if "." in name or name[:1] == "$"]):
             raise ValueError(f"`columns` names {odd[0]}: fields of the document itself are read, each whole")
-        if self.reconcile is not None and not self.key:
-            raise ValueError("`reconcile` compares a table with its source by its `key`, and there is none: name it")
-        if self.reconcile is not None and self.cursor is None:
-            raise ValueError(
-                "`reconcile` is for a table with a `cursor`: without one each load reads all of it, and nothing is "
-                "left to compare. Take it out"
-            )
+        self.require_reconcilable(incremental=self.cursor is not None, how="with a `cursor`")
         return self
 
     def _reads(self, column: str) -> bool:

@@ -75,11 +75,5 @@ class SqlTable(ReconciledTable):
                 "`parallel` and `cursor` do not go together: a cursor is read in its order, so that a load that ends "
                 "early goes on from where it was, and ranges that are read at once have no order. Take one of them out"
             )
-        if self.reconcile is not None and not self.key:
-            raise ValueError("`reconcile` compares a table with its source by its `key`, and there is none: name it")
-        if self.reconcile is not None and self.cursor is None:
-            raise ValueError(
-                "`reconcile` is for a table with a `cursor`: without one each load reads all of it, and nothing is "
-                "left to compare. Take it out"
-            )
+        self.require_reconcilable(incremental=self.cursor is not None, how="with a `cursor`")
         return self
