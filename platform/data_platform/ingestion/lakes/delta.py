@@ -80,10 +80,10 @@ class Delta:
     tables: Mapping[str, DeltaTable]
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
-        """The newest version of each table, by its log alone."""
+        """The newest version of each table."""
 
         def probe(name: str) -> Probe:
-            return Probe(differences(position_of(self._open(name, files=False)), after.get(name, {})))
+            return Probe(differences(position_of(self._open(name)), after.get(name, {})))
 
         return probe_each(tables, probe)
 
@@ -105,7 +105,7 @@ class Delta:
 
     def described(self, name: str) -> Described:
         """What a table says of itself: types, comments, whether it has a change feed."""
-        table = self._open(name, files=False)
+        table = self._open(name)
         fields = json.loads(table.schema().to_json())["fields"]
         has_feed = table.metadata().configuration.get("delta.enableChangeDataFeed", "").lower() == "true"
         return Described(
@@ -116,12 +116,12 @@ class Delta:
             notes=["it has a change feed: with a `key` and `changes: true` each change is read"] if has_feed else [],
         )
 
-    def _open(self, name: str, *, files: bool = True) -> deltalake.DeltaTable:
+    def _open(self, name: str) -> deltalake.DeltaTable:
         if name not in self.tables:
             raise PlatformError(f"The source has no table {name!r}. It has {', '.join(self.tables) or 'none'}.")
         with self._explained(name):
             try:
-                return deltalake.DeltaTable(self._uri(name), storage_options=self._options(), without_files=not files)
+                return deltalake.DeltaTable(self._uri(name), storage_options=self._options())
             except TableNotFoundError:
                 raise PlatformError(f"{self._what(name)}: {NO_TABLE} {self._beside(name)}") from None
 
