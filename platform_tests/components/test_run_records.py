@@ -45,7 +45,7 @@ def test_runs_are_in_the_ledger_once_with_their_end_and_who_asked_for_them(
     assert version() == before
 
 
-def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop) -> None:
+def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.run(*ORDERS)
     sensor = next(one for one in shop.definitions.sensors or () if one.name == SENSOR)
     assert isinstance(sensor, dg.SensorDefinition)
@@ -54,10 +54,17 @@ def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop) -> None:
     (ended,) = shop.query("SELECT max(ended_at) FROM platform.runs")[0]
     assert abs(datetime.fromisoformat(cursor or "") - ended) < timedelta(seconds=5)
     shop.change("DELETE FROM platform.runs")
-    later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    with dg.build_sensor_context(instance=shop.instance, cursor=later) as context:
-        assert sensor.evaluate_tick(context).cursor == later
+    monkeypatch.setattr(run_records, "OVERLAP", timedelta(0))
+    now = datetime.now(UTC).isoformat()
+    with dg.build_sensor_context(instance=shop.instance, cursor=now) as context:
+        assert sensor.evaluate_tick(context).cursor == now
     assert shop.query(RUNS) == []
+    # The clock was set back since: what ends now lies behind the cursor.
+    monkeypatch.setattr(run_records, "OVERLAP", timedelta(minutes=1))
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    with dg.build_sensor_context(instance=shop.instance, cursor=later) as context:
+        assert sensor.evaluate_tick(context).cursor == cursor
+    assert len(shop.query(RUNS)) == 1
 
 
 def test_who_asked_is_what_the_tags_say() -> None:

@@ -59,6 +59,19 @@ def _record(runs: Sequence[ledger.Run], connection: duckdb.DuckDBPyConnection) -
     ledger.record_runs(connection, *runs)
 
 
+def record_missing_runs(lake: Lakehouse, instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
+    """Write those runs of some that the ledger does not have: they are about to be deleted, and the sensor that brings
+    them may have been off."""
+    if not ledger.exists(lake):
+        return
+    for first in range(0, len(run_ids), PAGE):
+        page = run_ids[first : first + PAGE]
+        missing = [*set(page) - ledger.recorded_runs(lake, page)]
+        records = instance.get_run_records(dg.RunsFilter(run_ids=missing)) if missing else ()
+        if records:
+            commit(lake, partial(_record, [run_of(instance, record) for record in records]))
+
+
 def run_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> ledger.Run:
     """A run that has ended, as the ledger keeps it."""
     run = record.dagster_run
@@ -101,7 +114,9 @@ def run_records_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Brings the runs that have ended into the ledger (`platform.run_performance`). Asks for none.",
     )
     def bring(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        since = datetime.fromisoformat(context.cursor) - OVERLAP if context.cursor else None
+        # One that lies ahead was set by a clock that has been set back since: runs that end now would lie behind it.
+        cursor = min(datetime.fromisoformat(context.cursor), datetime.now(UTC)) if context.cursor else None
+        since = cursor - OVERLAP if cursor is not None else None
         try:
             with shared_lakehouse(settings) as lake:
                 last = record_ended_runs(lake, context.instance, since)
