@@ -17,7 +17,7 @@ from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.ledger.inlining import keep_ledger_rows_in_catalog
 from data_platform.lakehouse.transaction import commit
 from data_platform.lakehouse.usage import peak_bytes
-from data_platform.observability.views import ensure_views
+from data_platform.observability.views import ensure_views, replace_views
 from data_platform.staging.step import StagingRefusedError, stage_table
 
 DAY = "2020-01-01T00:00:00Z"
@@ -64,6 +64,17 @@ def test_views_that_are_there_are_left_alone(lake: Lakehouse) -> None:
     ensure_views(lake)
     before = current_snapshot(lake.connection)
     ensure_views(lake)
+    assert current_snapshot(lake.connection) == before
+
+
+def test_views_of_an_earlier_release_are_made_anew_once(lake: Lakehouse) -> None:
+    load(lake, 1)
+    ensure_views(lake)
+    lake.connection.execute("CREATE OR REPLACE VIEW platform.freshness AS SELECT 1 AS old")
+    assert replace_views(lake)
+    assert lake.connection.execute("SELECT loads_awaiting_staging FROM platform.freshness").fetchall() == [(1,)]
+    before = current_snapshot(lake.connection)
+    assert not replace_views(lake)
     assert current_snapshot(lake.connection) == before
 
 

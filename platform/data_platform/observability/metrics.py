@@ -201,16 +201,20 @@ class LedgerCollector(Collector):
                 figures = None
                 reason = str(error) if isinstance(error, PlatformError) else first_line(error)
                 logging.getLogger(__name__).error("The ledger cannot be read: %s", scrub(reason))
-        build = InfoMetricFamily(f"{PREFIX}_build", "The release that reads the ledger.")
-        build.add_metric((), {"version": self._release})
-        yield build
-        yield _gauge("up", "Whether the ledger could be read.", (), [((), figures is not None)])
+        yield from self._of_itself(up=figures is not None)
         if figures is not None:
             yield from families(figures, datetime.now(UTC))
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing is read when it is registered."""
-        return iter(())
+        """The names of all metrics, for scrapes that ask for some of them (`?name[]=...`). Nothing is read."""
+        yield from self._of_itself(up=False)
+        yield from families(Figures(0, (), (), (), {}, {}), datetime.now(UTC))
+
+    def _of_itself(self, *, up: bool) -> Iterator[Metric]:
+        build = InfoMetricFamily(f"{PREFIX}_build", "The release that reads the ledger.")
+        build.add_metric((), {"version": self._release})
+        yield build
+        yield _gauge("up", "Whether the ledger could be read.", (), [((), up)])
 
     def close(self) -> None:
         """Close the lakehouse."""
