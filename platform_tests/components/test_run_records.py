@@ -71,6 +71,10 @@ def test_who_asked_is_what_the_tags_say() -> None:
     assert asked_by_whom({"dagster/schedule_name": "daily"}) == ("schedule", "daily")
     assert asked_by_whom({"dagster/backfill": "b"}) == ("backfill", "b")
     assert asked_by_whom({"source": "shop"}) == ("person", None)
+    again = {"dagster/sensor_name": "shop_sensor", "dagster/parent_run_id": "r"}
+    assert asked_by_whom(again) == ("person", None)
+    assert asked_by_whom(again | {"dagster/retry_number": "1"}) == ("sensor", "shop_sensor")
+    assert asked_by_whom(again | {"dagster/backfill": "b"}) == ("backfill", "b")
 
 
 def test_the_ledger_forgets_runs_of_long_ago_and_makes_no_version_for_nothing(shop: Shop) -> None:

@@ -9,7 +9,13 @@ from functools import partial
 
 import dagster as dg
 import duckdb
-from dagster._core.storage.tags import BACKFILL_ID_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
+from dagster._core.storage.tags import (
+    BACKFILL_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+)
 
 from data_platform.components.failures import failure
 from data_platform.lakehouse import ledger
@@ -94,10 +100,12 @@ def run_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> ledger.Run:
 
 def asked_by_whom(tags: Mapping[str, str]) -> tuple[ledger.AskedBy, str | None]:
     """Who asked for a run with these tags, and the name of the sensor, schedule or backfill; a person otherwise, in the
-    UI or by `dp run`."""
-    if SENSOR_NAME_TAG in tags:
+    UI or by `dp run`. A run that a person executes again has the tags of the first; what Dagster tries again by itself
+    has a number besides."""
+    by_person = PARENT_RUN_ID_TAG in tags and RETRY_NUMBER_TAG not in tags
+    if SENSOR_NAME_TAG in tags and not by_person:
         return "sensor", tags[SENSOR_NAME_TAG]
-    if SCHEDULE_NAME_TAG in tags:
+    if SCHEDULE_NAME_TAG in tags and not by_person:
         return "schedule", tags[SCHEDULE_NAME_TAG]
     if BACKFILL_ID_TAG in tags:
         return "backfill", tags[BACKFILL_ID_TAG]
