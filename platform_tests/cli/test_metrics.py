@@ -86,6 +86,8 @@ def test_what_is_printed_says_of_each_table_what_came_how_old_it_is_and_what_was
     assert value(text, "loads_awaiting_staging", source="shop", table="refunds") == 1
     assert value(text, "steps_total", layer="modelled", source="", table="mart", outcome="published") == 1
     assert 0 < (value(text, "table_age_seconds", **ORDERS) or 0) < 3600
+    # An alert sees growth only of what was there before.
+    assert value(text, "steps_total", **ORDERS, outcome="refused") == 0
     assert (value(text, "step_cpu_seconds_total", **ORDERS, outcome="landed") or 0) > 0
     # Nothing but names of tables and jobs, and fixed words: no place, no user.
     assert str(looking) not in text
@@ -132,6 +134,7 @@ def test_whatever_a_table_is_called_and_wherever_the_clock_was_set_the_format_ho
         assert value(text, "steps_total", layer="raw", source="shop", table=name, outcome="landed") == 1
     assert value(text, "step_seconds_total", layer="raw", source="clock", table="orders", outcome="landed") == 0
     job = {"dagster_job": "job", "status": "success", "asked_by": "person"}
+    assert value(text, "runs_total", **job | {"status": "failure"}) == 0
     assert (value(text, "run_seconds_total", **job), value(text, "run_wait_seconds_total", **job)) == (0, 0)
 
 
@@ -145,7 +148,9 @@ def test_a_scrape_waits_for_no_writer_and_sees_what_was_committed_since_the_last
                 load_table(lake, "shop", MemorySource([batch]), "orders", TABLE, run_id="r")
             with writer_lock(settings):
                 for _ in range(2):  # the second is answered from the first: nothing was committed
-                    assert value(scraped(registry), "steps_total", **ORDERS, outcome="landed") == number
+                    text = scraped(registry)
+                    assert value(text, "steps_total", **ORDERS, outcome="landed") == number
+                    assert value(text, "quarantine_open_rows", source="shop", table="orders") == 0
 
 
 def test_a_ledger_that_cannot_be_read_is_down_and_says_why_to_whoever_runs_it(

@@ -1,6 +1,8 @@
 """The pipeline's own performance, asked in SQL."""
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -145,6 +147,38 @@ def test_a_table_grows_by_what_is_added_and_taken_away(lake: Lakehouse) -> None:
         ("staged/shop/orders", 1, 1),
     ]
     assert lake.connection.execute("SELECT count(*) FROM staged_shop.orders").fetchone() == (1,)
+
+
+def test_after_random_loads_and_stagings_the_views_say_what_is_there_and_what_was_counted_by_hand(
+    lake: Lakehouse,
+) -> None:
+    chance = random.Random(1)
+    table = TABLE.model_copy(update={"refuse_above": 1.0, "shrink_limit": 0.0})
+    recipe = replace(RECIPE, refuse_above=1.0)
+    kinds = ("load", "load", "whole", "stage", "rebuild")
+    loads = read = landed = quarantined = waiting = 0
+    for number, what in enumerate(["load", "stage", *chance.choices(kinds, k=6)]):
+        if what in ("stage", "rebuild"):
+            stage_table(lake, recipe, run_id="r", rebuild=what == "rebuild")
+            waiting = 0
+        else:
+            good = [(chance.randint(1, 6), chance.randint(-1, 9), "open", DAY) for _ in range(chance.randint(1, 5))]
+            bad = rejects(*(("f.csv", line, "?", "no record") for line in range(chance.randint(0, 2))))
+            source = MemorySource([batch_of(orders(*good), {"c": str(number)}, bad)], whole=what == "whole")
+            load_table(lake, "shop", source, "orders", table, run_id="r", full_refresh=what == "whole")
+            loads, waiting = loads + 1, waiting + 1
+            read, landed, quarantined = read + len(good) + len(bad), landed + len(good), quarantined + len(bad)
+        for layer in ("raw", "staged") if number else ():
+            there = asked(lake, f"SELECT count(*) AS rows FROM {layer}_shop.orders")
+            assert asked(lake, f"SELECT rows FROM platform.table_growth WHERE asset = '{layer}/shop/orders'") == there
+    counted = {"loads": loads, "rows_read": read, "rows_landed": landed, "rows_quarantined": quarantined}
+    assert asked(lake, f"SELECT {', '.join(counted)} FROM platform.load_performance") == [counted]
+    assert asked(lake, "SELECT loads_awaiting_staging FROM platform.freshness") == [{"loads_awaiting_staging": waiting}]
+    totals = [
+        asked(lake, f"SELECT {steps} AS steps, sum(seconds) AS seconds FROM platform.{view}")[0]
+        for view, steps in (("step_performance", "count(*)"), ("asset_performance", "sum(steps)::BIGINT"))
+    ]
+    assert totals[0] == {"steps": totals[1]["steps"], "seconds": pytest.approx(totals[1]["seconds"])}
 
 
 def record(runs: Sequence[ledger.Run], connection: duckdb.DuckDBPyConnection) -> None:
