@@ -46,6 +46,11 @@ def test_loads_add_up_by_day_with_their_pace_and_what_was_refused(lake: Lakehous
         "seconds > 0, rows_per_second > 0 FROM platform.load_performance"
     ).fetchall()
     assert told == [("shop", "orders", 2, 1, 37, 18, 10, pytest.approx(10 / 37), True, True)]
+    for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):  # in one of them it is another day now
+        lake.connection.execute(f"SET TimeZone = '{zone}'")
+        days = "SELECT day FROM platform.load_performance UNION ALL SELECT day FROM platform.table_growth"
+        at = lake.connection.execute("SELECT started_at FROM platform.loads LIMIT 1").fetchall()[0][0]
+        assert set(lake.connection.execute(days).fetchall()) == {(at.astimezone(UTC).date(),)}
 
 
 def test_freshness_tells_the_time_since_and_the_loads_that_wait(lake: Lakehouse) -> None:

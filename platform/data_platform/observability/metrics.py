@@ -72,8 +72,8 @@ def read_figures(lake: Lakehouse, before: Figures | None = None) -> Figures:
 
 
 def families(figures: Figures, now: datetime) -> Iterator[Metric]:
-    """The metrics of some figures, at a time. What alerts are made of is there as 0 before anything is counted, for each
-    table and job that is known: Prometheus sees no growth in a series that begins with what it has to warn of."""
+    """The metrics of some figures, at a time. What alerts are made of is there as 0 before anything is counted, for
+    each table and job that is known: Prometheus sees no growth in a series that begins with what it has to warn of."""
     steps, runs = figures.steps, figures.runs
     done = {(one.layer, one.source, one.table): one.last_at for one in steps if one.outcome in DONE}
     of_table = [((one.layer, one.source, one.table, one.outcome), one) for one in steps]

@@ -10,6 +10,11 @@ def seconds(begin: str, end: str) -> str:
     return f"epoch(greatest({end}, {begin}) - {begin})"
 
 
+def day(time: str) -> str:
+    """The day in UTC of a column of times in SQL, whatever the time zone of the session is."""
+    return f"({time} AT TIME ZONE 'UTC')::DATE"
+
+
 STEPS = f"""
     SELECT 'raw/' || source || '/' || table_name AS asset, 'load' AS kind, load_id AS step_id, run_id,
         status AS outcome, started_at, ended_at, {seconds("started_at", "ended_at")} AS seconds,
@@ -35,7 +40,7 @@ STEPS = f"""
 
 VIEWS = {
     "load_performance": f"""
-        SELECT source, table_name, CAST(started_at AS DATE) AS day,
+        SELECT source, table_name, {day("started_at")} AS day,
             count(*) FILTER (status = 'landed') AS loads,
             count(*) FILTER (status = 'refused') AS loads_refused,
             sum(rows_read) AS rows_read,
@@ -111,16 +116,17 @@ VIEWS = {
         FROM (
             SELECT asset, day, sum(rows)::BIGINT AS rows_added, sum(bytes)::BIGINT AS bytes_written
             FROM (
-                SELECT 'raw/' || source || '/' || table_name AS asset, ended_at::DATE AS day, rows_landed AS rows, bytes
+                SELECT 'raw/' || source || '/' || table_name AS asset, {day("ended_at")} AS day,
+                    rows_landed AS rows, bytes
                 FROM {name("loads")} WHERE status = 'landed'
                 UNION ALL
-                SELECT 'raw/' || source || '/' || table_name, retired_at::DATE, -rows_landed, 0
+                SELECT 'raw/' || source || '/' || table_name, {day("retired_at")}, -rows_landed, 0
                 FROM {name("loads")} WHERE retired_at IS NOT NULL
                 UNION ALL
-                SELECT 'staged/' || source || '/' || table_name, ended_at::DATE, rows_inserted - rows_deleted, bytes
+                SELECT 'staged/' || source || '/' || table_name, {day("ended_at")}, rows_inserted - rows_deleted, bytes
                 FROM {name("stagings")} WHERE status = 'staged'
                 UNION ALL
-                SELECT 'modelled/' || model, published_at::DATE,
+                SELECT 'modelled/' || model, {day("published_at")},
                     rows - lag(rows, 1, 0) OVER (PARTITION BY model ORDER BY publication_id), bytes
                 FROM {name("publications")}
             ) GROUP BY asset, day
