@@ -1,13 +1,15 @@
 """Runs that have ended, brought from Dagster's storage into the ledger."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from platform_tests.components.shop import ORDERS, Shop
 
 from data_platform.components import run_records
-from data_platform.components.run_records import SENSOR, asked_by_whom
+from data_platform.components.run_records import SENSOR, asked_by_whom, run_of
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
@@ -65,6 +67,20 @@ def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop, monkeypatch:
     with dg.build_sensor_context(instance=shop.instance, cursor=later) as context:
         assert sensor.evaluate_tick(context).cursor == cursor
     assert len(shop.query(RUNS)) == 1
+
+
+def test_a_run_that_was_queued_was_asked_for_when_it_joined_the_queue_to_the_microsecond(
+    tmp_path: Path,
+) -> None:
+    at = datetime(2020, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        run = create_run_for_test(instance, status=dg.DagsterRunStatus.CANCELED)
+        queued = dg.DagsterEvent(dg.DagsterEventType.RUN_ENQUEUED.value, run.job_name)
+        entry = dg.EventLogEntry(None, "debug", "", run.run_id, at.timestamp(), dagster_event=queued)
+        instance.event_log_storage.store_event(entry)
+        record = instance.get_run_record_by_id(run.run_id)
+        assert record is not None
+        assert run_of(instance, record).asked_at == at
 
 
 def test_who_asked_is_what_the_tags_say() -> None:

@@ -84,13 +84,15 @@ def run_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> ledger.Run:
     stats = instance.get_run_stats(run.run_id)
     asked_by, asker = asked_by_whom(run.tags)
     ended = record.end_time or record.update_timestamp.timestamp()
+    # Of when a run was made, Dagster's SQLite keeps whole seconds; of when it joined the queue, all of it.
+    asked = datetime.fromtimestamp(stats.enqueued_time, UTC) if stats.enqueued_time else record.create_timestamp
     return ledger.Run(
         run.run_id,
         run.job_name,
         STATUSES[run.status],
         asked_by,
         asker,
-        record.create_timestamp,
+        asked,
         datetime.fromtimestamp(record.start_time, UTC) if record.start_time else None,
         datetime.fromtimestamp(ended, UTC),
         stats.steps_succeeded + stats.steps_failed,
