@@ -162,7 +162,7 @@ def test_a_step_reads_on_while_maintenance_replaces_its_files(lake: Lakehouse, s
 
 def test_expired_versions_are_gone_with_a_clear_error_and_the_present_stays(lake: Lakehouse) -> None:
     first = step(lake)
-    frame = lazy_frame(lake, f"FROM raw_growing.entries AT (VERSION => {first})")
+    frame = lazy_frame(lake, f"FROM lake.raw_growing.entries AT (VERSION => {first})")
     step(lake)
     assert maintain(lake, keep_snapshots=NOW, keep_files=NOW).snapshots_expired > 0
     with pytest.raises(PlatformError, match="That version has expired since: read the table anew"):
