@@ -76,7 +76,9 @@ def test_a_run_that_was_queued_was_asked_for_when_it_joined_the_queue_to_the_mic
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         run = create_run_for_test(instance, status=dg.DagsterRunStatus.CANCELED)
         queued = dg.DagsterEvent(dg.DagsterEventType.RUN_ENQUEUED.value, run.job_name)
-        entry = dg.EventLogEntry(None, "debug", "", run.run_id, at.timestamp(), dagster_event=queued)
+        entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
+            None, "debug", "", run.run_id, at.timestamp(), dagster_event=queued
+        )
         instance.event_log_storage.store_event(entry)
         record = instance.get_run_record_by_id(run.run_id)
         assert record is not None
