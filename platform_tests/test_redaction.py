@@ -155,6 +155,15 @@ def test_secrets_of_the_environment_are_never_forgotten(monkeypatch: pytest.Monk
     assert said == ", ".join(["***"] * 11)
 
 
+def test_the_folder_that_somebody_works_in_is_shown_though_shells_call_it_pwd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_of_environment", set[str]())
+    monkeypatch.setenv("PWD", "/home/somebody/project")
+    redaction.scrub_process()
+    assert scrub("nothing at /home/somebody/project/home") == "nothing at /home/somebody/project/home"
+    register_named({"PWD": "a password of ODBC"})
+    assert scrub("with a password of ODBC") == "with ***"
+
+
 def test_a_part_of_a_secret_that_has_several_is_not_shown_either() -> None:
     lines = [
         "-----BEGIN PRIVATE KEY-----",

@@ -40,6 +40,9 @@ SECRET_NAME = re.compile(
 )
 """Names of parameters and variables whose values are secrets."""
 
+WORKING_FOLDER = "PWD"
+"""The variable in which shells keep the folder that somebody works in; as a parameter of that name it is a password."""
+
 SECRET_SETTING = re.compile(
     r".*\.(?:password|passphrase|connection\.string|jaas\.config)|.*connection-string|.*authorization|(?:set-)?cookie"
     r"|.*(?:storage_)?sas(?:_key|-token)?|ssl\.key\.pem|ssl\.keystore\.pem|sasl\.oauthbearer\.config",
@@ -211,10 +214,11 @@ def scrub_process() -> None:
     """Have every log record of this process, and the traceback that it may end with, pass the scrubber. Called where a
     process begins: by the commands, the web server, and whatever loads a platform's definitions. The variables of the
     environment that are called secrets are taken note of."""
-    for name, value in os.environ.items():
+    variables = {name: value for name, value in os.environ.items() if name != WORKING_FOLDER}
+    for name, value in variables.items():
         if SECRET_NAME.fullmatch(name):
             _of_environment.update((value, *_parts(value)))
-    register_named(os.environ)
+    register_named(variables)
     if getattr(logging.getLogRecordFactory(), "scrubs", False):
         return
     logging.setLogRecordFactory(_scrubbed_records(logging.getLogRecordFactory()))

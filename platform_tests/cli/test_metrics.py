@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 
+import duckdb
 import pytest
 import requests
 from platform_tests.cli.conftest import GOOD, Dp
@@ -15,11 +17,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from data_platform.cli.metrics import PATH, ledger_registry, listening
 from data_platform.ingestion.load import load_table
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.lock import writer_lock
-from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.settings import Settings, settings_from_environment
+from data_platform.lakehouse.transaction import commit
+from data_platform.observability.views import ensure_views
 
 ORDERS = {"layer": "raw", "source": "shop", "table": "orders"}
+NOW, HOUR = datetime(2020, 1, 1, tzinfo=UTC), timedelta(hours=1)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -80,6 +86,8 @@ def test_what_is_printed_says_of_each_table_what_came_how_old_it_is_and_what_was
     assert value(text, "loads_awaiting_staging", source="shop", table="refunds") == 1
     assert value(text, "steps_total", layer="modelled", source="", table="mart", outcome="published") == 1
     assert 0 < (value(text, "table_age_seconds", **ORDERS) or 0) < 3600
+    # An alert sees growth only of what was there before.
+    assert value(text, "steps_total", **ORDERS, outcome="refused") == 0
     assert (value(text, "step_cpu_seconds_total", **ORDERS, outcome="landed") or 0) > 0
     # Nothing but names of tables and jobs, and fixed words: no place, no user.
     assert str(looking) not in text
@@ -91,11 +99,43 @@ def test_prometheus_gets_the_format_that_it_asks_for_and_nothing_else_is_served(
         assert (status, kind.partition(";")[0]) == (200, "application/openmetrics-text")
         assert value(text, "up") == 1
         assert answer(url + PATH)[1].startswith("text/plain")
+        one = answer(url + PATH + "?name[]=data_platform_steps_total", Accept=OPENMETRICS)[2]
+        assert {name for name, _ in samples(one)} == {"data_platform_steps_total"}
         assert answer(url + "/")[::2] == (404, "The metrics are at /metrics.\n")
         # A page whose own name points to this machine.
         assert answer(url + PATH, Host="attacker.example")[0] == 403
     with served(alone=False) as url:
         assert answer(url + PATH, Host="data.example.com")[0] == 200
+
+
+NAMES = ('a"b', "new\nline", "back\\slash", "\\n", "ünï🛫", "x{}=,", " # EOF", "", "\u2028")
+
+
+def test_whatever_a_table_is_called_and_wherever_the_clock_was_set_the_format_holds(changing: Settings) -> None:
+    def write(connection: duckdb.DuckDBPyConnection) -> None:
+        loads = "SELECT * REPLACE ({}) FROM platform.loads WHERE table_name = 'orders'"
+        for name in NAMES:
+            connection.execute(f"INSERT INTO platform.loads {loads.format('? AS table_name')}", [name])
+        back = "'clock' AS source, started_at - INTERVAL 1 HOUR AS ended_at"
+        connection.execute(f"INSERT INTO platform.loads {loads.format(back)} LIMIT 1")
+        run = ledger.Run("r", "job", "success", "person", None, NOW, NOW - HOUR, NOW - 2 * HOUR)
+        ledger.record_runs(connection, run)
+
+    with open_lakehouse(changing) as lake:
+        commit(lake, write)
+        ensure_views(lake)
+        assert lake.connection.sql("FROM platform.step_performance WHERE seconds < 0").fetchall() == []
+        assert lake.connection.sql("SELECT seconds, seconds_waited FROM platform.run_performance").fetchall() == [
+            (0, 0)
+        ]
+    with ledger_registry(changing) as registry:
+        text = scraped(registry)
+    for name in NAMES:
+        assert value(text, "steps_total", layer="raw", source="shop", table=name, outcome="landed") == 1
+    assert value(text, "step_seconds_total", layer="raw", source="clock", table="orders", outcome="landed") == 0
+    job = {"dagster_job": "job", "status": "success", "asked_by": "person"}
+    assert value(text, "runs_total", **job | {"status": "failure"}) == 0
+    assert (value(text, "run_seconds_total", **job), value(text, "run_wait_seconds_total", **job)) == (0, 0)
 
 
 def test_a_scrape_waits_for_no_writer_and_sees_what_was_committed_since_the_last(dp: Dp, tmp_path: Path) -> None:
@@ -108,7 +148,9 @@ def test_a_scrape_waits_for_no_writer_and_sees_what_was_committed_since_the_last
                 load_table(lake, "shop", MemorySource([batch]), "orders", TABLE, run_id="r")
             with writer_lock(settings):
                 for _ in range(2):  # the second is answered from the first: nothing was committed
-                    assert value(scraped(registry), "steps_total", **ORDERS, outcome="landed") == number
+                    text = scraped(registry)
+                    assert value(text, "steps_total", **ORDERS, outcome="landed") == number
+                    assert value(text, "quarantine_open_rows", source="shop", table="orders") == 0
 
 
 def test_a_ledger_that_cannot_be_read_is_down_and_says_why_to_whoever_runs_it(

@@ -16,6 +16,21 @@ def asked(
     home: Path, path: str, method: str = "GET", *, token: str | None = None, given: str = ""
 ) -> tuple[int, bytes]:
     """The status and the body of an answer; 299 where the UI itself was asked."""
+    status, _, body = answer(home, path, method, token=token, given=given)
+    return status, body
+
+
+def answer(
+    home: Path,
+    path: str,
+    method: str = "GET",
+    *,
+    token: str | None = None,
+    given: str = "",
+    known: bytes = b"",
+    prefix: str = "",
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Status, headers and body of an answer. `known` is the tag of what the browser has."""
     sent: list[Message] = []
 
     async def ui(scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,11 +43,12 @@ def asked(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [(b"host", b"127.0.0.1:3000"), *([(b"authorization", f"Bearer {given}".encode())] if given else [])]
+    headers = [(b"host", b"127.0.0.1:3000"), *([(b"if-none-match", known)] if known else [])]
+    headers += [*([(b"authorization", f"Bearer {given}".encode())] if given else [])]
     scope = {"type": "http", "method": method, "scheme": "http", "path": path, "query_string": b"", "headers": headers}
     settings = Settings(home, str(home / "catalog.sqlite"), str(home / "data"), ui_token=token)
-    asyncio.run(guarded(ui, settings)(scope, receive, send))
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+    asyncio.run(guarded(ui, settings, prefix)(scope, receive, send))
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent)
 
 
 @pytest.fixture
@@ -47,6 +63,29 @@ def test_a_page_is_answered_as_it_is_now(home: Path) -> None:
     assert asked(home, "/pages/sales.html") == (200, b"<h1>Sales</h1>")
     (home / "dashboards" / "sales.html").write_text("<h1>More</h1>")
     assert asked(home, "/pages/sales.html") == (200, b"<h1>More</h1>")
+
+
+def test_a_browser_that_has_the_page_as_it_is_gets_no_copy_and_one_that_has_an_older_one_does(home: Path) -> None:
+    status, headers, body = answer(home, "/pages/sales.html", "HEAD")
+    assert (status, headers[b"content-length"], body) == (200, b"14", b"")
+    tag = headers[b"etag"]
+    for known in (tag, b"W/" + tag, b'"other", ' + tag, b"*"):
+        status, headers, body = answer(home, "/pages/sales.html", known=known)
+        assert (status, headers[b"etag"], headers.get(b"content-length"), body) == (304, tag, None, b"")
+    (home / "dashboards" / "sales.html").write_text("<h1>More</h1>")
+    assert answer(home, "/pages/sales.html", known=tag)[::2] == (200, b"<h1>More</h1>")
+    assert answer(home, "/pages/later.html", known=b"*")[0] == 404
+
+
+def test_a_file_that_cannot_be_read_is_named_without_its_place(home: Path) -> None:
+    (home / "dashboards" / "odd.html").mkdir()
+    assert asked(home, "/pages/odd.html") == (500, b"The file of the page odd cannot be read: Is a directory.\n")
+
+
+def test_pages_are_below_the_prefix_of_the_ui(home: Path) -> None:
+    assert answer(home, "/data/pages/sales.html", prefix="/data")[0] == 200
+    assert answer(home, "/pages/sales.html", prefix="/data")[0] == 299
+    assert answer(home, "/database/pages/sales.html", prefix="/data")[0] == 299
 
 
 def test_a_page_that_was_not_built_is_named(home: Path) -> None:

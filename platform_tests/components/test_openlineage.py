@@ -5,8 +5,10 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -217,6 +219,32 @@ def test_a_library_that_is_not_there_or_a_wrong_setting_is_one_warning() -> None
     assert Emitter(refusing(ValueError("no"))).close(5) == ""  # nothing was to be sent
 
 
-def test_the_place_of_the_catalog_is_told_without_who_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAKEHOUSE_CATALOG", "postgresql://reader:secret-of-mine@db.example.com/lake?connect_timeout=3")
-    assert lakehouse_namespace(settings_from_environment()) == "ducklake:postgresql://db.example.com:5432/lake"
+@pytest.mark.parametrize(
+    ("catalog", "namespace"),
+    [
+        ("reader:secret-of-mine@db.example.com/lake?connect_timeout=3", "db.example.com:5432/lake"),
+        ("reader:a%40b@One:5433,two/lake", "one:5433,two:5432/lake"),
+        ("reader@[::1]/lake", "[::1]:5432/lake"),
+        ("/lake?host=/run/postgresql", "localhost:5432/lake"),
+    ],
+)
+def test_the_place_of_the_catalog_is_told_without_who_reads_it(
+    monkeypatch: pytest.MonkeyPatch, catalog: str, namespace: str
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_CATALOG", f"postgresql://{catalog}")
+    assert lakehouse_namespace(settings_from_environment()) == f"ducklake:postgresql://{namespace}"
+
+
+def test_a_catalog_has_the_same_name_from_whatever_folder_it_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = replace(settings_from_environment(), catalog="catalog.sqlite")
+    assert lakehouse_namespace(settings) == f"ducklake:file://{tmp_path}/catalog.sqlite"
+
+
+def test_a_run_that_cannot_be_described_goes_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(openlineage, "Steps", None)
+    assert run(shop, "raw/shop/orders")["raw/shop/orders"].state == "done"
+    assert [one for one in warnings(shop) if "the run could not be described: TypeError" in one]

@@ -1,13 +1,15 @@
 """Runs that have ended, brought from Dagster's storage into the ledger."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from platform_tests.components.shop import ORDERS, Shop
 
 from data_platform.components import run_records
-from data_platform.components.run_records import SENSOR, asked_by_whom
+from data_platform.components.run_records import SENSOR, asked_by_whom, run_of
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
@@ -45,7 +47,7 @@ def test_runs_are_in_the_ledger_once_with_their_end_and_who_asked_for_them(
     assert version() == before
 
 
-def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop) -> None:
+def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.run(*ORDERS)
     sensor = next(one for one in shop.definitions.sensors or () if one.name == SENSOR)
     assert isinstance(sensor, dg.SensorDefinition)
@@ -54,16 +56,43 @@ def test_a_tick_goes_on_from_where_the_last_one_came_to(shop: Shop) -> None:
     (ended,) = shop.query("SELECT max(ended_at) FROM platform.runs")[0]
     assert abs(datetime.fromisoformat(cursor or "") - ended) < timedelta(seconds=5)
     shop.change("DELETE FROM platform.runs")
-    later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    with dg.build_sensor_context(instance=shop.instance, cursor=later) as context:
-        assert sensor.evaluate_tick(context).cursor == later
+    monkeypatch.setattr(run_records, "OVERLAP", timedelta(0))
+    now = datetime.now(UTC).isoformat()
+    with dg.build_sensor_context(instance=shop.instance, cursor=now) as context:
+        assert sensor.evaluate_tick(context).cursor == now
     assert shop.query(RUNS) == []
+    # The clock was set back since: what ends now lies behind the cursor.
+    monkeypatch.setattr(run_records, "OVERLAP", timedelta(minutes=1))
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    with dg.build_sensor_context(instance=shop.instance, cursor=later) as context:
+        assert sensor.evaluate_tick(context).cursor == cursor
+    assert len(shop.query(RUNS)) == 1
+
+
+def test_a_run_that_was_queued_was_asked_for_when_it_joined_the_queue_to_the_microsecond(
+    tmp_path: Path,
+) -> None:
+    at = datetime(2020, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        run = create_run_for_test(instance, status=dg.DagsterRunStatus.CANCELED)
+        queued = dg.DagsterEvent(dg.DagsterEventType.RUN_ENQUEUED.value, run.job_name)
+        entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
+            None, "debug", "", run.run_id, at.timestamp(), dagster_event=queued
+        )
+        instance.event_log_storage.store_event(entry)
+        record = instance.get_run_record_by_id(run.run_id)
+        assert record is not None
+        assert run_of(instance, record).asked_at == at
 
 
 def test_who_asked_is_what_the_tags_say() -> None:
     assert asked_by_whom({"dagster/schedule_name": "daily"}) == ("schedule", "daily")
     assert asked_by_whom({"dagster/backfill": "b"}) == ("backfill", "b")
     assert asked_by_whom({"source": "shop"}) == ("person", None)
+    again = {"dagster/sensor_name": "shop_sensor", "dagster/parent_run_id": "r"}
+    assert asked_by_whom(again) == ("person", None)
+    assert asked_by_whom(again | {"dagster/retry_number": "1"}) == ("sensor", "shop_sensor")
+    assert asked_by_whom(again | {"dagster/backfill": "b"}) == ("backfill", "b")
 
 
 def test_the_ledger_forgets_runs_of_long_ago_and_makes_no_version_for_nothing(shop: Shop) -> None:

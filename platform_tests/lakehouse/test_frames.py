@@ -40,6 +40,8 @@ def filled(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
         def make(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute("CREATE SCHEMA lake.staged_operations")
             connection.execute(f"CREATE TABLE lake.staged_operations.flights AS {FLIGHTS}")
+            waits = "1 AS id, [INTERVAL 1 DAY] AS waits, INTERVAL 2 HOUR AS longest"
+            connection.execute(f"CREATE TABLE lake.staged_operations.waits AS SELECT {waits}")
 
         commit(lake, make)
     return settings
@@ -58,8 +60,14 @@ def test_what_does_not_exist_is_answered_with_what_is_closest(filled: Settings, 
         ({"columns": ["delays"]}, r"staged_operations.flights has no column delays. The closest: delay"),
         ({"columns": []}, r"has no column \(none named\). It has: id, delay"),
         ({"at": 99}, r"there is no such version yet"),
+        ({"at": 2**70}, r"there is no such version yet"),
+        ({"at": 1}, r"cannot be read at 1: .* does not exist"),
         ({"at": "yesterday"}, r"neither a version nor a time"),
-        ({"at": datetime(2001, 1, 1)}, r"has expired"),
+        ({"at": datetime(2001, 1, 1)}, r"this lakehouse was made later, at 20"),
+        ({"at": datetime(2901, 1, 1)}, r"cannot be read at 2901-01-01T00:00:00: that is still to come, it is 20"),
+        ({"columns": "id"}, r"columns is a list of names, each of them once, such as \['id', 'name'\]: not 'id'"),
+        ({"columns": ["id", "id"]}, r"columns is a list of names, each of them once"),
+        ({"name": "staged/operations/waits"}, r"Polars has no type for the intervals of waits, longest: name other"),
         ({"as_": "pandas"}, r"no form 'pandas': as_ may be polars, arrow, duckdb"),
         ({"home": tmp_path}, r"There is no lakehouse at .*catalog.sqlite yet"),
     ]
@@ -75,6 +83,7 @@ def test_what_does_not_exist_is_answered_with_what_is_closest(filled: Settings, 
         ((pl.col("id") > 3) & (pl.lit(9) >= pl.col("id")), ['"id" > 3', '"id" <= 9']),
         ((pl.col("id") > 3) & pl.col("late"), ['"id" > 3']),
         (pl.col("tail") == "N'7", ["\"tail\" = 'N''7'"]),
+        (pl.col("tail") == "N\0", []),
         (pl.col("day") >= date(2014, 1, 1), ["\"day\" >= (DATE '1970-01-01' + 16071)"]),
         (
             pl.col("departs_at") < datetime(2013, 2, 1, 0, 0, 0, 1, tzinfo=UTC),
@@ -112,6 +121,9 @@ def test_columns_rows_and_forms() -> None:
     arrow = data_platform.read("staged_operations.flights", columns=["id"], as_="arrow")
     assert isinstance(arrow, pa.Table)
     assert arrow.column_names == ["id"]
+    waits = data_platform.read("staged/operations/waits", as_="arrow")
+    assert waits["longest"].to_pylist()[0].nanoseconds == 2 * 3600 * 10**9
+    assert data_platform.read("staged/operations/waits", columns=["id"]).collect()["id"].to_list() == [1]
     relation = data_platform.read("staged/operations/flights", as_="duckdb")
     assert relation.aggregate("max(id)").fetchall() == [(4999,)]
 

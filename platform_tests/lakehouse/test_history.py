@@ -13,8 +13,9 @@ from platform_tests import workers
 from data_platform.errors import PlatformError
 from data_platform.ingestion.load import load_table
 from data_platform.lakehouse import ledger, maintenance
-from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
-from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table, run_query, snapshots
+from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
+from data_platform.lakehouse.frames import lazy_frame
+from data_platform.lakehouse.history import current_snapshot, find_table, read_table, run_query, snapshots
 from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import Table
@@ -55,6 +56,22 @@ def test_a_table_is_read_as_it_was_at_a_version_or_a_time(lake: Lakehouse) -> No
     assert listed[0].snapshot_id == current_snapshot(lake.connection)
 
 
+def test_a_time_means_the_last_version_committed_by_then_also_of_several_at_once_or_after_a_clock_was_set_back(
+    lake: Lakehouse,
+) -> None:
+    first = step(lake)
+    second = step(lake)
+    times = f"UPDATE {METADATA}.ducklake_snapshot SET snapshot_time = ? WHERE snapshot_id {{}}"
+    moment = datetime.now(UTC) - timedelta(hours=1)
+    lake.connection.execute(times.format(f"<= {second}"), [moment.isoformat()])
+    assert count(lake, "raw/growing/entries", moment.isoformat()) == 80
+    step(lake)
+    # The first two were committed by a clock that went ahead.
+    lake.connection.execute(times.format(f"> {second}"), [(moment - timedelta(minutes=5)).isoformat()])
+    assert count(lake, "raw/growing/entries", (moment - timedelta(minutes=1)).isoformat()) == 120
+    assert count(lake, "raw/growing/entries", str(first)) == 40
+
+
 def test_a_version_that_has_expired_is_refused_never_shown_as_an_older_one(lake: Lakehouse) -> None:
     first = step(lake)
     commit(lake, lambda c: ledger.record_publication(c, ledger.Publication(1, "m", first, "r", datetime.now(UTC), 0)))
@@ -87,9 +104,9 @@ def test_reading_what_is_not_there_says_what_is(lake: Lakehouse) -> None:
     with pytest.raises(PlatformError, match=rf"cannot be read at {version + 99}"):
         read_table(lake, "raw/growing/entries", str(version + 99))
     with pytest.raises(PlatformError, match="'yesterday' is neither a version nor a time"):
-        at_clause("yesterday")
+        read_table(lake, "raw/growing/entries", "yesterday")
     with pytest.raises(PlatformError, match="'²' is neither"):
-        at_clause("²")
+        read_table(lake, "raw/growing/entries", "²")
     with pytest.raises(PlatformError, match="nonsense"):
         run_query(lake, "nonsense")
 
@@ -145,8 +162,11 @@ def test_a_step_reads_on_while_maintenance_replaces_its_files(lake: Lakehouse, s
 
 def test_expired_versions_are_gone_with_a_clear_error_and_the_present_stays(lake: Lakehouse) -> None:
     first = step(lake)
+    frame = lazy_frame(lake, f"FROM lake.raw_growing.entries AT (VERSION => {first})")
     step(lake)
     assert maintain(lake, keep_snapshots=NOW, keep_files=NOW).snapshots_expired > 0
+    with pytest.raises(PlatformError, match="That version has expired since: read the table anew"):
+        frame.collect()
     assert count(lake, "raw/growing/entries") == 80
     with pytest.raises(PlatformError, match=rf"raw_growing\.entries cannot be read at {first}"):
         read_table(lake, "raw/growing/entries", str(first))

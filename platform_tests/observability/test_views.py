@@ -1,6 +1,8 @@
 """The pipeline's own performance, asked in SQL."""
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,7 +19,7 @@ from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.ledger.inlining import keep_ledger_rows_in_catalog
 from data_platform.lakehouse.transaction import commit
 from data_platform.lakehouse.usage import peak_bytes
-from data_platform.observability.views import ensure_views
+from data_platform.observability.views import ensure_views, replace_views
 from data_platform.staging.step import StagingRefusedError, stage_table
 
 DAY = "2020-01-01T00:00:00Z"
@@ -44,6 +46,11 @@ def test_loads_add_up_by_day_with_their_pace_and_what_was_refused(lake: Lakehous
         "seconds > 0, rows_per_second > 0 FROM platform.load_performance"
     ).fetchall()
     assert told == [("shop", "orders", 2, 1, 37, 18, 10, pytest.approx(10 / 37), True, True)]
+    for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):  # in one of them it is another day now
+        lake.connection.execute(f"SET TimeZone = '{zone}'")
+        days = "SELECT day FROM platform.load_performance UNION ALL SELECT day FROM platform.table_growth"
+        at = lake.connection.execute("SELECT started_at FROM platform.loads LIMIT 1").fetchall()[0][0]
+        assert set(lake.connection.execute(days).fetchall()) == {(at.astimezone(UTC).date(),)}
 
 
 def test_freshness_tells_the_time_since_and_the_loads_that_wait(lake: Lakehouse) -> None:
@@ -64,6 +71,17 @@ def test_views_that_are_there_are_left_alone(lake: Lakehouse) -> None:
     ensure_views(lake)
     before = current_snapshot(lake.connection)
     ensure_views(lake)
+    assert current_snapshot(lake.connection) == before
+
+
+def test_views_of_an_earlier_release_are_made_anew_once(lake: Lakehouse) -> None:
+    load(lake, 1)
+    ensure_views(lake)
+    lake.connection.execute("CREATE OR REPLACE VIEW platform.freshness AS SELECT 1 AS old")
+    assert replace_views(lake)
+    assert lake.connection.execute("SELECT loads_awaiting_staging FROM platform.freshness").fetchall() == [(1,)]
+    before = current_snapshot(lake.connection)
+    assert not replace_views(lake)
     assert current_snapshot(lake.connection) == before
 
 
@@ -134,6 +152,38 @@ def test_a_table_grows_by_what_is_added_and_taken_away(lake: Lakehouse) -> None:
         ("staged/shop/orders", 1, 1),
     ]
     assert lake.connection.execute("SELECT count(*) FROM staged_shop.orders").fetchone() == (1,)
+
+
+def test_after_random_loads_and_stagings_the_views_say_what_is_there_and_what_was_counted_by_hand(
+    lake: Lakehouse,
+) -> None:
+    chance = random.Random(1)
+    table = TABLE.model_copy(update={"refuse_above": 1.0, "shrink_limit": 0.0})
+    recipe = replace(RECIPE, refuse_above=1.0)
+    kinds = ("load", "load", "whole", "stage", "rebuild")
+    loads = read = landed = quarantined = waiting = 0
+    for number, what in enumerate(["load", "stage", *chance.choices(kinds, k=6)]):
+        if what in ("stage", "rebuild"):
+            stage_table(lake, recipe, run_id="r", rebuild=what == "rebuild")
+            waiting = 0
+        else:
+            good = [(chance.randint(1, 6), chance.randint(-1, 9), "open", DAY) for _ in range(chance.randint(1, 5))]
+            bad = rejects(*(("f.csv", line, "?", "no record") for line in range(chance.randint(0, 2))))
+            source = MemorySource([batch_of(orders(*good), {"c": str(number)}, bad)], whole=what == "whole")
+            load_table(lake, "shop", source, "orders", table, run_id="r", full_refresh=what == "whole")
+            loads, waiting = loads + 1, waiting + 1
+            read, landed, quarantined = read + len(good) + len(bad), landed + len(good), quarantined + len(bad)
+        for layer in ("raw", "staged") if number else ():
+            there = asked(lake, f"SELECT count(*) AS rows FROM {layer}_shop.orders")
+            assert asked(lake, f"SELECT rows FROM platform.table_growth WHERE asset = '{layer}/shop/orders'") == there
+    counted = {"loads": loads, "rows_read": read, "rows_landed": landed, "rows_quarantined": quarantined}
+    assert asked(lake, f"SELECT {', '.join(counted)} FROM platform.load_performance") == [counted]
+    assert asked(lake, "SELECT loads_awaiting_staging FROM platform.freshness") == [{"loads_awaiting_staging": waiting}]
+    totals = [
+        asked(lake, f"SELECT {steps} AS steps, sum(seconds) AS seconds FROM platform.{view}")[0]
+        for view, steps in (("step_performance", "count(*)"), ("asset_performance", "sum(steps)::BIGINT"))
+    ]
+    assert totals[0] == {"steps": totals[1]["steps"], "seconds": pytest.approx(totals[1]["seconds"])}
 
 
 def record(runs: Sequence[ledger.Run], connection: duckdb.DuckDBPyConnection) -> None:

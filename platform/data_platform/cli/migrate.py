@@ -19,18 +19,19 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     from data_platform.lakehouse.maintenance import update_catalog
     from data_platform.lakehouse.settings import redact_url, settings_from_environment
     from data_platform.modelling.views import replace_views
-    from data_platform.observability.views import ensure_views
+    from data_platform.observability.views import replace_views as replace_ledger_views
 
     settings = settings_from_environment()
     before = now = dropped = 0
+    made_anew = False
     views: list[str] = []
     if not settings.catalog_is_sqlite or Path(settings.catalog).exists():
         with open_lakehouse(settings) as lake:
             before, now = ledger.migrate(lake)
             views = replace_views(lake) if now else []
             dropped = update_catalog(lake) if now else 0
-            if now:
-                ensure_views(lake)  # DuckLake crashes where options are set of a schema after views were made in it
+            # DuckLake crashes where options are set of a schema after views were made in it.
+            made_anew = bool(now) and replace_ledger_views(lake)
     if as_json:
         print_json({"from": before, "to": now, "models": views})
         return
@@ -38,9 +39,13 @@ def migrate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     if not now:
         print(f"There is no ledger at {redact_url(settings.catalog)} yet: nothing to bring up to date.")
     elif before == now:
-        print(f"{where} has version {now}, which is this release's{'.' if dropped else ': nothing to do.'}")
+        print(
+            f"{where} has version {now}, which is this release's{'.' if dropped or made_anew else ': nothing to do.'}"
+        )
     else:
         print(f"{where} was brought from version {before} to version {now}.")
+    if made_anew:
+        print("The views over it are those of this release now.")
     if dropped:
         print(f"{dropped:,} tables that nothing is kept in any more are gone from its catalog.")
     if views:

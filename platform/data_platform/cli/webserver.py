@@ -13,9 +13,9 @@ from data_platform.dashboards.build import FOLDER
 from data_platform.lakehouse.settings import Settings
 
 
-def guarded(app: App, settings: Settings) -> App:
-    """An application, and the pages beside it, with the access that the settings allow."""
-    pages = with_pages(app, settings.home / FOLDER)
+def guarded(app: App, settings: Settings, prefix: str = "") -> App:
+    """An application whose paths have a prefix, and the pages beside it, with the access that the settings allow."""
+    pages = with_pages(app, settings.home / FOLDER, prefix)
     return with_access_control(pages, Access(settings.ui_hosts, settings.ui_token))
 
 
@@ -38,10 +38,10 @@ def serve() -> None:
     keep_private(settings)
     create = cli.create_app_from_workspace_process_context  # type: ignore[attr-defined]
 
-    def create_guarded(*arguments: Any, **options: Any) -> Any:
-        return guarded(create(*arguments, **options), settings)
+    def create_guarded(context: Any, path_prefix: str = "", *arguments: Any, **options: Any) -> Any:
+        return guarded(create(context, path_prefix, *arguments, **options), settings, path_prefix)
 
-    cli.create_app_from_workspace_process_context = create_guarded  # type: ignore[attr-defined]
+    cli.create_app_from_workspace_process_context = create_guarded  # type: ignore[attr-defined,assignment]
     # At its finest level uvicorn logs each request before any application sees it.
     logging.getLogger("uvicorn.asgi").addFilter(without_token)
     cli.main()  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ import dagster as dg
 from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE, platform_key
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.run_records import KEEP_RECORDS, run_records_sensor
+from data_platform.components.run_records import KEEP_RECORDS, record_missing_runs, run_records_sensor
 from data_platform.ingestion.retention import Retired, retire_replaced_loads
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
@@ -117,17 +117,20 @@ def run_history(context: dg.AssetExecutionContext, lakehouse: LakehouseResource)
     """Deletes Dagster's own runs and their events once they are 30 days old; the ledger keeps what they did, and a line
     on each for 400 days. The latest run of each asset stays."""
     now = datetime.now(UTC)
-    deleted = delete_runs(context.instance, now - KEEP_RUNS)
+    old = old_runs(context.instance, now - KEEP_RUNS)
     try:
         with lakehouse.open() as lake:
+            record_missing_runs(lake, context.instance, old)
+            for run_id in old:
+                context.instance.delete_run(run_id)
             forgotten = ledger.forget_runs(lake, now - KEEP_RECORDS)
     except Exception as error:  # noqa: BLE001 - a library may raise anything
         raise failure(error) from None
-    return dg.MaterializeResult(metadata={"runs deleted": deleted, "runs deleted from the ledger": forgotten})
+    return dg.MaterializeResult(metadata={"runs deleted": len(old), "runs deleted from the ledger": forgotten})
 
 
-def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
-    """Delete the runs that ended and were made before a time, with their events; how many.
+def old_runs(instance: dg.DagsterInstance, before: datetime) -> list[str]:
+    """The runs that ended and were made before a time, and may be deleted.
 
     A run that holds the latest materialisation or check of an asset stays: without it the asset would look as if
     it had never been made.
@@ -135,10 +138,7 @@ def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     old = instance.get_run_ids(dg.RunsFilter(statuses=ended, created_before=before))
     kept = latest_runs(instance) if old else set()
-    gone = [run_id for run_id in old if run_id not in kept]
-    for run_id in gone:
-        instance.delete_run(run_id)
-    return len(gone)
+    return [run_id for run_id in old if run_id not in kept]
 
 
 def latest_runs(instance: dg.DagsterInstance) -> set[str]:

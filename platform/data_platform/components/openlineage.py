@@ -59,8 +59,14 @@ def reported(
     if not is_configured(os.environ):
         yield from events
         return
-    steps, emitter, ended = Steps(run, graph), Emitter(), False
     log = DagsterLogManager.create([], instance=instance, dagster_run=run)
+    try:
+        steps = Steps(run, graph)
+    except Exception as error:  # noqa: BLE001 - what is reported of a run must not fail it
+        log.warning(f"OpenLineage: the run could not be described: {scrub(f'{type(error).__name__}: {error}')}")
+        yield from events
+        return
+    emitter, ended = Emitter(), False
     try:
         for event in events:
             try:

@@ -9,7 +9,13 @@ from functools import partial
 
 import dagster as dg
 import duckdb
-from dagster._core.storage.tags import BACKFILL_ID_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
+from dagster._core.storage.tags import (
+    BACKFILL_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+)
 
 from data_platform.components.failures import failure
 from data_platform.lakehouse import ledger
@@ -59,19 +65,34 @@ def _record(runs: Sequence[ledger.Run], connection: duckdb.DuckDBPyConnection) -
     ledger.record_runs(connection, *runs)
 
 
+def record_missing_runs(lake: Lakehouse, instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
+    """Write those runs of some that the ledger does not have: they are about to be deleted, and the sensor that brings
+    them may have been off."""
+    if not ledger.exists(lake):
+        return
+    for first in range(0, len(run_ids), PAGE):
+        page = run_ids[first : first + PAGE]
+        missing = [*set(page) - ledger.recorded_runs(lake, page)]
+        records = instance.get_run_records(dg.RunsFilter(run_ids=missing)) if missing else ()
+        if records:
+            commit(lake, partial(_record, [run_of(instance, record) for record in records]))
+
+
 def run_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> ledger.Run:
     """A run that has ended, as the ledger keeps it."""
     run = record.dagster_run
     stats = instance.get_run_stats(run.run_id)
     asked_by, asker = asked_by_whom(run.tags)
     ended = record.end_time or record.update_timestamp.timestamp()
+    # Of when a run was made, Dagster's SQLite keeps whole seconds; of when it joined the queue, all of it.
+    asked = datetime.fromtimestamp(stats.enqueued_time, UTC) if stats.enqueued_time else record.create_timestamp
     return ledger.Run(
         run.run_id,
         run.job_name,
         STATUSES[run.status],
         asked_by,
         asker,
-        record.create_timestamp,
+        asked,
         datetime.fromtimestamp(record.start_time, UTC) if record.start_time else None,
         datetime.fromtimestamp(ended, UTC),
         stats.steps_succeeded + stats.steps_failed,
@@ -81,10 +102,12 @@ def run_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> ledger.Run:
 
 def asked_by_whom(tags: Mapping[str, str]) -> tuple[ledger.AskedBy, str | None]:
     """Who asked for a run with these tags, and the name of the sensor, schedule or backfill; a person otherwise, in the
-    UI or by `dp run`."""
-    if SENSOR_NAME_TAG in tags:
+    UI or by `dp run`. A run that a person executes again has the tags of the first; what Dagster tries again by itself
+    has a number besides."""
+    by_person = PARENT_RUN_ID_TAG in tags and RETRY_NUMBER_TAG not in tags
+    if SENSOR_NAME_TAG in tags and not by_person:
         return "sensor", tags[SENSOR_NAME_TAG]
-    if SCHEDULE_NAME_TAG in tags:
+    if SCHEDULE_NAME_TAG in tags and not by_person:
         return "schedule", tags[SCHEDULE_NAME_TAG]
     if BACKFILL_ID_TAG in tags:
         return "backfill", tags[BACKFILL_ID_TAG]
@@ -101,7 +124,9 @@ def run_records_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Brings the runs that have ended into the ledger (`platform.run_performance`). Asks for none.",
     )
     def bring(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        since = datetime.fromisoformat(context.cursor) - OVERLAP if context.cursor else None
+        # One that lies ahead was set by a clock that has been set back since: runs that end now would lie behind it.
+        cursor = min(datetime.fromisoformat(context.cursor), datetime.now(UTC)) if context.cursor else None
+        since = cursor - OVERLAP if cursor is not None else None
         try:
             with shared_lakehouse(settings) as lake:
                 last = record_ended_runs(lake, context.instance, since)

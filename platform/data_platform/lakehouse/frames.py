@@ -6,7 +6,7 @@ for `history` to say.
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 import duckdb
@@ -16,7 +16,7 @@ from polars.io.plugins import register_io_source
 
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse, open_reader
-from data_platform.lakehouse.history import at_clause, current_snapshot, find_table, read_table
+from data_platform.lakehouse.history import current_snapshot, find_table, version_at
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import literal, quote, quote_all
 from data_platform.redaction import first_line
@@ -30,7 +30,14 @@ MIRRORED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 def lazy_frame(lake: Lakehouse, query: str) -> pl.LazyFrame:
     """What a query gives, read each time the frame is collected. The lakehouse must be open as long as that is done."""
     connection = lake.connection.cursor()
-    schema = pl.DataFrame(connection.sql(query).limit(0).to_arrow_table()).schema
+    nothing = connection.sql(query).limit(0).to_arrow_table()
+    intervals = [field.name for field in nothing.schema if _has_interval(field.type)]
+    if intervals:
+        raise PlatformError(
+            f"Polars has no type for the intervals of {', '.join(intervals)}: name other columns, or take the rows as "
+            "a table of Arrow or a relation of DuckDB."
+        )
+    schema = pl.DataFrame(nothing).schema
 
     def batches(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, batch_rows: int | None
@@ -59,7 +66,7 @@ def lazy_frame(lake: Lakehouse, query: str) -> pl.LazyFrame:
                 if left == 0:
                     return
         except duckdb.Error as error:
-            raise PlatformError(f"The rows cannot be read: {first_line(error)}") from None
+            raise _unreadable(error) from None
 
     return register_io_source(batches, schema=schema, validate_schema=False, is_pure=True)
 
@@ -78,12 +85,18 @@ def read_frame(
     """
     if form not in get_args(Form):
         raise PlatformError(f"There is no form {form!r}: as_ may be {', '.join(get_args(Form))}.")
+    if isinstance(columns, str) or len(set(columns or ())) < len(columns or ()):
+        raise PlatformError(f"columns is a list of names, each of them once, such as ['id', 'name']: not {columns!r}.")
     lake = open_reader(settings)
-    if isinstance(at, datetime):
-        at = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).isoformat()
     table = find_table(lake, name)
-    version = str(current_snapshot(lake.connection)) if at is None else str(at)
-    there = read_table(lake, name, version).columns
+    given = at.isoformat() if isinstance(at, datetime) else at
+    version = current_snapshot(lake.connection) if given is None else version_at(lake, table, str(given))
+    source = f"{table.sql} AT (VERSION => {version})"
+    try:
+        there = lake.connection.sql(f"FROM {source}").columns
+    except duckdb.Error as error:
+        when = version if given is None else given
+        raise PlatformError(f"{table} cannot be read at {when}: {first_line(error)}") from None
     missing = [column for column in columns or () if column not in there]
     if missing or (columns is not None and not columns):
         close = difflib.get_close_matches(missing[0], there, n=5, cutoff=0.4) if missing else []
@@ -91,11 +104,27 @@ def read_frame(
             f"{table} has no column {', '.join(missing) or '(none named)'}. "
             + (f"The closest: {', '.join(close)}." if close else f"It has: {', '.join(there)}.")
         )
-    query = f"SELECT {quote_all(columns or there)} FROM {table.sql}{at_clause(version)}"
+    query = f"SELECT {quote_all(columns or there)} FROM {source}"
     if form == "polars":
         return lazy_frame(lake, query)
     relation = lake.connection.sql(query)
-    return relation.to_arrow_table() if form == "arrow" else relation
+    if form == "duckdb":
+        return relation
+    try:
+        return relation.to_arrow_table()
+    except duckdb.Error as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: duckdb.Error) -> PlatformError:
+    since = ". That version has expired since: read the table anew." if "No snapshot found" in str(error) else ""
+    return PlatformError(f"The rows cannot be read: {first_line(error)}{since}")
+
+
+def _has_interval(kind: pa.DataType) -> bool:
+    """Whether values of a type have an interval of months, days and nanoseconds in them."""
+    within = (kind.field(number).type for number in range(kind.num_fields))
+    return pa.types.is_interval(kind) or any(_has_interval(one) for one in within)
 
 
 def implied(predicate: pl.Expr, schema: pl.Schema) -> Sequence[str]:
@@ -145,7 +174,7 @@ def _value(node: Any, dtype: pl.DataType) -> str | None:
     if dtype.is_integer() and "Int" in kind and isinstance(value, int | str):
         return str(int(value))
     if dtype == pl.String and kind in ("String", "StringOwned") and isinstance(value, str):
-        return literal(value)
+        return literal(value) if "\0" not in value else None  # no SQL can hold it
     if dtype == pl.Date and kind == "Date" and isinstance(value, int):
         return f"(DATE '1970-01-01' + {value})"
     if isinstance(dtype, pl.Datetime) and kind == "Datetime" and isinstance(value, list) and value[1:2] in _MICROS:

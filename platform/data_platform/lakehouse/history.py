@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -12,6 +12,8 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.tables import Table, all_tables
 from data_platform.redaction import first_line
+
+MAX_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -38,31 +40,13 @@ def find_table(lake: Lakehouse, name: str) -> Table:
     raise PlatformError(f"There is no table {name}. The closest: {', '.join(close) or 'none: the lakehouse is empty'}.")
 
 
-def at_clause(at: str | None) -> str:
-    """`AT (...)` for a version number or a time in ISO 8601; empty for now. Raises PlatformError for anything else."""
-    if at is None:
-        return ""
-    if at.isdecimal():
-        return f" AT (VERSION => {int(at)})"
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise PlatformError(
-            f"{at!r} is neither a version nor a time. Give a snapshot's number (`dp snapshots` lists them) "
-            "or a time such as 2026-01-31T08:00:00+00:00."
-        ) from None
-    return f" AT (TIMESTAMP => TIMESTAMPTZ '{moment.isoformat()}')"
-
-
 def read_table(lake: Lakehouse, name: str, at: str | None = None) -> duckdb.DuckDBPyRelation:
     """A table, lazily, as it is now or `at` a version or time.
 
     Raises PlatformError if there is no such table, or none at that version.
     """
     table = find_table(lake, name)
-    clause = at_clause(at)
-    if clause:
-        _require_kept(lake, table, str(at))
+    clause = "" if at is None else f" AT (VERSION => {version_at(lake, table, at)})"
     query = f"SELECT * FROM {table.sql}{clause}"
     try:
         return lake.connection.sql(query)
@@ -70,30 +54,55 @@ def read_table(lake: Lakehouse, name: str, at: str | None = None) -> duckdb.Duck
         raise PlatformError(f"{table} cannot be read at {at or 'its latest version'}: {first_line(error)}") from None
 
 
-def _require_kept(lake: Lakehouse, table: Table, at: str) -> None:
-    """Raise PlatformError for a version that has expired or is still to come, and for a time at which one was current
-    that may have: DuckLake would show the last one before it that is kept, be it months older."""
-    by_number = at.isdecimal()
-    asked = "snapshot_id <= $1::BIGINT" if by_number else "snapshot_time <= $1::TIMESTAMPTZ"
+def version_at(lake: Lakehouse, table: Table, at: str) -> int:
+    """The version that a table is to be read at: `at` itself if it is a number, else the last one that was committed by
+    that time (ISO 8601; without a zone it is UTC). DuckLake would also take a time, but of several commits at one time
+    it takes any, and for one that is still to come whatever is the latest each time that it is asked.
+
+    Raises PlatformError for anything else, for a version that has expired or is still to come, and for a time at which
+    one was current that may have expired: DuckLake would show the last one before it that is kept, be it months older.
+    """
+    moment = None if at.isdecimal() else _moment(at)
+    asked = f"id <= {min(int(at), MAX_VERSION)}" if moment is None else f"made <= TIMESTAMPTZ '{moment.isoformat()}'"
     found = lake.connection.execute(
-        f"SELECT max(snapshot_id) FILTER ({asked}), min(snapshot_id) FILTER (NOT ({asked})), min(snapshot_id), "
-        f"max(snapshot_id), min(snapshot_time) FROM ducklake_snapshots('{CATALOG}')",
-        [int(at) if by_number else datetime.fromisoformat(at).isoformat()],
+        f"WITH kept AS (SELECT snapshot_id AS id, snapshot_time AS made FROM ducklake_snapshots('{CATALOG}')), "
+        f"found AS (SELECT max(id) FILTER ({asked}) AS id, min(id) AS first, max(id) AS last FROM kept) "
+        "SELECT id, (SELECT min(id) FROM kept WHERE id > found.id), first, last, (SELECT min(made) FROM kept), "
+        "greatest(now(), (SELECT max(made) FROM kept)) FROM found"
     ).fetchone()
     assert found is not None  # noqa: S101 - an aggregate yields one row
-    before, after, first, last, since = found
-    if by_number and int(at) > last:
+    before, after, first, last, since, now = found
+    if moment is None and int(at) > last:
         raise PlatformError(f"{table} cannot be read at {at}: there is no such version yet, the latest is {last}.")
-    if before is not None and (before == int(at) if by_number else after in (None, before + 1)):
-        return
+    if moment is not None and moment > now:
+        raise PlatformError(f"{table} cannot be read at {at}: that is still to come, it is {_utc(now)} now.")
+    if before is not None and (before == int(at) if moment is None else after in (None, before + 1)):
+        return int(before)
+    if before is None and first == 0:
+        raise PlatformError(f"{table} cannot be read at {at}: this lakehouse was made later, at {_utc(since)}.")
     if before is None:
-        kept = f"the first that is kept is {first}, of {since:%Y-%m-%d %H:%M:%S} UTC"
+        kept = f"the first that is kept is {first}, of {_utc(since)}"
     else:
         kept = f"of those around it, {before} and {after} are kept"
     raise PlatformError(
         f"{table} cannot be read at {at}: that version has expired. Maintenance keeps versions for 30 days after they "
         f"were replaced, and those that are published; {kept}. `dp snapshots` lists all."
     )
+
+
+def _moment(at: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise PlatformError(
+            f"{at!r} is neither a version nor a time. Give a snapshot's number (`dp snapshots` lists them) "
+            "or a time such as 2026-01-31T08:00:00+00:00."
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def run_query(lake: Lakehouse, query: str) -> duckdb.DuckDBPyRelation | None:
@@ -121,7 +130,7 @@ def current_snapshot(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def row_count(lake: Lakehouse, table: Table, at: str = "") -> int:
-    """How many rows a table has, now or at an `at_clause`."""
+    """How many rows a table has, now or at an `AT (...)`."""
     row = lake.connection.execute(f"SELECT count(*) FROM {table.sql}{at}").fetchone()
     return int(row[0]) if row is not None else 0
 

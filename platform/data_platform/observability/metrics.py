@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
+from typing import get_args
 
 import duckdb
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -32,6 +33,9 @@ JOB = "dagster_job"
 
 DONE = ("landed", "staged", "published")
 """Outcomes of steps that changed their table, or found it as it is."""
+
+OUTCOMES = {"raw": ("landed", "refused"), "staged": ("staged", "refused"), "modelled": ("published", "refused")}
+"""How steps of a layer end."""
 
 Row = tuple[Sequence[str], float]
 
@@ -68,11 +72,15 @@ def read_figures(lake: Lakehouse, before: Figures | None = None) -> Figures:
 
 
 def families(figures: Figures, now: datetime) -> Iterator[Metric]:
-    """The metrics of some figures, at a time."""
+    """The metrics of some figures, at a time. What alerts are made of is there as 0 before anything is counted, for
+    each table and job that is known: Prometheus sees no growth in a series that begins with what it has to warn of."""
     steps, runs = figures.steps, figures.runs
     done = {(one.layer, one.source, one.table): one.last_at for one in steps if one.outcome in DONE}
     of_table = [((one.layer, one.source, one.table, one.outcome), one) for one in steps]
     of_job = [((one.job, one.status, one.asked_by), one) for one in runs]
+    no_steps = {(one.layer, one.source, one.table, end): 0 for one in steps for end in OUTCOMES[one.layer]}
+    no_runs = {(one.job, status, one.asked_by): 0 for one in runs for status in get_args(ledger.RunStatus)}
+    no_rows = {(one.source, one.table): 0 for one in steps if one.layer != "modelled"}
     outcome, job = (*TABLE, "outcome"), (JOB, "status", "asked_by")
     yield _gauge(
         "table_age_seconds",
@@ -90,7 +98,7 @@ def families(figures: Figures, now: datetime) -> Iterator[Metric]:
         "steps",
         "Loads, stagings and publications by how they ended.",
         outcome,
-        [(labels, one.steps) for labels, one in of_table],
+        [*(no_steps | {labels: one.steps for labels, one in of_table}).items()],
     )
     yield _counter(
         "step_seconds", "Time that steps took.", outcome, [(labels, one.seconds) for labels, one in of_table]
@@ -123,7 +131,7 @@ def families(figures: Figures, now: datetime) -> Iterator[Metric]:
         "quarantine_open_rows",
         "Rows in quarantine that are neither replayed nor discarded.",
         TABLE[1:],
-        [(table, count) for table, count in sorted(figures.quarantined.items())],
+        sorted((no_rows | figures.quarantined).items()),
     )
     yield _gauge(
         "loads_awaiting_staging",
@@ -142,7 +150,10 @@ def families(figures: Figures, now: datetime) -> Iterator[Metric]:
         [((one.layer, one.source or "", one.table), one.passed) for one in figures.verdicts],
     )
     yield _counter(
-        "runs", "Runs by how they ended and who asked for them.", job, [(labels, one.runs) for labels, one in of_job]
+        "runs",
+        "Runs by how they ended and who asked for them.",
+        job,
+        [*(no_runs | {labels: one.runs for labels, one in of_job}).items()],
     )
     yield _counter("run_seconds", "Time that runs took.", job, [(labels, one.seconds) for labels, one in of_job])
     yield _counter(
@@ -201,16 +212,20 @@ class LedgerCollector(Collector):
                 figures = None
                 reason = str(error) if isinstance(error, PlatformError) else first_line(error)
                 logging.getLogger(__name__).error("The ledger cannot be read: %s", scrub(reason))
-        build = InfoMetricFamily(f"{PREFIX}_build", "The release that reads the ledger.")
-        build.add_metric((), {"version": self._release})
-        yield build
-        yield _gauge("up", "Whether the ledger could be read.", (), [((), figures is not None)])
+        yield from self._of_itself(up=figures is not None)
         if figures is not None:
             yield from families(figures, datetime.now(UTC))
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing is read when it is registered."""
-        return iter(())
+        """The names of all metrics, for scrapes that ask for some of them (`?name[]=...`). Nothing is read."""
+        yield from self._of_itself(up=False)
+        yield from families(Figures(0, (), (), (), {}, {}), datetime.now(UTC))
+
+    def _of_itself(self, *, up: bool) -> Iterator[Metric]:
+        build = InfoMetricFamily(f"{PREFIX}_build", "The release that reads the ledger.")
+        build.add_metric((), {"version": self._release})
+        yield build
+        yield _gauge("up", "Whether the ledger could be read.", (), [((), up)])
 
     def close(self) -> None:
         """Close the lakehouse."""

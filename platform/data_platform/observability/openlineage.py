@@ -8,6 +8,7 @@ gone holds up no step and fails none.
 
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -84,11 +86,14 @@ def is_configured(environment: Mapping[str, str]) -> bool:
 
 
 def lakehouse_namespace(settings: Settings) -> str:
-    """The namespace of the lakehouse's tables: where its catalog is, without user, password and options."""
+    """The namespace of the lakehouse's tables: where its catalog is, without user, password and options. A server that
+    is one of several in an address has all of them in its name."""
     if settings.catalog_is_sqlite:
-        return f"ducklake:file://{settings.catalog}"
+        return f"ducklake:file://{Path(settings.catalog).absolute()}"
     parts = urlsplit(settings.catalog)
-    return f"ducklake:postgresql://{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    hosts = (parts.netloc.rpartition("@")[2].lower() or "localhost").split(",")
+    with_ports = (host if re.search(r":\d+$", host) else f"{host.rstrip(':')}:5432" for host in hosts)
+    return f"ducklake:postgresql://{','.join(with_ports)}{parts.path}"
 
 
 def run_event(event: StepEvent) -> "RunEvent":

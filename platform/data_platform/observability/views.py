@@ -18,14 +18,15 @@ own. What is written to the ledger is in
 
 import duckdb
 
-from data_platform.lakehouse.connect import Lakehouse
-from data_platform.lakehouse.ledger.names import name
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
+from data_platform.lakehouse.ledger.names import SCHEMA, name
 from data_platform.lakehouse.ledger.views import VIEWS
 from data_platform.lakehouse.transaction import commit
 
 
 def ensure_views(lake: Lakehouse) -> None:
-    """Create the views if those of this release do not exist yet; the ledger must."""
+    """Create the views if one of that name does not exist yet; the ledger must. It is looked for after each load, so
+    that no more is asked: whether they are those of this release, `replace_views` finds out."""
     *_, last = VIEWS
     try:
         with lake.reading():
@@ -34,11 +35,23 @@ def ensure_views(lake: Lakehouse) -> None:
         replace_views(lake)
 
 
-def replace_views(lake: Lakehouse) -> None:
-    """Create the views, or bring those of an earlier release up to date."""
+def replace_views(lake: Lakehouse) -> bool:
+    """Create the views, or bring those of an earlier release up to date; whether any of them was not as it is to be."""
+    with lake.reading():  # what is made in it is not kept
+        before = _stored(lake.connection)
+        _create(lake.connection)
+        if _stored(lake.connection) == before:
+            return False
+    commit(lake, _create)
+    return True
 
-    def create(connection: duckdb.DuckDBPyConnection) -> None:
-        for view, query in VIEWS.items():
-            connection.execute(f"CREATE OR REPLACE VIEW {name(view)} AS {query}")
 
-    commit(lake, create)
+def _create(connection: duckdb.DuckDBPyConnection) -> None:
+    for view, query in VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {name(view)} AS {query}")
+
+
+def _stored(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """The views that are there, as DuckDB writes their SQL."""
+    found = "SELECT view_name, sql FROM duckdb_views() WHERE (database_name, schema_name) = (?, ?) ORDER BY ALL"
+    return connection.execute(found, [CATALOG, SCHEMA]).fetchall()

@@ -10,7 +10,7 @@ from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.ledger.queries import AWAITING_STAGING
 from data_platform.lakehouse.ledger.schema import exists
-from data_platform.lakehouse.ledger.views import VIEWS
+from data_platform.lakehouse.ledger.views import VIEWS, seconds
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,12 @@ def step_totals(lake: Lakehouse) -> list[StepTotals]:
             coalesce(sum(cpu_seconds), 0), coalesce(sum(rows_read), 0)::BIGINT,
             coalesce(sum(rows_written), 0)::BIGINT, coalesce(sum(rows_quarantined), 0)::BIGINT, max(ended_at)
         FROM (
-            SELECT 'raw' AS layer, source, table_name, status AS outcome, epoch(ended_at - started_at) AS seconds,
-                cpu_seconds, rows_read, rows_landed AS rows_written, rows_quarantined, ended_at
+            SELECT 'raw' AS layer, source, table_name, status AS outcome,
+                {seconds("started_at", "ended_at")} AS seconds, cpu_seconds,
+                rows_read, rows_landed AS rows_written, rows_quarantined, ended_at
             FROM {name("loads")}
             UNION ALL
-            SELECT 'staged', source, table_name, status, epoch(ended_at - started_at), cpu_seconds, rows_read,
+            SELECT 'staged', source, table_name, status, {seconds("started_at", "ended_at")}, cpu_seconds, rows_read,
                 rows_inserted + rows_updated, rows_quarantined, ended_at
             FROM {name("stagings")}
             UNION ALL
@@ -191,8 +192,9 @@ def run_totals(lake: Lakehouse) -> list[RunTotals]:
     if not exists(lake):
         return []
     rows = lake.connection.execute(
-        "SELECT job, status, asked_by, count(*), coalesce(sum(epoch(ended_at - started_at)), 0), "
-        "sum(epoch(coalesce(started_at, ended_at) - asked_at)), max(ended_at) "
+        "SELECT job, status, asked_by, count(*), "
+        f"coalesce(sum({seconds('started_at', 'ended_at')}), 0), "
+        f"sum({seconds('asked_at', 'coalesce(started_at, ended_at)')}), max(ended_at) "
         f"FROM {name('runs')} GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return [RunTotals(*row) for row in rows]

@@ -3,19 +3,31 @@
 from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.ledger.queries import AWAITING_STAGING
 
+
+def seconds(begin: str, end: str) -> str:
+    """The seconds between two columns of times in SQL; 0 where a clock that was set back has the end before the
+    beginning, as no time is negative. NULL where there is no beginning."""
+    return f"epoch(greatest({end}, {begin}) - {begin})"
+
+
+def day(time: str) -> str:
+    """The day in UTC of a column of times in SQL, whatever the time zone of the session is."""
+    return f"({time} AT TIME ZONE 'UTC')::DATE"
+
+
 STEPS = f"""
     SELECT 'raw/' || source || '/' || table_name AS asset, 'load' AS kind, load_id AS step_id, run_id,
-        status AS outcome, started_at, ended_at, epoch(ended_at - started_at) AS seconds,
+        status AS outcome, started_at, ended_at, {seconds("started_at", "ended_at")} AS seconds,
         NULL::DOUBLE AS seconds_waited, rows_read AS rows_in, rows_landed AS rows_out, rows_quarantined,
-        rows_read / nullif(epoch(ended_at - started_at), 0) AS rows_per_second,
+        rows_read / nullif({seconds("started_at", "ended_at")}, 0) AS rows_per_second,
         cpu_seconds, peak_bytes, bytes_read, bytes AS bytes_written
     FROM {name("loads")}
     UNION ALL
     SELECT 'staged/' || s.source || '/' || s.table_name, 'stage', s.staging_id, s.run_id,
-        s.status, s.started_at, s.ended_at, epoch(s.ended_at - s.started_at),
-        CASE WHEN s.kind IN ('rows', 'whole') THEN epoch(s.started_at - l.ended_at) END,
+        s.status, s.started_at, s.ended_at, {seconds("s.started_at", "s.ended_at")},
+        CASE WHEN s.kind IN ('rows', 'whole') THEN {seconds("l.ended_at", "s.started_at")} END,
         s.rows_read, s.rows_inserted + s.rows_updated, s.rows_quarantined,
-        s.rows_read / nullif(epoch(s.ended_at - s.started_at), 0),
+        s.rows_read / nullif({seconds("s.started_at", "s.ended_at")}, 0),
         s.cpu_seconds, s.peak_bytes, NULL, s.bytes
     FROM {name("stagings")} AS s LEFT JOIN {name("loads")} AS l
     ON (l.source, l.table_name, l.load_id) = (s.source, s.table_name, s.load_to)
@@ -28,7 +40,7 @@ STEPS = f"""
 
 VIEWS = {
     "load_performance": f"""
-        SELECT source, table_name, CAST(started_at AS DATE) AS day,
+        SELECT source, table_name, {day("started_at")} AS day,
             count(*) FILTER (status = 'landed') AS loads,
             count(*) FILTER (status = 'refused') AS loads_refused,
             sum(rows_read) AS rows_read,
@@ -36,8 +48,8 @@ VIEWS = {
             sum(rows_quarantined) AS rows_quarantined,
             sum(rows_quarantined) / nullif(sum(rows_read), 0) AS quarantined_share,
             sum(bytes) AS bytes,
-            sum(epoch(ended_at - started_at)) AS seconds,
-            sum(rows_read) / nullif(sum(epoch(ended_at - started_at)), 0) AS rows_per_second
+            sum({seconds("started_at", "ended_at")}) AS seconds,
+            sum(rows_read) / nullif(sum({seconds("started_at", "ended_at")}), 0) AS rows_per_second
         FROM {name("loads")}
         GROUP BY ALL""",
     "freshness": f"""
@@ -80,8 +92,8 @@ VIEWS = {
         GROUP BY asset, kind""",
     "run_performance": f"""
         SELECT run_id, job, status, asked_by, asker, asked_at, r.started_at, r.ended_at,
-            epoch(coalesce(r.started_at, r.ended_at) - asked_at) AS seconds_waited,
-            epoch(r.ended_at - r.started_at) AS seconds,
+            {seconds("asked_at", "coalesce(r.started_at, r.ended_at)")} AS seconds_waited,
+            {seconds("r.started_at", "r.ended_at")} AS seconds,
             steps, steps_failed,
             coalesce(c.rows_landed, 0)::BIGINT AS rows_landed,
             coalesce(c.rows_quarantined, 0)::BIGINT AS rows_quarantined,
@@ -104,16 +116,17 @@ VIEWS = {
         FROM (
             SELECT asset, day, sum(rows)::BIGINT AS rows_added, sum(bytes)::BIGINT AS bytes_written
             FROM (
-                SELECT 'raw/' || source || '/' || table_name AS asset, ended_at::DATE AS day, rows_landed AS rows, bytes
+                SELECT 'raw/' || source || '/' || table_name AS asset, {day("ended_at")} AS day,
+                    rows_landed AS rows, bytes
                 FROM {name("loads")} WHERE status = 'landed'
                 UNION ALL
-                SELECT 'raw/' || source || '/' || table_name, retired_at::DATE, -rows_landed, 0
+                SELECT 'raw/' || source || '/' || table_name, {day("retired_at")}, -rows_landed, 0
                 FROM {name("loads")} WHERE retired_at IS NOT NULL
                 UNION ALL
-                SELECT 'staged/' || source || '/' || table_name, ended_at::DATE, rows_inserted - rows_deleted, bytes
+                SELECT 'staged/' || source || '/' || table_name, {day("ended_at")}, rows_inserted - rows_deleted, bytes
                 FROM {name("stagings")} WHERE status = 'staged'
                 UNION ALL
-                SELECT 'modelled/' || model, published_at::DATE,
+                SELECT 'modelled/' || model, {day("published_at")},
                     rows - lag(rows, 1, 0) OVER (PARTITION BY model ORDER BY publication_id), bytes
                 FROM {name("publications")}
             ) GROUP BY asset, day
