@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from platform_tests.components.shop import ORDERS, Shop, checks, failures, materialized, names_of
+from platform_tests.components.test_audits import AUDIT
 from platform_tests.components.test_training import add_dataset, add_model
 
 from data_platform.components.platform import source_spec
@@ -83,7 +84,14 @@ def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(shop: 
     # Another version in production is new to all rows.
     add_dataset(seed=2)
     assert materialized(shop.run("models/delay"))["models/delay"]["in production"].startswith("this version, in the")
-    assert names_of(shop.tick("score_late_sensor").asset_selection) == ["scores/late"]
+    assert shop.follow(shop.tick("score_late_sensor")).success
+    # Each night the newest score of each row is held against the contract, by which a key is there once.
+    assert checks(shop.run(AUDIT))[AUDIT] == (True, "All 2 tables keep their contracts.")
+    shop.change("update scores.late set score = 7 where model_version = 1")
+    assert checks(shop.run(AUDIT))[AUDIT][0]
+    shop.change("update scores.late set score = 7 where model_version = 2 and order_id = 4")
+    passed, said = checks(shop.run(AUDIT))[AUDIT]
+    assert (passed, said.startswith("scores.late: ")) == (False, True)
 
 
 @pytest.mark.parametrize(

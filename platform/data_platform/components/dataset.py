@@ -123,7 +123,11 @@ class Dataset(PlatformComponent):
                 "defs": str(folder / DEFS),
                 "key": ", ".join(recipe.key),
                 **{name: said for name, said in (("time", recipe.time), ("label", recipe.label)) if said},
-                **({"dagster/column_schema": contract_schema(contract)} if contract is not None else {}),
+                **(
+                    {"dagster/column_schema": contract_schema(contract), "contract": name_of(contract)}
+                    if contract is not None
+                    else {}
+                ),
             },
             check_specs=checks,
         )

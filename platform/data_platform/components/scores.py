@@ -20,7 +20,7 @@ from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.sensors import Job, Request, least_interval, request_once
-from data_platform.contracts.contract import contract_columns, load_contract, owner_of
+from data_platform.contracts.contract import contract_columns, load_contract, name_of, owner_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
@@ -93,7 +93,11 @@ class Scores(PlatformComponent):
             metadata={
                 "defs": str(folder / DEFS),
                 "key": ", ".join(recipe.key),
-                **({"dagster/column_schema": contract_schema(contract)} if contract is not None else {}),
+                **(
+                    {"dagster/column_schema": contract_schema(contract), "contract": name_of(contract)}
+                    if contract is not None
+                    else {}
+                ),
             },
             check_specs=checks if contract is not None else None,
         )
