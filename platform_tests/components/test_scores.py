@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from platform_tests.components.shop import ORDERS, Shop, checks, failures, materialized, names_of
 from platform_tests.components.test_audits import AUDIT
-from platform_tests.components.test_training import add_dataset, add_model
+from platform_tests.components.test_training import add_dataset, add_model, dp
 
 from data_platform.components.platform import source_spec
 from data_platform.errors import PlatformError
@@ -52,7 +52,9 @@ def add_scores(shop: Shop, rows: str = "query: rows.sql", query: str = QUERY, sc
     vars(shop).pop("definitions", None)
 
 
-def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(shop: Shop) -> None:
+def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_model(shop)
     add_scores(shop)
     add_dataset()
@@ -86,12 +88,31 @@ def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(shop: 
     assert materialized(shop.run("models/delay"))["models/delay"]["in production"].startswith("this version, in the")
     assert shop.follow(shop.tick("score_late_sensor")).success
     # Each night the newest score of each row is held against the contract, by which a key is there once.
-    assert checks(shop.run(AUDIT))[AUDIT] == (True, "All 2 tables keep their contracts.")
     shop.change("update scores.late set score = 7 where model_version = 1")
-    assert checks(shop.run(AUDIT))[AUDIT][0]
+    assert checks(shop.run(AUDIT))[AUDIT] == (True, "All 2 tables keep their contracts.")
     shop.change("update scores.late set score = 7 where model_version = 2 and order_id = 4")
     passed, said = checks(shop.run(AUDIT))[AUDIT]
     assert (passed, said.startswith("scores.late: ")) == (False, True)
+    # What was made stays when its files go, until it is dropped; and then nothing is left of it.
+    monkeypatch.setattr("data_platform.components.workspace.platform_names", lambda: [shop.name])
+    monkeypatch.setattr("data_platform.components.workspace.platform_package", lambda name: shop.package)
+    monkeypatch.setattr("data_platform.components.workspace.platform_of", lambda name, chosen=None: shop.package)
+    code, said = dp("remove", "delays", "--data", "--yes")
+    assert (code, shop.query("select count(*) from datasets.delays")) == (1, [(3000,)])
+    code, said = dp("remove", "late", "--yes")
+    assert "What was loaded stays: scores.late (8 rows)." in said, said
+    assert not (shop.package / "defs" / "late").exists()
+    assert "Dropped: scores.late (8 rows)" in dp("remove", "late", "--data", "--yes")[1]
+    assert "Dropped: the model delay (2 versions)" in dp("remove", "delay", "--data", "--yes")[1]
+    assert "Dropped: datasets.delays (2 versions)" in dp("remove", "delays", "--data", "--yes")[1]
+    left = {
+        table: shop.query(f"select count(*) from {table}")
+        for table in ("models.files", "platform.models", "platform.model_stages", "platform.datasets", "platform.pins")
+    }
+    assert left == {table: [(0,)] for table in left}
+    assert {kind for (kind,) in shop.query("select kind from platform.owners")} == {"source"}
+    assert {layer for (layer,) in shop.query("select layer from platform.heads")} == {"raw", "staged"}
+    assert shop.query("select table_name from information_schema.tables where table_schema = 'scores'") == []
 
 
 @pytest.mark.parametrize(
