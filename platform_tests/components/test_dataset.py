@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 import yaml
 from platform_tests.components.shop import ORDERS, Shop, checks, failures, materialized, names_of, sample_of
+from platform_tests.components.test_audits import AUDIT
 
 from data_platform.components.execution import executable_keys, in_runs, select
 from data_platform.components.keys import LEAKAGE, job_name
@@ -87,6 +88,9 @@ def test_it_is_built_of_its_tables_split_checked_and_follows_them(shop: Shop) ->
     assert shop.run(*ORDERS).success
     assert checks(shop.follow(shop.tick("dataset_large_orders_sensor")))[DATASET][1].startswith("Version 2 has 61 rows")
     assert shop.query("SELECT kind, name FROM platform.owners WHERE kind = 'dataset'") == [("dataset", "large_orders")]
+    shop.change("UPDATE datasets.large_orders SET order_id = 4 WHERE order_id = 5")
+    passed, said = checks(shop.run(AUDIT))[AUDIT]
+    assert (passed, said.startswith("datasets.large_orders: ")) == (False, True)
 
 
 def test_a_feature_that_tells_the_label_fails_the_check_and_what_is_private_stays_so(shop: Shop) -> None:

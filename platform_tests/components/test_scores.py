@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from platform_tests.components.shop import ORDERS, Shop, checks, failures, materialized, names_of
-from platform_tests.components.test_training import add_dataset, add_model
+from platform_tests.components.test_audits import AUDIT
+from platform_tests.components.test_training import add_dataset, add_model, dp
 
 from data_platform.components.platform import source_spec
 from data_platform.errors import PlatformError
@@ -18,6 +19,8 @@ attributes:
   key: [order_id]
   contract: {name}.defs.late.contracts.Late
   schedule: {schedule}
+  follow: true
+  every: 0s
 """
 
 QUERY = """
@@ -49,7 +52,9 @@ def add_scores(shop: Shop, rows: str = "query: rows.sql", query: str = QUERY, sc
     vars(shop).pop("definitions", None)
 
 
-def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(shop: Shop) -> None:
+def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_model(shop)
     add_scores(shop)
     add_dataset()
@@ -61,16 +66,53 @@ def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(shop: 
     (schedule,) = [one for one in shop.definitions.schedules or () if one.name == "score_late_schedule"]
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert schedule.cron_schedule == "0 6 * * *"
+    assert shop.tick("score_late_sensor") == "There are no rows yet of staged/shop/orders."
     without_model = shop.run(*ORDERS, "scores/late")
     assert "There is no model delay. None was trained yet" in failures(without_model)["scores__late"]
     assert not checks(without_model)["scores/late"][0]
-    result = shop.run("models/delay", "scores/late")
+    assert shop.tick("score_late_sensor") == "No version of the model delay is in production."
+    assert shop.run("models/delay").success
+    result = shop.follow(shop.tick("score_late_sensor"))
     assert result.success, failures(result)
     assert checks(result)["scores/late"] == (True, "All 3 new scores keep the contract.")
     shown = materialized(result)["scores/late"]
     assert (shown["rows scored"], shown["dagster/row_count"], shown["model version"]) == (3, 3, 1)
     assert 0 <= shown["least score"] <= shown["mean score"] <= shown["greatest score"] <= 1
     assert checks(shop.run("scores/late"))["scores/late"] == (True, "No row was without a score.")
+    assert shop.tick("score_late_sensor") == "All rows are scored by version 1 of the model delay."
+    shop.order((4, "Eve", "eve@example.org", 1.0, 1, "2020-01-05T00:00:00Z"))
+    assert shop.run(*ORDERS).success
+    assert materialized(shop.follow(shop.tick("score_late_sensor")))["scores/late"]["rows scored"] == 1
+    # Another version in production is new to all rows.
+    add_dataset(seed=2)
+    assert materialized(shop.run("models/delay"))["models/delay"]["in production"].startswith("this version, in the")
+    assert shop.follow(shop.tick("score_late_sensor")).success
+    # Each night the newest score of each row is held against the contract, by which a key is there once.
+    shop.change("update scores.late set score = 7 where model_version = 1")
+    assert checks(shop.run(AUDIT))[AUDIT] == (True, "All 2 tables keep their contracts.")
+    shop.change("update scores.late set score = 7 where model_version = 2 and order_id = 4")
+    passed, said = checks(shop.run(AUDIT))[AUDIT]
+    assert (passed, said.startswith("scores.late: ")) == (False, True)
+    # What was made stays when its files go, until it is dropped; and then nothing is left of it.
+    monkeypatch.setattr("data_platform.components.workspace.platform_names", lambda: [shop.name])
+    monkeypatch.setattr("data_platform.components.workspace.platform_package", lambda name: shop.package)
+    monkeypatch.setattr("data_platform.components.workspace.platform_of", lambda name, chosen=None: shop.package)
+    code, said = dp("remove", "delays", "--data", "--yes")
+    assert (code, shop.query("select count(*) from datasets.delays")) == (1, [(3000,)])
+    code, said = dp("remove", "late", "--yes")
+    assert "What was loaded stays: scores.late (8 rows)." in said, said
+    assert not (shop.package / "defs" / "late").exists()
+    assert "Dropped: scores.late (8 rows)" in dp("remove", "late", "--data", "--yes")[1]
+    assert "Dropped: the model delay (2 versions)" in dp("remove", "delay", "--data", "--yes")[1]
+    assert "Dropped: datasets.delays (2 versions)" in dp("remove", "delays", "--data", "--yes")[1]
+    left = {
+        table: shop.query(f"select count(*) from {table}")
+        for table in ("models.files", "platform.models", "platform.model_stages", "platform.datasets", "platform.pins")
+    }
+    assert left == {table: [(0,)] for table in left}
+    assert {kind for (kind,) in shop.query("select kind from platform.owners")} == {"source"}
+    assert {layer for (layer,) in shop.query("select layer from platform.heads")} == {"raw", "staged"}
+    assert shop.query("select table_name from information_schema.tables where table_schema = 'scores'") == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""`dp remove`: take a source, or a table of one, out of a platform. The files go first; what was loaded stays until it
-is dropped by `--data`.
+"""`dp remove`: take a source, or a table of one, out of a platform; or an export, a dataset, a model, scores. The files
+go first; what was loaded or made stays until it is dropped by `--data`.
 """
 
 import shutil
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data_platform.cli.remove_made import drop_made, made_of, refuse_needed
 from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
     import duckdb
 
     from data_platform.drafting.editing import Change
+    from data_platform.lakehouse.ledger import OwnedKind
     from data_platform.lakehouse.settings import Settings
 
 
@@ -30,14 +32,18 @@ class Stored:
 
 
 def remove(
-    what: Annotated[str, typer.Argument(metavar="SOURCE[/TABLE]", help="Such as shop, or shop/orders.")],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE[/TABLE]", help="Such as shop, or shop/orders; or a dataset, a model, scores."),
+    ],
     data: Annotated[
-        bool, typer.Option("--data", help="Drop what was loaded as well: raw, staged and quarantined rows, positions.")
+        bool,
+        typer.Option("--data", help="Drop what was loaded or made as well: rows, positions, versions and their files."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     platform: Annotated[str | None, typer.Option(help="The platform, if several have the source.")] = None,
 ) -> None:
-    """Remove the files of a source or a table, and with --data what was loaded of it."""
+    """Remove the files of a source, a table or the like, and with --data what was loaded or made of it."""
     from data_platform.components.component import folder_of
     from data_platform.lakehouse.settings import settings_from_environment
 
@@ -45,21 +51,27 @@ def remove(
     settings = settings_from_environment()
     package = _platform_with(source, platform)
     stored, exported = stored_tables(settings, source, table), exported_tables(settings, source, table)
+    made = made_of(settings, source) if not table else []
     has_files = package is not None and (not table or table in tables_of(folder_of(package, source)))
-    if not has_files and not stored and not exported:
+    if not has_files and not stored and not exported and not made:
         raise PlatformError(f"There is no source or table {what}, and nothing was loaded of it.")
     if not has_files and not data:
         raise PlatformError(f"{what} has no files any more. Drop what was loaded of it by `dp remove {what} --data`.")
     if data and stored:
-        refuse_anothers(settings, source)
+        refuse_anothers(settings, "source", source)
+    for one in made if data else ():
+        refuse_anothers(settings, one.kind, one.name)
+    if data:
+        refuse_needed(settings, made)
     if has_files:
         assert package is not None  # noqa: S101 - as has_files says
         remove_files(folder_of(package, source), table, yes=yes)
         for file in mentions(package, source, table):
             print(f"It is still named in {file}.")
-    if not stored and not exported:
+    if not stored and not exported and not made:
         return
     tables = [f"{one.schema}.{one.name} ({one.rows:,} rows)" for one in stored if not one.is_view]
+    tables += [one.text for one in made]
     names = ", ".join([*tables, *(f"how far export/{source}/{one} came" for one in exported)])
     if not data:
         print(f"What was loaded stays: {names}.")
@@ -67,7 +79,10 @@ def remove(
         return
     if not yes:
         typer.confirm(f"Drop {names}, and the positions of what was loaded?", abort=True, err=True)
-    drop(settings, source, table, stored)
+    if stored or exported:
+        drop(settings, source, table, stored)
+    if made:
+        drop_made(settings, made)
     print(f"Dropped: {names}. Earlier versions can be read until maintenance lets them go.")
 
 
@@ -188,17 +203,17 @@ def _count(connection: "duckdb.DuckDBPyConnection", relation: str) -> int:
     return int(row[0]) if row else 0
 
 
-def refuse_anothers(settings: "Settings", source: str) -> None:
-    """Raise PlatformError if what was loaded of a source belongs to a platform of another project."""
+def refuse_anothers(settings: "Settings", kind: "OwnedKind", name: str) -> None:
+    """Raise PlatformError if what was loaded of a source, or made, belongs to a platform of another project."""
     from data_platform.components.workspace import platform_names
     from data_platform.lakehouse import ledger
     from data_platform.lakehouse.connect import open_lakehouse
 
     with open_lakehouse(settings) as lake:
-        owner = ledger.owners(lake, "source").get(source)
+        owner = ledger.owners(lake, kind).get(name.lower())
     if owner is not None and owner not in (names := platform_names()):
         raise PlatformError(
-            f"What was loaded of {source} belongs to the platform {owner}, which is not of this project (its "
+            f"What was loaded of {name} belongs to the platform {owner}, which is not of this project (its "
             f"platforms: {', '.join(names)}), so nothing was removed. Drop it from there; or, if {owner} was renamed, "
             f"run `dp adopt {owner}` first."
         )

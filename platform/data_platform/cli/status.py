@@ -125,6 +125,7 @@ def status(
 def read_status(lake: "Lakehouse", found: Status) -> Status:
     """The status of every table that a step was recorded for, or that exists."""
     from data_platform.lakehouse import history, ledger
+    from data_platform.lakehouse.tables import MODELLED
 
     found.snapshot = history.current_snapshot(lake.connection)
     if not ledger.exists(lake):
@@ -157,7 +158,7 @@ def read_status(lake: "Lakehouse", found: Status) -> Status:
         if verdict.source is not None:
             one = of(verdict.source, verdict.table)
             one.passed, one.rows_checked, one.rows_failed = verdict.passed, verdict.rows_checked, verdict.rows_failed
-        else:
+        elif verdict.layer == MODELLED:
             model = models.setdefault(verdict.table, ModelStatus(verdict.table))
             model.passed, model.violations = verdict.passed, verdict.rows_failed
     for (schema, name), files in lost.items():

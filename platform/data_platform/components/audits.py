@@ -1,7 +1,8 @@
-"""The nightly audit: every whole staged table and every published model held against its contract once more, as a
-scheduled asset whose check lists what is broken. Each step audits only the rows that it brings; this finds what no
-step can see: a key that two steps brought, a parent that has gone since, a contract that became stricter, a table
-that someone changed by hand. How a table is held against a contract is in `contracts.relation`.
+"""The nightly audit: every whole staged table, every published model, the newest version of every dataset and the
+newest score of every row held against their contracts once more, as a scheduled asset whose check lists what is broken.
+Each step audits only the rows that it brings; this finds what no step can see: a key that two steps brought, a parent
+that has gone since, a contract that became stricter, a table that someone changed by hand. How a table is held against
+a contract is in `contracts.relation`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import dagster as dg
 import duckdb
 
 from data_platform.components.failures import RETRIES, failure
-from data_platform.components.keys import CHECK, platform_key
+from data_platform.components.keys import CHECK, SCORES, platform_key
 from data_platform.components.metadata import violations_table
 from data_platform.components.resource import LakehouseResource
 from data_platform.contracts.causes import cause_of
@@ -24,22 +25,23 @@ from data_platform.errors import PlatformError, TransientError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.failures import explained
+from data_platform.lakehouse.sql import quote_all
 from data_platform.lakehouse.tables import (
     MODELLED,
     STAGED,
     Table,
     column_types,
-    modelled_table,
     staged_table,
 )
 from data_platform.lakehouse.transaction import commit
+from data_platform.ml.datasets.version import DATASETS
 from data_platform.staging.batches import lookup
 
 
 @dataclass(frozen=True)
 class AuditedTable:
-    """A staged table, or a published model (which has no source), the dotted path of its contract, and its key where it
-    has one."""
+    """A staged table, or a published model, a dataset or a table of scores (which have no source), the dotted path of
+    its contract, and its key where it has one."""
 
     layer: str
     source: str | None
@@ -49,7 +51,16 @@ class AuditedTable:
 
     @property
     def table(self) -> Table:
-        return modelled_table(self.name) if self.source is None else staged_table(self.source, self.name)
+        return Table(self.layer, self.name) if self.source is None else staged_table(self.source, self.name)
+
+    @property
+    def rows(self) -> str:
+        """The rows that must keep the contract, as what stands after FROM. Of scores those of earlier versions and days
+        stay beside the newest, so that a key is there several times."""
+        if self.layer != SCORES:
+            return self.table.sql
+        newest = f"rank() OVER (PARTITION BY {quote_all(self.key)} ORDER BY scored_at DESC) = 1"
+        return f"(SELECT * FROM {self.table.sql} QUALIFY {newest})"
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def audited_tables(parts: Sequence[dg.Definitions]) -> list[AuditedTable]:
         for asset in part.assets or ():
             for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else ():
                 layer, *rest = spec.key.path
-                if layer in (STAGED, MODELLED) and "contract" in spec.metadata:
+                if layer in (STAGED, MODELLED, DATASETS, SCORES) and "contract" in spec.metadata:
                     source = rest[0] if layer == STAGED else None
                     key = tuple(str(spec.metadata["key"]).split(", ")) if "key" in spec.metadata else ()
                     found.append(AuditedTable(layer, source, rest[-1], str(spec.metadata["contract"]), key))
@@ -103,7 +114,8 @@ def full_audit(tables: Sequence[AuditedTable], audit_key: dg.AssetKey) -> dg.Ass
         kinds={"pandera", "ducklake"},
         owners=["team:platform"],
         retry_policy=RETRIES,
-        description="Holds every whole staged table and every published model against its contract, each night.",
+        description="Holds every whole staged table, every published model, the newest version of every dataset and "
+        "the newest score of every row against its contract, each night.",
         check_specs=[dg.AssetCheckSpec(CHECK, asset=audit_key, description="All tables keep their contracts.")],
     )
     def audit_all(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> Iterator[Any]:
@@ -151,7 +163,7 @@ def audit_table(lake: Lakehouse, table: AuditedTable) -> TableVerdict:
     try:
         contract = load_contract(table.contract)
         with explained(lake.settings), lake.reading():
-            verdict = audit_relation(lake, table.table.sql, contract, key=table.key, known=lookup(lake.duplicate()))
+            verdict = audit_relation(lake, table.rows, contract, key=table.key, known=lookup(lake.duplicate()))
         return TableVerdict(table, verdict)
     except TransientError:
         raise

@@ -12,7 +12,7 @@ from data_platform.lakehouse.ledger.datasets import (
     record_dataset,
     versions_of_models,
 )
-from data_platform.lakehouse.ledger.forgetting import forget_runs, forget_tables
+from data_platform.lakehouse.ledger.forgetting import forget_made, forget_runs, forget_tables
 from data_platform.lakehouse.ledger.mask_keys import MaskKeys, mask_keys, record_mask_key
 from data_platform.lakehouse.ledger.models import (
     ModelStage,
@@ -141,6 +141,7 @@ __all__ = [
     "ensure_ledger",
     "entries",
     "exists",
+    "forget_made",
     "forget_runs",
     "forget_tables",
     "growing",

@@ -8,6 +8,7 @@ import duckdb
 
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.ledger.names import name
+from data_platform.lakehouse.ledger.owners import OwnedKind
 from data_platform.lakehouse.ledger.schema import exists
 from data_platform.lakehouse.transaction import commit
 
@@ -37,6 +38,22 @@ def forget_tables(connection: duckdb.DuckDBPyConnection, source: str, tables: Se
         connection.execute(f"DELETE FROM {name('owners')} WHERE (kind, name) = ('source', lower(?))", [source])
     else:
         connection.execute(f"{unmasked} AND table_name IN (SELECT unnest(?::VARCHAR[]))", [source, [*tables]])
+
+
+def forget_made(connection: duckdb.DuckDBPyConnection, kind: OwnedKind, made: str) -> None:
+    """Delete what is said of a dataset, a trained model or a table of scores, within the caller's transaction: its
+    versions with their stages and pins, how far it came, its verdicts, and whose it is."""
+    if kind == "dataset":
+        connection.execute(f"DELETE FROM {name('datasets')} WHERE name = ?", [made])
+        connection.execute(f"DELETE FROM {name('pins')} WHERE name = ?", [f"datasets/{made}"])
+    for table in ("models", "model_stages") if kind == "trained model" else ():
+        connection.execute(f"DELETE FROM {name(table)} WHERE model = ?", [made])
+    for table in ("heads", "positions") if kind == "scores" else ():
+        connection.execute(f"DELETE FROM {name(table)} WHERE (layer, table_name) = ('scores', ?)", [made])
+    layer = {"dataset": "datasets", "scores": "scores"}.get(kind)
+    if layer is not None:
+        connection.execute(f"DELETE FROM {name('audits')} WHERE (layer, table_name) = (?, ?)", [layer, made])
+    connection.execute(f"DELETE FROM {name('owners')} WHERE (kind, name) = (?, lower(?))", [kind, made])
 
 
 def forget_runs(lake: Lakehouse, before: datetime) -> int:
