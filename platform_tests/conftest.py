@@ -51,7 +51,7 @@ kill processes: `make test-servers`, not `make test`."""
 SERVERS = frozenset(
     {
         *("hbase", "kafka", "mariadb", "mongodb", "mysql", "postgres", "postgres_url", "postgresql", "registry"),
-        *("rest_catalog", "snowflake"),
+        *("mlflow", "rest_catalog", "snowflake"),
     }
 )
 """The fixtures that start a server, and how a test's parameters name what it runs on."""

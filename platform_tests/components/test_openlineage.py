@@ -4,12 +4,10 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +15,15 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.execution.plan.objects import StepRetryData, StepSuccessData
+from dagster_shared.error import SerializableErrorInfo
 from platform_tests.components.shop import ORDERS, Shop
+from platform_tests.lineage_receiver import receiver
 
 from data_platform.components import openlineage
 from data_platform.components.execution import Outcome, execute
+from data_platform.components.openlineage import reported
+from data_platform.components.run_records import SENSOR
 from data_platform.lakehouse.settings import settings_from_environment
 from data_platform.observability.openlineage import (
     NOT_INSTALLED,
@@ -30,39 +33,6 @@ from data_platform.observability.openlineage import (
     is_configured,
     lakehouse_namespace,
 )
-
-Events = list[dict[str, Any]]
-
-
-@contextmanager
-def receiver(status: int = 201, held: Event | None = None) -> Iterator[tuple[str, Events]]:
-    """An address that takes events: it answers with a status, once `held` is set."""
-    events: Events = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if held is not None:
-                held.wait(20)
-            events.append(json.loads(body))
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the handler's form
-            """Nothing is shown."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", events
-    finally:
-        if held is not None:
-            held.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def run(shop: Shop, *names: str) -> dict[str, Outcome]:
@@ -88,7 +58,7 @@ def warnings(shop: Shop) -> list[str]:
 
 def require_valid(event: Mapping[str, Any]) -> None:
     """What the standard asks of an event of a run, of its datasets and of each facet."""
-    assert event["eventType"] in ("START", "COMPLETE", "FAIL")
+    assert event["eventType"] in ("START", "COMPLETE", "FAIL", "ABORT")
     assert datetime.fromisoformat(event["eventTime"]).tzinfo is not None
     uuid.UUID(event["run"]["runId"])
     assert event["producer"]
@@ -168,6 +138,42 @@ def test_a_step_that_fails_says_why_at_each_attempt(shop: Shop, monkeypatch: pyt
     failed = events[-1]
     assert "orders" in failed["run"]["facets"]["errorMessage"]["message"]
     assert [one["name"] for one in failed["outputs"]] == ["raw_shop.orders"]
+
+
+@pytest.mark.parametrize(("ends", "kind"), [("report_run_failed", "FAIL"), ("report_run_canceled", "ABORT")])
+def test_a_step_whose_process_was_killed_is_ended_once_by_whoever_finds_the_run_dead(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, ends: str, kind: str
+) -> None:
+    shop.run("raw/shop/orders")
+    shop.tick(SENSOR)
+    job, graph = shop.definitions.resolve_job_def("load_shop"), shop.definitions.resolve_asset_graph()
+    killed = shop.instance.create_run_for_job(job)
+    busy = SerializableErrorInfo("The source is busy.", [], "PlatformError")
+    steps = [
+        dg.DagsterEvent(kind, job.name, step_key=step, event_specific_data=data)
+        for kind, step, data in (
+            ("STEP_START", "raw__shop__products", None),
+            ("STEP_SUCCESS", "raw__shop__products", StepSuccessData(1.0)),  # type: ignore[no-untyped-call]
+            ("STEP_START", "raw__shop__orders", None),
+            ("STEP_UP_FOR_RETRY", "raw__shop__orders", StepRetryData(busy)),  # type: ignore[no-untyped-call]
+            ("STEP_RESTARTED", "raw__shop__orders", None),
+        )
+    ]
+    with receiver() as (url, events):
+        monkeypatch.setenv("OPENLINEAGE_URL", url)
+        for step in reported(iter(steps), killed, shop.instance, graph):
+            shop.instance.report_dagster_event(step, killed.run_id)
+        before = len(events)
+        getattr(shop.instance, ends)(killed)
+        shop.tick(SENSOR)
+        shop.tick(SENSOR)
+    (ended,) = events[before:]
+    require_valid(ended)
+    begun = [one for one in events[:before] if one["eventType"] == "START"][-1]
+    assert (ended["eventType"], ended["job"], ended["run"]["runId"]) == (kind, begun["job"], begun["run"]["runId"])
+    assert ended["run"]["facets"]["parent"]["run"]["runId"] == killed.run_id
+    assert ("it was killed" in json.dumps(ended)) == (kind == "FAIL")
+    assert len({one["run"]["runId"] for one in events}) == 3
 
 
 @pytest.mark.parametrize("broken", ["breaks", "hangs", "is gone"])

@@ -57,6 +57,21 @@ def checked(result: dg.ExecuteInProcessResult) -> tuple[bool, str]:
     return found.passed, str(found.description)
 
 
+def test_a_mirror_that_is_gone_fails_no_training_and_no_promotion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_model(shop)
+    add_dataset()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    result = shop.run("models/delay")
+    assert result.success
+    said = "Not mirrored to MLflow yet: MLflow, at http://127.0.0.1:1, did not take it: "
+    assert materialized(result)["models/delay"]["mirror"].startswith(said)
+    code, output = dp("model", "retire", "delay", "1", "--reason", "it is wrong")
+    assert (code, said in output) == (0, True)
+    code, output = dp("model", "mirror")
+    assert (code, said.partition(": ")[2] in output) == (1, True)
+
+
 def test_a_model_is_trained_promoted_followed_and_exported(shop: Shop, tmp_path: Path) -> None:
     add_model(shop)
     add_dataset()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from platform_tests.ingestion.http.server import Answer, Api, Asked, running_api
+from platform_tests.lineage_receiver import receiver
 
 from data_platform.cli.init import init_platform
 from data_platform.lakehouse.connect import open_lakehouse
@@ -45,6 +46,7 @@ class Shop:
     def __init__(self, folder: Path, extensions: Path, api: Api) -> None:
         self.repository, self.home, self.api = folder / "repository", folder / "home", api
         self.answers = threading.Event()
+        self.environment: dict[str, str] = {}
         api.answer = self._answer
         platform = self.repository / "platform"
         shutil.copytree(REPOSITORY / "platform", platform, ignore=shutil.ignore_patterns("__pycache__", "nyc_flights"))
@@ -68,6 +70,7 @@ class Shop:
             "DATA_PLATFORM_HOME": str(self.home),
             "PYTHONPATH": str(self.repository / "platform"),
             "SHOP_URL": self.api.url,
+            **self.environment,
         }
         return subprocess.Popen(
             [sys.executable, "-m", "data_platform.cli", "run", "shop", "--platform", "acme"],
@@ -98,14 +101,22 @@ def shop(home: Path, tmp_path: Path) -> Iterator[Shop]:
         yield Shop(tmp_path, home / "extensions", api)
 
 
-def test_after_a_run_was_killed_while_it_read_the_next_one_loads(shop: Shop) -> None:
-    killed = shop.run()
-    shop.wait_until_asked(1, killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    shop.answers.set()
-    output, _ = shop.run().communicate(timeout=WAITED_SECONDS)
+def test_after_a_run_was_killed_while_it_read_the_next_one_loads_and_reports_its_end(shop: Shop) -> None:
+    with receiver() as (url, events):
+        shop.environment["OPENLINEAGE_URL"] = url
+        killed = shop.run()
+        shop.wait_until_asked(1, killed)
+        until = time.monotonic() + WAITED_SECONDS
+        while not events and time.monotonic() < until:
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        shop.answers.set()
+        output, _ = shop.run().communicate(timeout=WAITED_SECONDS)
     assert shop.orders() == [(1,), (2,)], output
+    said = [event["eventType"] for event in events if event["run"]["runId"] == events[0]["run"]["runId"]]
+    assert said == ["START", "FAIL"]
+    assert [event["eventType"] for event in events].count("FAIL") == 1
 
 
 def test_a_run_that_waits_for_one_that_is_killed_goes_on_and_says_for_what_it_waited(shop: Shop) -> None:

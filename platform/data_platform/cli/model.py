@@ -15,7 +15,9 @@ from data_platform.errors import PlatformError
 if TYPE_CHECKING:
     from data_platform.lakehouse.ledger import ModelVersion
 
-app = typer.Typer(help="Versions of trained models: look at them, promote, retire, export.", no_args_is_help=True)
+app = typer.Typer(
+    help="Versions of trained models: look at them, promote, retire, export, mirror.", no_args_is_help=True
+)
 
 NameArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model, such as delay.")]
 VersionArgument = Annotated[int, typer.Argument(metavar="VERSION", help="The number of the version.")]
@@ -120,12 +122,15 @@ def promote(
     """Put a version into production; the one that is there is retired in the same commit."""
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
+    from data_platform.ml.registry.mirror import mirrored
     from data_platform.ml.registry.stages import promote
 
     with open_lakehouse(settings_from_environment()) as lake:
         before = promote(lake, name, version, by=getpass.getuser(), reason=_said(reason), despite_gates=despite_gates)
+        copied = mirrored(lake, name)
     retired = f" Version {before} is retired." if before is not None else ""
     print(f"Version {version} of {name} is in production.{retired}")
+    _print_mirror(copied)
 
 
 @app.command()
@@ -133,21 +138,46 @@ def retire(name: NameArgument, version: VersionArgument, reason: ReasonOption) -
     """Take a version out of use. If it is in production, none is then."""
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
+    from data_platform.ml.registry.mirror import mirrored
     from data_platform.ml.registry.stages import retire
 
     with open_lakehouse(settings_from_environment()) as lake:
         before = retire(lake, name, version, by=getpass.getuser(), reason=_said(reason))
+        copied = mirrored(lake, name)
     none = f" No version of {name} is in production now." if before == "production" else ""
     print(f"Version {version} of {name} is retired; it was {before}.{none}")
+    _print_mirror(copied)
+
+
+@app.command()
+def mirror(
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="One model; all if none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write to MLflow what it lacks: versions, their files and stages, and which one is in production."""
+    from data_platform.lakehouse.connect import open_lakehouse
+    from data_platform.lakehouse.settings import settings_from_environment
+    from data_platform.ml.registry.mirror import described, mirror
+
+    with open_lakehouse(settings_from_environment()) as lake:  # one of an earlier release is given its identity
+        sent = mirror(lake, name)
+    if as_json:
+        print_json([asdict(one) for one in sent])
+        return
+    for one in sent:
+        print(described(one))
+    if not sent:
+        print("No model was trained yet: `dp run models/NAME` trains one.")
 
 
 @app.command()
 def export(
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the file goes: .txt of LightGBM, .skops.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the file goes: .txt of LightGBM, .skops; .onnx.")],
     version: VersionOption = None,
 ) -> None:
-    """Write the file of a version, which predicts what it did when it was made, to be used elsewhere."""
+    """Write the file of a version, which predicts what it did when it was made, to be used elsewhere. To FILE.onnx
+    it is converted, and refused if that does not give the same scores."""
     from data_platform.lakehouse.connect import open_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
     from data_platform.ml.registry.stages import find
@@ -159,20 +189,27 @@ def export(
         raise PlatformError(f"The folder {file.parent} does not exist: create it, or write to another one.")
     with open_lakehouse(settings_from_environment(), read_only=True) as lake:
         found = find(lake, name, version)
-        loaded(lake, found)
-        data = stored_file(lake, found)
+        model, stored = loaded(lake, found), stored_file(lake, found)
+    data, kind = stored.data, found.framework
+    if file.suffix.lower() == ".onnx":
+        from data_platform.ml.registry.onnx_file import to_onnx
+
+        data, kind = to_onnx(model, stored), "ONNX, which scores as it does"
     part = file.with_name(f".{file.name}.part")
     try:
-        part.write_bytes(data.data)
+        part.write_bytes(data)
         part.replace(file)
     except OSError as error:
         raise PlatformError(f"{file} cannot be written: {error.strerror}.") from None
     finally:
         part.unlink(missing_ok=True)
-    features = ", ".join(feature.name for feature in data.features)
-    print(
-        f"Version {found.version} of {name}, {len(data.data):,} bytes for {found.framework}. Its features: {features}."
-    )
+    features = ", ".join(feature.name for feature in stored.features)
+    print(f"Version {found.version} of {name}, {len(data):,} bytes for {kind}. Its features: {features}.")
+
+
+def _print_mirror(copied: str) -> None:
+    if copied:
+        print(copied)
 
 
 def _said(reason: str) -> str:

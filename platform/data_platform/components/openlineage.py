@@ -37,6 +37,16 @@ INTERRUPTED_SECONDS = 0.5
 SOURCE = "source://"
 """Begins the namespace of what raw tables are loaded from: the source's name follows, not its address."""
 
+STEPS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:data-platform:step")
+"""Begins the ids of attempts at steps, which follow from Dagster's: whoever finds a run dead can name what is open."""
+
+BEGINS = (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED)
+ENDS = (
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.STEP_UP_FOR_RETRY,
+)
+
 OTHER = "dagster"
 """The namespace of assets that are no tables of the lakehouse: exports, jobs of other orchestrators."""
 
@@ -84,15 +94,67 @@ def reported(
             log.warning(warning)
 
 
+def report_killed(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> str:
+    """Report the end of steps that were begun in runs which ended without it, as their process was killed: ABORT where
+    the run was cancelled, else FAIL. What to warn of, empty if the receiver took all of it. To report twice says the
+    same twice."""
+    if not is_configured(os.environ):
+        return ""
+    events = [event for record in records for event in _left_open(instance, record)]
+    if not events:
+        return ""
+    emitter = Emitter()
+    for event in events:
+        emitter.put(event)
+    return emitter.close(WAIT_SECONDS)
+
+
+def _left_open(instance: dg.DagsterInstance, record: dg.RunRecord) -> list[StepEvent]:
+    run = record.dagster_run
+    if run.status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+        return []
+    attempts: dict[str, int] = {}
+    begun: set[str] = set()
+    for entry in instance.all_logs(run.run_id, of_type={*BEGINS, *ENDS}):
+        event = entry.dagster_event
+        if event is None or event.step_key is None:
+            continue
+        if event.event_type in BEGINS:
+            attempts[event.step_key] = attempts.get(event.step_key, 0) + 1
+            begun.add(event.step_key)
+        else:
+            begun.discard(event.step_key)
+    if not begun:
+        return []
+    cancelled = run.status == dg.DagsterRunStatus.CANCELED
+    ended = datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
+    return [
+        StepEvent(
+            "ABORT" if cancelled else "FAIL",
+            ended,
+            attempt_id(run.run_id, step, attempts[step]),
+            step,
+            run.run_id,
+            run.job_name,
+            error=None if cancelled else "The run's process ended before the step did: it was killed, or it crashed.",
+        )
+        for step in sorted(begun)
+    ]
+
+
+def attempt_id(run_id: str, step: str, attempt: int) -> str:
+    """The id of an attempt at a step, the first being 1."""
+    return str(uuid.uuid5(STEPS, f"{run_id}/{step}/{attempt}"))
+
+
 class Steps:
-    """The steps of one run, as far as they have come: what was materialised in each, and by which id each attempt is
-    known."""
+    """The steps of one run, as far as they have come: what was materialised in each, and how often it was begun."""
 
     def __init__(self, run: dg.DagsterRun, graph: AssetGraph) -> None:
         self._run, self._graph = run, graph
         self._namespace = lakehouse_namespace(settings_from_environment())
         self._keys = {one.node_def.name: one.keys for one in graph.assets_defs if one.is_executable}
-        self._ids: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
         self._made: dict[str, dict[dg.AssetKey, dict[str, Any]]] = {}
 
     def take(self, event: dg.DagsterEvent) -> StepEvent | None:
@@ -100,13 +162,13 @@ class Steps:
         kind, step = event.event_type, event.step_key
         if step is None:
             return None
-        if kind in (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED):
-            self._ids[step], self._made[step] = str(uuid.uuid4()), {}
+        if kind in BEGINS:
+            self._attempts[step], self._made[step] = self._attempts.get(step, 0) + 1, {}
             return self._event("START", step)
         if kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None:
             metadata = event.step_materialization_data.materialization.metadata
             self._made.setdefault(step, {})[event.asset_key] = {name: one.value for name, one in metadata.items()}
-        if step not in self._ids:  # it failed before it began
+        if step not in self._attempts:  # it failed before it began
             return None
         if kind == dg.DagsterEventType.STEP_SUCCESS:
             return self._event("COMPLETE", step)
@@ -123,7 +185,7 @@ class Steps:
         return StepEvent(
             kind,
             datetime.now(UTC),
-            self._ids[step],
+            attempt_id(self._run.run_id, step, self._attempts[step]),
             step,
             self._run.run_id,
             self._run.job_name,

@@ -3,7 +3,7 @@ are asked for beside what their steps did: a sensor does it, so that no run wait
 What is asked of them is in `observability.views`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -18,6 +18,7 @@ from dagster._core.storage.tags import (
 )
 
 from data_platform.components.failures import failure
+from data_platform.components.openlineage import report_killed
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings
@@ -43,9 +44,15 @@ STATUSES: dict[dg.DagsterRunStatus, ledger.RunStatus] = {
 }
 
 
-def record_ended_runs(lake: Lakehouse, instance: dg.DagsterInstance, since: datetime | None) -> datetime | None:
+def record_ended_runs(
+    lake: Lakehouse,
+    instance: dg.DagsterInstance,
+    since: datetime | None,
+    warn: Callable[[str], object] = lambda _: None,
+) -> datetime | None:
     """Write the runs that ended after `since` to the ledger, the first first, a page of them at most; when the last of
-    them changed, `since` if there is none, or no ledger yet. Those that are written already stay as they are."""
+    them changed, `since` if there is none, or no ledger yet. Those that are written already stay as they are. Of new
+    ones, steps that were left open are ended at a receiver of OpenLineage; `warn` is given what it did not take."""
     if not ledger.exists(lake):
         return since
     while True:
@@ -55,9 +62,12 @@ def record_ended_runs(lake: Lakehouse, instance: dg.DagsterInstance, since: date
             return since
         since = records[-1].update_timestamp
         known = ledger.recorded_runs(lake, [record.dagster_run.run_id for record in records])
-        new = [run_of(instance, record) for record in records if record.dagster_run.run_id not in known]
+        new = [record for record in records if record.dagster_run.run_id not in known]
         if new:
-            commit(lake, partial(_record, new))
+            # Before the commit: killed in between, the next look says it again.
+            if warning := report_killed(instance, new):
+                warn(warning)
+            commit(lake, partial(_record, [run_of(instance, record) for record in new]))
             return since
 
 
@@ -129,7 +139,7 @@ def run_records_sensor(settings: Settings) -> dg.SensorDefinition:
         since = cursor - OVERLAP if cursor is not None else None
         try:
             with shared_lakehouse(settings) as lake:
-                last = record_ended_runs(lake, context.instance, since)
+                last = record_ended_runs(lake, context.instance, since, context.log.warning)
         except Exception as error:  # noqa: BLE001 - a library may raise anything
             raise failure(error) from None
         if last is None:

@@ -24,6 +24,7 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings
+from data_platform.ml.registry.mirror import mirrored
 from data_platform.ml.training.options import TrainingOptions
 from data_platform.ml.training.train import Recipe, Trained, train
 from data_platform.options import Duration
@@ -128,11 +129,18 @@ class Training(PlatformComponent):
                         dataset_version=config.dataset_version,
                         why=why,
                     )
+                    copied = mirrored(lake, folder.name)
             except Exception as error:  # noqa: BLE001 - a user's function or a library may raise anything
                 raise failure(error, private=True) from None
+            if copied:
+                context.log.info(copied)
             yield dg.MaterializeResult(
                 asset_key=key,
-                metadata={**metadata_of(trained), **({"why": why} if why else {})},
+                metadata={
+                    **metadata_of(trained),
+                    **({"why": why} if why else {}),
+                    **({"mirror": copied} if copied else {}),
+                },
                 data_version=dg.DataVersion(str(trained.version.version)),
             )
             yield checked(key, trained)

@@ -60,10 +60,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class StepEvent:
-    """A step began, came to its end, or failed, at a time: `run_id` is one attempt at it, `parent_run_id` the run of
-    Dagster that it belongs to. `error` is why it failed, without secrets."""
+    """A step began, came to its end, failed, or was cancelled, at a time: `run_id` is one attempt at it,
+    `parent_run_id` the run of Dagster that it belongs to. `error` is why it failed, without secrets."""
 
-    kind: Literal["START", "COMPLETE", "FAIL"]
+    kind: Literal["START", "COMPLETE", "FAIL", "ABORT"]
     at: datetime
     run_id: str
     job: str
