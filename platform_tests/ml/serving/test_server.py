@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import polars as pl
 import pytest
 from platform_tests.kills import KILLS
-from platform_tests.ml.delays import FEATURES, boosted, flights, lake, recipe
+from platform_tests.ml.delays import FEATURES, add_version, boosted, flights, lake, recipe, without_nulls
 from starlette.testclient import TestClient
 
 from data_platform.contracts.contract import load_contract
@@ -76,6 +78,26 @@ def test_a_prediction_is_the_models_and_is_kept_with_its_inputs_before_it_is_tol
     assert [line["prediction_id"] for line in lines] == [one["prediction_id"] for one in answer["predictions"]]
     assert {line["model_version"] for line in lines} == {version}
     assert lines[0]["inputs"]["carrier"] == "B6"
+
+
+def test_numbers_that_json_would_round_are_answered_and_kept_as_texts() -> None:
+    rows = pl.DataFrame(
+        {"id": [Decimal("1.10")], "long": [2**100], "bytes": [b"\xff"]}, schema_overrides={"long": pl.Int128}
+    )
+    assert json.loads(orjson.dumps(server_module._plain(rows))) == [
+        {"id": "1.10", "long": str(2**100), "bytes": "/w=="}
+    ]
+
+
+def test_rows_that_a_model_makes_nothing_of_are_refused_with_the_reason(lake: Lakehouse, tmp_path: Path) -> None:
+    add_version(lake, flights().with_columns(pl.col("distance").fill_null(0.0)))
+    made = train(lake, recipe(without_nulls), run_id="run").version
+    promote(lake, "delay", made.version, by="tests", reason="to be served")
+    with serving(lake, tmp_path / "log") as client:
+        answer = client.post("/predictions", json={"rows": [{**ROW, "distance": None}]})
+        assert kept(tmp_path / "log") == []
+    assert answer.status_code == 422
+    assert "ValueError: Input X contains NaN" in answer.json()["errors"][0]["error"]
 
 
 def test_what_is_kept_is_a_source_whose_rows_satisfy_their_contract(lake: Lakehouse, tmp_path: Path) -> None:

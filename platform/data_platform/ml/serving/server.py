@@ -17,16 +17,18 @@ from uuid import uuid4
 
 import orjson
 import polars as pl
+import polars.selectors as cs
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from data_platform.contracts.contract import contract_columns
 from data_platform.errors import PlatformError, TransientError
+from data_platform.ml.registry.files import RowsError
 from data_platform.ml.serving.following import Following, NotServingError, Served
 from data_platform.ml.serving.log import PredictionLog
 from data_platform.ml.serving.requests import RequestError, rows_of
@@ -74,7 +76,10 @@ def answered(served: Served, body: bytes) -> tuple[list[Mapping[str, Any]], list
     """The predictions for a request, one a row, and the lines of the log that keep them. Raises RequestError for rows
     that cannot be scored."""
     rows = rows_of(body, served.inputs)
-    scores = served.model.predict(rows)
+    try:
+        scores = served.model.predict(rows)
+    except RowsError as error:
+        raise RequestError([{"error": str(error)}]) from None
     ids = [uuid4().hex for _ in range(len(rows))]
     of_version = {
         "model": served.model.version.model,
@@ -123,7 +128,9 @@ def described(served: Served) -> Mapping[str, Any]:
 
 
 def _plain(rows: pl.DataFrame) -> Sequence[Mapping[str, Any]]:
-    return rows.to_dicts() if rows.width else [{}] * len(rows)
+    """Rows as JSON can say them: numbers that are exact, or too long for it, as texts, and bytes in base 64."""
+    exact = rows.with_columns(cs.decimal().cast(pl.String), cs.by_dtype(pl.Int128).cast(pl.String))
+    return exact.with_columns(cs.binary().bin.encode("base64")).to_dicts() if rows.width else [{}] * len(rows)
 
 
 async def _body(request: Request) -> bytes:
@@ -150,6 +157,8 @@ def _with_messages(handler: Handler) -> Handler:
             return await handler(request)
         except RequestError as error:
             return _json({"errors": error.errors}, 422)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
         except TooLongError:
             limit = f"The body has more than {MOST_BYTES // 2**20} MiB: send the rows in several requests."
             return _json({"errors": [{"error": limit}]}, 413)
