@@ -83,6 +83,7 @@ def test_a_whole_number_too_long_for_a_column_is_refused_and_not_rounded() -> No
         (b"", "no JSON"),
         (b'{"rows": [{"trip": NaN}]}', "no JSON"),
         (b"\xff\xfe", "no JSON"),
+        (b'{"rows": [{"carrier": "\xf6"}]}', "a byte that is no UTF-8"),
         ([], "to have rows"),
         (b'{"rows": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "nested too deeply"),
         ({"rows": {}}, "to have rows"),

@@ -71,6 +71,8 @@ def rows_of(body: bytes, inputs: Inputs) -> pl.DataFrame:
     null. Raises RequestError for what is no such document, or rows that do not keep the contract."""
     try:
         document = msgspec.json.decode(body)  # its whole numbers may have any length
+    except UnicodeDecodeError:
+        raise RequestError([{"error": "The body is no JSON: it has a byte that is no UTF-8."}]) from None
     except msgspec.DecodeError as error:
         raise RequestError([{"error": f"The body is no JSON: {error}"}]) from None
     except RecursionError:

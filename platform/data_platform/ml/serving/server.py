@@ -50,6 +50,9 @@ def application(following: Following, log: PredictionLog, hosts: Sequence[str]) 
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             # A page of any web site may have a browser send other types here.
             return _json({"errors": [{"error": f"The body is to be JSON: send Content-Type: {JSON}."}]}, 415)
+        packed = request.headers.get("content-encoding", "identity")
+        if packed.lower() != "identity":
+            return _json({"errors": [{"error": f"The body is {packed}: send it as it is."}]}, 415)
         body = await _body(request)
         found, lines = await run_in_threadpool(answered, served, body)
         await asyncio.wrap_future(log.append(lines))
@@ -62,13 +65,14 @@ def application(following: Following, log: PredictionLog, hosts: Sequence[str]) 
         served = following.served
         return _json({"model": served.model.version.model, "version": served.version, "problem": following.problem})
 
+    allowed = [f"[{host}]" if ":" in host else host for host in hosts]  # as a Host header has an address of IPv6
     return Starlette(
         routes=[
             Route("/predictions", _with_messages(predictions), methods=["POST"]),
             Route("/model", _with_messages(model)),
             Route("/health", _with_messages(health)),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed)],
     )
 
 
@@ -102,11 +106,11 @@ def described(served: Served) -> Mapping[str, Any]:
     """A version that answers, for people and programs: what it is, and the inputs that it takes."""
     version, inputs = served.model.version, served.inputs
     declared = {column.name: column for column in contract_columns(inputs.contract)} if inputs.contract else {}
-    categories = {feature.name: feature.categories for feature in inputs.features}
+    numbers = {feature.name for feature in inputs.features if feature.categories is None}
     columns = []
     for name in inputs.columns:
         column = declared.get(name)
-        kind = str(column.dtype) if column else "Float64" if categories.get(name) is None else "String"
+        kind = str(column.dtype) if column else "Float64" if name in numbers else "String"
         columns.append(
             {
                 "name": name,
