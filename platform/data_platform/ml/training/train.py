@@ -305,7 +305,8 @@ def _kept(lake: Lakehouse, fitted: _Fitted, run_id: str, say: Say) -> Trained:
         kept, promoted = known, False
         notes = [f"Version {known.version} is this model already: the same rows, code, options and predictions."]
         if wanted and stages(lake, recipe.name)[recipe.name, known.version].stage == "candidate":
-            promote(lake, recipe.name, known.version, by=BY, reason=reason, despite_gates=True)
+            version = known.version
+            promote(lake, recipe.name, version, by=BY, reason=reason, despite_gates=True, in_place_of=production)
             promoted = True
     for note in notes:
         say(note)
