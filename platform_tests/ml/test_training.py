@@ -246,11 +246,11 @@ def test_a_group_is_measured_by_itself_whatever_its_name_looks_like_and_whatever
     asked = Gates.model_validate({"segments": [{"column": "name", "metric": "mae", "at_most": 1}]})
     labels = np.arange(600.0)
     far = np.where(labels < 300, labels + 100, labels)
-    for names in ([None, "(null)"], ["x" * 50 + "1", "x" * 50 + "2"]):
-        (gate,) = evaluate(asked, Measured(pl.DataFrame({"name": np.repeat(names, 300)}), labels, far, None))
+    for one, other in ((None, "(null)"), ("x" * 50 + "1", "x" * 50 + "2")):
+        (gate,) = evaluate(asked, Measured(pl.DataFrame({"name": [one] * 300 + [other] * 300}), labels, far, None))
         assert not gate.passed
         assert gate.reason.startswith("1 of 2 groups that were measured miss it")
-    groups = pl.DataFrame({"name": np.repeat(["a", "b"], 300)})
+    groups = pl.DataFrame({"name": ["a"] * 300 + ["b"] * 300})
     (gate,) = evaluate(asked, Measured(groups, np.where(labels < 1, np.inf, labels), labels, None))
     assert not gate.passed
     with pytest.raises(PlatformError, match=r"the column name, a List\(Int64\): rows are grouped by single values"):
