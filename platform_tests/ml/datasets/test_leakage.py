@@ -77,8 +77,8 @@ def test_numbers_of_which_there_is_no_variance_are_looked_at_too(
 ) -> None:
     feature = f"if(id = 7, {value}::DOUBLE, (hash(id) % 1000) / 60) AS feature"
     quantity = f"SELECT * REPLACE (hash(id) % 1000 AS late), {feature} FROM ({FLIGHTS})"
-    told = ["feature alone gives the label late: their correlation is 1.0000"] if value != "1e300" else []
-    assert found(connection, recipe(tmp_path), quantity) == told
+    expected = ["feature alone gives the label late: their correlation is 1.0000"] if value != "1e300" else []
+    assert found(connection, recipe(tmp_path), quantity) == expected
 
 
 def test_what_was_known_too_late_is_told_by_how_much(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_no_prediction_is_told_that_could_not_be_kept(
     assert len(kept(tmp_path / "log")) == 1
 
 
-def test_whatever_fails_when_the_registry_is_looked_at_is_said_and_the_version_goes_on(
+def test_whatever_fails_when_the_registry_is_read_is_reported_and_the_version_goes_on(
     lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_production(lake)
