@@ -1,5 +1,6 @@
 """Flights that are late or not, as versions of a dataset, and functions that train on them: for tests of models."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ import polars as pl
 import pytest
 from platform_tests.prepared import copy
 from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
@@ -134,6 +137,43 @@ def of_all_columns(train: pl.DataFrame, validation: Any, parameters: Mapping[str
 def raw_scores(train: pl.DataFrame, validation: Any, parameters: Mapping[str, Any]) -> lightgbm.Booster:
     """A regression of the label."""
     return boosted(train.with_columns(late=pl.col("late") * 9), validation, {**parameters, "objective": "regression"})
+
+
+def in_another_order(train: pl.DataFrame, validation: Any, parameters: Mapping[str, Any]) -> lightgbm.Booster:
+    """Given its features in another order, by their names."""
+    names = sorted(FEATURES)
+    data = lightgbm.Dataset(matrix(train.select(names)), train["late"].to_numpy(), feature_name=names)
+    given = {"objective": "binary", "verbose": -1, "deterministic": True, "force_row_wise": True}
+    return lightgbm.train(given, data, num_boost_round=2)
+
+
+def of_other_classes(train: pl.DataFrame, validation: Any, parameters: Mapping[str, Any]) -> Any:
+    """Fitted on texts in the place of the label."""
+    return DummyClassifier().fit(matrix(train.drop("late")), np.where(train["late"].to_numpy() == 1, "late", "on time"))
+
+
+def of_several_labels(train: pl.DataFrame, validation: Any, parameters: Mapping[str, Any]) -> Any:
+    """Fitted on two labels."""
+    return MultiOutputClassifier(DummyClassifier()).fit(
+        matrix(train.drop("late")), np.stack([train["late"].to_numpy()] * 2, axis=1)
+    )
+
+
+def without_nulls(train: pl.DataFrame, validation: Any, parameters: Mapping[str, Any]) -> Any:
+    """Fitted on rows without a null, and unable to say anything of one."""
+    whole = train.drop_nulls()
+    return LogisticRegression(max_iter=500).fit(matrix(whole.drop("late")), whole["late"].to_numpy())
+
+
+def leaving(train: pl.DataFrame, validation: Any, parameters: Mapping[str, Any]) -> None:
+    """Ends the process."""
+    sys.exit(3)
+
+
+def sampled(train: pl.DataFrame, validation: Any, parameters: dict[str, Any]) -> lightgbm.Booster:
+    """Trained on a sample of Polars; parameters are changed on the way."""
+    parameters["trees"]["num_leaves"] += 3
+    return boosted(train.sample(fraction=0.5), None, parameters.pop("trees"))
 
 
 def nothing(train: pl.DataFrame, validation: Any, parameters: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.transaction import ConcurrentStepError
 from data_platform.ml.registry import files, stages, store
 from data_platform.ml.registry.inputs import Feature, features_of, matrix, prepared
 from data_platform.ml.training.train import train
@@ -129,6 +130,16 @@ def test_a_model_that_predicts_otherwise_than_when_it_was_registered_is_refused(
     execute(lake, "update platform.models set prediction_hash = 'that of another release'")
     with pytest.raises(PlatformError, match="predicts otherwise than when it was registered, for the 600 rows"):
         store.load(lake, "delay", 1)
+
+
+def test_a_version_does_not_take_the_place_of_another_one_than_it_was_compared_with(lake: Lakehouse) -> None:
+    train(lake, recipe(parameters={"num_leaves": 2}), run_id="run")
+    train(lake, recipe(), run_id="run")
+    stages.promote(lake, "delay", 1, by="ada", reason="first")
+    with pytest.raises(ConcurrentStepError, match="went into production meanwhile"):
+        stages.promote(lake, "delay", 2, by="training", reason="better than none", in_place_of=None)
+    assert stages.production_of(lake, "delay") == 1
+    assert stages.promote(lake, "delay", 2, by="training", reason="better than 1", in_place_of=1) == 1
 
 
 def test_what_does_not_exist_is_answered_with_what_does(lake: Lakehouse) -> None:

@@ -166,6 +166,22 @@ def test_rows_that_cannot_be_scored_are_refused_and_nothing_is_written(lake: Lak
     assert not column_types(lake.connection, LATE.table)
 
 
+@pytest.mark.parametrize("change", [pl.col("flight_id").cast(pl.String), pl.col("flight_id") + 0.5])
+def test_a_key_of_another_type_than_the_scores_have_is_refused_with_both(lake: Lakehouse, change: pl.Expr) -> None:
+    late(lake)
+    set_rows(lake, flights(500, seed=5).with_columns(change))
+    with pytest.raises(PlatformError, match=r"flight_id \((VARCHAR|DOUBLE)\), and that of the scores .*\(BIGINT\)"):
+        late(lake)
+    with pytest.raises(PlatformError, match=r"flight_id \(.*\), carrier \(VARCHAR\), and that of the scores"):
+        late(lake, key=("flight_id", "carrier"))
+    assert len(table(lake)) == 500
+
+
+def test_a_span_of_time_is_refused_as_a_feature(lake: Lakehouse) -> None:
+    with pytest.raises(PlatformError, match="the column hour is an INTERVAL"):
+        late(lake, query=f"SELECT * REPLACE (to_hours(hour::INTEGER) AS hour) FROM {FLIGHTS.sql}")
+
+
 def files_of(lake: Lakehouse) -> set[Path]:
     return set(Path(lake.settings.data, "scores", "late").glob("*.parquet"))
 

@@ -42,6 +42,11 @@ def trained(lake: Lakehouse, function: Any = boosted, **options: Any) -> Trained
         (delays.boosted_by_time, "would not be the same again: .*`deterministic: true`"),
         (delays.with_own_code, r"holds platform_tests\.ml\.delays\.own_code"),
         (delays.of_all_columns, "was trained on 5 columns, and `features` names 4"),
+        (delays.in_another_order, "was trained on carrier, distance, hour, .* and `features` names hour, distance"),
+        (delays.of_other_classes, "was fitted on the classes late and on time, of which nothing says which is true"),
+        (delays.of_several_labels, "predicts several labels at once"),
+        (delays.without_nulls, "cannot be asked about these rows: ValueError: Input X contains NaN"),
+        (delays.leaving, r"ended its process \(exit 3\) and returned no model"),
         (delays.raw_scores, r"does not predict probabilities from 0 to 1 \(`objective: binary`\)"),
     ],
 )
@@ -59,6 +64,10 @@ def no_label(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(late=pl.when(pl.col("flight_id") % 100 == 0).then(None).otherwise("late"))
 
 
+def endless(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(delay=pl.when(pl.col("flight_id") < 2990).then("delay").otherwise(float("nan")))
+
+
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
@@ -69,6 +78,7 @@ def no_label(rows: pl.DataFrame) -> pl.DataFrame:
         (None, {"label": "delay"}, "the label delay has the value .* For numbers name `metrics` of numbers: mae, rmse"),
         (None, {"features": ["hour", "late"]}, "its label late is among the features"),
         (no_label, {}, "18 of 1,800 rows have no late. Leave them out"),
+        (endless, {"label": "delay", "metrics": ["rmse"]}, "delay is NaN or infinite in 10 of 600 rows"),
         (lambda rows: rows.filter(pl.col("split") != "test"), {}, "has no split test. It has: "),
         (
             None,
@@ -98,6 +108,7 @@ def test_a_dataset_that_does_not_fit_is_refused_with_what_it_has(
         ({"gates": {"segments": [{"column": "c", "metric": "auc"}]}}, "either `at_least` or `at_most`"),
         ({"gates": {"segments": [{"column": "c", "metric": "auc", "at_most": 1}]}}, "more of auc is better"),
         ({"features": ["hour", "hour"]}, "named twice: hour"),
+        ({"gates": {"at_least": {"auc": float("nan")}}}, "a finite number"),
         ({"label": "hour"}, "the label hour is among the features"),
         ({"seed": -1}, "greater than or equal to 0"),
     ],
@@ -115,6 +126,13 @@ def test_the_same_rows_and_code_make_the_same_model_and_no_new_version(lake: Lak
     assert (first.is_new, again.is_new, again.version) == (True, False, first.version)
     assert "Version 1 is this model already" in again.notes[0]
     assert trained(lake, histograms, seed=2).version.version == 2
+
+
+def test_samples_of_polars_are_seeded_and_parameters_are_kept_as_they_were_given(lake: Lakehouse) -> None:
+    given = {"parameters": {"trees": {"num_leaves": 5}}}
+    first, again = (trained(lake, delays.sampled, **given) for _ in range(2))
+    assert (first.is_new, again.is_new) == (True, False)
+    assert again.version.parameters["parameters"] == given["parameters"]
 
 
 def test_a_model_that_comes_out_otherwise_from_the_same_rows_and_code_is_told(lake: Lakehouse) -> None:
@@ -222,6 +240,21 @@ def test_groups_that_cannot_be_measured_are_told_and_pass_nothing() -> None:
     assert whole.reason == "There is no auc: all 1,000 rows of the test split have the label 1."
     assert "All rows have the same label in" in groups.reason
     assert not groups.passed
+
+
+def test_a_group_is_measured_by_itself_whatever_its_name_looks_like_and_whatever_its_figure_is() -> None:
+    asked = Gates.model_validate({"segments": [{"column": "name", "metric": "mae", "at_most": 1}]})
+    labels = np.arange(600.0)
+    far = np.where(labels < 300, labels + 100, labels)
+    for one, other in ((None, "(null)"), ("x" * 50 + "1", "x" * 50 + "2")):
+        (gate,) = evaluate(asked, Measured(pl.DataFrame({"name": [one] * 300 + [other] * 300}), labels, far, None))
+        assert not gate.passed
+        assert gate.reason.startswith("1 of 2 groups that were measured miss it")
+    groups = pl.DataFrame({"name": ["a"] * 300 + ["b"] * 300})
+    (gate,) = evaluate(asked, Measured(groups, np.where(labels < 1, np.inf, labels), labels, None))
+    assert not gate.passed
+    with pytest.raises(PlatformError, match=r"the column name, a List\(Int64\): rows are grouped by single values"):
+        evaluate(asked, Measured(pl.DataFrame({"name": [[1]] * 600}), labels, far, None))
 
 
 def test_calibration_compares_what_is_said_with_what_was() -> None:

@@ -19,7 +19,14 @@ app = typer.Typer(
     help="Versions of trained models: look at them, promote, retire, export, mirror.", no_args_is_help=True
 )
 
-NameArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model, such as delay.")]
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="The model: delay, or its asset models/delay.",
+        callback=lambda name: name.removeprefix("models/"),
+    ),
+]
 VersionArgument = Annotated[int, typer.Argument(metavar="VERSION", help="The number of the version.")]
 VersionOption = Annotated[int | None, typer.Option("--version", help="The version; that in production if none.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the history.")]

@@ -51,10 +51,11 @@ def serve(
         PredictionLog(folder, name) as log,
     ):
         _say(
-            f"Version {following.served.version} of the model {name} answers on http://{host}:{port}/predictions "
+            f"Version {following.served.version} of the model {name} answers on http://{_in_address(host)}:{port}"
+            "/predictions "
             f"(Ctrl-C stops it); GET /model says what it takes. Predictions are kept in {folder}"
         )
-        if host != HOST:
+        if host not in LOOPBACK:
             _say(f"Anyone who reaches {host}:{port} may ask it: it knows no users.")
         application_ = application(following, log, [host, *LOOPBACK] if host in LOOPBACK else ["*"])
         config = uvicorn.Config(application_, log_level="warning", access_log=False, lifespan="off")
@@ -75,6 +76,11 @@ def listening(host: str, port: int) -> socket.socket:
             f"dp serve MODEL --port {port % 65535 + 1}."
         ) from None
     return listener
+
+
+def _in_address(host: str) -> str:
+    """A host as it stands in an address."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,7 @@
 """What was known at a moment: the same as a loop over all rows finds, and as the SQL of the page gives."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.io.plugins import register_io_source
 
 from data_platform.errors import PlatformError
 from data_platform.ml.datasets.as_of import as_of
@@ -104,6 +106,8 @@ def test_the_sql_of_the_page_gives_the_same() -> None:
         ({"right": {"wind": pl.Int64, "departs_at": INSTANT}}, "Both frames have the column departs_at"),
         ({"right": {"observed_at": pl.Datetime("us")}}, "bring both to the same time zone"),
         ({"right": {"origin": pl.Int64}}, "origin is a String in the left frame and a Int64"),
+        ({"by": ["origin", "origin"]}, "`by` names a column twice"),
+        ({"right": {"__available": pl.Int64}}, "right frame has the column __available, which is used here"),
         ({"max_age": timedelta(minutes=30)}, "must not be less than delay"),
         ({"delay": timedelta(-1)}, "nor that less than zero"),
     ],
@@ -116,6 +120,34 @@ def test_frames_that_cannot_be_joined_are_refused(change: dict[str, Any], said: 
     right = pl.DataFrame(schema={**WEATHER, **options.pop("right", {})})
     with pytest.raises(PlatformError, match=said):
         as_of(pl.DataFrame(schema=FLIGHTS), right, **options)
+
+
+def test_what_was_known_within_the_same_microsecond_but_later_is_not_known() -> None:
+    left = pl.DataFrame({"origin": ["EWR"], "departs_at": [START]}, schema=FLIGHTS)
+    right = pl.DataFrame({"origin": ["EWR"], "observed_at": [START], "wind": [1]}, schema=WEATHER).with_columns(
+        pl.col("observed_at").cast(pl.Datetime("ns", "UTC")) + pl.lit(900).cast(pl.Duration("ns"))
+    )
+    limits: dict[str, Any] = {"delay": timedelta(0), "max_age": timedelta(hours=1)}
+    found = as_of(left, right, by="origin", at="departs_at", known_at="observed_at", **limits).collect()
+    assert found["wind"].to_list() == [None]
+
+
+def test_a_frame_whose_rows_come_in_another_order_each_time_keeps_its_rows_together() -> None:
+    reads = []
+
+    def batches(
+        columns: list[str] | None, predicate: Any, rows: int | None, size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        reads.append(columns)
+        frame = pl.DataFrame([("EWR", START), ("JFK", START)], schema=FLIGHTS, orient="row")
+        yield (frame.reverse() if len(reads) % 2 else frame).select(columns or pl.all())
+
+    left = register_io_source(batches, schema=FLIGHTS)
+    right = pl.DataFrame([("EWR", START, 1), ("JFK", START, 2)], schema=WEATHER, orient="row")
+    limits: dict[str, Any] = {"delay": timedelta(0), "max_age": timedelta(0)}
+    plan = as_of(left, right, by="origin", at="departs_at", known_at="observed_at", **limits)
+    found = plan.collect(optimizations=pl.QueryOptFlags(comm_subplan_elim=False))
+    assert dict(found.select("origin", "wind").rows()) == {"EWR": 1, "JFK": 2}
 
 
 def test_both_limits_must_be_given() -> None:

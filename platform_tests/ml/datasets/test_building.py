@@ -22,6 +22,7 @@ from data_platform.lakehouse.maintenance import maintain
 from data_platform.lakehouse.transaction import ConcurrentStepError
 from data_platform.ml.datasets import building
 from data_platform.ml.datasets.building import build
+from data_platform.ml.datasets.comparison import compare
 from data_platform.ml.datasets.options import DatasetOptions
 from data_platform.ml.datasets.reading import find, read
 from data_platform.ml.datasets.recipe import recipe_of
@@ -344,3 +345,30 @@ def test_a_build_that_is_killed_leaves_one_whole_version_or_none(lake: Lakehouse
     maintain(lake, keep_files=timedelta(0))
     files = list(Path(where.data).glob("datasets/late_flights/*.parquet"))
     assert len(files) == 1
+
+
+def test_versions_of_other_numbers_and_keys_are_compared_or_refused_in_words(lake: Lakehouse, tmp_path: Path) -> None:
+    fill(lake)
+    rows = "FROM staged_ops.flights"
+    for query in (
+        f"SELECT id, NULL::DOUBLE AS x {rows}",
+        f"SELECT id, 1e30 AS x {rows}",
+        f"SELECT 'k' || id AS id {rows}",
+    ):
+        build(lake, recipe(tmp_path, query, label=None, time=None, split=None))
+    first, second, third = ledger.dataset_versions(lake)
+    (x, _) = compare(lake, first, second).columns
+    assert (x.name, x.changed, x.nulls) == ("x", 100, (1.0, 0.0))
+    assert x.mean is not None
+    assert x.mean[1] == pytest.approx(1e30)
+    with pytest.raises(PlatformError, match=r"key id .* is a BIGINT in version 2 and a VARCHAR in version 3"):
+        compare(lake, second, third)
+
+
+def test_a_label_of_another_type_with_the_same_value_is_one_of_the_labels(lake: Lakehouse, tmp_path: Path) -> None:
+    fill(lake)
+    for label in ("(id % 2)::DOUBLE", "(id % 2)::DECIMAL(5, 2)", "id % 2 = 0"):
+        query = f"SELECT id, {label} AS late FROM staged_ops.flights"
+        assert build(lake, recipe(tmp_path, query, time=None, split=None, labels=[0, 1])).version.rows == 100
+        with pytest.raises(PlatformError, match=r"rows have a label \(late\) that is none of 0, no"):
+            build(lake, recipe(tmp_path, query, time=None, split=None, labels=[0, "no"]))

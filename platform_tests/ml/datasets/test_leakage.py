@@ -71,6 +71,16 @@ def test_a_quantity_and_a_class_are_told_too(connection: duckdb.DuckDBPyConnecti
     assert text.startswith("class has a value for each value of the label late")
 
 
+@pytest.mark.parametrize("value", ["'nan'", "'inf'", "1e300"])
+def test_numbers_of_which_there_is_no_variance_are_looked_at_too(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, value: str
+) -> None:
+    feature = f"if(id = 7, {value}::DOUBLE, (hash(id) % 1000) / 60) AS feature"
+    quantity = f"SELECT * REPLACE (hash(id) % 1000 AS late), {feature} FROM ({FLIGHTS})"
+    expected = ["feature alone gives the label late: their correlation is 1.0000"] if value != "1e300" else []
+    assert found(connection, recipe(tmp_path), quantity) == expected
+
+
 def test_what_was_known_too_late_is_told_by_how_much(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     known = "departs_at + CASE WHEN id < 5 THEN INTERVAL 90 MINUTE ELSE INTERVAL 0 MINUTE END AS observed_at"
     of = recipe(tmp_path, known_at={"wind": "observed_at"})
@@ -85,6 +95,10 @@ def test_rows_on_both_sides_of_a_split_are_told(connection: duckdb.DuckDBPyConne
     assert found(connection, of, late) == [
         "carrier has 2 values in several splits: what is learnt of one is tested on it again",
         "departs_at is 2013-01-03 00:00 UTC or later, where train ends, in 1 row of train",
+    ]
+    unknown = f"SELECT * REPLACE (if(id % 2 = 0, NULL, carrier) AS carrier) FROM ({FLIGHTS})"
+    assert found(connection, of, unknown) == [
+        "carrier has 1 value in several splits: what is learnt of one is tested on it again"
     ]
     twice = f"{FLIGHTS} UNION ALL SELECT * REPLACE ('test' AS split) FROM ({FLIGHTS}) WHERE id < 2"
     (text,) = found(connection, replace(of, split=recipe(tmp_path).split), twice)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from data_platform.contracts.contract import Contract, Field
+from data_platform.errors import PlatformError
 from data_platform.ml.registry.inputs import Feature
 from data_platform.ml.serving.requests import Inputs, RequestError, inputs_of, rows_of
 
@@ -82,7 +83,9 @@ def test_a_whole_number_too_long_for_a_column_is_refused_and_not_rounded() -> No
         (b"", "no JSON"),
         (b'{"rows": [{"trip": NaN}]}', "no JSON"),
         (b"\xff\xfe", "no JSON"),
+        (b'{"rows": [{"carrier": "\xf6"}]}', "a byte that is no UTF-8"),
         ([], "to have rows"),
+        (b'{"rows": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "nested too deeply"),
         ({"rows": {}}, "to have rows"),
         ({"rows": []}, "to have rows"),
         ({"rows": [1]}, "no object"),
@@ -99,6 +102,19 @@ def test_without_a_contract_numbers_have_to_be_numbers_and_everything_may_be_nul
     assert errors({"rows": [{"wind": "strong"}]}, inputs) == [
         {"row": 0, "column": "wind", "error": "'strong' is no number."}
     ]
+
+
+@pytest.mark.parametrize("endless", [b'"nan"', b'"inf"', b"9" * 400])
+def test_what_the_log_could_not_say_is_no_number(endless: bytes) -> None:
+    body = b'{"rows": [{"trip": 1, "wind": ' + endless + b"}]}"
+    found = errors(body, inputs_of(["trip"], FEATURES[:1], None))
+    assert [(one["row"], one["column"]) for one in found] == [(0, "wind")]
+    assert len(found[0]["error"]) < 100
+
+
+def test_a_key_that_is_called_as_a_part_of_the_answer_is_refused() -> None:
+    with pytest.raises(PlatformError, match="has the column score, which each prediction has itself"):
+        inputs_of(["trip", "score"], FEATURES, Trip)
 
 
 def test_errors_of_many_rows_are_cut_to_what_a_person_reads() -> None:

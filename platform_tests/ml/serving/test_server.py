@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import polars as pl
 import pytest
 from platform_tests.kills import KILLS
-from platform_tests.ml.delays import FEATURES, boosted, flights, lake, recipe
+from platform_tests.ml.delays import FEATURES, add_version, boosted, flights, lake, recipe, without_nulls
 from starlette.testclient import TestClient
 
 from data_platform.contracts.contract import load_contract
@@ -28,6 +30,7 @@ from data_platform.ingestion.load import load_table
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.ml.registry.stages import promote, retire
 from data_platform.ml.registry.store import load
+from data_platform.ml.serving import following as following_module
 from data_platform.ml.serving import server as server_module
 from data_platform.ml.serving.following import Following
 from data_platform.ml.serving.log import PredictionLog
@@ -58,7 +61,7 @@ def kept(folder: Path) -> list[dict[str, Any]]:
 def serving(lake: Lakehouse, folder: Path, seconds: float = 0.05) -> Iterator[TestClient]:
     said: list[str] = []
     with Following(lake.settings, "delay", seconds, said.append) as following, PredictionLog(folder, "delay") as log:
-        yield TestClient(application(following, log, ["testserver"]))
+        yield TestClient(application(following, log, ["testserver", "::1"]))
 
 
 def test_a_prediction_is_the_models_and_is_kept_with_its_inputs_before_it_is_told(
@@ -76,6 +79,26 @@ def test_a_prediction_is_the_models_and_is_kept_with_its_inputs_before_it_is_tol
     assert [line["prediction_id"] for line in lines] == [one["prediction_id"] for one in answer["predictions"]]
     assert {line["model_version"] for line in lines} == {version}
     assert lines[0]["inputs"]["carrier"] == "B6"
+
+
+def test_numbers_that_json_would_round_are_answered_and_kept_as_texts() -> None:
+    rows = pl.DataFrame(
+        {"id": [Decimal("1.10")], "long": [2**100], "bytes": [b"\xff"]}, schema_overrides={"long": pl.Int128}
+    )
+    assert json.loads(orjson.dumps(server_module._plain(rows))) == [
+        {"id": "1.10", "long": str(2**100), "bytes": "/w=="}
+    ]
+
+
+def test_rows_that_a_model_makes_nothing_of_are_refused_with_the_reason(lake: Lakehouse, tmp_path: Path) -> None:
+    add_version(lake, flights().with_columns(pl.col("distance").fill_null(0.0)))
+    made = train(lake, recipe(without_nulls), run_id="run").version
+    promote(lake, "delay", made.version, by="tests", reason="to be served")
+    with serving(lake, tmp_path / "log") as client:
+        answer = client.post("/predictions", json={"rows": [{**ROW, "distance": None}]})
+        assert kept(tmp_path / "log") == []
+    assert answer.status_code == 422
+    assert "ValueError: Input X contains NaN" in answer.json()["errors"][0]["error"]
 
 
 def test_what_is_kept_is_a_source_whose_rows_satisfy_their_contract(lake: Lakehouse, tmp_path: Path) -> None:
@@ -122,6 +145,9 @@ def test_what_is_wrong_with_a_request_is_answered_and_nothing_is_kept(
         )
         assert client.post("/predictions", json={"rows": [ROW] * 50}).status_code == 413
         assert client.post("/predictions", content=b"{}").status_code == 415
+        packed = {"content-type": "application/json", "content-encoding": "gzip"}
+        assert "gzip: send it as it is" in client.post("/predictions", content=b"\x1f\x8b", headers=packed).text
+        assert client.get("/health", headers={"host": "[::1]:8000"}).status_code == 200
         assert client.get("/model", headers={"host": "evil.example"}).status_code == 400
         assert client.get("/predictions").status_code == 405
     assert kept(tmp_path / "log") == []
@@ -145,6 +171,31 @@ def test_no_prediction_is_told_that_could_not_be_kept(
     assert len(kept(tmp_path / "log")) == 1
 
 
+def test_whatever_fails_when_the_registry_is_read_is_reported_and_the_version_goes_on(
+    lake: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_production(lake)
+
+    def broken(*given: Any) -> None:
+        raise KeyError("a library's own")
+
+    with serving(lake, tmp_path / "log") as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(following_module, "production_of", broken)
+            assert _problem(client, is_there=True).startswith("KeyError")
+        assert client.post("/predictions", json={"rows": [ROW]}).status_code == 200
+        assert _problem(client, is_there=False) == ""
+
+
+def _problem(client: TestClient, *, is_there: bool) -> str:
+    """The problem that the server tells of, once there is one, or is none."""
+    until = time.monotonic() + 20
+    while ((said := client.get("/health").json()["problem"]) is not None) is not is_there:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return said or ""
+
+
 def test_without_a_version_in_production_the_server_says_how_to_get_one(lake: Lakehouse, tmp_path: Path) -> None:
     train(lake, recipe(), run_id="run")
     with pytest.raises(PlatformError, match="dp model promote delay VERSION"), serving(lake, tmp_path):
@@ -156,6 +207,7 @@ def test_the_model_says_what_it_takes(lake: Lakehouse, tmp_path: Path) -> None:
     with serving(lake, tmp_path / "log") as client:
         said = client.get("/model").json()
     assert [column["name"] for column in said["inputs"]] == ["flight_id", *FEATURES]
+    assert [column["type"] for column in said["inputs"]] == ["String", "Float64", "Float64", "Float64", "String"]
     assert said["dataset"] == "delays version 1"
 
 

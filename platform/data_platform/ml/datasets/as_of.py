@@ -13,6 +13,9 @@ MICROSECOND = timedelta(microseconds=1)
 
 _AVAILABLE, _MOMENT, _NUMBER = "__available", "__moment", "__number"
 
+_NEVER = -(2**62)
+"""A moment, in microseconds, at which nothing was known yet."""
+
 
 def as_of(
     left: pl.LazyFrame | pl.DataFrame,
@@ -26,8 +29,9 @@ def as_of(
 ) -> pl.LazyFrame:
     """Add to each row of `left` the columns of the newest row of `right` with the same `by` that was known then: its
     `known_at` plus `delay` is not after the row's `at`, and it is not older than `max_age`. Where there is none they
-    are null. The rows stay in their order; of rows of `right` with the same `by` and `known_at` the last one counts. A
-    null in `by`, in `at` or in `known_at` goes with nothing.
+    are null. The rows stay in their order; of rows of `right` with the same `by` and `known_at` the last one counts:
+    sort rows of the lakehouse before, which come in no order, or leave one of them. A null in `by`, in `at` or in
+    `known_at` goes with nothing.
 
     `known_at` stays in the result, so that a dataset can declare it. Both limits must be given: how long it takes until
     a row of `right` can be read (`timedelta(0)`: at once), and how old it may be.
@@ -45,13 +49,15 @@ def as_of(
         )
     known = (
         right.filter(pl.col(known_at).is_not_null(), *(pl.col(name).is_not_null() for name in names))
-        .with_columns((pl.col(known_at).dt.timestamp("us") + delay // MICROSECOND).alias(_AVAILABLE))
+        .with_columns((_not_before(known_at, right) + delay // MICROSECOND).alias(_AVAILABLE))
         .sort(_AVAILABLE, maintain_order=True)
     )
-    numbered = left.with_row_index(_NUMBER).with_columns(pl.col(at).dt.timestamp("us").alias(_MOMENT))
-    asked = numbered.filter(pl.col(_MOMENT).is_not_null(), *(pl.col(name).is_not_null() for name in names))
-    found = (
-        asked.select(_NUMBER, _MOMENT, *names)
+    given = pl.all_horizontal(pl.col(name).is_not_null() for name in [at, *names])
+    moment = pl.when(given).then(pl.col(at).dt.timestamp("us")).otherwise(_NEVER)
+    # The left frame stands in the plan once: read a second time, its rows may come in another order.
+    return (
+        left.with_row_index(_NUMBER)
+        .with_columns(moment.alias(_MOMENT))
         .sort(_MOMENT)
         .join_asof(
             known,
@@ -64,10 +70,17 @@ def as_of(
             check_sortedness=False,
             coalesce=False,
         )
+        .sort(_NUMBER)
+        .drop(_NUMBER, _MOMENT, _AVAILABLE)
     )
-    return numbered.join(found.drop(_MOMENT, _AVAILABLE, *names), on=_NUMBER, how="left", maintain_order="left").drop(
-        _NUMBER, _MOMENT
-    )
+
+
+def _not_before(name: str, rows: pl.LazyFrame) -> pl.Expr:
+    """A time in microseconds, rounded up: what is finer must not be known too early."""
+    kind = rows.collect_schema()[name]
+    if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
+        return -(-pl.col(name).dt.timestamp("ns") // 1000)
+    return pl.col(name).dt.timestamp("us")
 
 
 def _require(left: pl.Schema, right: pl.Schema, by: Sequence[str], at: str, known_at: str) -> None:
@@ -76,6 +89,11 @@ def _require(left: pl.Schema, right: pl.Schema, by: Sequence[str], at: str, know
         missing = [name for name in wanted if name not in schema]
         if missing:
             raise PlatformError(f"The {side} frame has no column {', '.join(missing)}. It has: {', '.join(schema)}.")
+        taken = [name for name in (_AVAILABLE, _MOMENT, _NUMBER) if name in schema]
+        if taken:
+            raise PlatformError(f"The {side} frame has the column {taken[0]}, which is used here: rename it.")
+    if len(set(by)) < len(by):
+        raise PlatformError(f"`by` names a column twice: {', '.join(by)}.")
     both = [name for name in right if name in left and name not in by]
     if both:
         raise PlatformError(
@@ -92,5 +110,7 @@ def _require(left: pl.Schema, right: pl.Schema, by: Sequence[str], at: str, know
             f"{at} is a {left[at]} and {known_at} a {right[known_at]}: bring both to the same time zone."
         )
     for name in by:
+        if left[name].is_nested():
+            raise PlatformError(f"{name} is a {left[name]}: take columns of one value in `by`.")
         if left[name] != right[name]:
             raise PlatformError(f"{name} is a {left[name]} in the left frame and a {right[name]} in the right one.")

@@ -59,13 +59,20 @@ class Difference:
 
 
 def compare(lake: Lakehouse, before: DatasetVersion, after: DatasetVersion) -> Difference:
-    """Compare two versions of a dataset. Raises PlatformError if they have other keys, or one has expired."""
+    """Compare two versions of a dataset. Raises PlatformError if their keys are others, or of other types, or one
+    has expired."""
     if before.key != after.key:
         raise PlatformError(
             f"Version {before.version} of the dataset {before.name} has the key {', '.join(before.key)}, version "
             f"{after.version} has {', '.join(after.key)}: their rows cannot be compared."
         )
     with _rows(lake, before) as (old, old_types), _rows(lake, after) as (new, new_types):
+        for name in before.key:
+            if old_types[name] != new_types[name] and not (_is_number(old_types[name]) and _is_number(new_types[name])):
+                raise PlatformError(
+                    f"The key {name} of the dataset {before.name} is a {old_types[name]} in version {before.version} "
+                    f"and a {new_types[name]} in version {after.version}: their rows cannot be compared."
+                )
         both = [name for name, kind in old_types.items() if new_types.get(name) == kind]
         values = [name for name in both if name not in before.key]
         counts = _row_counts(lake, old, new, before.key, values)
@@ -113,6 +120,10 @@ def _row_counts(lake: Lakehouse, old: str, new: str, key: Sequence[str], values:
     return [int(count) for count in row]
 
 
+def _is_number(kind: str) -> bool:
+    return any(one in kind for one in NUMBERS) and not kind.endswith("]") and "(" not in kind.replace("DECIMAL(", "")
+
+
 def _column(lake: Lakehouse, old: str, new: str, name: str, kind: str, changed: int) -> ColumnDifference:
     column = quote(name)
     nulls = [
@@ -120,7 +131,7 @@ def _column(lake: Lakehouse, old: str, new: str, name: str, kind: str, changed: 
         for relation in (old, new)
         if (row := lake.connection.execute(f"SELECT avg(({column} IS NULL)::INTEGER) FROM {relation}").fetchone())
     ]
-    if any(one in kind for one in NUMBERS) and not kind.endswith("]") and "(" not in kind.replace("DECIMAL(", ""):
+    if _is_number(kind):
         return _numbers(lake, old, new, name, changed, (nulls[0], nulls[1]))
     shares = [_shares(lake, relation, f"{column}::VARCHAR") for relation in (old, new)]
     kept = set(list(shares[0])[:CATEGORIES])
@@ -147,7 +158,10 @@ def _numbers(
     ).fetchone()
     edges = sorted(row[0]) if row is not None and row[0] else []
     # The bin of a value is the number of edges that it exceeds.
-    above = " + ".join(f"({value} > {edge!r}::DOUBLE)::INTEGER" for edge in edges) or f"0 * {value}::INTEGER"
+    above = (
+        " + ".join(f"({value} > {edge!r}::DOUBLE)::INTEGER" for edge in edges)
+        or f"CASE WHEN {value} IS NOT NULL THEN 0 END"
+    )
     binned = [_shares(lake, relation, f"({above})::VARCHAR") for relation in (old, new)]
     (old_mean, old_quantiles), (new_mean, new_quantiles) = figures
     return ColumnDifference(

@@ -101,9 +101,9 @@ def _telling(connection: duckdb.DuckDBPyConnection, rows: str, feature: str, kin
             f"has the values of the label {label.name} in {equal:.1%} of the rows: it is the label under another name"
         )
     if given >= LEAST_ROWS and label.is_quantity and _is_number(kind):
-        row = connection.execute(f"SELECT corr({column}::DOUBLE, {target}::DOUBLE) FROM {rows}").fetchone()
-        if row is not None and row[0] is not None and abs(row[0]) >= CORRELATED:
-            return f"alone gives the label {label.name}: their correlation is {row[0]:.4f}"
+        correlation = _correlation(connection, rows, column, target)
+        if correlation is not None and abs(correlation) >= CORRELATED:
+            return f"alone gives the label {label.name}: their correlation is {correlation:.4f}"
     if label.is_quantity or label.values < 2:
         return None
     if given >= LEAST_ROWS and label.values == 2 and _is_ordered(kind):
@@ -119,6 +119,18 @@ def _telling(connection: duckdb.DuckDBPyConnection, rows: str, feature: str, kin
         if area is not None and area >= ALMOST_EXACT:
             return f"is missing almost exactly where the label {label.name} has one of its values: AUC {area:.3f}"
     return None
+
+
+def _correlation(connection: duckdb.DuckDBPyConnection, rows: str, column: str, target: str) -> float | None:
+    """The correlation of two numbers over the rows where both are finite; None if there is none."""
+    row = connection.execute(
+        f"WITH given AS (SELECT x, y FROM (SELECT {column}::DOUBLE AS x, {target}::DOUBLE AS y FROM {rows}) "
+        "WHERE isfinite(x) AND isfinite(y)), "
+        # Divided by the largest, since the square of a large number is none any more.
+        "most AS (SELECT nullif(max(abs(x)), 0) AS x, nullif(max(abs(y)), 0) AS y FROM given) "
+        "SELECT corr(given.x / most.x, given.y / most.y) FROM given, most"
+    ).fetchone()
+    return float(row[0]) if row is not None and row[0] is not None else None
 
 
 def _auc(connection: duckdb.DuckDBPyConnection, rows: str, value: str, target: str) -> float | None:
@@ -162,8 +174,10 @@ def _across_splits(connection: duckdb.DuckDBPyConnection, relation: str, recipe:
     if recipe.split is None:
         return
     for names in filter(None, (recipe.key, tuple(recipe.split.together))):
+        # Of two rows without a value nothing says that they belong together.
+        known = " AND ".join(f"{quote(name)} IS NOT NULL" for name in names)
         row = connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {relation} GROUP BY {quote_all(names)} "
+            f"SELECT count(*) FROM (SELECT 1 FROM {relation} WHERE {known} GROUP BY {quote_all(names)} "
             f"HAVING count(DISTINCT {quote(SPLIT)}) > 1)"
         ).fetchone()
         if row is not None and row[0]:

@@ -79,9 +79,9 @@ def _problems(
         null = f"{label} IS NULL" + (f" OR isnan({label})" if columns[recipe.label] in ("FLOAT", "DOUBLE") else "")
         yield problem(null, f"no label ({recipe.label})", recipe.key)
         if recipe.labels is not None:
-            known = ", ".join(literal(str(one).lower() if isinstance(one, bool) else str(one)) for one in recipe.labels)
             text = f"a label ({recipe.label}) that is none of {', '.join(map(str, recipe.labels))}"
-            yield problem(f"{label}::VARCHAR NOT IN ({known})", text, [*recipe.key, recipe.label])
+            unknown = f"{label}::VARCHAR NOT IN ({_as_texts(recipe.labels, columns[recipe.label])})"
+            yield problem(unknown, text, [*recipe.key, recipe.label])
     if recipe.time is not None:
         time = quote(recipe.time)
         yield problem(f"{time} IS NULL", f"no time ({recipe.time})", recipe.key)
@@ -93,6 +93,14 @@ def _problems(
             )
             condition = f"{time} IS NOT NULL AND ({by_time(recipe.split, recipe.time)}) IS NULL"
             yield problem(condition, text, [*recipe.key, recipe.time])
+
+
+def _as_texts(labels: Collection[bool | int | str], kind: str) -> str:
+    """Labels as a column of a type writes them: a 1 may be 1.0, or true."""
+    if kind == "BOOLEAN" or kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL"):
+        plain = (literal(str(one).lower() if isinstance(one, bool) else str(one)) for one in labels)
+        return ", ".join(f"coalesce(TRY_CAST({one} AS {kind})::VARCHAR, '')" for one in plain)
+    return ", ".join(literal(str(one).lower() if isinstance(one, bool) else str(one)) for one in labels)
 
 
 def _have(number: int) -> str:

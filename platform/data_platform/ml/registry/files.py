@@ -4,6 +4,7 @@ Where files are kept is in `store`.
 """
 
 import hashlib
+import re
 import zipfile
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ import polars as pl
 
 from data_platform.errors import PlatformError
 from data_platform.ml.registry.inputs import matrix
+from data_platform.redaction import first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +43,10 @@ TRUSTED = (
 )
 """Types of scikit-learn's own estimators that skops does not know by itself. All of them only hold numbers or call what
 is trusted as well. What a file says of itself is never added."""
+
+
+class RowsError(PlatformError):
+    """A model fails on the rows that it is asked about, as on a null that it makes nothing of."""
 
 
 def require(package: str) -> Any:
@@ -123,15 +129,25 @@ def from_bytes(framework: str, data: bytes, where: str) -> Any:
 
 def predict(model: Any, rows: pl.DataFrame, task: Task, where: str) -> "np.ndarray[Any, Any]":
     """What a model says of prepared features, one 64-bit float a row: the probability that the label is true, or the
-    number itself. Raises PlatformError, beginning with `where`, if it does not say that."""
+    number itself. Raises PlatformError, beginning with `where`, if it does not say that, and RowsError if it fails."""
     numpy = require("numpy")
-    if framework_of(model, where) == "lightgbm":
-        if model.num_model_per_iteration() != 1:
-            raise PlatformError(f"{where} tells more than two classes apart: a label is true or false, or a number.")
-        found = model.predict(matrix(rows))
-    else:
-        given = rows if hasattr(model, "feature_names_in_") else matrix(rows)
-        found = _estimated(model, given, task, where)
+    try:
+        if framework_of(model, where) == "lightgbm":
+            if model.num_model_per_iteration() != 1:
+                raise PlatformError(
+                    f"{where} tells more than two classes apart: a label is true or false, or a number."
+                )
+            found = model.predict(matrix(rows))
+        else:
+            given = rows if hasattr(model, "feature_names_in_") else matrix(rows)
+            found = _estimated(model, given, task, where)
+    except PlatformError:
+        raise
+    except Exception as error:  # noqa: BLE001 - parts of a model may raise anything
+        raise RowsError(
+            f"{where} cannot be asked about these rows: {type(error).__name__}: {_without_lists(first_line(error))} "
+            "Of a null or a text that it was not trained on a model may make nothing: put an imputer into the pipeline."
+        ) from None
     values: np.ndarray[Any, Any] = numpy.asarray(found, dtype=numpy.float64).reshape(-1)
     wrong = ~numpy.isfinite(values) if task == "regression" else ~((values >= 0) & (values <= 1))
     if len(values) != len(rows) or wrong.any():
@@ -144,6 +160,11 @@ def predict(model: Any, rows: pl.DataFrame, task: Task, where: str) -> "np.ndarr
     return values
 
 
+def _without_lists(text: str) -> str:
+    """A message without what it lists or quotes, which may be values of rows."""
+    return re.sub(r"\[.*\]|'[^']*'", "...", text)
+
+
 def _estimated(model: Any, given: Any, task: Task, where: str) -> Any:
     if task == "regression":
         return model.predict(given)
@@ -153,8 +174,16 @@ def _estimated(model: Any, given: Any, task: Task, where: str) -> Any:
             "CalibratedClassifierCV, or take another one."
         )
     found = model.predict_proba(given)
+    if getattr(found, "ndim", 0) != 2:
+        raise PlatformError(f"{where} predicts several labels at once: there is one, which is true or false.")
     if found.shape[1] != 2:
         raise PlatformError(f"{where} tells {found.shape[1]} classes apart: a label is true or false.")
+    classes = list(getattr(model, "classes_", (0, 1)))
+    if classes != [0, 1]:
+        raise PlatformError(
+            f"{where} was fitted on the classes {classes[0]} and {classes[1]}, of which nothing says which is true: "
+            "fit it on the label as it is given, 0 or 1."
+        )
     return found[:, 1]
 
 

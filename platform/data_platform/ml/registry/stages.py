@@ -5,6 +5,7 @@ the one before it is retired in the commit that puts another in its place. What 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from typing import Literal
 
 import duckdb
 
@@ -12,7 +13,7 @@ from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.ledger import ModelStage, ModelVersion, StageChange
-from data_platform.lakehouse.transaction import commit
+from data_platform.lakehouse.transaction import ConcurrentStepError, commit
 
 
 def stages(lake: Lakehouse, model: str | None = None) -> dict[tuple[str, int], StageChange]:
@@ -55,12 +56,20 @@ def described(lake: Lakehouse, versions: Sequence[ModelVersion]) -> str:
 
 
 def promote(
-    lake: Lakehouse, model: str, version: int, *, by: str, reason: str, despite_gates: bool = False
+    lake: Lakehouse,
+    model: str,
+    version: int,
+    *,
+    by: str,
+    reason: str,
+    despite_gates: bool = False,
+    in_place_of: int | Literal["any"] | None = "any",
 ) -> int | None:
     """Put a version into production, in the place of the one that is there; which one that was, if any.
 
     Raises PlatformError if there is no such version, it is there already, or it did not pass a gate when it was trained
-    (unless `despite_gates`); then nothing is changed.
+    (unless `despite_gates`), and ConcurrentStepError if another one is there than `in_place_of`, with which it was
+    compared; then nothing is changed.
     """
     missed = [gate for gate in find(lake, model, version).gates if not gate["passed"]]
     if missed and not despite_gates:
@@ -74,6 +83,11 @@ def promote(
         before = production_of(lake, model)
         if before == version:
             raise PlatformError(f"Version {version} of the model {model} is in production already.")
+        if in_place_of not in ("any", before):
+            raise ConcurrentStepError(
+                f"Another version of the model {model} went into production meanwhile. Nothing was changed: run it "
+                "again."
+            )
         ledger.record_stage(connection, *into_production(lake, model, version, by=by, reason=reason))
         return before
 

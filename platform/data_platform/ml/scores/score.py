@@ -2,7 +2,7 @@
 shown in one commit, or none of them. Rows that this version has scored already are not read again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,6 +35,7 @@ from data_platform.ml.datasets.requirements import TIMES
 from data_platform.ml.datasets.sources import asset_of
 from data_platform.ml.datasets.version import SPLIT
 from data_platform.ml.registry.store import LoadedModel, load
+from data_platform.ml.scores.options import OWN_COLUMNS
 from data_platform.ml.training.train import TRAIN, VALIDATION
 from data_platform.redaction import first_line
 
@@ -42,6 +43,9 @@ SCORES = "scores"
 """The layer, and the schema, of tables of scores."""
 
 BATCH_ROWS = 100_000
+
+WHOLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
+"""Types of keys that one table may hold: each goes into the widest, or is refused where it is too large."""
 
 
 @dataclass(frozen=True)
@@ -197,14 +201,37 @@ def _unscored(reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, at: d
                 f"of the dataset {model.version.dataset}, which {found}. The rows have: {', '.join(there)}."
             )
         given += f" WHERE {quote(seen.column)}::TIMESTAMPTZ > TIMESTAMPTZ {literal(seen.at.isoformat())}"
-    if not column_types(reader.connection, recipe.table):
+    known = column_types(reader.connection, recipe.table)
+    if not known:
         return given
+    _require_same_key(reader, recipe, known)
     of_today = f" AND scored_at >= TIMESTAMPTZ '{at:%Y-%m-%d} 00:00:00+00'" if recipe.daily else ""
     return (
         f"FROM ({given}) AS wanted ANTI JOIN (SELECT {quote_all(recipe.key)} FROM {recipe.table.sql} WHERE model = "
         f"{literal(model.version.model)} AND model_version = {model.version.version}{of_today}) AS known "
         f"USING ({quote_all(recipe.key)})"
     )
+
+
+def _require_same_key(reader: Lakehouse, recipe: ScoresRecipe, known: Mapping[str, str]) -> None:
+    """Raise PlatformError for a key that is not the one of the scores that are there, of which `known` are the columns
+    by type."""
+    there = {name: kind for name, kind in known.items() if name not in OWN_COLUMNS}
+    keys = f"SELECT {quote_all(recipe.key)} FROM ({recipe.query}) LIMIT 0"
+    now = duckdb_types(reader.connection, reader.connection.execute(keys).to_arrow_table().schema)
+    if set(there) == set(now) and all(
+        kind == there[name] or {kind, there[name]} <= WHOLE for name, kind in now.items()
+    ):
+        return
+    raise PlatformError(
+        f"{recipe.where}: the key of the rows is {_typed(now)}, and that of the scores in {recipe.table} "
+        f"{_typed(there)}: they cannot be in one table. Make the key what it was, or have these rows scored in a "
+        "folder of another name."
+    )
+
+
+def _typed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in columns.items())
 
 
 def _require_key(lake: Lakehouse, recipe: ScoresRecipe, rows: str) -> None:
@@ -227,6 +254,12 @@ def _batches(
 ) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
     """The scores, batch by batch, and their schema."""
     arrow = reader.connection.execute(query).to_arrow_reader(BATCH_ROWS)
+    spans = [field.name for field in arrow.schema if pa.types.is_interval(field.type)]
+    if spans:
+        raise PlatformError(
+            f"{recipe.where}: the column {spans[0]} is an INTERVAL, which has no length of its own: make seconds of it "
+            "(`epoch(...)`)."
+        )
 
     def scored(frame: pl.DataFrame) -> pa.Table:
         own = [

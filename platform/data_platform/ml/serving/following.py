@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from data_platform.contracts.causes import message_of
 from data_platform.contracts.contract import load_contract
 from data_platform.errors import PlatformError
 from data_platform.lakehouse.connect import Lakehouse, open_lakehouse
@@ -80,10 +81,11 @@ class Following:
             try:
                 with open_lakehouse(self._settings, read_only=True) as lake:
                     self._look(lake)
-            except PlatformError as error:
-                if self.problem != str(error):
-                    self._say(f"The registry could not be read, or the version in production not be used: {error}")
-                self.problem = str(error)
+            except Exception as error:  # noqa: BLE001 - libraries of models may raise anything, and it has to go on
+                text = str(error) if isinstance(error, PlatformError) else message_of(error, private=True)
+                if self.problem != text:
+                    self._say(f"The registry could not be read, or the version in production not be used: {text}")
+                self.problem = text
             else:
                 self.problem = None
 

@@ -117,6 +117,7 @@ class _OpenFile:
         self._path, self._size, self._began = path, 0, time.monotonic()
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        _sync_names(path.parent)
 
     @property
     def is_there(self) -> bool:
@@ -149,7 +150,11 @@ class _OpenFile:
 def finish_abandoned(folder: Path) -> None:
     """Finish the files that no process writes any more. A last line without an end was never answered: it is cut."""
     for path in sorted(folder.glob(f"*.jsonl{OPEN}")):
-        with path.open("r+b") as file:
+        try:
+            file = path.open("r+b")
+        except FileNotFoundError:
+            continue  # another process has finished it since it was listed
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -159,6 +164,15 @@ def finish_abandoned(folder: Path) -> None:
             os.fdatasync(file.fileno())
             if path.exists():  # another process may have finished it since it was listed
                 _named(path, end)
+
+
+def _sync_names(folder: Path) -> None:
+    """Bring the names of a folder's files to the disk: what is in a file without a name is lost."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
 
 
 def _end_of_lines(path: Path) -> int:

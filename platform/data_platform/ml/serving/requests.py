@@ -14,10 +14,14 @@ import polars as pl
 from data_platform.contracts.audit import audit_columns
 from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.contracts.violations import reason_text
+from data_platform.errors import PlatformError, shortened
 from data_platform.ml.registry.inputs import Feature
 
 MOST_ROWS = 10_000
 """Rows of one request."""
+
+ANSWERED = ("prediction_id", "score")
+"""What a prediction has besides the key of its row."""
 
 MOST_ERRORS = 100
 """Reasons that an answer gives."""
@@ -49,7 +53,14 @@ class Inputs:
 
 
 def inputs_of(key: Sequence[str], features: Sequence[Feature], contract: type[Contract] | None) -> Inputs:
-    """The inputs of a model that was trained on a dataset with that key and contract."""
+    """The inputs of a model that was trained on a dataset with that key and contract. Raises PlatformError for a key
+    that is called as a part of the answer."""
+    taken = [name for name in key if name in ANSWERED]
+    if taken:
+        raise PlatformError(
+            f"The key of the dataset has the column {taken[0]}, which each prediction has itself: a model that is to "
+            "answer needs a dataset whose key is called otherwise."
+        )
     known = contract_columns(contract) if contract is not None else []
     private = frozenset(column.name for column in known if column.private)
     return Inputs(tuple(key), tuple(features), contract, private)
@@ -60,8 +71,12 @@ def rows_of(body: bytes, inputs: Inputs) -> pl.DataFrame:
     null. Raises RequestError for what is no such document, or rows that do not keep the contract."""
     try:
         document = msgspec.json.decode(body)  # its whole numbers may have any length
+    except UnicodeDecodeError:
+        raise RequestError([{"error": "The body is no JSON: it has a byte that is no UTF-8."}]) from None
     except msgspec.DecodeError as error:
         raise RequestError([{"error": f"The body is no JSON: {error}"}]) from None
+    except RecursionError:
+        raise RequestError([{"error": "The body is nested too deeply."}]) from None
     rows = document.get("rows") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not rows:
         example = {"rows": [dict.fromkeys(inputs.columns)]}
@@ -129,7 +144,23 @@ def _kept(frame: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
                 for reason in bad["reasons"]
             ][:MOST_ERRORS]
         )
-    return pl.concat([audited.rows, others], how="horizontal").select(inputs.columns)
+    kept = pl.concat([audited.rows, others], how="horizontal").select(inputs.columns)
+    # In JSON there is neither, so the log could not say what the model was asked.
+    endless = _endless(kept)
+    if endless:
+        raise RequestError([{"row": row, "column": name, "error": f"{name}: not a number"} for row, name in endless])
+    return kept
+
+
+def _endless(frame: pl.DataFrame) -> Sequence[tuple[int, str]]:
+    """The first values, as row and column, that are NaN or infinite."""
+    numbers = [name for name, kind in frame.schema.items() if kind.is_float()]
+    return [(row, name) for name in numbers for row in (~frame[name].is_finite()).arg_true().to_list()][:MOST_ERRORS]
+
+
+def _unread(column: pl.Series) -> pl.Series:
+    """Where a column has nothing, or what JSON has no number for: NaN, infinity, a whole number that is too long."""
+    return column.is_null() | ~column.is_finite().fill_null(True) if column.dtype.is_float() else column.is_null()
 
 
 def _of_features(frame: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
@@ -139,9 +170,9 @@ def _of_features(frame: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
         pl.col(name).cast(pl.Float64 if name in numbers else pl.String, strict=False) for name in frame.columns
     )
     errors = [
-        {"row": row, "column": name, "error": f"{frame[name][row]!r} is no number."}
+        {"row": row, "column": name, "error": f"{shortened(repr(frame[name][row]), 60)} is no number."}
         for name in frame.columns
-        for row in (typed[name].is_null() & frame[name].is_not_null()).arg_true().to_list()
+        for row in (_unread(typed[name]) & frame[name].is_not_null()).arg_true().to_list()
     ]
     if errors:
         raise RequestError(errors[:MOST_ERRORS])

@@ -17,16 +17,18 @@ from uuid import uuid4
 
 import orjson
 import polars as pl
+import polars.selectors as cs
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from data_platform.contracts.contract import contract_columns
 from data_platform.errors import PlatformError, TransientError
+from data_platform.ml.registry.files import RowsError
 from data_platform.ml.serving.following import Following, NotServingError, Served
 from data_platform.ml.serving.log import PredictionLog
 from data_platform.ml.serving.requests import RequestError, rows_of
@@ -48,6 +50,9 @@ def application(following: Following, log: PredictionLog, hosts: Sequence[str]) 
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             # A page of any web site may have a browser send other types here.
             return _json({"errors": [{"error": f"The body is to be JSON: send Content-Type: {JSON}."}]}, 415)
+        packed = request.headers.get("content-encoding", "identity")
+        if packed.lower() != "identity":
+            return _json({"errors": [{"error": f"The body is {packed}: send it as it is."}]}, 415)
         body = await _body(request)
         found, lines = await run_in_threadpool(answered, served, body)
         await asyncio.wrap_future(log.append(lines))
@@ -60,13 +65,14 @@ def application(following: Following, log: PredictionLog, hosts: Sequence[str]) 
         served = following.served
         return _json({"model": served.model.version.model, "version": served.version, "problem": following.problem})
 
+    allowed = [f"[{host}]" if ":" in host else host for host in hosts]  # as a Host header has an address of IPv6
     return Starlette(
         routes=[
             Route("/predictions", _with_messages(predictions), methods=["POST"]),
             Route("/model", _with_messages(model)),
             Route("/health", _with_messages(health)),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed)],
     )
 
 
@@ -74,7 +80,10 @@ def answered(served: Served, body: bytes) -> tuple[list[Mapping[str, Any]], list
     """The predictions for a request, one a row, and the lines of the log that keep them. Raises RequestError for rows
     that cannot be scored."""
     rows = rows_of(body, served.inputs)
-    scores = served.model.predict(rows)
+    try:
+        scores = served.model.predict(rows)
+    except RowsError as error:
+        raise RequestError([{"error": str(error)}]) from None
     ids = [uuid4().hex for _ in range(len(rows))]
     of_version = {
         "model": served.model.version.model,
@@ -97,11 +106,11 @@ def described(served: Served) -> Mapping[str, Any]:
     """A version that answers, for people and programs: what it is, and the inputs that it takes."""
     version, inputs = served.model.version, served.inputs
     declared = {column.name: column for column in contract_columns(inputs.contract)} if inputs.contract else {}
-    categories = {feature.name: feature.categories for feature in inputs.features}
+    numbers = {feature.name for feature in inputs.features if feature.categories is None}
     columns = []
     for name in inputs.columns:
         column = declared.get(name)
-        kind = str(column.dtype) if column else "Float64" if categories.get(name) is None else "String"
+        kind = str(column.dtype) if column else "Float64" if name in numbers else "String"
         columns.append(
             {
                 "name": name,
@@ -123,7 +132,9 @@ def described(served: Served) -> Mapping[str, Any]:
 
 
 def _plain(rows: pl.DataFrame) -> Sequence[Mapping[str, Any]]:
-    return rows.to_dicts() if rows.width else [{}] * len(rows)
+    """Rows as JSON can say them: numbers that are exact, or too long for it, as texts, and bytes in base 64."""
+    exact = rows.with_columns(cs.decimal().cast(pl.String), cs.by_dtype(pl.Int128).cast(pl.String))
+    return exact.with_columns(cs.binary().bin.encode("base64")).to_dicts() if rows.width else [{}] * len(rows)
 
 
 async def _body(request: Request) -> bytes:
@@ -150,6 +161,8 @@ def _with_messages(handler: Handler) -> Handler:
             return await handler(request)
         except RequestError as error:
             return _json({"errors": error.errors}, 422)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
         except TooLongError:
             limit = f"The body has more than {MOST_BYTES // 2**20} MiB: send the rows in several requests."
             return _json({"errors": [{"error": limit}]}, 413)

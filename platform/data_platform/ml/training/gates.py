@@ -94,10 +94,14 @@ def _of_segments(gate: Segments, measured: Measured) -> Gate:
             f"`segments` names the column {gate.column}, which the dataset does not have. It has: "
             f"{', '.join(measured.rows.columns)}."
         )
+    kind = measured.rows.schema[gate.column]
+    if kind.is_nested() or kind == pl.Object:
+        raise PlatformError(f"`segments` names the column {gate.column}, a {kind}: rows are grouped by single values.")
     groups = measured.rows.select(pl.col(gate.column).alias("group")).with_row_index("row")
-    found, few, undefined = dict[str, tuple[float, int]](), 0, list[str]()
-    for (value,), rows in groups.partition_by("group", as_dict=True, maintain_order=True).items():
-        places = rows["row"].to_numpy()
+    # A list, not a mapping by text: two long values may have the same beginning, and a text may say "(null)".
+    found, few, undefined = list[tuple[str, tuple[float, int]]](), 0, list[str]()
+    for rows in groups.partition_by("group", maintain_order=True):
+        places, value = rows["row"].to_numpy(), rows["group"][0]
         if len(places) < gate.rows:
             few += 1
             continue
@@ -106,8 +110,8 @@ def _of_segments(gate: Segments, measured: Measured) -> Gate:
         if figure is None:
             undefined.append(label)
         else:
-            found[label] = (figure, len(places))
-    worst = sorted(found.items(), key=lambda one: one[1][0], reverse=word == "at most")
+            found.append((label, (figure, len(places))))
+    worst = sorted(found, key=lambda one: one[1][0], reverse=word == "at most")
     failing = [one for one in worst if (one[1][0] < limit if word == "at least" else one[1][0] > limit)]
     shown = _listed(failing or worst[:1], lambda one: f"{one[0]} {one[1][0]:.6g} ({one[1][1]:,} rows)")
     reason = [
@@ -118,8 +122,11 @@ def _of_segments(gate: Segments, measured: Measured) -> Gate:
     if few:
         reason.append(f"{few} groups of fewer than {gate.rows:,} rows were not measured.")
     if undefined:
-        reason.append(f"All rows have the same label in {_listed(undefined, str)}: no {gate.metric}.")
-    return Gate(name, bool(found) and not failing, " ".join(reason))
+        why = "All rows have the same label" if gate.metric == "auc" else "The figures are too large"
+        reason.append(f"{why} in {_listed(undefined, str)}: no {gate.metric}.")
+    # Of labels that are all alike there is no AUC; of a figure that is no number nothing says that it keeps a limit.
+    unknown = bool(undefined) and gate.metric != "auc"
+    return Gate(name, bool(found) and not failing and not unknown, " ".join(reason))
 
 
 def _listed(values: Sequence[T], text: Callable[[T], str]) -> str:
@@ -130,4 +137,6 @@ def _listed(values: Sequence[T], text: Callable[[T], str]) -> str:
 def _undefined(metric: str, labels: Values) -> str:
     if not len(labels):
         return f"There is no {metric}: the test split has no rows."
+    if metric != "auc":
+        return f"There is no {metric}: the figures are too large to be added up."
     return f"There is no {metric}: all {len(labels):,} rows of the test split have the label {labels[0]:g}."

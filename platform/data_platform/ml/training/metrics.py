@@ -1,5 +1,6 @@
 """Figures of how well predictions meet the labels of a test split. What is asked of them is in `gates`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -35,9 +36,11 @@ def task_of(metrics: Sequence[str]) -> Task:
 
 
 def measure(metrics: Sequence[Metric], labels: Values, predictions: Values) -> dict[str, float]:
-    """The metrics by name. One that is undefined for these labels (AUC of rows that are all alike) is left out."""
-    figures = {metric: _figure(metric, labels, predictions) for metric in metrics}
-    return {metric: figure for metric, figure in figures.items() if figure is not None}
+    """The metrics by name. One that is undefined for these labels (AUC of rows that are all alike) or no finite number
+    is left out: no comparison with a limit would tell anything."""
+    with require("numpy").errstate(over="ignore", invalid="ignore"):
+        figures = {metric: _figure(metric, labels, predictions) for metric in metrics}
+    return {metric: figure for metric, figure in figures.items() if figure is not None and math.isfinite(figure)}
 
 
 def _figure(metric: Metric, labels: Values, predictions: Values) -> float | None:

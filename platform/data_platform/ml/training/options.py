@@ -3,7 +3,7 @@ and `gates`."""
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from data_platform.ml.training.metrics import MORE_IS_BETTER, Metric, task_of
 from data_platform.options import Options
@@ -13,7 +13,7 @@ class BetterThanProduction(Options):
     """The version in production is measured on the same rows."""
 
     metric: Metric = Field(description="The metric by which the two are compared.")
-    by: float = Field(default=0.0, ge=0, description="How much better the new version has to be at least.")
+    by: FiniteFloat = Field(default=0.0, ge=0, description="How much better the new version has to be at least.")
 
 
 class Segments(Options):
@@ -21,8 +21,10 @@ class Segments(Options):
 
     column: str = Field(description="The column of the dataset by whose values rows are grouped; not only features.")
     metric: Metric = Field(description="What is measured of each group.")
-    at_least: float | None = Field(default=None, description="The least value of a metric of which more is better.")
-    at_most: float | None = Field(default=None, description="The most value of a metric of which less is better.")
+    at_least: FiniteFloat | None = Field(
+        default=None, description="The least value of a metric of which more is better."
+    )
+    at_most: FiniteFloat | None = Field(default=None, description="The most value of a metric of which less is better.")
     rows: int = Field(default=200, ge=1, description="Groups of fewer rows are not measured.")
 
     @model_validator(mode="after")
@@ -45,10 +47,10 @@ class Gates(Options):
     better_than_production: BetterThanProduction | None = Field(
         default=None, description="Compared with the version in production, which is scored on the same rows."
     )
-    at_least: dict[Metric, float] = Field(
+    at_least: dict[Metric, FiniteFloat] = Field(
         default_factory=dict, description="The least values of metrics of which more is better (`auc`, `accuracy`)."
     )
-    at_most: dict[Metric, float] = Field(
+    at_most: dict[Metric, FiniteFloat] = Field(
         default_factory=dict,
         description="The greatest values of metrics of which less is better, such as `calibration_error: 0.05`.",
     )

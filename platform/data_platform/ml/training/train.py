@@ -6,9 +6,11 @@ commit, or nothing does. Where the function and its options come from is the com
 import hashlib
 import inspect
 import random
+import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -172,7 +174,7 @@ def _fit(lake: Lakehouse, recipe: Recipe, dataset: DatasetVersion, say: Say) -> 
     data = files.to_bytes(model, name)
     # What counts is what the file predicts: that is what will be asked.
     again = files.from_bytes(framework, data, name)
-    _require_width(again, framework, len(features), name)
+    _require_columns(again, framework, options.features, name)
     predictions = predict(again, inputs[TEST], recipe.task, name)
     file = ModelFile(data, features, recipe.task, label, inputs[TEST].head(SAMPLE_ROWS))
     truth = labels[TEST].to_numpy()
@@ -193,9 +195,14 @@ def _labels(rows: pl.DataFrame, label: str, task: Task, where: str) -> pl.Series
         raise PlatformError(f"{where}: {column.null_count():,} of {len(rows):,} rows have no {label}. Leave them out.")
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise PlatformError(f"{where}: the label {label} is a {column.dtype}, not a number or true or false.")
-    if task == "regression":
-        return column.cast(pl.Float64)
     values = column.cast(pl.Float64)
+    endless = len(values) - int(values.is_finite().sum())
+    if endless:
+        raise PlatformError(
+            f"{where}: the label {label} is NaN or infinite in {endless:,} of {len(rows):,} rows. Leave them out."
+        )
+    if task == "regression":
+        return values
     others = values.filter(~values.is_in([0.0, 1.0]))
     if len(others):
         raise PlatformError(
@@ -212,9 +219,15 @@ def _called(recipe: Recipe, train: pl.DataFrame, validation: pl.DataFrame | None
     began = datetime.now(UTC)
     try:
         with _seeded(options.seed), files.require("threadpoolctl").threadpool_limits(options.threads):
-            model = recipe.function(train, validation, {**options.parameters, "seed": options.seed})
+            # Its own copy: what it changes in there is not what it was given.
+            model = recipe.function(train, validation, {**deepcopy(options.parameters), "seed": options.seed})
     except PlatformError:
         raise
+    except SystemExit as error:
+        raise PlatformError(
+            f"{recipe.where}: the training function {options.function} ended its process (exit {error.code}) and "
+            "returned no model."
+        ) from None
     except Exception as error:
         raise PlatformError(
             f"{recipe.where}: the training function {options.function} failed.\n  {cause_of(error, private=True)}"
@@ -226,24 +239,35 @@ def _called(recipe: Recipe, train: pl.DataFrame, validation: pl.DataFrame | None
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Python's and NumPy's own random numbers begin at a seed in the block, and go on as before after it."""
+    """The random numbers of Python, NumPy and Polars begin at a seed in the block. After it those of Python and NumPy
+    go on as before, those of Polars, which cannot be asked where they are, anywhere."""
     np = files.require("numpy")
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
+    pl.set_random_seed(seed)
     try:
         yield
     finally:
+        pl.set_random_seed(secrets.randbits(64))
         random.setstate(states[0])
         np.random.set_state(states[1])
 
 
-def _require_width(model: Any, framework: str, features: int, name: str) -> None:
-    width = model.num_feature() if framework == "lightgbm" else getattr(model, "n_features_in_", features)
-    if width != features:
+def _require_columns(model: Any, framework: str, features: Sequence[str], name: str) -> None:
+    """Raise PlatformError for a model of more, fewer or other columns than the features, as far as it tells."""
+    width = model.num_feature() if framework == "lightgbm" else getattr(model, "n_features_in_", len(features))
+    if width != len(features):
         raise PlatformError(
-            f"{name} was trained on {width} columns, and `features` names {features}: it must be given these, in their "
-            "order, and not the label: `matrix(train.drop(label))`."
+            f"{name} was trained on {width} columns, and `features` names {len(features)}: it must be given these, in "
+            "their order, and not the label: `matrix(train.drop(label))`."
+        )
+    # LightGBM keeps names and never looks at them.
+    own = model.feature_name() if framework == "lightgbm" else list(features)
+    if own != list(features) and sorted(own) == sorted(features):
+        raise PlatformError(
+            f"{name} was trained on {', '.join(own)}, and `features` names {', '.join(features)}: it must be given "
+            "these in the same order, or each is taken for another."
         )
 
 
@@ -289,7 +313,8 @@ def _kept(lake: Lakehouse, fitted: _Fitted, run_id: str, say: Say, why: str) -> 
         kept, promoted = known, False
         notes = [f"Version {known.version} is this model already: the same rows, code, options and predictions."]
         if wanted and stages(lake, recipe.name)[recipe.name, known.version].stage == "candidate":
-            promote(lake, recipe.name, known.version, by=BY, reason=reason, despite_gates=True)
+            version = known.version
+            promote(lake, recipe.name, version, by=BY, reason=reason, despite_gates=True, in_place_of=production)
             promoted = True
     for note in notes:
         say(note)
