@@ -218,6 +218,8 @@ def test_files_with_a_date_in_their_name_are_instalments_in_their_own_encoding(
     (landing / "sales_2026-01-01.csv").write_bytes((head + "1;2026-01-01;München\n2;NA;Bonn\n").encode("cp1252"))
     (landing / "sales_2026-01-02.csv").write_bytes((head + "3;2026-01-02;Köln\n").encode("cp1252"))
     done = dp("add", "source", "sales", "--folder", "sales")
+    assert (done.exit_code, "Say which by --encoding NAME" in done.stderr) == (1, True)
+    done = dp("add", "source", "sales", "--folder", "sales", "--encoding", "cp1252")
     assert done.exit_code == 0, done.stderr
     assert "every file sales_*.csv adds rows" in done.stdout
     results, frames = run(package, "sales")
