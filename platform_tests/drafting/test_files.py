@@ -67,7 +67,7 @@ def zipped(*names: str) -> bytes:
         (b"%PDF-1.7 and so on", "a PDF document", "exported as CSV"),
         (b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", "an HTML page", "login page"),
         (b"id,name\n1,a\x00\x01\x02\n", "is no text (it holds zeros)", "exported as CSV"),
-        (bytes(range(128, 256)) * 20, "its encoding cannot be recognised", "ask the sender"),
+        (bytes(range(128, 256)) * 20, "its words do not tell in which encoding it is", "what the sender says"),
         (
             (
                 b"It was the best of times, it was the worst of times.\n\nIt was the age of wisdom; nobody knew it.\n"
@@ -137,8 +137,8 @@ CITIES = {
     "gb18030": "北京 上海 广州 重庆 深圳 天津 武汉 西安 成都 南京",
     "cp949": "서울 부산 인천 대구 대전 광주 울산 수원 창원 고양",
     "cp1252": "München Köln Düsseldorf Orléans Nürnberg Lübeck Göttingen Tübingen Würzburg Saarbrücken",
-    "cp1250": "Łódź Kraków Wrocław Poznań Gdańsk Białystok Toruń Rzeszów Częstochowa Bielsko-Biała Zielona-Góra Dąbrowa-Górnicza "
-    "Płock Elbląg Wałbrzych Włocławek Tarnów Chorzów Koszalin "
+    "cp1250": "Łódź Kraków Wrocław Poznań Gdańsk Białystok Toruń Rzeszów Częstochowa Bielsko-Biała Zielona-Góra "
+    "Dąbrowa-Górnicza Płock Elbląg Wałbrzych Włocławek Tarnów Chorzów Koszalin "
     "Kędzierzyn-Koźle Świdnica Gorzów Słupsk Starogard-Gdański Jastrzębie-Zdrój Świętochłowice",
 }
 

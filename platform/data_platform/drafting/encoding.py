@@ -148,7 +148,10 @@ def _text(sample: bytes, encoding: str) -> str | None:
         text = sample.decode(encoding).translate(_COMPATIBLE)
     except (UnicodeDecodeError, LookupError):
         return None
-    return None if _CONTROL.search(text) else text
+    # Of two bytes a character in the wrong order, line ends are something else.
+    if "\0" in text or _CONTROL.search(text) or (b"\n" in sample and "\n" not in text):
+        return None
+    return text
 
 
 def _is_utf8(sample: bytes, *, whole: bool) -> bool:
