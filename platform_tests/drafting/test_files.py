@@ -185,6 +185,15 @@ def test_an_encoding_that_is_given_and_wrong_is_refused(
         file_tables(tmp_path, [], tmp_path / "spool", encoding)
 
 
+def test_a_file_in_several_encodings_is_said_to_be_and_in_utf_8_the_other_records_are_rejects(tmp_path: Path) -> None:
+    mixed = "id,name\n1,Łódź\n".encode() + "2,Île\n".encode("cp1252") + "3,Perú\n".encode()
+    with pytest.raises(UnclearEncodingError, match=r"2 of its lines are UTF-8 beyond ASCII, 1 are none, .* line 3"):
+        draft(tmp_path, mixed)
+    (table,) = file_tables(tmp_path, [], tmp_path / "spool", "utf-8")
+    assert (values(table), table.place["format"]) == ([("1", "Łódź"), ("3", "Perú")], {"type": "csv"})
+    assert any("holds bytes that are not utf-8 (shown as escapes), but cp1252" in note for note in table.notes)
+
+
 def test_an_encoding_that_is_given_is_not_for_files_in_utf_8(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,name\n1,Łódź\n", "utf-8")
     (tmp_path / "plain.csv").write_text("id,name\n1,a\n", "ascii")

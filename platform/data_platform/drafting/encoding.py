@@ -98,6 +98,12 @@ def recognised(sample: bytes, *, whole: bool, given: str | None = None) -> Recog
         return Recognised("utf-8", guessed=False)
     if given is not None:
         return Recognised(given, guessed=False)
+    if (lines := mixed_lines(sample)) is not None:
+        raise UnclearEncodingError(
+            f"is in several encodings: {lines.utf8:,} of its lines are UTF-8 beyond ASCII, {lines.other:,} are none, "
+            f"the first of them line {lines.first}. Have it sent in one; or say --encoding utf-8, and records that are "
+            "not in it are rejects."
+        )
     found = _by_chardet(sample)
     if sample.isascii():  # what is switched by escapes is, or it is text that happens to hold some
         switched = [name for name, *_ in found if name.startswith(("iso2022", "hz"))]
@@ -109,9 +115,37 @@ def recognised(sample: bytes, *, whole: bool, given: str | None = None) -> Recog
         if ahead >= _AHEAD or (looked and _text(sample, looked[0]) == text == _by_normalizer(sample)):
             return Recognised(first, guessed=True)
     names = dict.fromkeys([*(name for name, *_ in found[:_CANDIDATES]), *looked[:1]])
-    if len(names) < _CANDIDATES:
-        names |= dict.fromkeys(name for name in _COMMONEST if _text(sample, name) is not None)
+    texts = {_text(sample, name) for name in names} | {None}
+    for name in _COMMONEST[: _CANDIDATES - len(names)] if len(names) < _CANDIDATES else ():
+        if (text := _text(sample, name)) not in texts:
+            texts.add(text)
+            names[name] = None
     raise _unclear(sample, [*names])
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """How many lines of a text are UTF-8 beyond ASCII, how many are not UTF-8, and the number of the first of these."""
+
+    utf8: int
+    other: int
+    first: int
+
+
+def is_utf8(name: str) -> bool:
+    """Whether an encoding is UTF-8, by whatever name."""
+    return codecs.lookup(name).name == "utf-8"
+
+
+def mixed_lines(sample: bytes) -> Mixed | None:
+    """The lines of a text in several encodings, of which UTF-8 is one; None if it is not. In another encoding a line
+    may be valid UTF-8 by chance, but not one in ten."""
+    beyond = [
+        (number, _is_utf8(line, whole=True)) for number, line in enumerate(sample.split(b"\n"), 1) if not line.isascii()
+    ]
+    others = [number for number, valid in beyond if not valid]
+    valid = len(beyond) - len(others)
+    return Mixed(valid, len(others), others[0]) if others and valid and 10 * valid >= len(beyond) else None
 
 
 def readings(sample: bytes, encodings: Sequence[str]) -> Mapping[str, str]:

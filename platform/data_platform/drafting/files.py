@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_platform.drafting.archives import last_part, unpacked, with_members
 from data_platform.drafting.delimited import MOST_TITLES, delimited_format
 from data_platform.drafting.documents import is_yaml, json_format, nested_notes, xml_format, yaml_format
-from data_platform.drafting.encoding import UnclearEncodingError, recognised, words_beyond_ascii
+from data_platform.drafting.encoding import UnclearEncodingError, is_utf8, mixed_lines, recognised, words_beyond_ascii
 from data_platform.drafting.groups import Group, due, file_groups, partition_columns
 from data_platform.drafting.logs import is_container_log, is_dated, log_format, log_times
 from data_platform.drafting.profile import (
@@ -254,7 +254,10 @@ def _encoding(path: Path, start: bytes, given: str | None) -> tuple[dict[str, st
     """The encoding, unless it is UTF-8, and a note where nothing but the look of the words speaks for it."""
     try:
         found = recognised(start, whole=len(start) < SNIFFED_BYTES, given=given)
-        start.decode(found.name, "replace" if len(start) == SNIFFED_BYTES else "strict")
+        tolerant = len(start) == SNIFFED_BYTES or (
+            given is not None and is_utf8(given) and mixed_lines(start) is not None
+        )
+        start.decode(found.name, "replace" if tolerant else "strict")
     except UnclearEncodingError as unclear:
         raise UnclearEncodingError(f"{path} {unclear}", unclear.readings) from None
     except UnicodeDecodeError as error:
@@ -263,7 +266,7 @@ def _encoding(path: Path, start: bytes, given: str | None) -> tuple[dict[str, st
             f"{path} is not {found.name}: in line {line} byte {error.start}, {bad}, is no character in it. Give "
             "another --encoding, or none to have it looked for."
         ) from None
-    if found.name == "utf-8":
+    if is_utf8(found.name):
         if b"\0" in start:
             raise PlatformError(f"{path} is no text (it holds zeros): have it exported as CSV or JSON lines.")
         return {}, []
