@@ -116,8 +116,8 @@ def recognised(sample: bytes, *, whole: bool, given: str | None = None) -> Recog
             return Recognised(first, guessed=True)
     names = dict.fromkeys([*(name for name, *_ in found[:_CANDIDATES]), *looked[:1]])
     texts = {_text(sample, name) for name in names} | {None}
-    for name in _COMMONEST[: _CANDIDATES - len(names)] if len(names) < _CANDIDATES else ():
-        if (text := _text(sample, name)) not in texts:
+    for name in _COMMONEST:
+        if len(names) < _CANDIDATES and (text := _text(sample, name)) not in texts:
             texts.add(text)
             names[name] = None
     raise _unclear(sample, [*names])
