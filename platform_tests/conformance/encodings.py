@@ -65,8 +65,8 @@ def _counted(rows: str, files: Iterator[tuple[str, bytes, str, str | None]]) -> 
                 outcome = "asked"  # the reader of XML refuses what is not in the encoding that it declares
             example = example or (f"{name}: {found}" if outcome == "wrong" else "")
         counts[outcome] += 1
-    outcomes = (counts[one] for one in ("right", "named", "asked", "wrong"))
-    return Told(rows, counts.total(), *outcomes, example)
+    figures = {one: counts[one] for one in ("right", "named", "asked", "wrong")}
+    return Told(rows=rows, files=counts.total(), example=example, **figures)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, bytes, str | None]]:

@@ -94,8 +94,8 @@ def _counted(kind: str, texts: Mapping[str, str]) -> Repaired:
         counts[outcome] += 1
         if outcome in ("touched", "otherwise"):
             example = example or f"{given!r} became {found!r}, not {wanted!r}"
-    outcomes = (counts[one] for one in ("repaired", "left", "touched", "otherwise"))
-    return Repaired(kind, frame.height, *outcomes, example)
+    figures = {one: counts[one] for one in ("repaired", "left", "touched", "otherwise")}
+    return Repaired(kind=kind, texts=frame.height, example=example, **figures)
 
 
 def _outcome(given: str, wanted: str, found: str) -> str:

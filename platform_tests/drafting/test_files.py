@@ -195,6 +195,7 @@ def test_a_file_in_several_encodings_is_said_to_be_and_in_utf_8_the_other_record
 
 
 def test_an_encoding_that_is_given_is_not_for_files_in_utf_8(tmp_path: Path) -> None:
+    assert values(draft(tmp_path, "id,name\n1,Ø~{x\n".encode(), "rows.csv")) == [("1", "Ø~{x")]
     (tmp_path / "rows.csv").write_text("id,name\n1,Łódź\n", "utf-8")
     (tmp_path / "plain.csv").write_text("id,name\n1,a\n", "ascii")
     plain, rows = file_tables(tmp_path, [], tmp_path / "spool", "cp1250")

@@ -94,7 +94,7 @@ def recognised(sample: bytes, *, whole: bool, given: str | None = None) -> Recog
     if (wide := recognition.unmarked(sample)) is not None:
         return Recognised(wide, guessed=False)
     sample = sample if whole else sample[: sample.rfind(b"\n") + 1] or sample
-    if _is_utf8(sample, whole=whole) and not (sample.isascii() and given) and not _SWITCHED.search(sample):
+    if _is_utf8(sample, whole=whole) and not (sample.isascii() and (given or _SWITCHED.search(sample))):
         return Recognised("utf-8", guessed=False)
     if given is not None:
         return Recognised(given, guessed=False)
@@ -117,8 +117,8 @@ def recognised(sample: bytes, *, whole: bool, given: str | None = None) -> Recog
     names = dict.fromkeys([*(name for name, *_ in found[:_CANDIDATES]), *looked[:1]])
     texts = {_text(sample, name) for name in names} | {None}
     for name in _COMMONEST:
-        if len(names) < _CANDIDATES and (text := _text(sample, name)) not in texts:
-            texts.add(text)
+        if len(names) < _CANDIDATES and (reading := _text(sample, name)) not in texts:
+            texts.add(reading)
             names[name] = None
     raise _unclear(sample, [*names])
 
