@@ -51,7 +51,12 @@ def undone_by_ftfy(text: str) -> str | None:
 
     if "\ufffd" in text or _END_OF_CAPITALS.search(text):
         return None
-    config = ftfy.TextFixerConfig(decode_inconsistent_utf8=False, replace_lossy_sequences=False, fix_c1_controls=False)
+    config = ftfy.TextFixerConfig(
+        restore_byte_a0=False,  # a space may be what is left of an à, or a space
+        replace_lossy_sequences=False,
+        decode_inconsistent_utf8=False,
+        fix_c1_controls=False,
+    )
     fixed, steps = ftfy.fix_encoding_and_explain(text, config)
     if fixed == text or is_bad(fixed) or not _is_sound(fixed):
         return None
