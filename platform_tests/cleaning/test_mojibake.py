@@ -56,7 +56,7 @@ def test_correct_text_that_looks_damaged_is_left_alone(text: str) -> None:
     assert repaired(text) == [text]
 
 
-@pytest.mark.parametrize("text", ["INFORMACIÃ“N", "Ä°stanbul", "Å\xa0koda"])
+@pytest.mark.parametrize("text", ["MANHÃ–TARDE", "Å\xa0koda"])
 def test_damage_that_correct_text_might_show_is_left_alone_by_itself_and_repaired_beside_certain_damage(
     text: str,
 ) -> None:
@@ -68,8 +68,8 @@ def test_damage_that_correct_text_might_show_is_left_alone_by_itself_and_repaire
 @pytest.mark.parametrize(
     "text",
     [
-        "é – cafÃ©, “MANHÃ”", "5Â€", "MÄ£ÄM", "SÖÄ£", "Ð ÑƒÑ\ufffdÑ\ufffdÐºÐ¸Ð¹", "cafÃ© 東京", "cafÃ© cafÃ", "Ã© Ã",
-        "naÃ¯ve\ufffd", "Ã©tÃ\ufffd", "5Â€ Â£5", "Â\x81", "prÃªt Ã  porter, déjà", "ÂµÂ",
+        "é – cafÃ©, “MANHÃ”", "MÄ£ÄM", "SÖÄ£", "Ð ÑƒÑ\ufffdÑ\ufffdÐºÐ¸Ð¹", "cafÃ© 東京", "cafÃ© cafÃ", "Ã© Ã",
+        "naÃ¯ve\ufffd", "Ã©tÃ\ufffd", "Â\x81", "prÃªt Ã  porter, déjà", "ÂµÂ",
     ],
 )  # fmt: skip
 def test_a_text_that_is_not_damaged_as_a_whole_is_left_and_never_half_repaired(text: str) -> None:
@@ -80,6 +80,38 @@ def test_a_text_that_is_not_damaged_as_a_whole_is_left_and_never_half_repaired(t
 def test_damage_done_twice_is_left_where_what_comes_out_might_be_damaged_still(whole: str) -> None:
     twice = damaged(damaged(whole)) if whole != "MANHÃ…" else damaged(whole)
     assert repaired(twice)[0] in (twice, whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("INFORMACIÃ“N", "INFORMACIÓN"),
+        ("РїСЂРёРІРµС‚", "привет"),
+        ("Р’Р°РјРё", "Вами"),
+        ("√âric Dupond", "Éric Dupond"),
+        ("r√©gime", "régime"),
+        ("caf├⌐", "café"),
+        ("├ûsterreichische Stra├ƒe", "Österreichische Straße"),
+        ("–ü—Ä–∏–≤–µ—Ç", "Привет"),
+        ("DĹ‚ugie poĹĽyczki", "Długie pożyczki"),
+        ("Ä°stanbul", "İstanbul"),
+        ("5Â€ Â£5", "5€ £5"),
+        ("it\x92s \x93fine\x94 \x96 l\x92été", "it’s “fine” – l’été"),
+    ],
+)  # fmt: skip
+def test_text_that_was_read_in_other_encodings_is_repaired(text: str, whole: str) -> None:
+    assert repaired(text, damaged(text)) == [whole, whole]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MISUTÂ\xa0AJIKKO", "ХІТІТІ", "l’école d’état, l’île", "Deja barco tur\x92stico", "Coatl\x87n", "ÓªªÓªÜ",
+        "ju┼¥ni", "├┤a┼┐a┼┐a", "Перевод «Дё» — ёлка…", "кафе\x98", "ΆΌΎ «Ώ»", "┌─┬─┐│é│", "Xem clip hĂi má»\ufffd",
+    ],
+)  # fmt: skip
+def test_text_that_may_be_right_or_was_read_by_one_of_several_encodings_is_left(text: str) -> None:
+    assert repaired(text) == [text]
 
 
 def test_null_and_plain_text_pass() -> None:

@@ -152,6 +152,7 @@ def test_without_a_cursor_it_says_which_column_looks_like_one(dp: Dp, package: P
         (["shop", "--url", "postgresql://reader:p@ss@w/rd%@127.0.0.1/db"], "postgresql://***@127.0.0.1/db has char"),
         (["shop", "--url", "mysql://reader:ss@w[rd]@127.0.0.1/db"], "mysql://***@127.0.0.1/db has characters"),
         (["shop", "--url", "https://reader:ss@w[rd@127.0.0.1/x"], "is no address of an API"),
+        (["shop", "--url", "sqlite:///shop.db", "--encoding", "cp1252"], "--encoding is for files"),
         (["shop", "--url", "postgresql://reader:ss@w@127.0.0.1:notaport/db"], "Percent-encode them"),
     ],
 )
@@ -212,13 +213,17 @@ def landing() -> Path:
 
 
 def test_files_with_a_date_in_their_name_are_instalments_in_their_own_encoding(
-    dp: Dp, package: Path, landing: Path
+    dp: Dp, package: Path, landing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = "Order No;Datum;Ort\n"
     (landing / "sales_2026-01-01.csv").write_bytes((head + "1;2026-01-01;München\n2;NA;Bonn\n").encode("cp1252"))
     (landing / "sales_2026-01-02.csv").write_bytes((head + "3;2026-01-02;Köln\n").encode("cp1252"))
     done = dp("add", "source", "sales", "--folder", "sales")
+    assert (done.exit_code, "Say which by --encoding NAME" in done.stderr) == (1, True)
+    monkeypatch.setattr("data_platform.cli.asking.is_terminal", lambda: True)
+    done = dp("add", "source", "sales", "--folder", "sales", text="1\n")
     assert done.exit_code == 0, done.stderr
+    assert "   1  cp1252: 3;2026-01-02;Köln" in done.stdout
     assert "every file sales_*.csv adds rows" in done.stdout
     results, frames = run(package, "sales")
     assert results["sales"].rows_inserted == 3

@@ -5,7 +5,8 @@ something else than a refusal, fails.
 It is run by hand, over corpora that others publish for readers of a format. What `--count` names is asked how many rows
 each file has (`duckdb`, of Parquet). `csv` is read as a draft of its source says, and each cell is held against what
 Python's own `csv` finds. `log` is for loghub: the values of each of its samples are held against the
-columns that it publishes beside them.
+columns that it publishes beside them. `mojibake` holds the repair of misread text against ftfy's cases, and against
+names of many languages; `encoding` which encoding a draft takes against that of chardet's test files.
 """
 
 import argparse
@@ -15,8 +16,10 @@ from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
+from platform_tests.conformance.encodings import told
 from platform_tests.conformance.loading import results
 from platform_tests.conformance.logs import SYSTEMS, compared
+from platform_tests.conformance.mojibake import repaired
 from platform_tests.conformance.outcome import FAILED
 from rich.console import Console
 from rich.table import Table
@@ -29,12 +32,16 @@ from data_platform.lakehouse.settings import settings_from_environment
 def main() -> None:
     """Run what the command line asks for; ends with 1 if a file failed, or has other rows than were counted."""
     parser = argparse.ArgumentParser(prog="python -m platform_tests.conformance", description=__doc__)
-    parser.add_argument("format", choices=[*NAMES, "csv", "log"])
+    parser.add_argument("format", choices=[*NAMES, "csv", "log", "mojibake", "encoding"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", choices=["duckdb"], help="another reader that counts the rows of each file")
     given = parser.parse_args()
     if given.format == "log":
         _logs(given.folder)
+    if given.format == "mojibake":
+        _mojibake(given.folder)
+    if given.format == "encoding":
+        _encodings(given.folder)
     shown = Table(title=f"{given.format}: {given.folder}", title_justify="left")
     for column in ("file", "result", "rows", "counted", "why"):
         shown.add_column(column, justify="right" if column in ("rows", "counted") else "left", overflow="fold")
@@ -65,6 +72,35 @@ def _logs(folder: Path) -> NoReturn:
     if missing := sorted(SYSTEMS.keys() - {one.system for one in found}):
         _console().print(f"There is no log of: {', '.join(missing)}.")
     sys.exit(not found or not all(one.passed for one in found))
+
+
+def _mojibake(folder: Path) -> NoReturn:
+    """Repair the texts of a folder, and those that are made; ends with 1 if a right one is touched."""
+    shown = Table(title=f"mojibake: {folder}", title_justify="left")
+    for column in ("texts", "result", "all", "repaired", "left", "touched", "otherwise", "example"):
+        shown.add_column(
+            column, justify="left" if column in ("texts", "result", "example") else "right", overflow="fold"
+        )
+    found = list(repaired(folder))
+    for one in found:
+        figures = (one.texts, one.repaired, one.left, one.touched, one.otherwise)
+        result = "as it should be" if one.passed else FAILED
+        shown.add_row(one.kind, result, *(f"{figure:,}" for figure in figures), one.example)
+    _console().print(shown)
+    sys.exit(not all(one.passed for one in found))
+
+
+def _encodings(folder: Path) -> NoReturn:
+    """Have the encodings of a corpus recognised; ends with 1 if one is wrong that nobody was asked about."""
+    shown = Table(title=f"encoding: {folder}", title_justify="left")
+    for column in ("files", "all", "right", "asked, shown", "asked, not shown", "wrong", "example"):
+        shown.add_column(column, justify="left" if column in ("files", "example") else "right", overflow="fold")
+    found = list(told(folder))
+    for one in found:
+        figures = (one.files, one.right, one.named, one.asked, one.wrong)
+        shown.add_row(one.rows, *(f"{figure:,}" for figure in figures), one.example)
+    _console().print(shown)
+    sys.exit(any(one.wrong or not one.files for one in found))
 
 
 def _console() -> Console:

@@ -22,6 +22,7 @@ from platform_tests.ingestion.files.formats.writing import (
 )
 
 from data_platform.drafting.draft import Wish, draft_table
+from data_platform.drafting.encoding import UnclearEncodingError
 from data_platform.drafting.files import file_tables
 from data_platform.drafting.logs import COMMON, CONTINUING
 from data_platform.drafting.profile import TableProfile
@@ -66,7 +67,7 @@ def zipped(*names: str) -> bytes:
         (b"%PDF-1.7 and so on", "a PDF document", "exported as CSV"),
         (b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", "an HTML page", "login page"),
         (b"id,name\n1,a\x00\x01\x02\n", "is no text (it holds zeros)", "exported as CSV"),
-        (bytes(range(128, 256)) * 20, "its encoding cannot be recognised", "ask the sender"),
+        (bytes(range(128, 256)) * 20, "its words do not tell in which encoding it is", "what the sender says"),
         (
             (
                 b"It was the best of times, it was the worst of times.\n\nIt was the age of wisdom; nobody knew it.\n"
@@ -127,30 +128,87 @@ def test_an_archive_of_one_kind_of_files_is_a_table_of_its_name(tmp_path: Path) 
 
 
 CITIES = {
-    "cp1253": "id,πόλη\n1,Αθήνα\n2,Θεσσαλονίκη\n3,Πάτρα\n",
-    "koi8-r": "id,город\n1,Москва\n2,Санкт-Петербург\n3,Казань\n",
-    "cp1251": "id,город\n1,Москва\n2,Санкт-Петербург\n3,Казань\n",
-    "shift_jis": "id,都市\n1,東京\n2,大阪\n3,名古屋\n4,さいたま\n",
-    "euc_jp": "id,都市\n1,東京\n2,大阪\n3,なごや\n",
-    "gb18030": "id,城市\n1,北京\n2,上海\n3,广州\n4,重庆\n",
-    "euc_kr": "id,도시\n1,서울\n2,부산\n3,인천\n",
-    "cp1252": "id,ort\n1,München\n2,Köln\n3,Düsseldorf\n4,Orléans\n",
-    "cp1250": "id,miasto\n1,Łódź\n2,Kraków\n3,Wrocław\n",
+    "cp1253": "Αθήνα Θεσσαλονίκη Πάτρα Ηράκλειο Λάρισα Βόλος Ιωάννινα Τρίκαλα Χαλκίδα Σέρρες",
+    "koi8-r": "Москва Санкт-Петербург Казань Новосибирск Екатеринбург Самара Омск Челябинск Ростов Уфа",
+    "cp1251": "Москва Санкт-Петербург Казань Новосибирск Екатеринбург Самара Омск Челябинск Ростов Уфа",
+    "cp932": "東京 大阪 名古屋 さいたま 横浜 京都 神戸 福岡 札幌 広島",
+    "euc_jp": "東京 大阪 名古屋 さいたま 横浜 京都 神戸 福岡 札幌 広島",
+    "iso2022_jp": "東京 大阪 名古屋 さいたま 横浜 京都 神戸 福岡 札幌 広島",
+    "gb18030": "北京 上海 广州 重庆 深圳 天津 武汉 西安 成都 南京",
+    "cp949": "서울 부산 인천 대구 대전 광주 울산 수원 창원 고양",
+    "cp1252": "München Köln Düsseldorf Orléans Nürnberg Lübeck Göttingen Tübingen Würzburg Saarbrücken",
+    "cp1250": "Łódź Kraków Wrocław Poznań Gdańsk Białystok Toruń Rzeszów Częstochowa Bielsko-Biała Zielona-Góra "
+    "Dąbrowa-Górnicza Płock Elbląg Wałbrzych Włocławek Tarnów Chorzów Koszalin "
+    "Kędzierzyn-Koźle Świdnica Gorzów Słupsk Starogard-Gdański Jastrzębie-Zdrój Świętochłowice",
 }
 
 
 @pytest.mark.parametrize("encoding", CITIES)
 def test_an_encoding_is_proposed_and_said_with_words_to_look_at(tmp_path: Path, encoding: str) -> None:
-    content = CITIES[encoding]
-    table = draft(tmp_path, content.encode(encoding))
+    cities = CITIES[encoding].split(" ")
+    rows = "".join(f"{at},{city}\n" for at, city in enumerate(cities))
+    table = draft(tmp_path, f"id,city\n{rows}".encode(encoding))
     assert table.place["format"]["encoding"] == encoding
     (note,) = [note for note in table.notes if "is a guess" in note]
-    word = content.splitlines()[1].split(",")[1]
-    assert word in note
-    assert [row[1] for row in values(table)] == [line.split(",")[1] for line in content.splitlines()[1:]]
+    assert next(city for city in cities if not city.isascii()) in note
+    assert [row[1] for row in values(table)] == cities
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+UNCLEAR = "id,name\n1,Îles Åland\n2,Perú\n"
+
+
+def test_an_encoding_that_the_words_do_not_tell_is_asked_for_with_what_a_line_reads_in_each(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnclearEncodingError, match=r"rows\.csv is not UTF-8.*in cp1252: 1,Îles Åland.*--encoding"
+    ) as error:
+        draft(tmp_path, UNCLEAR.encode("cp1252"))
+    assert 2 <= len(error.value.readings) <= 4
+    assert error.value.readings["cp1252"] == "1,Îles Åland"
+    (table,) = file_tables(tmp_path, [], tmp_path / "spool", "cp1252")
+    assert values(table) == [("1", "Îles Åland"), ("2", "Perú")]
+    assert table.place["format"]["encoding"] == "cp1252"
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "message"),
+    [
+        (UNCLEAR.encode("cp1252"), "cp932", r"rows\.csv is not cp932: in line 3 byte 26, fa, is no character in it"),
+        (UNCLEAR.encode("cp1252"), "utf-8", r"is not utf-8: in line 2 byte 10, ce"),
+        (b"id\n1\n", "utf-9", "--encoding: unknown encoding 'utf-9'; well-known ones are"),
+    ],
+)
+def test_an_encoding_that_is_given_and_wrong_is_refused(
+    tmp_path: Path, content: bytes, encoding: str, message: str
+) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(PlatformError, match=message):
+        file_tables(tmp_path, [], tmp_path / "spool", encoding)
+
+
+def test_a_file_in_several_encodings_is_said_to_be_and_in_utf_8_the_other_records_are_rejects(tmp_path: Path) -> None:
+    mixed = "id,name\n1,Łódź\n".encode() + "2,Île\n".encode("cp1252") + "3,Perú\n".encode()
+    with pytest.raises(UnclearEncodingError, match=r"2 of its lines are UTF-8 beyond ASCII, 1 are none, .* line 3"):
+        draft(tmp_path, mixed)
+    (table,) = file_tables(tmp_path, [], tmp_path / "spool", "utf-8")
+    assert (values(table), table.place["format"]) == ([("1", "Łódź"), ("3", "Perú")], {"type": "csv"})
+    assert any("holds bytes that are not utf-8 (shown as escapes), but cp1252" in note for note in table.notes)
+
+
+def test_an_encoding_that_is_given_is_not_for_files_in_utf_8(tmp_path: Path) -> None:
+    assert values(draft(tmp_path, "id,name\n1,Ø~{x\n".encode(), "rows.csv")) == [("1", "Ø~{x")]
+    (tmp_path / "rows.csv").write_text("id,name\n1,Łódź\n", "utf-8")
+    (tmp_path / "plain.csv").write_text("id,name\n1,a\n", "ascii")
+    plain, rows = file_tables(tmp_path, [], tmp_path / "spool", "cp1250")
+    assert (plain.place["format"].get("encoding"), values(rows)) == ("cp1250", [("1", "Łódź")])
+
+
+def test_an_xml_document_has_the_encoding_that_it_declares(tmp_path: Path) -> None:
+    rows = "".join(f"<row><city>{city}</city></row>" for city in ("Îles Åland", "Perú"))
+    document = f"<?xml version='1.0' encoding='iso-8859-1'?><rows>{rows}</rows>".encode("iso-8859-1")
+    assert values(draft(tmp_path, document, "rows.xml")) == [("Îles Åland",), ("Perú",)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "utf-8"])
 def test_marks_and_zeros_tell_the_encoding(tmp_path: Path, encoding: str) -> None:
     table = draft(tmp_path, "id,ort\n1,München\n2,Köln\n".encode(encoding))
     assert values(table) == [("1", "München"), ("2", "Köln")]

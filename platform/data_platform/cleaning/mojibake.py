@@ -1,9 +1,9 @@
-"""Repair of text that was UTF-8, was read as Windows-1252 or Latin-1, and kept: `cafÃ©` for `café`, once or several
-times over. Nothing else about text belongs here.
+"""Repair of text that was UTF-8, was read in another encoding, and kept: `cafÃ©` for `café`, once or several times
+over. What is certain by the grammar of Windows-1252 and Latin-1 is here, other encodings are in `misread`. Nothing else
+about text belongs here.
 
 The rule is certainty: damage is repaired, doubt is left alone. `MANHÃ…` may be Portuguese capitals and an
-ellipsis or a damaged `Å`, so it stays. General repairers weigh probabilities and change such text; a staging step that
-runs unwatched must not. Rows are tested by one native regular expression (16 M rows/s); Python sees only the distinct
+ellipsis or a damaged `Å`, so it stays. Rows are tested by one native regular expression; Python sees only the distinct
 values that it matches, because a table of damaged sequences would be finite and the byte arithmetic is not.
 """
 
@@ -12,13 +12,13 @@ import re
 import polars as pl
 
 from data_platform.cleaning.expressions import IntoText, as_expr, only_where
+from data_platform.cleaning.misread import may_be_damaged, suspicious, undone_by_ftfy, undone_by_length
 
 _UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 # What Windows-1252 shows for the bytes 80 to 9F; Latin-1 shows C1 controls, as does everyone for the undefined five.
 _SHOWN = {bytes([byte]).decode("cp1252"): byte for byte in range(0x80, 0xA0) if byte not in _UNDEFINED}
 _BYTE = str.maketrans({shown: chr(byte) for shown, byte in _SHOWN.items()})
 _CONTINUATION = "[\x80-\xbf" + "".join(_SHOWN) + "]"
-_LEAD_THEN = f"[\xc2-\xf4]{_CONTINUATION}"
 _SEQUENCE = re.compile(f"[\xc2-\xdf]{_CONTINUATION}|[\xe0-\xef]{_CONTINUATION}{{2}}|[\xf0-\xf4]{_CONTINUATION}{{3}}")
 
 # A no-break space after ASCII is one; after anything else it may be the half of a letter.
@@ -38,17 +38,20 @@ _LEADS_OF_LATIN = frozenset("ÂÃÄÅ")
 
 
 def repair_mojibake(expr: IntoText) -> pl.Expr:
-    """Text with its damage undone where it is certain: `SÃ£o Paulo` is `São Paulo`, `itâ€™s` is `it’s`, `Â£5` is `£5`.
+    """Text with its damage undone where it is certain: `SÃ£o Paulo` is `São Paulo`, `itâ€™s` is `it’s`, `Â£5` is `£5`,
+    `РїСЂРёРІРµС‚` is `привет`.
+
+    Controls of Latin-1 become what Windows-1252 has in their place (`it<92>s` is `it’s`).
 
     A text is repaired whole or left as it is: every letter beyond ASCII must be part of the damage, one sequence at
     least must be certain, and what comes out must be text that shows no damage any more (damage done several times is
-    undone as often). So `5Â€`, `MÄ£ÄM`, a text that lost characters (U+FFFD) and one in which correct letters stand
-    beside damaged ones stay, and the repair of repaired text changes nothing. Use it before white space is trimmed: a
-    no-break space may be the half of a damaged `à`.
+    undone as often, whatever the encodings). So `MÄ£ÄM`, a text that lost characters (U+FFFD) and one in which correct
+    letters stand beside damaged ones stay, and the repair of repaired text changes nothing. Use it before white space
+    is trimmed: a no-break space may be the half of a damaged `à`.
     """
     return only_where(
         as_expr(expr),
-        lambda text: text.str.contains(_LEAD_THEN),
+        lambda text: text.str.contains(suspicious()),
         lambda text: text.map_batches(_repair_distinct, return_dtype=pl.String, is_elementwise=True),
     )
 
@@ -60,12 +63,28 @@ def _repair_distinct(values: pl.Series) -> pl.Series:
 
 
 def _repair(text: str) -> str:
-    """Undo the damage as often as some of it is certain; each round shortens the text."""
+    """The text repaired by what is certain, as long as anything is: each round takes controls from it, or shortens it.
+    Texts that were misread several times may have been in different encodings."""
+    repaired = text
+    while (undone := _round(repaired)) is not None:
+        repaired = undone
+        if not (may_be_damaged(repaired) or _CONTROLS.intersection(repaired)):
+            return repaired
+    return text  # what could be repaired once more may be whole or not, which nobody knows
+
+
+def _round(text: str) -> str | None:
+    undone = _undone_as_windows_1252(text)
+    return undone or undone_by_ftfy(text) or undone_by_length(text)
+
+
+def _undone_as_windows_1252(text: str) -> str | None:
+    """The text undone as often as some of its damage is certain; each time shortens it. None if nothing is."""
     repaired = text
     while (undone := _undone(repaired)) is not None and any(_is_damage(it) for it in _SEQUENCE.finditer(repaired)):
         repaired = undone
     # Where the rest could be damage as well as correct, or there are controls in it, the text is not whole.
-    return text if undone is not None or _CONTROLS.intersection(repaired) else repaired
+    return None if repaired == text or undone is not None or _CONTROLS.intersection(repaired) else repaired
 
 
 def _undone(text: str) -> str | None:

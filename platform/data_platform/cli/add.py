@@ -8,7 +8,7 @@ A folder that exists is never written to by `dp add source`; `dp add table` adds
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from data_platform.components.source import SourceComponent
     from data_platform.components.spec import SourceSpec
     from data_platform.drafting.draft import Draft, Target, Wish
-    from data_platform.drafting.profile import Profile, TableProfile
+    from data_platform.drafting.profile import Profile, Request, TableProfile
     from data_platform.drafting.trial import Verdict
     from data_platform.ingestion.source import TableOptions
 
@@ -37,6 +37,9 @@ CursorOption = Annotated[str | None, typer.Option(help="Column that grows with e
 ParamOption = Annotated[str | None, typer.Option(help="APIs: the parameter that asks for rows since a cursor.")]
 OwnerOption = Annotated[
     str | None, typer.Option(help="Who answers for the tables: team:shop or an e-mail address; default: team:SOURCE.")
+]
+EncodingOption = Annotated[
+    str | None, typer.Option(help="Files: the encoding of those that are not UTF-8; default: as their words show it.")
 ]
 PlatformOption = Annotated[str | None, typer.Option(help="The platform, if workspace.yaml names several.")]
 
@@ -114,6 +117,7 @@ def source(
     changes: Annotated[
         bool, typer.Option("--changes", help="Databases: read every change from the log, not the tables.")
     ] = False,
+    encoding: EncodingOption = None,
     key: KeyOption = None,
     cursor: CursorOption = None,
     cursor_param: ParamOption = None,
@@ -153,13 +157,13 @@ def source(
     chosen = draft_options(name, key, cursor, cursor_param, owner)
     settings = settings_from_environment()
     component, address = chosen_kind(kind, url, folder, tap, dlt)
-    refuse_unused(component, changes=changes, config=config)
+    refuse_unused(component, changes=changes, config=config, encoding=encoding)
     written, secrets = configuration(name, config or [], component.secrets())
     with in_environment(secrets):
-        request = Request(name, address, table or [], token_env, settings, written, changes)
+        request = Request(name, address, table or [], token_env, settings, written, changes, encoding)
         if not request.tables and (choices := component.choices(request)):
             request = replace(request, tables=choices if every_table else asking.chosen_tables(choices))
-        profile = component.profile(request)
+        profile = profiled(component.profile, request)
         drafts, failures = draft_all(profile, component, chosen, {})
         drafts = with_references(drafts)
         write_folder(target, package.name, type_name(component), profile.attributes, drafts, failures)
@@ -184,6 +188,7 @@ def add_table(
     tables: Annotated[
         list[str], typer.Argument(metavar="TABLE...", help="Tables, as the source calls them (of an API: their paths).")
     ],
+    encoding: EncodingOption = None,
     key: KeyOption = None,
     cursor: CursorOption = None,
     cursor_param: ParamOption = None,
@@ -218,8 +223,8 @@ def add_table(
     component = source_component(package, source)
     spec = source_spec(package, source)
     chosen = draft_options(source, key, cursor, cursor_param, owner)
-    request = Request(source, "", tables, None, settings)
-    profile = renamed(component.profile_more(request), component)
+    request = Request(source, "", tables, None, settings, encoding=encoding)
+    profile = renamed(profiled(component.profile_more, request), component)
     there = [one.name for one in profile.tables if one.name in spec.tables]
     options = {name: spec.tables[name].table for name in there}
     drafts, failures = draft_all(profile, type(component), chosen, spec_contracts(spec, set(there)), options)
@@ -258,6 +263,22 @@ def add_table(
     report(target, drafts, verdicts, failures, kept)
     if failures or not all(verdict.passed for verdict in verdicts.values()):
         raise typer.Exit(1)
+
+
+def profiled(profile: Callable[["Request"], "Profile"], request: "Request") -> "Profile":
+    """What is profiled; a person is asked in which encoding a file reads right, where its words do not tell. Raises
+    PlatformError, naming the option, where standard input is no terminal."""
+    from data_platform.drafting.encoding import UnclearEncodingError
+
+    try:
+        return profile(request)
+    except UnclearEncodingError as unclear:
+        if not unclear.readings or not asking.is_terminal():
+            raise
+        print(unclear)
+        shown = {f"{name}: {reading}": name for name, reading in unclear.readings.items()}
+        (chosen,) = asking.picked("In which does it read right? A number", [*shown], several=False)
+    return profile(replace(request, encoding=shown[chosen]))
 
 
 def draft_all(

@@ -64,7 +64,9 @@ def chosen_kind(
     return recognised[0], address
 
 
-def refuse_unused(component: type["SourceComponent"], *, changes: bool, config: Sequence[str] | None) -> None:
+def refuse_unused(
+    component: type["SourceComponent"], *, changes: bool, config: Sequence[str] | None, encoding: str | None
+) -> None:
     """Raise PlatformError for an option that says nothing to a kind of source."""
     from data_platform.components import (
         DeltaSource,
@@ -78,6 +80,8 @@ def refuse_unused(component: type["SourceComponent"], *, changes: bool, config: 
 
     if changes and not issubclass(component, SqlSource):
         raise PlatformError(f"--changes is for databases, which have a log of changes; this is a {component.__name__}.")
+    if encoding and not issubclass(component, FileSource):
+        raise PlatformError(f"--encoding is for files (--folder), whose text has one; this is a {component.__name__}.")
     configured = DeltaSource | DltSource | DuckLakeSource | FileSource | IcebergSource | SingerSource
     if config and not issubclass(component, configured):
         raise PlatformError(

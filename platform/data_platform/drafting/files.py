@@ -1,17 +1,20 @@
 """Profiles of folders of files: how they are written, and their first rows. Which make up a table is in `groups`."""
 
-import codecs
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from pydantic import TypeAdapter, ValidationError
 
 from data_platform.drafting.archives import last_part, unpacked, with_members
 from data_platform.drafting.delimited import MOST_TITLES, delimited_format
 from data_platform.drafting.documents import is_yaml, json_format, nested_notes, xml_format, yaml_format
-from data_platform.drafting.encoding import proposed_encodings, words_beyond_ascii
+from data_platform.drafting.encoding import UnclearEncodingError, is_utf8, mixed_lines, recognised, words_beyond_ascii
 from data_platform.drafting.groups import Group, due, file_groups, partition_columns
 from data_platform.drafting.logs import is_container_log, is_dated, log_format, log_times
 from data_platform.drafting.profile import (
@@ -25,12 +28,16 @@ from data_platform.drafting.profile import (
 )
 from data_platform.errors import PlatformError
 from data_platform.ingestion.files.formats import Excel, read, recognition
+from data_platform.ingestion.files.formats.text import Encoding
 from data_platform.ingestion.files.source import Files, FileTable
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import SEPARATOR
 from data_platform.ingestion.source import Batch, Position, Reading
 
 SNIFFED_BYTES = 64 * 1024
+_XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml\s")  # it declares its encoding, or is UTF-8
+
+Recognise = Callable[[Path, BinaryIO], tuple[dict[str, Any], list[str]]]
 
 
 def profile_files(request: Request) -> Profile:
@@ -41,33 +48,45 @@ def profile_files(request: Request) -> Profile:
     request.spool.mkdir(parents=True, exist_ok=True)
     folder = within if within.is_dir() else given.resolve()
     written = str(given) if within.is_dir() else str(folder)
-    tables = file_tables(folder, request.tables, request.spool)
+    tables = file_tables(folder, request.tables, request.spool, request.encoding)
     return Profile(tables, {"description": f"Files delivered to {written}.", "folder": written})
 
 
-def file_tables(folder: Path, wanted: Sequence[str], spool: Path) -> list[TableProfile]:
-    """The tables that the files of a folder make up: files whose names differ by digits alone are one table."""
+def file_tables(folder: Path, wanted: Sequence[str], spool: Path, encoding: str | None = None) -> list[TableProfile]:
+    """The tables that the files of a folder make up: files whose names differ by digits alone are one table. `encoding`
+    is that of files that are not UTF-8, if it is known."""
     if not folder.is_dir():
         raise PlatformError(f"The folder {folder} does not exist. Put a first file there, then add the source.")
-    return tables_of(folder, file_groups(LocalFolder(folder), wanted, folder.name), wanted, spool)
+    return tables_of(folder, file_groups(LocalFolder(folder), wanted, folder.name), wanted, spool, encoding)
 
 
-def tables_of(folder: Path, groups: Mapping[str, Group], wanted: Sequence[str], spool: Path) -> list[TableProfile]:
+def tables_of(
+    folder: Path, groups: Mapping[str, Group], wanted: Sequence[str], spool: Path, encoding: str | None = None
+) -> list[TableProfile]:
     """The profiles of the tables that are wanted, or of all, whose newest files lie in a folder. Raises PlatformError
     for a table that there is not, and for files that cannot be read."""
-    found = with_members(folder, groups, spool, file_format)
+    recognise = partial(file_format, given=known_encoding(encoding))
+    found = with_members(folder, groups, spool, recognise)
     if unknown := [name for name in wanted if name not in found]:
         raise PlatformError(f"No file makes up a table {', '.join(unknown)}. Found: {', '.join(found)}.")
-    return [_table(folder, name, found[name], spool) for name in wanted or found]
+    return [_table(folder, name, found[name], spool, recognise) for name in wanted or found]
 
 
-def _table(folder: Path, name: str, group: Group, spool: Path) -> TableProfile:
+def known_encoding(name: str | None) -> str | None:
+    """An encoding that a person gives. Raises PlatformError for one that formats do not know."""
+    try:
+        return TypeAdapter(Encoding | None).validate_python(name)
+    except ValidationError as error:
+        raise PlatformError(f"--encoding: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _table(folder: Path, name: str, group: Group, spool: Path, recognise: Recognise) -> TableProfile:
     """The profile of one table whose newest files lie in a folder."""
     pattern, newest = group.pattern, folder / group.files[0].path
     with unpacked(newest, spool) as held:
         part = last_part(group, newest, held.parts)
         shown = Path(f"{newest}{SEPARATOR}{part.inner}") if held.archive else newest
-        form, notes = file_format(shown, part.stream)
+        form, notes = recognise(shown, part.stream)
         texts = _strings(part.stream, form) if form["type"] == "json_lines" else set()
     notes.extend(group.notes)
     members = {} if group.members is None else {"members": group.members}
@@ -159,9 +178,10 @@ def _shown(rejects: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{reason} ({first[reason]}{', ...' * (n > 1)})" for reason, n in reasons.most_common(3))
 
 
-def file_format(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], list[str]]:
+def file_format(path: Path, stream: BinaryIO, given: str | None = None) -> tuple[dict[str, Any], list[str]]:
     """How a file, which `path` names, is written, as `format` in `defs.yaml` says it, and what of it is only a
-    proposal. Raises PlatformError if that cannot be recognised, with what the file is if that is known."""
+    proposal. `given` is its encoding, unless that is UTF-8. Raises PlatformError if that cannot be recognised, with
+    what the file is if that is known."""
     stream.seek(0)
     start = stream.read(SNIFFED_BYTES)
     kind = recognition.binary_kind(stream, start)
@@ -171,7 +191,10 @@ def file_format(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], list[str]
         raise PlatformError(f"{path} is {kind.name}: {kind.way_out}.")
     if not start.strip():
         raise PlatformError(f"{path} is empty: put a file with some rows there.")
-    encoding, notes = _encoding(path, start)
+    if _XML.match(start):
+        form, note = xml_format(path, start)
+        return form, [note]
+    encoding, notes = _encoding(path, start, given)
     text = start.decode(encoding.get("encoding", "utf-8-sig"), errors="replace").removeprefix("\ufeff")
     if len(start) == SNIFFED_BYTES:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
@@ -227,33 +250,28 @@ def _typed(name: str, stream: BinaryIO) -> tuple[dict[str, Any], list[str]]:
     return {"type": name}, notes
 
 
-def _encoding(path: Path, start: bytes) -> tuple[dict[str, str], list[str]]:
+def _encoding(path: Path, start: bytes, given: str | None) -> tuple[dict[str, str], list[str]]:
     """The encoding, unless it is UTF-8, and a note where nothing but the look of the words speaks for it."""
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return {"encoding": "utf-16"}, []
-    if (wide := recognition.unmarked(start)) is not None:
-        return {"encoding": wide}, [f"the text has no byte order mark: {wide} by its zeros"]
-    if _is_utf8(start):
+    try:
+        found = recognised(start, whole=len(start) < SNIFFED_BYTES, given=given)
+        tolerant = len(start) == SNIFFED_BYTES or (
+            given is not None and is_utf8(given) and mixed_lines(start) is not None
+        )
+        start.decode(found.name, "replace" if tolerant else "strict")
+    except UnclearEncodingError as unclear:
+        raise UnclearEncodingError(f"{path} {unclear}", unclear.readings) from None
+    except UnicodeDecodeError as error:
+        line, bad = start.count(b"\n", 0, error.start) + 1, start[error.start : error.end].hex(" ")
+        raise PlatformError(
+            f"{path} is not {found.name}: in line {line} byte {error.start}, {bad}, is no character in it. Give "
+            "another --encoding, or none to have it looked for."
+        ) from None
+    if is_utf8(found.name):
         if b"\0" in start:
             raise PlatformError(f"{path} is no text (it holds zeros): have it exported as CSV or JSON lines.")
         return {}, []
-    proposed = proposed_encodings(start)
-    if not proposed:
-        raise PlatformError(
-            f"{path} is not UTF-8, and its encoding cannot be recognised by its words. If it is text, ask the sender "
-            "and write the source's defs.yaml by hand, with `format: {..., encoding: ...}`; or have it sent in UTF-8."
-        )
-    first, *others = proposed
-    note = f"encoding {first} is a guess, in which words read {', '.join(words_beyond_ascii(start, first))}"
-    for other in others:
-        if (words := words_beyond_ascii(start, other)) != words_beyond_ascii(start, first):
-            note += f"; in {other}: {', '.join(words)}"
-    return {"encoding": first}, [f"{note}. If that is wrong, correct `encoding` before the first load"]
-
-
-def _is_utf8(start: bytes) -> bool:
-    try:
-        start.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start > len(start) - 4 and len(start) == SNIFFED_BYTES  # cut within a character
-    return True
+    if not found.guessed:
+        zeros = f"the text has no byte order mark: {found.name} by its zeros"
+        return {"encoding": found.name}, [zeros] if found.name.endswith(("-le", "-be")) and not given else []
+    guess = f"encoding {found.name} is a guess, in which words read {', '.join(words_beyond_ascii(start, found.name))}"
+    return {"encoding": found.name}, [f"{guess}. If that is wrong, correct `encoding` before the first load"]

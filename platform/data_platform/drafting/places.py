@@ -89,9 +89,10 @@ def profile_place(place: Place, request: Request, written: Mapping[str, Any]) ->
         try:
             for group in groups.values():
                 _bring(storage, group, Path(here))
-            tables = tables_of(Path(here), groups, request.tables, request.spool)
+            tables = tables_of(Path(here), groups, request.tables, request.spool, request.encoding)
         except PlatformError as error:
-            raise type(error)(str(error).replace(here, str(place).rstrip("/"))) from None
+            error.args = (str(error).replace(here, str(place).rstrip("/")),)
+            raise
     where = "a folder that the environment names" if "{{" in str(written.get("folder")) else str(place)
     return Profile(tables, {"description": f"Files delivered to {where}.", **written})
 

@@ -76,7 +76,8 @@ class Request:
     """What a person asks to have profiled: the new source's name, its address (a URL, a file, a folder, a tap, a
     function), the tables that are wanted (all if none), and the environment variable that holds a token. `config` is
     what a tap, a function or a lake is configured with, secrets as variables of the environment; `changes` asks for a
-    database to be read by its log. Relative folders are looked for below `landing`; `spool` takes unpacked files."""
+    database to be read by its log; `encoding` is that of files that are not UTF-8. Relative folders are looked for
+    below `landing`; `spool` takes unpacked files."""
 
     name: str
     address: str
@@ -85,6 +86,7 @@ class Request:
     settings: Settings
     config: Mapping[str, Any] = field(default_factory=dict)
     changes: bool = False
+    encoding: str | None = None
 
     @property
     def landing(self) -> Path:

@@ -189,11 +189,14 @@ def test_wrong_field_counts_do_not_need_the_careful_path(monkeypatch: pytest.Mon
     assert rejects == [Reject(3, "3", "1 field instead of 2"), Reject(6, '"6\n\n",7,8', "3 fields instead of 2")]
 
 
+SET = "if the whole file is in that, set `encoding: {}`, else have it sent in one"
+
+
 def test_undecodable_bytes_cost_one_record_and_are_shown_as_escapes() -> None:
     _, lines, rows, rejects = parse("x,y\nä,1\n".encode() + b'b\xe9,2\n"c\n\xff\x80",3\nd,4\n')
     assert (lines, rows) == ([2, 6], [("ä", "1"), ("d", "4")])
     assert rejects == [
-        Reject(3, "b\\xe9,2", "holds bytes that are not utf-8 (shown as escapes)"),
+        Reject(3, "b\\xe9,2", f"holds bytes that are not utf-8 (shown as escapes), but cp1252: {SET.format('cp1252')}"),
         Reject(4, '"c\n\\xff\\x80",3', "holds bytes that are not utf-8 (shown as escapes)"),
     ]
 
@@ -215,7 +218,13 @@ def test_bytes_that_an_encoding_lacks_are_rejected_even_if_they_would_be_utf_8()
     assert parse("x,y\né,1\nz,2\n".encode(), encoding="ascii")[1:] == (
         [3],
         [("z", "2")],
-        [Reject(2, "\\xc3\\xa9,1", "holds bytes that are not ascii (shown as escapes)")],
+        [
+            Reject(
+                2,
+                "\\xc3\\xa9,1",
+                f"holds bytes that are not ascii (shown as escapes), but utf-8: {SET.format('utf-8')}",
+            )
+        ],
     )
     assert parse(b"x,y\n\x81,1\n\x80,2\n", encoding="cp1252")[1:3] == ([3], [("€", "2")])
 

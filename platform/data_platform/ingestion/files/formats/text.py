@@ -7,6 +7,7 @@ Nothing is spooled: a block is decoded while its neighbours are still on disk.
 
 import codecs
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -48,6 +49,9 @@ OWN_COLUMNS = ("_file", "_line")
 """Columns that say where a row stands, so no field of a file can bear their names."""
 
 _EBCDIC = "ebcdic"  # the package, and the extra that brings it
+_UNDECODED = re.compile(f"(?:{MARK}(?:\\\\x[0-9a-f]{{2}})+)+")
+_BYTE = re.compile(r"\\x([0-9a-f]{2})")
+_TYPOGRAPHY = frozenset("‘’“”–—…€£§°«»")
 _KEPT = 1000  # bytes of a line that is too long
 _UTF_16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ESCAPES = frozenset(
@@ -181,7 +185,23 @@ def unreadable(record: str, encoding: str) -> str:
     """The reason given for a record that has a mark in it."""
     if MARK * 2 in record:
         return f"a line of more than {LONGEST >> 20} MiB, of which only the beginning is kept"
-    return f"holds bytes that are not {encoding} (shown as escapes)"
+    reason = f"holds bytes that are not {encoding} (shown as escapes)"
+    if (other := _read_by(record, encoding)) is None:
+        return reason
+    return f"{reason}, but {other}: if the whole file is in that, set `encoding: {other}`, else have it sent in one"
+
+
+def _read_by(record: str, encoding: str) -> str | None:
+    """Another encoding in which the undecodable bytes of a record are letters, or signs of typography."""
+    others = {"ascii": ("utf-8", "cp1252"), "utf-8": ("cp1252",)}.get(codecs.lookup(encoding).name, ())
+    runs = [bytes.fromhex("".join(_BYTE.findall(run))) for run in _UNDECODED.findall(record)]
+    for other in others:
+        with suppress(UnicodeDecodeError):
+            if all(
+                sign in _TYPOGRAPHY or (sign.isalpha() and sign != "ÿ") for run in runs for sign in run.decode(other)
+            ):
+                return other  # a byte of ones is a filler more often than a letter
+    return None
 
 
 def good_lines(block: bytes, first: int, encoding: str) -> tuple[pl.DataFrame, list[Reject]]:
