@@ -1,5 +1,6 @@
 """The pages of dashboards beside the Dagster UI: an ASGI application that answers `/pages/<page>.html` with the file,
-and passes everything else on. Who may ask is decided before, in `web_access`.
+below the path under which the UI is served, and passes everything else on. Who may ask is decided before, in
+`web_access`.
 """
 
 import asyncio
@@ -8,15 +9,16 @@ from pathlib import Path
 
 from data_platform.cli.web_access import App, Receive, Scope, Send
 
-PAGE = re.compile(r"/pages/([a-z][a-z0-9_]*)\.html")
+PAGE = r"/pages/([a-z][a-z0-9_]*)\.html"
 
 
-def with_pages(app: App, folder: Path) -> App:
-    """The application, and the pages of a folder below `/pages/`. A page is read anew for each request: it may have
-    been built again."""
+def with_pages(app: App, folder: Path, prefix: str = "") -> App:
+    """The application, and the pages of a folder below `/pages/` of `prefix`, the path under which the application is.
+    A page is read anew for each request: it may have been built again."""
+    page = re.compile(re.escape(prefix) + PAGE)
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        found = PAGE.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        found = page.fullmatch(scope["path"]) if scope["type"] == "http" else None
         if found is None or scope["method"] not in ("GET", "HEAD"):
             await app(scope, receive, send)
             return

@@ -13,9 +13,10 @@ from data_platform.dashboards.build import FOLDER
 from data_platform.lakehouse.settings import Settings
 
 
-def guarded(app: App, settings: Settings) -> App:
-    """An application, and the pages beside it, with the access that the settings allow."""
-    pages = with_pages(app, settings.home / FOLDER)
+def guarded(app: App, settings: Settings, prefix: str = "") -> App:
+    """An application that is served under the path `prefix`, and the pages beside it, with the access that the settings
+    allow."""
+    pages = with_pages(app, settings.home / FOLDER, prefix)
     return with_access_control(pages, Access(settings.ui_hosts, settings.ui_token))
 
 
@@ -38,8 +39,8 @@ def serve() -> None:
     keep_private(settings)
     create = cli.create_app_from_workspace_process_context  # type: ignore[attr-defined]
 
-    def create_guarded(*arguments: Any, **options: Any) -> Any:
-        return guarded(create(*arguments, **options), settings)
+    def create_guarded(process: Any, path_prefix: str = "", *arguments: Any, **options: Any) -> Any:
+        return guarded(create(process, path_prefix, *arguments, **options), settings, path_prefix)
 
     cli.create_app_from_workspace_process_context = create_guarded  # type: ignore[attr-defined]
     # At its finest level uvicorn logs each request before any application sees it.
