@@ -42,7 +42,7 @@ def serve() -> None:
     def create_guarded(process: Any, path_prefix: str = "", *arguments: Any, **options: Any) -> Any:
         return guarded(create(process, path_prefix, *arguments, **options), settings, path_prefix)
 
-    cli.create_app_from_workspace_process_context = create_guarded  # type: ignore[attr-defined]
+    cli.create_app_from_workspace_process_context = create_guarded  # type: ignore[attr-defined,assignment]
     # At its finest level uvicorn logs each request before any application sees it.
     logging.getLogger("uvicorn.asgi").addFilter(without_token)
     cli.main()  # type: ignore[no-untyped-call]

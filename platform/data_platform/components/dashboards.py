@@ -68,12 +68,8 @@ class Dashboards(PlatformComponent):
 
     def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
         pages = pages_of(folder)
-        queries = [query for page in pages for query in page.queries]
-        known = _catalog(folder.parents[1], {table for query in queries for table in named(query).tables})
-        for query in queries:
-            require_known(query, known.tables)
-            require_public(query, known.private)
-        assets = [self.asset(page, pages, folder, known.private) for page in pages]
+        private = require_readable(folder.parents[1], pages)
+        assets = [self.asset(page, pages, folder, private) for page in pages]
         job = dg.define_asset_job(
             DASHBOARDS_JOB, selection=dg.AssetSelection.assets(*assets), description="Build all pages."
         )
@@ -145,6 +141,22 @@ def platform_pages(package: Path) -> list[Page]:
     form."""
     of_pages = [folder for folder in folders(package) if declared(folder)[0] == DASHBOARDS_COMPONENT]
     return [page for folder in of_pages for page in pages_of(folder)]
+
+
+def require_readable(package: Path, pages: Sequence[Page]) -> Mapping[Table, frozenset[str]]:
+    """The private columns of the tables that pages of a platform name. Raises PlatformError, with file and line, for a
+    table that the platform does not have, or a private column that a page does not say to be one."""
+    queries = [query for page in pages for query in page.queries]
+    known = _catalog(package, {table for query in queries for table in named(query).tables})
+    for query in queries:
+        require_known(query, known.tables)
+        require_public(query, known.private)
+    return known.private
+
+
+def private_columns(package: Path, table: Table) -> frozenset[str]:
+    """The columns of a table that a page of the platform must not show, in lower case."""
+    return _catalog(package, {table}).private.get(table, frozenset())
 
 
 @dataclass(frozen=True)
