@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_under_a_prefix_pages_are_below_it_and_nowhere_else(home: Path) -> None:
 def test_the_web_server_s_option_says_where_pages_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dagster_webserver import cli
 
-    made: list[Any] = []
+    dagster, made = cast(Any, cli), list[Any]()
 
     async def ui(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError(f"{scope['path']} is a page's")
@@ -87,7 +87,7 @@ def test_the_web_server_s_option_says_where_pages_are(home: Path, monkeypatch: p
     monkeypatch.setattr(
         cli,
         "main",
-        lambda: made.append(cli.create_app_from_workspace_process_context("process", "/lake", 2, lifespan=3)),
+        lambda: made.append(dagster.create_app_from_workspace_process_context("process", "/lake", 2, lifespan=3)),
     )
     monkeypatch.setattr("data_platform.redaction.scrub_process", lambda: None)
     serve()
