@@ -66,7 +66,7 @@ def test_a_table_is_shown_by_what_its_columns_hold(shared: Lakehouse) -> None:
     built = build_page(shared, page, [page], "dashboards/orders", "http://127.0.0.1:3000")
     text = built.file.read_text()
     assert ">200<" in text
-    assert "<span>2013-02-19</span>" in text
+    assert "<span>2013-02-20</span>" in text
     assert built.empty == ()
 
 

@@ -40,7 +40,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED, Table, modelled_table
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 from data_platform.options import Duration, Options
 
 SENSOR = "dashboards_sensor"
@@ -69,7 +69,8 @@ class Dashboards(PlatformComponent):
     def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
         pages = pages_of(folder)
         private = require_readable(folder.parents[1], pages)
-        assets = [self.asset(page, pages, folder, private) for page in pages]
+        off = _models_off(folder.parents[1], {table.name for table in _tables_of(pages)}, environment.settings)
+        assets = [self.asset(page, pages, folder, private, off) for page in pages]
         job = dg.define_asset_job(
             DASHBOARDS_JOB, selection=dg.AssetSelection.assets(*assets), description="Build all pages."
         )
@@ -77,15 +78,20 @@ class Dashboards(PlatformComponent):
         return dg.Definitions(assets=assets, jobs=[job], sensors=[sensor])
 
     def asset(
-        self, page: Page, pages: Sequence[Page], folder: Path, private: Mapping[Table, frozenset[str]]
+        self,
+        page: Page,
+        pages: Sequence[Page],
+        folder: Path,
+        private: Mapping[Table, frozenset[str]],
+        off: Collection[dg.AssetKey],
     ) -> dg.AssetsDefinition:
-        """The asset of one page."""
+        """The asset of one page. It does not come after those that are `off`."""
         key, ui = dashboard_key(page.name), self.options.ui
-        tables = {table: None for query in page.queries for table in named(query).tables}
+        tables = _tables_of([page])
 
         @dg.asset(
             key=key,
-            deps=[dep for table in tables if (dep := _asset_of(table)) is not None],
+            deps=[dep for table in tables if (dep := _asset_of(table)) is not None and dep not in off],
             group_name=DASHBOARDS,
             kinds={"dashboard"},
             owners=[self.options.owner] if self.options.owner else None,
@@ -199,6 +205,27 @@ def _catalog(package: Path, wanted: Collection[Table]) -> _Catalog:
                 private |= dict.fromkeys([Table(layers[RAW], name), *staged], columns)
                 private[Table(layers[QUARANTINE], name)] = of_row
     return _Catalog(tables, private)
+
+
+def _tables_of(pages: Sequence[Page]) -> dict[Table, None]:
+    """The tables that pages name, in their order."""
+    return {table: None for page in pages for query in page.queries for table in named(query).tables}
+
+
+def _models_off(package: Path, names: Collection[str], settings: Settings) -> frozenset[dg.AssetKey]:
+    """Models among `names` that have a file and are switched off in their dbt project: no asset makes them."""
+    found: set[dg.AssetKey] = set()
+    for folder in folders(package):
+        kind, attributes = declared(folder)
+        place = (folder / str(attributes.get("project"))).resolve()
+        if kind != MODELS or not (there := {file.stem.lower() for file in model_files(place)} & set(names)):
+            continue
+        try:
+            on = {name.lower() for name in lineage.models(dbt.manifest(dbt.project_at(place, settings), settings))}
+        except PlatformError:
+            continue  # the models' own folder says what is wrong with them; the pages are as they were
+        found |= {model_key(name) for name in there - on}
+    return frozenset(found)
 
 
 def _private(contract: type[Contract]) -> frozenset[str]:

@@ -139,13 +139,14 @@ def _choose(lake: Lakehouse, table: Table, private: Collection[str]) -> tuple[in
     grain = "day" if days < POINTS else "week" if days < 7 * POINTS else "month"
     measures = [column for column in there if is_number(column.kind) and _is_measure(column, rows)]
     few, many = CATEGORIES
-    texts = [column for column in there if _is_text(column.kind) and few <= column.distinct <= min(many, rows // 2)]
+    texts = [column.name for column in there if _is_text(column.kind) and column.distinct <= 2 * many]
+    exact = _distinct(lake, table, texts)
     return rows, _Chosen(
         time.name if time is not None else None,
         grain,
         measures[:MOST_MEASURES],
         [column.name for column in there if column.kind == "BOOLEAN"][:MOST_FLAGS],
-        [column.name for column in texts[:MOST_CATEGORIES]],
+        [name for name in texts if few <= exact[name] <= min(many, rows // 2)][:MOST_CATEGORIES],
         list(kinds)[:MOST_COLUMNS],
     )
 
@@ -161,7 +162,7 @@ def _is_shown(kind: str) -> bool:
 def _is_measure(column: _Column, rows: int) -> bool:
     whole = not column.kind.startswith(("FLOAT", "DOUBLE", "DECIMAL"))
     numbers_rows = whole and rows > 2 and column.distinct > 0.9 * rows
-    return column.distinct > 1 and not numbers_rows and not IDENTIFIES.search(column.name)
+    return column.least != column.greatest and not numbers_rows and not IDENTIFIES.search(column.name)
 
 
 def _profiled(lake: Lakehouse, table: Table, kinds: Mapping[str, str]) -> tuple[int, list[_Column]]:
@@ -179,6 +180,13 @@ def _profiled(lake: Lakehouse, table: Table, kinds: Mapping[str, str]) -> tuple[
     assert found is not None  # noqa: S101 - an aggregate has one row
     groups = [found[place : place + 4] for place in range(1, len(found), 4)]
     return found[0], [_Column(name, kind, *group) for (name, kind), group in zip(kinds.items(), groups, strict=True)]
+
+
+def _distinct(lake: Lakehouse, table: Table, names: Sequence[str]) -> dict[str, int]:
+    """How many different values columns have, counted: what is only estimated may be out by one."""
+    counts = ", ".join(f"count(DISTINCT {quote(name)})" for name in names)
+    found = lake.connection.execute(f"SELECT {counts} FROM {table.sql}").fetchone() if names else ()
+    return dict(zip(names, found or (), strict=True))
 
 
 class _Writer:
