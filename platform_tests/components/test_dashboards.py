@@ -2,6 +2,7 @@
 is said to be, and the pages as `dp` shows them."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -11,11 +12,15 @@ from platform_tests.dashboards.declaring import chart, write_page
 from typer.testing import CliRunner
 
 from data_platform.cli.app import app
-from data_platform.components.dashboards import pages_of
+from data_platform.components.dashboards import pages_of, state_of
 from data_platform.components.execution import executable_keys, in_runs, select
 from data_platform.components.ownership import refusals
 from data_platform.components.platform import broken_sources
 from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.transaction import commit
 
 SALES, FLOW = "dashboards/sales", "dashboards/flow"
 SENSOR = "dashboards_sensor"
@@ -60,6 +65,13 @@ def test_pages_come_after_their_tables_and_are_built_when_those_have_newer_rows(
     shop.execute("insert into products values (?, ?)", [("cup", 3.0)])
     assert shop.run(*PRODUCTS).success
     assert names_of(shop.tick(SENSOR).asset_selection) == [FLOW]  # of the other's tables none has changed
+    with open_lakehouse(settings_from_environment()) as lake, lake.reading():
+        before = state_of(lake, pages_of(shop.package / "defs" / "pages")[0])
+    change = ledger.StageChange("m", 1, "production", datetime.now(UTC), "ann", "why")
+    with open_lakehouse(settings_from_environment()) as lake:
+        commit(lake, lambda connection: ledger.record_stage(connection, change))
+        with lake.reading():
+            assert state_of(lake, pages_of(shop.package / "defs" / "pages")[0]) != before
 
 
 def test_a_page_that_was_changed_is_built_again_and_one_that_fails_says_where(shop: Shop) -> None:

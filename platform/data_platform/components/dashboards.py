@@ -243,7 +243,8 @@ def _asset_of(table: Table) -> dg.AssetKey | None:
 
 def state_of(lake: Lakehouse, page: Page) -> dict[str, str]:
     """How far the tables have come that a page names, as anything that changes when they do; empty while none of them
-    is there. A page that names others than staged and modelled tables follows all that is loaded and staged."""
+    is there. A page that names others than staged and modelled tables follows all that is loaded and staged, and the
+    stages of models."""
     if not ledger.exists(lake):
         return {}
     now, tables = versions(lake), {table for query in page.queries for table in named(query).tables}
@@ -253,7 +254,8 @@ def state_of(lake: Lakehouse, page: Page) -> dict[str, str]:
         if (key := _asset_of(table)) is not None and (label := "/".join(key.path)) in now
     }
     if any(table.layer not in (STAGED, MODELLED) for table in tables):
-        steps = [ledger.totals(lake), ledger.last_loads(lake), ledger.last_stagings(lake)]
+        models = [(one.model, one.version, one.stage, one.since) for one in ledger.stage_changes(lake)]
+        steps = [ledger.totals(lake), ledger.last_loads(lake), ledger.last_stagings(lake), models]
         found |= {label: str(number) for label, number in now.items()}
         found |= {"steps": hashlib.sha256(repr(steps).encode()).hexdigest()} if any(steps) else {}
     return found
