@@ -25,7 +25,9 @@ CATEGORIES = (2, 60)
 BARS, POINTS = 15, 400
 """The most bars, and the most days, weeks or months of a line, that a draft asks for."""
 
-IDENTIFIES = re.compile(r"(^|_)(id|key|uuid|number|no|code|status|zip|year|month|version|latitude|longitude|lat|lon)$", re.I)
+IDENTIFIES = re.compile(
+    r"(^|_)(id|key|uuid|number|no|code|status|zip|year|month|version|latitude|longitude|lat|lon)$", re.I
+)
 """Names of numbers of which a mean says nothing."""
 
 SHARE = re.compile(r"(^|_)(share|rate|ratio|fraction|probability)(_|$)", re.I)
