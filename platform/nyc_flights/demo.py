@@ -391,7 +391,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
         console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)
     page = file_of(settings, FIRST_PAGE)
     console.print(
-        f"Pages of figures and charts, for any browser (`dp dashboards --open`): {page}",
+        f"Pages of figures and charts, for any browser (`dp dashboards {FIRST_PAGE} --open`): {page}",
         highlight=False,
         soft_wrap=True,
     )

@@ -26,6 +26,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
 told = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "home": os.environ["DAGSTER_HOME"]}
+told["prefix"] = os.environ.get("DAGSTER_WEBSERVER_PATH_PREFIX")
 partial = Path(os.environ["TOLD"] + ".part")
 partial.write_text(json.dumps(told))
 partial.replace(os.environ["TOLD"])
@@ -53,7 +54,7 @@ ENTRY_POINTS = "[data_platform.services]\nsleeper = fake_service:command\nnone =
 class Ui:
     """A `dp ui` beside stand-ins of Dagster and of a package with a service, in a session as in a terminal."""
 
-    def __init__(self, folder: Path, *, ignores_interrupts: bool = False, **variables: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, ignores_interrupts: bool = False, **variables: str) -> None:
         self.told, self.port = folder / "told.json", free_port()
         (folder / "dagster").mkdir()
         (folder / "dagster" / "__init__.py").touch()
@@ -71,7 +72,10 @@ class Ui:
         ignored = signal.SIG_IGN if ignores_interrupts else signal.SIG_DFL
         start = f"import os, sys, signal as s; s.signal(s.SIGINT, {int(ignored)}); os.execv(sys.argv[1], sys.argv[1:])"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", start, sys.executable, "-m", "data_platform.cli", "ui", "--port", str(self.port)],
+            [
+                *(sys.executable, "-c", start, sys.executable, "-m", "data_platform.cli"),
+                *("ui", "--port", str(self.port), *arguments),
+            ],
             env={**os.environ, "PYTHONPATH": path, "TOLD": str(self.told), **variables},
             cwd=folder,
             start_new_session=True,
@@ -115,9 +119,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a `dp ui`; whatever becomes of the test, nothing of it is left."""
     begun: list[Ui] = []
 
-    def begin(*, ignores_interrupts: bool = False, **variables: str) -> Ui:
+    def begin(*arguments: str, ignores_interrupts: bool = False, **variables: str) -> Ui:
         (tmp_path / "stand_ins").mkdir()
-        begun.append(Ui(tmp_path / "stand_ins", ignores_interrupts=ignores_interrupts, **variables))
+        begun.append(Ui(tmp_path / "stand_ins", *arguments, ignores_interrupts=ignores_interrupts, **variables))
         return begun[-1]
 
     yield begin
@@ -136,6 +140,13 @@ def test_a_taken_port_is_said_in_one_message_and_nothing_is_started(dp: Dp, monk
     assert f"dp ui --port {port + 1}" in result.stderr
     assert result.stdout == ""
     assert started == []
+
+
+@pytest.mark.parametrize("prefix", ["lake", "/lake/", "/", "//lake", "/a b", "/../lake", "https://data.example.com"])
+def test_a_prefix_that_is_no_path_is_refused(dp: Dp, prefix: str) -> None:
+    result = dp("ui", "--path-prefix", prefix)
+    assert result.exit_code == 1
+    assert f"--path-prefix {prefix!r} is no path" in " ".join(result.stderr.split())
 
 
 def test_a_port_whose_last_user_has_just_gone_is_free() -> None:
@@ -157,17 +168,18 @@ def test_dagster_serves_this_machine_alone_from_the_checkout_with_the_platforms_
     assert arguments == f"dev -w {REPOSITORY / 'workspace.yaml'} -h 127.0.0.1 -p {ui.port}"
     assert told["cwd"] == str(REPOSITORY)
     assert told["home"] == str(tmp_path / "home" / "dagster")
+    assert told["prefix"] is None
     assert (tmp_path / "home" / "dagster" / "dagster.yaml").exists()
 
 
 def test_the_terminal_shows_the_address_and_a_file_what_dagster_says(start: Start, tmp_path: Path) -> None:
-    ui = start()
-    ui.started()
+    ui = start("--path-prefix", "/lake")
+    assert ui.started()["prefix"] == "/lake"
     log = tmp_path / "home" / "dagster" / "ui.log"
     wait_until(lambda: "an error of a sensor" in log.read_text())
     assert "a step of a run" in log.read_text()
     (line,) = ui.terminal.read_text().splitlines()
-    assert line.startswith(f"http://127.0.0.1:{ui.port} (")
+    assert line.startswith(f"http://127.0.0.1:{ui.port}/lake (")
     assert line.endswith(str(log))
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from data_platform.cli.web_access import Message, Receive, Scope, Send
-from data_platform.cli.webserver import guarded
+from data_platform.cli.web_access import App, Message, Receive, Scope, Send
+from data_platform.cli.webserver import guarded, serve
 from data_platform.lakehouse.settings import Settings
 
 TOKEN = "a token that is long enough"
@@ -103,3 +104,52 @@ def test_a_page_asks_for_the_token_that_the_ui_asks_for(home: Path) -> None:
     assert asked(home, "/pages/sales.html", token=TOKEN)[0] == 401
     assert asked(home, "/pages/sales.html", token=TOKEN, given="another")[0] == 401
     assert asked(home, "/pages/sales.html", token=TOKEN, given=TOKEN)[0] == 200
+
+
+def test_the_web_server_s_option_says_where_pages_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster_webserver import cli
+
+    dagster, made = cast(Any, cli), list[Any]()
+
+    async def ui(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError(f"{scope['path']} is a page's")
+
+    def create(process: object, path_prefix: str, *arguments: object, **options: object) -> App:
+        made.append((process, path_prefix, options))
+        return ui
+
+    monkeypatch.setattr(cli, "create_app_from_workspace_process_context", create)
+    monkeypatch.setenv("DATA_PLATFORM_HOME", str(home))
+    # As Dagster calls it, once its command line was read.
+    monkeypatch.setattr(
+        cli,
+        "main",
+        lambda: made.append(dagster.create_app_from_workspace_process_context("process", "/lake", 2, lifespan=3)),
+    )
+    monkeypatch.setattr("data_platform.redaction.scrub_process", lambda: None)
+    serve()
+    (arguments, app) = made
+    assert arguments == ("process", "/lake", {"lifespan": 3})
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1:3000")]
+    asyncio.run(
+        app(
+            {
+                "type": "http",
+                "method": "GET",
+                "path": "/lake/pages/sales.html",
+                "query_string": b"",
+                "headers": headers,
+            },
+            receive,
+            send,
+        )
+    )
+    assert sent[0]["status"] == 200

@@ -2,6 +2,7 @@
 is said to be, and the pages as `dp` shows them."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -11,11 +12,15 @@ from platform_tests.dashboards.declaring import chart, write_page
 from typer.testing import CliRunner
 
 from data_platform.cli.app import app
-from data_platform.components.dashboards import pages_of
+from data_platform.components.dashboards import pages_of, state_of
 from data_platform.components.execution import executable_keys, in_runs, select
 from data_platform.components.ownership import refusals
 from data_platform.components.platform import broken_sources
 from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import settings_from_environment
+from data_platform.lakehouse.transaction import commit
 
 SALES, FLOW = "dashboards/sales", "dashboards/flow"
 SENSOR = "dashboards_sensor"
@@ -60,12 +65,24 @@ def test_pages_come_after_their_tables_and_are_built_when_those_have_newer_rows(
     shop.execute("insert into products values (?, ?)", [("cup", 3.0)])
     assert shop.run(*PRODUCTS).success
     assert names_of(shop.tick(SENSOR).asset_selection) == [FLOW]  # of the other's tables none has changed
+    with open_lakehouse(settings_from_environment()) as lake, lake.reading():
+        before = state_of(lake, pages_of(shop.package / "defs" / "pages")[0])
+    change = ledger.StageChange("m", 1, "production", datetime.now(UTC), "ann", "why")
+    with open_lakehouse(settings_from_environment()) as lake:
+        commit(lake, lambda connection: ledger.record_stage(connection, change))
+        with lake.reading():
+            assert state_of(lake, pages_of(shop.package / "defs" / "pages")[0]) != before
 
 
 def test_a_page_that_was_changed_is_built_again_and_one_that_fails_says_where(shop: Shop) -> None:
     pages = add_pages(shop, f"type: table\ntitle: Orders\nsql: {TOTALS}")
+    defs = pages / "defs.yaml"
+    defs.write_text(defs.read_text().replace("{every", "{ui: https://data.example.com/lake/, every"))
     assert shop.run(*ORDERS).success
-    assert shop.follow(shop.tick(SENSOR)).success
+    said = materialized(shop.follow(shop.tick(SENSOR)))
+    assert said[SALES]["page"] == "https://data.example.com/lake/pages/sales.html"
+    text = (shop.folder / "dashboards" / "sales.html").read_text()
+    assert 'href="https://data.example.com/lake/assets/staged/shop/orders"' in text
     before = (shop.folder / "dashboards" / "sales.html").read_bytes()
     write_page(pages, "type: table\ntitle: Orders\nsql: |\n  select order_id,\n    totl\n  from staged_shop.orders")
     shop.__dict__.pop("definitions")
@@ -151,3 +168,46 @@ def test_dp_lists_pages_says_where_one_lies_and_runs_none_by_a_source_s_name(
         ("sales", "Sales", True),
         ("shop", "Shop", False),
     ]
+
+
+def test_dp_drafts_a_first_page_that_passes_all_checks_and_writes_nothing_otherwise(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_platform.components.workspace.platform_package", lambda name=None: shop.package)
+    monkeypatch.setenv("DAGSTER_HOME", str(shop.folder / "dagster"))
+    pages = shop.package / "defs" / "dashboards"
+
+    def add_page(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["add", "page", *arguments])
+        return done.exit_code, " ".join(done.output.split())
+
+    assert shop.run(*ORDERS).success
+    assert "cannot name a page" in add_page("Sales 2")[1]
+    assert (
+        "There is no table staged/shop/order. The closest: staged_shop.orders"
+        in add_page("sales", "--table", "staged/shop/order")[1]
+    )
+    assert not pages.exists()
+    code, said = add_page("sales", "--table", "staged/shop/orders", "--title", "Sales: all & <more>")
+    assert (code, "dp run dashboards/sales" in said) == (0, True), said
+    assert add_page("tables")[0] == 0
+    before = (pages / "sales.yaml").read_bytes()
+    code, said = add_page("sales")
+    assert (code, "is the page sales already. Nothing was changed" in said) == (1, True)
+    assert (pages / "sales.yaml").read_bytes() == before
+    assert b"customer" not in before  # private
+    assert b"email" not in before  # masked
+    shop.__dict__.pop("definitions", None)
+    assert broken_sources(shop.package) == {}
+    said_of = materialized(shop.follow(shop.tick(SENSOR)))
+    assert set(said_of) == {SALES, "dashboards/tables"}
+    assert "Sales: all &amp; &lt;more&gt;" in (shop.folder / "dashboards" / "sales.html").read_text()
+
+
+def test_a_draft_is_not_written_into_a_folder_of_something_else(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_platform.components.workspace.platform_package", lambda name=None: shop.package)
+    monkeypatch.setenv("DAGSTER_HOME", str(shop.folder / "dagster"))
+    (shop.package / "defs" / "dashboards").mkdir()
+    done = CliRunner().invoke(app, ["add", "page", "tables"])
+    assert (done.exit_code, "holds no pages. Nothing was changed" in " ".join(done.output.split())) == (1, True)
+    assert list((shop.package / "defs" / "dashboards").iterdir()) == []

@@ -219,8 +219,13 @@ def test_where_there_are_no_rows_yet_the_page_says_so(shared: Lakehouse, tmp_pat
     empty = chart("line", f"select day, orders from {SALES} where orders > 99", x="day", y="orders")
     absent = chart("bar", "from modelled.mart_later", x="a", y="b")
     none = f"type: figures\ntitle: T\nsql: select sum(orders) as s from {SALES} having count(*) > 99"
-    done = built(shared, page_of(tmp_path, empty, absent, none, name="empty"))
+    nulls = [
+        chart("line", "select i, null::double as v from range(9) as t(i)", x="i", y="v"),
+        chart("heatmap", "select i, 'nan'::double as v from range(9) as t(i)", x="i", y="i", color="v"),
+    ]
+    done = built(shared, page_of(tmp_path, empty, absent, none, *nulls, name="empty"))
     page = Elements(done.file.read_text())
+    assert page.text("p").count("No values yet.") == 2
     said = [text for text in page.text("p") if text.startswith("No rows yet")]
     assert said == ["No rows yet.", "No rows yet: modelled.mart_later has not been made.", "No rows yet."]
     assert page.all("svg") == []

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from data_platform.dashboards.values import decimals, shown
+from data_platform.dashboards.options import ColumnOptions
+from data_platform.dashboards.values import decimals, digits_of, shown
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ from data_platform.dashboards.values import decimals, shown
         (date(2013, 1, 14), None, "2013-01-14"),
         (datetime(2013, 1, 14, 5, 30, tzinfo=UTC), None, "2013-01-14 05:30 UTC"),
         ("x" * 300, None, "x" * 199 + "…"),
+        ("a\x00b\x1b[0m\ud800", None, "a\ufffdb\ufffd[0m\ufffd"),
     ],
 )
 def test_a_value_is_written_as_people_read_it(value: object, unit: str | None, text: str) -> None:
@@ -41,3 +43,5 @@ def test_the_numbers_of_a_column_have_as_many_decimals_as_each_other() -> None:
     assert [shown(value, "min", digits) for value in values] == ["7.0", "10.2", "–", "-3.5"]
     assert decimals([1.0, 2.0, float("nan")], None) == 0
     assert decimals([], None) == 0
+    assert digits_of([0.7481, 0.7502], ColumnOptions(decimals=4)) == 4
+    assert digits_of([0.7481, 0.7502], ColumnOptions()) == 2

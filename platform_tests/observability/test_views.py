@@ -227,3 +227,45 @@ def test_the_catalog_of_an_earlier_release_can_be_prepared_though_it_has_views(l
     keep_ledger_rows_in_catalog(lake.connection)
     ensure_views(lake)
     assert lake.connection.execute("SELECT count(*) FROM platform.freshness").fetchall() == [(0,)]
+
+
+def test_the_versions_of_a_model_have_their_stage_metrics_and_gates_in_columns(lake: Lakehouse) -> None:
+    load(lake, 1)
+    at = datetime(2020, 1, 1, tzinfo=UTC)
+    stages: list[tuple[int, ledger.ModelStage, str]] = [
+        (1, "production", "training"),
+        (2, "candidate", "training"),
+        (1, "retired", "ann"),
+    ]
+
+    def record_models(connection: duckdb.DuckDBPyConnection) -> None:
+        for version, metrics in ((1, {"auc": 0.7, "brier": 1e-05}), (2, {"auc": 0.8}), (3, {})):
+            gates = [{"name": "auc at least 0.75", "passed": metrics.get("auc", 0) > 0.75, "reason": "as measured"}]
+            ledger.record_model(
+                connection,
+                ledger.ModelVersion(
+                    "m", version, "d", 4, 9, "c", {}, metrics, gates if metrics else [], "lightgbm", "f", "p", "r", at
+                ),
+            )
+        for days, (version, stage, by) in enumerate(stages):
+            change = ledger.StageChange("m", version, stage, at + timedelta(days=days), by, f"because {days}")
+            ledger.record_stage(connection, change)
+
+    commit(lake, record_models)
+    versions = asked(
+        lake,
+        'SELECT version, stage, "by", reason, promoted_at IS NULL, dataset_rows '
+        "FROM platform.model_versions ORDER BY version",
+    )
+    assert [tuple(one.values()) for one in versions] == [
+        (1, "retired", "ann", "because 2", False, None),
+        (2, "candidate", "training", "because 1", True, None),
+        (3, None, None, None, True, None),
+    ]
+    metrics = asked(lake, "SELECT version, metric, value FROM platform.model_metrics ORDER BY ALL")
+    assert [tuple(one.values()) for one in metrics] == [(1, "auc", 0.7), (1, "brier", 1e-05), (2, "auc", 0.8)]
+    gates = asked(lake, "SELECT version, gate, passed, reason FROM platform.model_gates ORDER BY ALL")
+    assert [tuple(one.values()) for one in gates] == [
+        (1, "auc at least 0.75", False, "as measured"),
+        (2, "auc at least 0.75", True, "as measured"),
+    ]

@@ -1,5 +1,6 @@
 """`dp add source` and `dp add table`: ask for what was not said, have tables profiled and drafted (`drafting`), write
-them, and try them: each is loaded, staged and audited as it will be. What is reported of it is in `drafts`.
+them, and try them: each is loaded, staged and audited as it will be. What is reported of it is in `drafts`; `dp add
+page` is in `page`.
 
 A folder that exists is never written to by `dp add source`; `dp add table` adds to one, and replaces a table only with
 `--force`.
@@ -18,6 +19,7 @@ import typer
 
 from data_platform.cli import asking
 from data_platform.cli.environment import in_environment
+from data_platform.cli.page import page
 from data_platform.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from data_platform.ingestion.source import TableOptions
 
 app = typer.Typer(help="Add to a platform.", no_args_is_help=True)
+app.command()(page)
 
 KeyOption = Annotated[
     str | None, typer.Option(help="Columns that identify a row, by commas; default: as declared, or as seen.")

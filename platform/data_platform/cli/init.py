@@ -65,7 +65,8 @@ def init(
     print(f'  3. dp sql "from modelled.{model_name(name)}": what is published')
     print(f"  4. dp add source NAME{option}: drafts a source of your own, from a database, by its tables or its log of")
     print("     changes, an API, files, Kafka, a Singer tap or dlt")
-    print("  5. dp ui: shows all of it in the browser")
+    print(f"  5. dp add page tables{option}: drafts a page of all that is loaded; it needs data-platform[dashboards]")
+    print("  6. dp ui: shows all of it in the browser")
     print("The README says what is where." if not here else f"Its models are in {dbt_folder(name)}/.")
 
 

@@ -7,6 +7,7 @@ the command to run, or None if there is nothing to serve. A service ends with th
 
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,14 +32,21 @@ SHOWN_LINES = 40
 WATCH_SECONDS = 60
 SERVICES = "data_platform.services"
 
+PREFIX = "DAGSTER_WEBSERVER_PATH_PREFIX"
+"""What Dagster's web server takes for its option `--path-prefix`, which `dagster dev` does not pass on."""
+
 
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 3000,
+    path_prefix: Annotated[
+        str, typer.Option(help="Path under which a proxy shows it, such as /lake; it is not cut off by the proxy.")
+    ] = "",
 ) -> None:
     """Start the Dagster UI, with the daemon that runs sensors and schedules."""
     from data_platform.cli.instance import prepare_dagster_home
     from data_platform.lakehouse.settings import WORKSPACE, project_folder, settings_from_environment
 
+    require_prefix(path_prefix)
     require_free(port)
     settings = settings_from_environment()
     prepare_dagster_home(settings)
@@ -48,7 +56,10 @@ def ui(
     command = [*dagster, "dev", "-w", str(workspace), "-h", HOST, "-p", str(port)]
     services = [given for entry in entry_points(group=SERVICES) if (given := entry.load()(settings)) is not None]
     log = settings.dagster_home / "ui.log"
-    print(f"{address(port, settings.ui_token)} (in some seconds; Ctrl-C stops it). What it says: {log}", flush=True)
+    print(
+        f"{address(port, settings.ui_token, path_prefix)} (in some seconds; Ctrl-C stops it). What it says: {log}",
+        flush=True,
+    )
     # A shell that starts us in the background has SIGINT ignored, which Dagster's processes would inherit; it is by
     # SIGINT that they stop each other.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -60,7 +71,7 @@ def ui(
         server = subprocess.Popen(
             command,
             cwd=project,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", **({PREFIX: path_prefix} if path_prefix else {})},
             stdout=out,
             stderr=subprocess.STDOUT,
             # Ctrl-C in a terminal reaches us alone, and the server through us: as an interrupt of us alone does.
@@ -106,9 +117,18 @@ def keep_small(log: Path) -> None:
         os.truncate(log, 0)
 
 
-def address(port: int, token: str | None) -> str:
+def require_prefix(prefix: str) -> None:
+    """Raise PlatformError for a path under which nothing can be served."""
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", prefix):
+        raise PlatformError(
+            f"--path-prefix {prefix!r} is no path under which a proxy shows something: write it with a slash before "
+            "each part and none at the end, such as /lake."
+        )
+
+
+def address(port: int, token: str | None, prefix: str = "") -> str:
     """What to open in a browser. With a token it is a secret."""
-    url = f"http://{HOST}:{port}"
+    url = f"http://{HOST}:{port}{prefix}"
     return url if token is None else f"{url}/?token={quote(token, safe='')}"
 
 

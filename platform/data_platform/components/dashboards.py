@@ -40,7 +40,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED, Table, modelled_table
-from data_platform.modelling import dbt
+from data_platform.modelling import dbt, lineage
 from data_platform.options import Duration, Options
 
 SENSOR = "dashboards_sensor"
@@ -68,12 +68,9 @@ class Dashboards(PlatformComponent):
 
     def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
         pages = pages_of(folder)
-        queries = [query for page in pages for query in page.queries]
-        known = catalog_of(folder.parents[1], {table for query in queries for table in named(query).tables})
-        for query in queries:
-            require_known(query, known.tables)
-            require_public(query, known.private)
-        assets = [self.asset(page, pages, folder, known.private) for page in pages]
+        private = require_readable(folder.parents[1], pages)
+        off = _models_off(folder.parents[1], {table.name for table in _tables_of(pages)}, environment.settings)
+        assets = [self.asset(page, pages, folder, private, off) for page in pages]
         job = dg.define_asset_job(
             DASHBOARDS_JOB, selection=dg.AssetSelection.assets(*assets), description="Build all pages."
         )
@@ -81,15 +78,20 @@ class Dashboards(PlatformComponent):
         return dg.Definitions(assets=assets, jobs=[job], sensors=[sensor])
 
     def asset(
-        self, page: Page, pages: Sequence[Page], folder: Path, private: Mapping[Table, frozenset[str]]
+        self,
+        page: Page,
+        pages: Sequence[Page],
+        folder: Path,
+        private: Mapping[Table, frozenset[str]],
+        off: Collection[dg.AssetKey],
     ) -> dg.AssetsDefinition:
-        """The asset of one page."""
+        """The asset of one page. It does not come after those that are `off`."""
         key, ui = dashboard_key(page.name), self.options.ui
-        tables = {table: None for query in page.queries for table in named(query).tables}
+        tables = _tables_of([page])
 
         @dg.asset(
             key=key,
-            deps=[dep for table in tables if (dep := _asset_of(table)) is not None],
+            deps=[dep for table in tables if (dep := _asset_of(table)) is not None and dep not in off],
             group_name=DASHBOARDS,
             kinds={"dashboard"},
             owners=[self.options.owner] if self.options.owner else None,
@@ -147,6 +149,22 @@ def platform_pages(package: Path) -> list[Page]:
     return [page for folder in of_pages for page in pages_of(folder)]
 
 
+def require_readable(package: Path, pages: Sequence[Page]) -> Mapping[Table, frozenset[str]]:
+    """The private columns of the tables that pages of a platform name. Raises PlatformError, with file and line, for a
+    table that the platform does not have, or a private column that a page does not say to be one."""
+    queries = [query for page in pages for query in page.queries]
+    known = catalog_of(package, {table for query in queries for table in named(query).tables})
+    for query in queries:
+        require_known(query, known.tables)
+        require_public(query, known.private)
+    return known.private
+
+
+def private_columns(package: Path, table: Table) -> frozenset[str]:
+    """The columns of a table that a page of the platform must not show, in lower case."""
+    return catalog_of(package, {table}).private.get(table, frozenset())
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The tables that a platform declares, by schema, and the private columns of those that pages name."""
@@ -170,9 +188,7 @@ def catalog_of(package: Path, wanted: Collection[Table]) -> Catalog:
             models = [file.stem for file in model_files((folder / str(attributes.get("project"))).resolve())]
             tables[MODELLED] = {*tables[MODELLED], *(model.lower() for model in models)}
             contracts = dbt.contracts_of(str(attributes.get("contracts")), models) if MODELLED in schemas else {}
-            private |= {
-                modelled_table(model.lower()): private_columns(contract) for model, contract in contracts.items()
-            }
+            private |= {modelled_table(model.lower()): private_of(contract) for model, contract in contracts.items()}
         elif kind not in NO_SOURCES:
             layers = {layer: f"{layer}_{folder.name.lower()}" for layer in (RAW, STAGED, QUARANTINE)}
             tables |= dict.fromkeys(layers.values(), ())
@@ -183,7 +199,7 @@ def catalog_of(package: Path, wanted: Collection[Table]) -> Catalog:
             made = [name for one in spec.tables.values() for name in one.made_besides]
             tables[layers[STAGED]] = {*spec.tables, *made}
             for name, one in spec.tables.items():
-                columns = private_columns(one.contract) | set(one.table.mask)
+                columns = private_of(one.contract) | set(one.table.mask)
                 of_row = OF_ROW if columns else frozenset()
                 staged = [Table(layers[STAGED], each) for each in (name, *one.made_besides)]
                 private |= dict.fromkeys([Table(layers[RAW], name), *staged], columns)
@@ -191,7 +207,28 @@ def catalog_of(package: Path, wanted: Collection[Table]) -> Catalog:
     return Catalog(tables, private)
 
 
-def private_columns(contract: type[Contract]) -> frozenset[str]:
+def _tables_of(pages: Sequence[Page]) -> dict[Table, None]:
+    """The tables that pages name, in their order."""
+    return {table: None for page in pages for query in page.queries for table in named(query).tables}
+
+
+def _models_off(package: Path, names: Collection[str], settings: Settings) -> frozenset[dg.AssetKey]:
+    """Models among `names` that have a file and are switched off in their dbt project: no asset makes them."""
+    found: set[dg.AssetKey] = set()
+    for folder in folders(package):
+        kind, attributes = declared(folder)
+        place = (folder / str(attributes.get("project"))).resolve()
+        if kind != MODELS or not (there := {file.stem.lower() for file in model_files(place)} & set(names)):
+            continue
+        try:
+            on = {name.lower() for name in lineage.models(dbt.manifest(dbt.project_at(place, settings), settings))}
+        except PlatformError:
+            continue  # the models' own folder says what is wrong with them; the pages are as they were
+        found |= {model_key(name) for name in there - on}
+    return frozenset(found)
+
+
+def private_of(contract: type[Contract]) -> frozenset[str]:
     """The private columns of a contract, in lower case."""
     return frozenset(column.name.lower() for column in contract_columns(contract) if column.private)
 
@@ -207,7 +244,8 @@ def _asset_of(table: Table) -> dg.AssetKey | None:
 
 def state_of(lake: Lakehouse, page: Page) -> dict[str, str]:
     """How far the tables have come that a page names, as anything that changes when they do; empty while none of them
-    is there. A page that names others than staged and modelled tables follows all that is loaded and staged."""
+    is there. A page that names others than staged and modelled tables follows all that is loaded and staged, and the
+    stages of models."""
     if not ledger.exists(lake):
         return {}
     now, tables = versions(lake), {table for query in page.queries for table in named(query).tables}
@@ -217,7 +255,8 @@ def state_of(lake: Lakehouse, page: Page) -> dict[str, str]:
         if (key := _asset_of(table)) is not None and (label := "/".join(key.path)) in now
     }
     if any(table.layer not in (STAGED, MODELLED) for table in tables):
-        steps = [ledger.totals(lake), ledger.last_loads(lake), ledger.last_stagings(lake)]
+        models = [(one.model, one.version, one.stage, one.since) for one in ledger.stage_changes(lake)]
+        steps = [ledger.totals(lake), ledger.last_loads(lake), ledger.last_stagings(lake), models]
         found |= {label: str(number) for label, number in now.items()}
         found |= {"steps": hashlib.sha256(repr(steps).encode()).hexdigest()} if any(steps) else {}
     return found

@@ -13,7 +13,7 @@ import duckdb
 from pydantic import Field
 
 from data_platform.components.component import DEFS, folders
-from data_platform.components.dashboards import catalog_of, private_columns
+from data_platform.components.dashboards import catalog_of, private_of
 from data_platform.components.failures import failure
 from data_platform.components.keys import SCORES, dataset_key, trained_key
 from data_platform.components.mistakes import forget_broken
@@ -104,7 +104,7 @@ def retraining_of(folder: Path, dataset: str, options: Retrain) -> Retraining:
         contract = of_science[DATASETS][table.name].get("contract")
         # Without a contract of its own, what is private where its rows come from.
         private[table] = (
-            private_columns(load_contract(str(contract)))
+            private_of(load_contract(str(contract)))
             if contract
             else frozenset[str]().union(*(catalog.private.get(one, ()) for one in origins))
         )

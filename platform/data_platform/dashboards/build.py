@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from data_platform.dashboards.markup import Made, page_html
 from data_platform.dashboards.pages import Page
-from data_platform.dashboards.queries import require_columns, require_shown, rows_of, tables_there
+from data_platform.dashboards.queries import Rows, require_columns, require_shown, rows_of, tables_there
 from data_platform.exports.folders.local import LocalPlace
 from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.history import current_snapshot
@@ -60,27 +60,39 @@ def build_page(
     make_folder(lake.settings.home / FOLDER, lake.settings)
     # Locked before anything is read: of two that build at once the later one shows the later snapshot.
     with LocalPlace(lake.settings.home).folder(FOLDER) as folder:
-        lake.connection.execute(f"USE {quote(CATALOG)}")
-        with lake.reading():
-            snapshot = current_snapshot(lake.connection)
-            committed_at = lake.connection.execute(
-                f"SELECT snapshot_time FROM ducklake_snapshots({literal(CATALOG)}) WHERE snapshot_id = ?", [snapshot]
-            ).fetchone()
-            there = tables_there(lake)
-            found = [rows_of(lake, query, there) if query is not None else None for _, query in page.blocks]
-        for (_, query), rows in zip(page.blocks, found, strict=True):
-            if query is not None and rows is not None and not rows.missing:
-                require_columns(query, rows)
-                require_shown(query, rows, private)
-        now = datetime.now(UTC)
-        made = Made(snapshot, committed_at[0].astimezone(UTC) if committed_at else now, now)
+        made, found = _found(lake, page, private)
         data = page_html(page, pages, found, made, asset, ui).encode()
         folder.replace(f"{page.name}.html", data, None)
     return Built(
         file_of(lake.settings, page.name),
-        snapshot,
+        made.snapshot,
         sum(len(rows.rows) for rows in found if rows is not None),
         len(data),
         time.monotonic() - began,
         tuple(str(block.title) for (block, _), rows in zip(page.blocks, found, strict=True) if rows and not rows.rows),
     )
+
+
+def require_drawable(lake: Lakehouse, page: Page, private: Mapping[Table, Collection[str]]) -> None:
+    """Raise PlatformError, with file and line, for a page that could not be built from the lakehouse as it is now.
+    Nothing is written."""
+    made, found = _found(lake, page, private)
+    page_html(page, [page], found, made, page.name, "")
+
+
+def _found(lake: Lakehouse, page: Page, private: Mapping[Table, Collection[str]]) -> tuple[Made, list[Rows | None]]:
+    """The rows of all blocks, None for those without a query, and the snapshot that they are of."""
+    lake.connection.execute(f"USE {quote(CATALOG)}")
+    with lake.reading():
+        snapshot = current_snapshot(lake.connection)
+        committed_at = lake.connection.execute(
+            f"SELECT snapshot_time FROM ducklake_snapshots({literal(CATALOG)}) WHERE snapshot_id = ?", [snapshot]
+        ).fetchone()
+        there = tables_there(lake)
+        found = [rows_of(lake, query, there) if query is not None else None for _, query in page.blocks]
+    for (_, query), rows in zip(page.blocks, found, strict=True):
+        if query is not None and rows is not None and not rows.missing:
+            require_columns(query, rows)
+            require_shown(query, rows, private)
+    now = datetime.now(UTC)
+    return Made(snapshot, committed_at[0].astimezone(UTC) if committed_at else now, now), found

@@ -14,11 +14,11 @@ from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
-from data_platform.dashboards.charts import draw
+from data_platform.dashboards.charts import draw, has_values
 from data_platform.dashboards.options import Block, ChartBlock, ColumnOptions, FiguresBlock, QueryBlock, TextBlock
 from data_platform.dashboards.pages import Page, Query
 from data_platform.dashboards.queries import Rows, named
-from data_platform.dashboards.values import WHOLE, decimals, heading_of, is_number, is_time, label_of, shown
+from data_platform.dashboards.values import WHOLE, digits_of, heading_of, is_number, is_time, label_of, shown
 from data_platform.lakehouse.tables import MODELLED, RAW, STAGED, Table
 
 DATA_ROWS = 60
@@ -111,6 +111,8 @@ def _body(name: str, block: QueryBlock, query: Query, rows: Rows) -> str:
         why = f": {', '.join(map(str, rows.missing))} has not been made" if rows.missing else ""
         return f'<p class="empty">No rows yet{escape(why)}.</p>'
     if isinstance(block, ChartBlock):
+        if not has_values(block, rows):
+            return '<p class="empty">No values yet.</p>'
         return f'<div class="body">{draw(query, rows, name)}</div>'
     if isinstance(block, FiguresBlock):
         return f'<dl class="figures">{"".join(_figures(block, rows))}</dl>'
@@ -120,13 +122,16 @@ def _body(name: str, block: QueryBlock, query: Query, rows: Rows) -> str:
 
 
 def _figures(block: FiguresBlock, rows: Rows) -> Iterator[str]:
-    for name, value in zip(rows.columns, rows.rows[0], strict=True):
+    for (name, kind), value in zip(rows.columns.items(), rows.rows[0], strict=True):
         options = block.columns.get(name, ColumnOptions())
         beside = options.unit if value is not None and options.unit not in (None, *WHOLE) else ""
-        unit = f" <small>{escape(beside)}</small>" if beside else ""
-        yield (
-            f"<div><dt>{escape(label_of(name, options))}</dt><dd>{escape(shown(value, options.unit))}{unit}</dd></div>"
+        written = shown(value, options.unit, options.decimals)
+        # A day is not broken at its hyphens.
+        text = (
+            " ".join(f"<span>{escape(part)}</span>" for part in written.split()) if is_time(kind) else escape(written)
         )
+        unit = f" <small>{escape(beside)}</small>" if beside else ""
+        yield (f"<div><dt>{escape(label_of(name, options))}</dt><dd{_classed(_class(kind))}>{text}{unit}</dd></div>")
 
 
 def _table(block: QueryBlock, rows: Rows, said: str) -> str:
@@ -136,7 +141,7 @@ def _table(block: QueryBlock, rows: Rows, said: str) -> str:
         f'<th scope="col"{_classed(kind)}>{escape(heading_of(name, one))}</th>'
         for name, one, kind in zip(rows.columns, options, classes, strict=True)
     )
-    digits = [decimals(rows.values(name), one.unit) for name, one in zip(rows.columns, options, strict=True)]
+    digits = [digits_of(rows.values(name), one) for name, one in zip(rows.columns, options, strict=True)]
     lines = []
     for row in rows.rows:
         cells = [
@@ -162,7 +167,7 @@ def _classed(name: str) -> str:
 
 def _cell(place: int, value: Any, unit: str | None, digits: int | None, kind: str) -> str:
     tag, scope = ("th", ' scope="row"') if place == 0 else ("td", "")
-    by = ""
+    by = ' data-v=""' if value is None else ""
     if kind == "number":  # what the column is sorted by
         by = f' data-v="{value if value is not None and math.isfinite(value) else ""}"'
     return f"<{tag}{scope}{_classed(kind)}{by}>{escape(shown(value, unit, digits))}</{tag}>"

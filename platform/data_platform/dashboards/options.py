@@ -1,8 +1,8 @@
 """What the YAML of a page may say: its title and its blocks. How a page is read from its file is in `pages`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_platform.options import Options
 
@@ -17,6 +17,9 @@ class ColumnOptions(Options):
         default=None,
         description="`%` shows a share from 0 to 1 in per cent, `s` seconds as a duration, `bytes` a size; any other "
         "unit, such as min or USD, is written beside the number.",
+    )
+    decimals: int | None = Field(
+        default=None, ge=0, le=10, description="Decimals of its numbers; default: as many as their size asks for."
     )
 
 
@@ -64,6 +67,11 @@ class ChartBlock(QueryBlock):
         description="The column that gives each line, or part of a bar, its colour; of a heatmap the number in each "
         "cell.",
     )
+    reference: float | Literal["diagonal"] | None = Field(
+        default=None,
+        description="A dashed line to compare with: at this number, such as a limit; or `diagonal`, of lines whose `x` "
+        "is a number, where `y` is equal to it.",
+    )
     alt: str = Field(min_length=1, description="What the chart shows, in words, for those who do not see it.")
 
     @field_validator("alt")
@@ -72,6 +80,14 @@ class ChartBlock(QueryBlock):
         if not value.strip():
             raise ValueError("says nothing: describe what the chart shows, for those who do not see it")
         return value
+
+    @model_validator(mode="after")
+    def _has_an_axis_for_its_reference(self) -> Self:
+        if self.reference is not None and self.chart == "heatmap":
+            raise ValueError("a heatmap has no axis of numbers that `reference` could be a line at: leave it out")
+        if self.reference == "diagonal" and self.chart != "line":
+            raise ValueError("`reference: diagonal` needs `chart: line`; of bars, it is a number")
+        return self
 
 
 class TableBlock(QueryBlock):

@@ -65,7 +65,12 @@ def page_files(folder: Path, besides: str) -> list[Path]:
 
 def read_page(file: Path) -> Page:
     """The page of a file whose form is right. Raises what yaml and pydantic raise if it is not."""
-    text = file.read_text(encoding="utf-8")
+    return page_from(file.read_text(encoding="utf-8"), file)
+
+
+def page_from(text: str, file: Path) -> Page:
+    """The page that a text is whose form is right, and that is or will be the file's. Raises what yaml and pydantic
+    raise if it is not."""
     options = PageOptions.model_validate(yaml.safe_load(text))
     return Page(file.stem, file, options, tuple(_sql_lines(yaml.compose(text, yaml.SafeLoader))))
 

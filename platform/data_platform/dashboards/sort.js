@@ -11,8 +11,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const key = row => row.cells[place].dataset.v ?? row.cells[place].textContent;
       const numbers = head.classList.contains("number");
-      const order = (a, b) => numbers ? a - b : a.localeCompare(b);
-      const empty = row => numbers && key(row) === "";
+      const order = (a, b) => numbers ? a - b : a.localeCompare(b, undefined, {numeric: true});
+      const empty = row => key(row) === "";
       const rows = [...body.rows].sort((a, b) =>
         empty(a) - empty(b) || (empty(a) ? 0 : order(key(a), key(b)) * (down ? -1 : 1)));
       body.append(...rows);

@@ -3,6 +3,7 @@ they become HTML is in `markup`.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +15,11 @@ from data_platform.options import size_text
 
 NOTHING = "–"
 """What stands where there is no value."""
+
+EMPTY = "(empty)"
+"""What an axis has for a text without a visible character."""
+
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 CHARACTERS = 200
 """The longest text of a cell."""
@@ -59,6 +65,11 @@ def decimals(values: Iterable[Any], unit: str | None) -> int | None:
     return 0 if greatest >= 1000 else 1 if greatest >= 1 else 2 if greatest >= 0.1 else 4
 
 
+def digits_of(values: Iterable[Any], options: ColumnOptions) -> int | None:
+    """The decimals of a column's numbers: those that its options name, else as many as its values ask for."""
+    return decimals(values, options.unit) if options.decimals is None else options.decimals
+
+
 def shown(value: Any, unit: str | None = None, digits: int | None = None) -> str:
     """A value as it stands in a cell, without a unit that its column names; a number with so many decimals, or as many
     as it needs."""
@@ -73,7 +84,12 @@ def shown(value: Any, unit: str | None = None, digits: int | None = None) -> str
         return f"{at:%Y-%m-%d %H:%M}" + (" UTC" if value.tzinfo else "")
     if isinstance(value, date):
         return value.isoformat()
-    return shortened(str(value), CHARACTERS)
+    return shortened(printable(str(value)), CHARACTERS)
+
+
+def printable(text: str) -> str:
+    """A text with a mark in the place of each character that neither HTML nor SVG can have."""
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def _number(value: int | float | Decimal, unit: str | None, digits: int | None) -> str:
@@ -102,6 +118,8 @@ def duration_of(seconds: float) -> str:
 
 def category(value: Any, unit: str | None, *, monthly: bool) -> str:
     """A value as the name of a category on an axis."""
+    if isinstance(value, str) and not value.strip():
+        return EMPTY
     return f"{value:%b %Y}" if monthly and isinstance(value, date) else shown(value, unit)
 
 

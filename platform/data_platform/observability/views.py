@@ -10,6 +10,9 @@
 - `platform.run_performance`: one row for each run that has ended: who asked for it, how long it waited and took.
 - `platform.table_growth`: one row for each table and day (UTC) on which it changed: rows and bytes.
 - `platform.quarantine_by_reason`: one row for each table and reason that rows were quarantined for.
+- `platform.model_versions`: one row for each version of a model: its stage now, and what it was trained on.
+- `platform.model_metrics`: one row for each version of a model and metric of its test split.
+- `platform.model_gates`: one row for each version of a model and gate: whether it was passed, and why or why not.
 
 Their columns and units are in `.readme/operations.md`. They are created with the first load and hold no rows of their
 own. What is written to the ledger is in

@@ -149,5 +149,31 @@ VIEWS = {
             WHERE (violation ->> '$.fatal')::BOOLEAN
         )
         GROUP BY source, table_name, column_name, rule""",
+    "model_versions": f"""
+        SELECT m.model, m.version, s.stage, s.since, s."by", s.reason, s.promoted_at,
+            m.dataset, m.dataset_version, d.rows AS dataset_rows, m.code_version, m.framework, m.trained_at, m.run_id
+        FROM {name("models")} AS m
+        LEFT JOIN (
+            SELECT model, version, max(since) AS since,
+                arg_max(stage, since) AS stage, arg_max("by", since) AS "by", arg_max(reason, since) AS reason,
+                max(since) FILTER (stage = 'production') AS promoted_at
+            FROM {name("model_stages")}
+            GROUP BY model, version
+        ) AS s USING (model, version)
+        LEFT JOIN {name("datasets")} AS d ON (d.name, d.version) = (m.dataset, m.dataset_version)""",
+    "model_metrics": f"""
+        SELECT model, version, figure.key AS metric, figure.value AS value
+        FROM (
+            SELECT model, version, unnest(map_entries(from_json(metrics, '"MAP(VARCHAR, DOUBLE)"'))) AS figure
+            FROM {name("models")}
+        )""",
+    "model_gates": f"""
+        SELECT model, version, gate.name AS gate, gate.passed AS passed, gate.reason AS reason
+        FROM (
+            SELECT model, version, unnest(
+                from_json(gates, '[{{"name": "VARCHAR", "passed": "BOOLEAN", "reason": "VARCHAR"}}]')
+            ) AS gate
+            FROM {name("models")}
+        )""",
 }
 """By name; all of them are made in one commit, so that the last one tells whether all of this release are there."""
