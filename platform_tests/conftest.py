@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share: servers and lakehouses. What only one folder needs stays there."""
 
+import gc
 import logging
 import os
 import sys
@@ -66,6 +67,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         takes_one = SERVERS.intersection([*item.fixturenames, *parameters])
         if takes_one or item.path.relative_to(here).as_posix().startswith(OF_SERVERS):
             item.add_marker("servers")
+
+
+YOUNG, MIDDLE, OLD = 20_000, 20, 20
+"""When Python looks for cycles during the tests. By default it does so after each 700 objects."""
+
+
+def pytest_configure() -> None:
+    """Look for no cycles while the tests are imported and collected: nothing of that is ever released."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is there now out of every later search for cycles: a million objects, through which each full one
+    went again."""
+    gc.freeze()
+    gc.set_threshold(YOUNG, MIDDLE, OLD)
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
