@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbt_common.tests import enable_test_caching
 from platform_tests.hbase_servers import Hbase, hbase_can_run, running_hbase
 from platform_tests.kafka_servers import Kafka, kafka_can_run, registry_can_run, running_kafka, running_registry
 from platform_tests.mongo_servers import Mongodb, mongodb_can_run, running_mongodb
@@ -74,8 +75,10 @@ YOUNG, MIDDLE, OLD = 20_000, 20, 20
 
 
 def pytest_configure() -> None:
-    """Look for no cycles while the tests are imported and collected: nothing of that is ever released."""
+    """Look for no cycles while the tests are imported and collected: nothing of that is ever released. And let dbt keep
+    for the session what it parsed of the same text, which are its own macros above all."""
     gc.disable()
+    enable_test_caching()
 
 
 def pytest_collection_finish() -> None:
