@@ -82,8 +82,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave all that is there now out of every later search for cycles: a million objects, through which each full one
-    went again."""
+    """Leave all that was imported and collected out of every later search for cycles."""
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)
     gc.enable()
