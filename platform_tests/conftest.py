@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share: servers and lakehouses. What only one folder needs stays there."""
 
+import gc
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbt_common.tests import enable_test_caching
 from platform_tests.hbase_servers import Hbase, hbase_can_run, running_hbase
 from platform_tests.kafka_servers import Kafka, kafka_can_run, registry_can_run, running_kafka, running_registry
 from platform_tests.mongo_servers import Mongodb, mongodb_can_run, running_mongodb
@@ -66,6 +68,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         takes_one = SERVERS.intersection([*item.fixturenames, *parameters])
         if takes_one or item.path.relative_to(here).as_posix().startswith(OF_SERVERS):
             item.add_marker("servers")
+
+
+YOUNG, MIDDLE, OLD = 20_000, 20, 20
+"""When Python looks for cycles during the tests. By default it does so after each 700 objects."""
+
+
+def pytest_configure() -> None:
+    """Look for no cycles while the tests are imported and collected: nothing of that is ever released. And let dbt keep
+    for the session what it parsed of the same text, which are its own macros above all."""
+    gc.disable()
+    enable_test_caching()
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported and collected out of every later search for cycles."""
+    gc.freeze()
+    gc.set_threshold(YOUNG, MIDDLE, OLD)
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

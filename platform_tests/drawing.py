@@ -1,5 +1,5 @@
-"""The drawing of the packages' dependencies in the README, made from the imports themselves. `test_layout` holds the
-README to it; `python -m platform_tests.drawing` writes it there anew.
+"""The drawing of the packages' dependencies in `.readme/layout.md`, made from the imports themselves. `test_layout`
+holds the page to it; `python -m platform_tests.drawing` writes it there anew.
 """
 
 import ast
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PLATFORM = ROOT / "platform"
 MACHINERY = PLATFORM / "data_platform"
-README = ROOT / "README.md"
+PAGE = ROOT / ".readme" / "layout.md"
 
 FLOORS = [
     "redaction",
@@ -79,12 +79,12 @@ def drawing() -> str:
     return "\n".join(f"    {line}".rstrip() for line in lines)
 
 
-def with_drawing(readme: str) -> str:
-    """The README with the drawing between its marks."""
-    before, rest = readme.split(BEGIN)
+def with_drawing(page: str) -> str:
+    """The page with the drawing between its marks."""
+    before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n\n{drawing()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_drawing(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_drawing(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

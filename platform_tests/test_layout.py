@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from platform_tests import interfaces
-from platform_tests.drawing import FLOORS, MACHINERY, PLATFORM, README, ROOT, imports, modules, package_of, with_drawing
+from platform_tests.drawing import FLOORS, MACHINERY, PAGE, PLATFORM, ROOT, imports, modules, package_of, with_drawing
 
 DAGSTER_FROM = FLOORS.index("instance")
 
@@ -52,11 +52,11 @@ def test_every_module_says_what_belongs_there() -> None:
 def test_what_each_interface_can_do_is_shown_by_a_test_and_the_readme_says_it() -> None:
     assert interfaces.missing() == []
     assert all(len(cells) == len(interfaces.ABILITIES) for cells in interfaces.INTERFACES.values())
-    readme = README.read_text(encoding="utf-8")
+    readme = interfaces.README.read_text(encoding="utf-8")
     shown = readme.split(interfaces.BEGIN)[1].split(interfaces.END)[0].strip()
     assert shown == interfaces.table(), "run `python -m platform_tests.interfaces`"
 
 
-def test_the_drawing_in_the_readme_is_that_of_the_imports() -> None:
-    readme = README.read_text(encoding="utf-8")
-    assert readme == with_drawing(readme), "run `python -m platform_tests.drawing`"
+def test_the_drawing_of_the_packages_is_that_of_the_imports() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_drawing(page), "run `python -m platform_tests.drawing`"
