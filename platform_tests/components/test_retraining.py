@@ -89,7 +89,7 @@ def test_a_model_is_trained_when_there_is_reason_and_only_a_better_one_takes_ove
     assert [one.name for one in shop.definitions.sensors or () if "orders" in one.name] == []
     said = str(shop.tick(SENSOR))
     assert said.startswith("There is no reason to train it anew. ")
-    assert "retrain.sql:3 waits for staged_shop.orders, of which nothing is there" in said
+    assert "retrain.sql:2 waits for staged_shop.orders, platform.models, of which nothing is there; " in said
     # The first one: the dataset is built in the same run, and a query that waits for it holds up no other.
     order(shop, 10, 310)
     request = shop.tick(SENSOR)
