@@ -18,6 +18,8 @@ attributes:
   key: [order_id]
   contract: {name}.defs.late.contracts.Late
   schedule: {schedule}
+  follow: true
+  every: 0s
 """
 
 QUERY = """
@@ -61,16 +63,27 @@ def test_rows_are_scored_by_the_model_in_production_and_the_check_says_it(shop: 
     (schedule,) = [one for one in shop.definitions.schedules or () if one.name == "score_late_schedule"]
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert schedule.cron_schedule == "0 6 * * *"
+    assert shop.tick("score_late_sensor") == "There are no rows yet of staged/shop/orders."
     without_model = shop.run(*ORDERS, "scores/late")
     assert "There is no model delay. None was trained yet" in failures(without_model)["scores__late"]
     assert not checks(without_model)["scores/late"][0]
-    result = shop.run("models/delay", "scores/late")
+    assert shop.tick("score_late_sensor") == "No version of the model delay is in production."
+    assert shop.run("models/delay").success
+    result = shop.follow(shop.tick("score_late_sensor"))
     assert result.success, failures(result)
     assert checks(result)["scores/late"] == (True, "All 3 new scores keep the contract.")
     shown = materialized(result)["scores/late"]
     assert (shown["rows scored"], shown["dagster/row_count"], shown["model version"]) == (3, 3, 1)
     assert 0 <= shown["least score"] <= shown["mean score"] <= shown["greatest score"] <= 1
     assert checks(shop.run("scores/late"))["scores/late"] == (True, "No row was without a score.")
+    assert shop.tick("score_late_sensor") == "All rows are scored by version 1 of the model delay."
+    shop.order((4, "Eve", "eve@example.org", 1.0, 1, "2020-01-05T00:00:00Z"))
+    assert shop.run(*ORDERS).success
+    assert materialized(shop.follow(shop.tick("score_late_sensor")))["scores/late"]["rows scored"] == 1
+    # Another version in production is new to all rows.
+    add_dataset(seed=2)
+    assert materialized(shop.run("models/delay"))["models/delay"]["in production"].startswith("this version, in the")
+    assert names_of(shop.tick("score_late_sensor").asset_selection) == ["scores/late"]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,13 @@ def flights(rows: int = 3_000, seed: int = 1, noise: float = 1.0) -> pl.DataFram
     return pl.DataFrame(columns)
 
 
-def add_version(lake: Lakehouse, rows: pl.DataFrame, name: str = "delays") -> DatasetVersion:
+def scheduled(rows: pl.DataFrame) -> pl.DataFrame:
+    """Flights with the time that they are scheduled at, one after another."""
+    times = datetime(2020, 1, 1, tzinfo=UTC) + pl.duration(hours=pl.col("flight_id"))
+    return rows.with_columns(scheduled_at=times)
+
+
+def add_version(lake: Lakehouse, rows: pl.DataFrame, name: str = "delays", time: str | None = None) -> DatasetVersion:
     """The next version of a dataset, of these rows, as building one leaves it."""
     ledger.ensure_ledger(lake)
     table, arrow = dataset_table(name), rows.to_arrow()
@@ -70,7 +76,7 @@ def add_version(lake: Lakehouse, rows: pl.DataFrame, name: str = "delays") -> Da
     assert row is not None
     splits = dict(rows["split"].value_counts().iter_rows())
     version = DatasetVersion(
-        *(name, number, row[0], row[0], ("flight_id",), None, "late", splits, len(rows), f"hash {number}", "code"),
+        *(name, number, row[0], row[0], ("flight_id",), time, "late", splits, len(rows), f"hash {number}", "code"),
         datetime.now(UTC),
         None,
     )

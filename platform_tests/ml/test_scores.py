@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from platform_tests.ml.delays import flights, new_lake, recipe
+from platform_tests.ml.delays import add_version, flights, new_lake, recipe, scheduled
 from pydantic import ValidationError
 
 from data_platform.contracts import Contract, Field
@@ -113,6 +113,33 @@ def test_rows_are_scored_again_on_another_day_if_that_is_wanted(lake: Lakehouse)
     lake.connection.execute("update scores.late set scored_at = scored_at - interval 1 day where flight_id < 100")
     assert late(lake, daily=False).rows == 0
     assert late(lake, daily=True).rows == 100
+
+
+def test_only_rows_later_than_what_the_version_was_trained_on_are_scored_if_that_is_wanted(lake: Lakehouse) -> None:
+    with pytest.raises(
+        PlatformError, match=r"`only_after_training` compares .* the dataset delays, version 1, has none"
+    ):
+        late(lake, only_after_training=True)
+    add_version(lake, scheduled(flights()), time="scheduled_at")
+    stages.promote(lake, "delay", train(lake, recipe(), run_id="run").version.version, by="ada", reason="newer")
+    with pytest.raises(
+        PlatformError, match=r"needs the column scheduled_at .* of the dataset delays, which the rows do"
+    ):
+        late(lake, only_after_training=True)
+    set_rows(lake, flights(500).with_columns(scheduled_at=pl.lit("noon")))
+    with pytest.raises(PlatformError, match=r"which is a VARCHAR there\. The rows have: flight_id"):
+        late(lake, only_after_training=True)
+    assert not column_types(lake.connection, LATE.table)
+    # The last of 3,000 rows by which it was trained and validated is the 2,400th; the others are its test.
+    rows = scheduled(flights(2500, seed=5))
+    unknown = pl.when(pl.col("flight_id") < 2450).then("scheduled_at")
+    set_rows(lake, rows.with_columns(scheduled_at=unknown))
+    found = late(lake, only_after_training=True)
+    assert (found.rows, found.after) == (50, rows["scheduled_at"][2399])
+    set_rows(lake, rows)
+    assert late(lake, only_after_training=True).rows == 50
+    assert table(lake)["flight_id"].to_list() == list(range(2400, 2500))
+    assert late(lake).rows == 2400
 
 
 def doubled(rows: pl.DataFrame) -> pl.DataFrame:

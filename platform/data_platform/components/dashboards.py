@@ -69,7 +69,7 @@ class Dashboards(PlatformComponent):
     def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
         pages = pages_of(folder)
         queries = [query for page in pages for query in page.queries]
-        known = _catalog(folder.parents[1], {table for query in queries for table in named(query).tables})
+        known = catalog_of(folder.parents[1], {table for query in queries for table in named(query).tables})
         for query in queries:
             require_known(query, known.tables)
             require_public(query, known.private)
@@ -148,14 +148,14 @@ def platform_pages(package: Path) -> list[Page]:
 
 
 @dataclass(frozen=True)
-class _Catalog:
+class Catalog:
     """The tables that a platform declares, by schema, and the private columns of those that pages name."""
 
     tables: Mapping[str, Collection[str]]
     private: Mapping[Table, frozenset[str]]
 
 
-def _catalog(package: Path, wanted: Collection[Table]) -> _Catalog:
+def catalog_of(package: Path, wanted: Collection[Table]) -> Catalog:
     """What a platform declares; of sources that are not wanted only the names. Raises PlatformError if a source that is
     wanted cannot be loaded."""
     # Here, as the platform imports every component.
@@ -170,7 +170,9 @@ def _catalog(package: Path, wanted: Collection[Table]) -> _Catalog:
             models = [file.stem for file in model_files((folder / str(attributes.get("project"))).resolve())]
             tables[MODELLED] = {*tables[MODELLED], *(model.lower() for model in models)}
             contracts = dbt.contracts_of(str(attributes.get("contracts")), models) if MODELLED in schemas else {}
-            private |= {modelled_table(model.lower()): _private(contract) for model, contract in contracts.items()}
+            private |= {
+                modelled_table(model.lower()): private_columns(contract) for model, contract in contracts.items()
+            }
         elif kind not in NO_SOURCES:
             layers = {layer: f"{layer}_{folder.name.lower()}" for layer in (RAW, STAGED, QUARANTINE)}
             tables |= dict.fromkeys(layers.values(), ())
@@ -181,15 +183,16 @@ def _catalog(package: Path, wanted: Collection[Table]) -> _Catalog:
             made = [name for one in spec.tables.values() for name in one.made_besides]
             tables[layers[STAGED]] = {*spec.tables, *made}
             for name, one in spec.tables.items():
-                columns = _private(one.contract) | set(one.table.mask)
+                columns = private_columns(one.contract) | set(one.table.mask)
                 of_row = OF_ROW if columns else frozenset()
                 staged = [Table(layers[STAGED], each) for each in (name, *one.made_besides)]
                 private |= dict.fromkeys([Table(layers[RAW], name), *staged], columns)
                 private[Table(layers[QUARANTINE], name)] = of_row
-    return _Catalog(tables, private)
+    return Catalog(tables, private)
 
 
-def _private(contract: type[Contract]) -> frozenset[str]:
+def private_columns(contract: type[Contract]) -> frozenset[str]:
+    """The private columns of a contract, in lower case."""
     return frozenset(column.name.lower() for column in contract_columns(contract) if column.private)
 
 

@@ -2,19 +2,19 @@
 dataset is and how it is built is in `ml.datasets`; here it is put into Dagster's words.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.export import contract_of_model
 from data_platform.components.failures import RETRIES, failed_step, failure
+from data_platform.components.inputs import INPUTS, made_of, steps_of, without_rows
 from data_platform.components.keys import CHECK, LEAKAGE, dataset_job, dataset_key
 from data_platform.components.metadata import BAR_CHARACTERS, bar, contract_schema, place, sample
 from data_platform.components.mistakes import forget_broken
@@ -28,7 +28,7 @@ from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import quote
-from data_platform.lakehouse.tables import MODELLED, RAW, STAGED, Table, column_types
+from data_platform.lakehouse.tables import MODELLED, Table, column_types
 from data_platform.lakehouse.transaction import taken_up
 from data_platform.ml.datasets.building import Built, build
 from data_platform.ml.datasets.leakage import Leak, leaks
@@ -38,9 +38,6 @@ from data_platform.ml.datasets.recipe import Recipe, recipe_of
 from data_platform.ml.datasets.sources import asset_of
 from data_platform.ml.datasets.version import DATASETS, SPLIT, DatasetVersion, dataset_table
 from data_platform.options import Duration
-
-INPUTS = "inputs"
-"""The metadata that says of which steps of its tables, and of which code, a dataset was built."""
 
 LOOKS = timedelta(seconds=30)
 LABELS_SHOWN = 20
@@ -53,6 +50,19 @@ class DatasetComponentOptions(DatasetOptions):
         default=None,
         description="How often it is built at most, where its tables have changed. Default: each time that they have.",
     )
+    follow: bool = Field(
+        default=True,
+        description="Whether a sensor has it built when its tables have changed. Not where a training has it built, by "
+        "`retrain`.",
+    )
+
+    @model_validator(mode="after")
+    def _every_of_a_sensor(self) -> Self:
+        if self.every is not None and not self.follow:
+            raise ValueError(
+                "`every` is how often its sensor has it built at most, and `follow: false` leaves that out"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,6 @@ class _Input:
     @property
     def key(self) -> dg.AssetKey:
         return dg.AssetKey(list(asset_of(self.table)))
-
-    @property
-    def name(self) -> str:
-        return "/".join(self.key.path)
 
 
 class Dataset(PlatformComponent):
@@ -89,6 +95,8 @@ class Dataset(PlatformComponent):
             selection=dg.AssetSelection.assets(asset),
             description=f"Build the dataset {recipe.name}.",
         )
+        if not self.options.follow:
+            return dg.Definitions(assets=[asset], jobs=[job])
         sensor = dataset_sensor(folder, recipe, inputs, self.options.every, environment.settings, job)
         return dg.Definitions(assets=[asset], jobs=[job], sensors=[sensor])
 
@@ -170,15 +178,7 @@ def input_versions(lake: Lakehouse, recipe: Recipe, inputs: Sequence[_Input]) ->
     are no rows yet is left out."""
     ledger.exists(lake)
     with lake.reading():
-        staged = {f"{STAGED}/{name}": step for name, step in ledger.staged_steps(lake).items()}
-        published = {f"{MODELLED}/{name}": one.publication_id for name, one in ledger.published(lake).items()}
-        raw = {
-            one.name: ledger.heads_of_tables(lake, RAW, one.table.source, [one.table.name])[one.table.name].number
-            for one in inputs
-            if one.table.layer == RAW
-        }
-    known = staged | published | {name: number for name, number in raw.items() if number}
-    found: dict[str, int | str] = {one.name: known[one.name] for one in inputs if one.name in known}
+        found = steps_of(lake, [one.table for one in inputs])
     return {**found, "code": recipe.origin.code_version}
 
 
@@ -288,10 +288,10 @@ def dataset_sensor(
                 now = input_versions(lake, recipe, inputs)
         except Exception as error:  # noqa: BLE001 - a library may raise anything
             raise failure(error) from None
-        missing = sorted({one.name for one in inputs} - set(now))
+        missing = without_rows([one.table for one in inputs], now)
         if missing:
             return dg.SkipReason(f"There are no rows yet of {', '.join(missing)}.")
-        last = _last(context.instance, key)
+        last = made_of(context.instance, key)
         if last is not None and last.inputs == now:
             return dg.SkipReason("The tables that it reads have not changed since it was built last.")
         if last is not None and every is not None and datetime.now(UTC) < last.at + every:
@@ -301,20 +301,3 @@ def dataset_sensor(
         )
 
     return look
-
-
-@dataclass(frozen=True)
-class _Last:
-    inputs: Mapping[str, Any]
-    at: datetime
-
-
-def _last(instance: dg.DagsterInstance, key: dg.AssetKey) -> _Last | None:
-    """Of what, and when, a dataset was built last, as its run says."""
-    event = instance.get_latest_materialization_event(key)
-    if event is None or event.asset_materialization is None:
-        return None
-    said = event.asset_materialization.metadata.get(INPUTS)
-    value = said.value if said is not None else {}
-    inputs = json.loads(value) if isinstance(value, str) else value
-    return _Last(inputs if isinstance(inputs, dict) else {}, datetime.fromtimestamp(event.timestamp, UTC))

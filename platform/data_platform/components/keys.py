@@ -100,6 +100,11 @@ def training_job(model: str) -> str:
     return f"train_{model}"
 
 
+def retraining_job(model: str) -> str:
+    """The job that builds the dataset of a model and trains it on that."""
+    return f"retrain_{model}"
+
+
 def trained_key(model: str) -> dg.AssetKey:
     """The asset of a model."""
     return dg.AssetKey([TRAINED, model])

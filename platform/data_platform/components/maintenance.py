@@ -12,6 +12,7 @@ import dagster as dg
 from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import CHECK, KEEP_REPLACED, REACHABLE, platform_key
 from data_platform.components.resource import LakehouseResource
+from data_platform.components.retraining import last_attempts
 from data_platform.components.run_records import KEEP_RECORDS, run_records_sensor
 from data_platform.ingestion.retention import Retired, retire_replaced_loads
 from data_platform.lakehouse import ledger
@@ -130,11 +131,11 @@ def delete_runs(instance: dg.DagsterInstance, before: datetime) -> int:
     """Delete the runs that ended and were made before a time, with their events; how many.
 
     A run that holds the latest materialisation or check of an asset stays: without it the asset would look as if
-    it had never been made.
+    it had never been made. So does the last attempt to train a model anew, which the next one may have to wait for.
     """
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     old = instance.get_run_ids(dg.RunsFilter(statuses=ended, created_before=before))
-    kept = latest_runs(instance) if old else set()
+    kept = latest_runs(instance) | last_attempts(instance) if old else set()
     gone = [run_id for run_id in old if run_id not in kept]
     for run_id in gone:
         instance.delete_run(run_id)

@@ -232,10 +232,15 @@ def requests_of(spec: SourceSpec, table: str, probe: Probe, state: TableState, n
 
 
 def request_once(
-    instance: dg.DagsterInstance, name: str, requests: Mapping[str, Sequence[Request]], every: timedelta
+    instance: dg.DagsterInstance,
+    name: str,
+    requests: Mapping[str, Sequence[Request]],
+    every: timedelta,
+    tags: Mapping[str, str] | None = None,
 ) -> dg.RunRequest | dg.SkipReason:
     """One run for all that is requested, by table or model: of each the first request that is not about what a run
     under way is about, and did not end just now without taking in the same changes. If nothing is left, the reasons.
+    `tags` are further ones of the run.
     """
     busy = assets_under_way(instance)
     runs = _RequestedRuns(instance, name)
@@ -257,7 +262,11 @@ def request_once(
     return dg.RunRequest(
         run_key=f"{name}-{key}",
         asset_selection=list(dict.fromkeys(asset for one in ready.values() for asset in one.assets)),
-        tags={SOURCE_TAG: name, **{f"{PROBE_TAG}.{item}": digest for item, digest in digests.items()}},
+        tags={
+            **(tags or {}),
+            SOURCE_TAG: name,
+            **{f"{PROBE_TAG}.{item}": digest for item, digest in digests.items()},
+        },
     )
 
 

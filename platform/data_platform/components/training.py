@@ -5,25 +5,25 @@ gates. What training does is in `ml.training`; here it is put into Dagster's wor
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.failures import RETRIES, failure
-from data_platform.components.keys import GATES, trained_key, training_job
+from data_platform.components.keys import GATES, dataset_key, retraining_job, trained_key, training_job
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.plots import calibration_plot, importance_plot, roc_plot
 from data_platform.components.resource import LakehouseResource
+from data_platform.components.retraining import REASON, Retrain, retraining_of, retraining_sensor
 from data_platform.components.sensors import Job, Request, least_interval, request_once
 from data_platform.contracts.contract import load_attribute
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings
-from data_platform.ml.datasets.version import DATASETS
 from data_platform.ml.training.options import TrainingOptions
 from data_platform.ml.training.train import Recipe, Trained, train
 from data_platform.options import Duration
@@ -37,9 +37,23 @@ class TrainingComponentOptions(TrainingOptions):
     follow: bool = Field(
         default=False, description="Whether a sensor has it trained on each new version of its dataset."
     )
-    every: Duration = Field(
-        default=timedelta(minutes=1), description="How often that sensor looks for a new version of the dataset."
+    retrain: Retrain | None = Field(
+        default=None,
+        description="In the place of `follow`, when a sensor has the dataset built and the model trained on it.",
     )
+    every: Duration = Field(
+        default=timedelta(minutes=1),
+        description="How often the sensor of `follow` or `retrain` looks whether there is something to do.",
+    )
+
+    @model_validator(mode="after")
+    def _one_sensor(self) -> Self:
+        if self.follow and self.retrain is not None:
+            raise ValueError(
+                "`follow: true` trains on each version that the dataset gets by itself, `retrain` has one built and "
+                "trains on it when there is a reason to: take one of them"
+            )
+        return self
 
 
 class TrainingConfig(dg.Config):
@@ -63,6 +77,17 @@ class Training(PlatformComponent):
             selection=dg.AssetSelection.assets(asset),
             description=f"Train the model {folder.name}.",
         )
+        if self.options.retrain is not None:
+            # The dataset's folder may be broken, so that the asset is not there: then the job is that of the model.
+            selection = dg.AssetSelection.assets(asset).upstream(depth=1).materializable()
+            anew = dg.define_asset_job(
+                retraining_job(folder.name),
+                selection=selection,
+                description=f"Build the dataset {self.options.dataset}, and train the model {folder.name} on it.",
+            )
+            retraining = retraining_of(folder, self.options.dataset, self.options.retrain)
+            sensor = retraining_sensor(folder, retraining, self.options.every, environment.settings, anew)
+            return dg.Definitions(assets=[asset], jobs=[job, anew], sensors=[sensor])
         sensors = [self.sensor(folder, environment.settings, job)] if self.options.follow else []
         return dg.Definitions(assets=[asset], jobs=[job], sensors=sensors)
 
@@ -72,7 +97,7 @@ class Training(PlatformComponent):
 
         @dg.asset(
             key=key,
-            deps=[dg.AssetKey([DATASETS, options.dataset])],
+            deps=[dataset_key(options.dataset)],
             group_name="models",
             kinds={"model"},
             pool=options.pool or f"train_{folder.name}",
@@ -91,6 +116,7 @@ class Training(PlatformComponent):
         def model(
             context: dg.AssetExecutionContext, config: TrainingConfig, lakehouse: LakehouseResource
         ) -> Iterator[Event]:
+            why = context.run.tags.get(REASON, "")
             try:
                 with lakehouse.open() as lake:
                     ledger.claim(lake, platform, "trained model", [folder.name])
@@ -100,12 +126,13 @@ class Training(PlatformComponent):
                         run_id=context.run.run_id,
                         say=context.log.info,
                         dataset_version=config.dataset_version,
+                        why=why,
                     )
             except Exception as error:  # noqa: BLE001 - a user's function or a library may raise anything
                 raise failure(error, private=True) from None
             yield dg.MaterializeResult(
                 asset_key=key,
-                metadata=metadata_of(trained),
+                metadata={**metadata_of(trained), **({"why": why} if why else {})},
                 data_version=dg.DataVersion(str(trained.version.version)),
             )
             yield checked(key, trained)

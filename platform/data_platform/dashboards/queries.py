@@ -81,8 +81,8 @@ def _named(file: Path, begin: int, sql: str) -> Named:
         line = begin + int(node.this.meta.get("line", 1)) - 1
         if not isinstance(node.this, exp.Identifier):
             raise PlatformError(
-                f"{file}:{line}: the query reads {node.this.sql('duckdb')[:80]}, which is no table of the lakehouse. A "
-                "page reads tables alone: load it by a source first."
+                f"{file}:{line}: the query reads {node.this.sql('duckdb')[:80]}, which is no table of the lakehouse. "
+                "Such a query reads tables alone: load it by a source first."
             )
         name, schema = node.name.lower(), node.db.lower()
         if not schema and name in own:
@@ -115,7 +115,7 @@ def _parsed(file: Path, begin: int, sql: str) -> "exp.Query | exp.Pivot":
     (tree,) = trees
     if not isinstance(tree, exp.Query | exp.Pivot):
         raise PlatformError(
-            f"{file}:{begin}: a block has a query, such as `select ... from ...`, not {tree.key.upper()}."
+            f"{file}:{begin}: a query is needed, such as `select ... from ...`, not {tree.key.upper()}."
         )
     return tree
 

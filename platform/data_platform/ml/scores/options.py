@@ -30,6 +30,11 @@ class ScoresOptions(Options):
         description="When a row that this version of the model has scored is scored again: not at all, or on each day "
         "(UTC), as its features may be others by then.",
     )
+    only_after_training: bool = Field(
+        default=False,
+        description="Whether only rows are scored that are later, by the dataset's `time`, than all that the version "
+        "was trained on and validated by: those say how good it is on what it could not have seen.",
+    )
     contract: str | None = Field(
         default=None, description="The contract that the scores must keep, by its path, or none of them are written."
     )

@@ -29,8 +29,13 @@ from data_platform.lakehouse.transaction import (
     taken_up,
     write_file,
 )
+from data_platform.ml.datasets.reading import find as find_dataset
+from data_platform.ml.datasets.reading import rows_query
+from data_platform.ml.datasets.requirements import TIMES
 from data_platform.ml.datasets.sources import asset_of
+from data_platform.ml.datasets.version import SPLIT
 from data_platform.ml.registry.store import LoadedModel, load
+from data_platform.ml.training.train import TRAIN, VALIDATION
 from data_platform.redaction import first_line
 
 SCORES = "scores"
@@ -42,7 +47,8 @@ BATCH_ROWS = 100_000
 @dataclass(frozen=True)
 class ScoresRecipe:
     """What is scored: the table's name, the model, the query of the rows and the tables that it reads, the key, whether
-    rows are scored again on each day, and what the scores must keep."""
+    rows are scored again on each day, what the scores must keep, and whether only rows count that are later than what
+    the model was trained on."""
 
     name: str
     model: str
@@ -52,6 +58,7 @@ class ScoresRecipe:
     daily: bool
     contract: type[Contract] | None
     where: str
+    only_after_training: bool = False
 
     @property
     def table(self) -> Table:
@@ -61,10 +68,12 @@ class ScoresRecipe:
 @dataclass(frozen=True)
 class Scored:
     """What was scored: by which version, how many rows, and their least, mean and greatest score (none if nothing was
-    new). `verdict` is the audit's, of a recipe with a contract."""
+    new). `after` is the end of what the version was trained on, where only later rows are scored. `verdict` is the
+    audit's, of a recipe with a contract."""
 
     version: int
     rows: int
+    after: datetime | None = None
     least: float | None = None
     mean: float | None = None
     greatest: float | None = None
@@ -81,7 +90,8 @@ def score(lake: Lakehouse, recipe: ScoresRecipe, *, run_id: str) -> Scored:
     there are none.
 
     Raises PlatformError, and writes no score, if no version is in production, a table, the key or a feature is not
-    there, a key is null or not unique, or the scores break the contract.
+    there, a key is null or not unique, the scores break the contract, or it cannot be said which rows are later than
+    what the version was trained on (of a recipe that asks for it).
     """
     return taken_up(lambda: _score(lake, recipe, load(lake, recipe.model), run_id))
 
@@ -96,10 +106,12 @@ def _score(lake: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, run_id: st
         with discarded_on_failure(lake, files):
             with reader.reading():
                 _require_tables(reader, recipe)
-                batches, schema = _batches(reader, recipe, model, _unscored(reader, recipe, model, at), at)
+                seen = _end_of_training(reader, recipe, model) if recipe.only_after_training else None
+                batches, schema = _batches(reader, recipe, model, _unscored(reader, recipe, model, at, seen), at)
                 written = write_file(lake, recipe.table, batches, schema)
+            after = seen.at if seen is not None else None
             if written is None:
-                return Scored(model.version.version, 0)
+                return Scored(model.version.version, 0, after)
             files.append(written)
             found = f"read_parquet({literal(written.path)})"
             # Asked of what was written: the rows need not be read, nor a query run, a second time.
@@ -123,7 +135,7 @@ def _score(lake: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, run_id: st
     finally:
         reader.connection.close()
     least, mean, greatest = row if row is not None else (None, None, None)
-    return Scored(model.version.version, written.rows, least, mean, greatest, verdict)
+    return Scored(model.version.version, written.rows, after, least, mean, greatest, verdict)
 
 
 def _require_tables(reader: Lakehouse, recipe: ScoresRecipe) -> None:
@@ -136,10 +148,38 @@ def _require_tables(reader: Lakehouse, recipe: ScoresRecipe) -> None:
         )
 
 
-def _unscored(reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, at: datetime) -> str:
-    """The query of the key and the features of rows that have no score of this version (of today). Raises PlatformError
-    for columns that are not there."""
-    there = reader.connection.sql(recipe.query).columns
+@dataclass(frozen=True)
+class _Seen:
+    """The latest moment of the rows that a version was trained on and validated by, and the column that says it."""
+
+    column: str
+    at: datetime
+
+
+def _end_of_training(reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel) -> _Seen:
+    """The end of what a version was trained on. The test split does not count: nothing was fitted to it. Raises
+    PlatformError if the dataset has no `time`, or that version of it is gone."""
+    version = find_dataset(reader, model.version.dataset, model.version.dataset_version)
+    if version.time is None:
+        raise PlatformError(
+            f"{recipe.where}: `only_after_training` compares rows with the `time` of those that {model.name} was "
+            f"trained on, and the dataset {version.name}, version {version.version}, has none. Give the dataset a "
+            "`time` and train the model again, or leave `only_after_training` out."
+        )
+    fitted = ", ".join(literal(split) for split in (TRAIN, VALIDATION))
+    row = reader.connection.execute(
+        f"SELECT max({quote(version.time)}::TIMESTAMPTZ) FROM ({rows_query(reader, version)}) "
+        f"WHERE {quote(SPLIT)} IN ({fitted})"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate
+    return _Seen(version.time, row[0])
+
+
+def _unscored(reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, at: datetime, seen: _Seen | None) -> str:
+    """The query of the key and the features of rows that have no score of this version (of today), and are later than
+    what it has `seen`. Raises PlatformError for columns that are not there."""
+    relation = reader.connection.sql(recipe.query)
+    there = dict(zip(relation.columns, map(str, relation.types), strict=True))
     features = [feature.name for feature in model.features]
     lost = [name for name in (*recipe.key, *features) if name not in there]
     if lost:
@@ -149,11 +189,19 @@ def _unscored(reader: Lakehouse, recipe: ScoresRecipe, model: LoadedModel, at: d
         )
     chosen = quote_all(dict.fromkeys([*recipe.key, *features]))
     given = f"SELECT {chosen} FROM ({recipe.query}) AS given"
+    if seen is not None:
+        if not there.get(seen.column, "").startswith(TIMES):
+            found = f"is a {there[seen.column]} there" if seen.column in there else "the rows do not have"
+            raise PlatformError(
+                f"{recipe.where}: `only_after_training` needs the column {seen.column} as a date or a time, the `time` "
+                f"of the dataset {model.version.dataset}, which {found}. The rows have: {', '.join(there)}."
+            )
+        given += f" WHERE {quote(seen.column)}::TIMESTAMPTZ > TIMESTAMPTZ {literal(seen.at.isoformat())}"
     if not column_types(reader.connection, recipe.table):
         return given
     of_today = f" AND scored_at >= TIMESTAMPTZ '{at:%Y-%m-%d} 00:00:00+00'" if recipe.daily else ""
     return (
-        f"{given} ANTI JOIN (SELECT {quote_all(recipe.key)} FROM {recipe.table.sql} WHERE model = "
+        f"FROM ({given}) AS wanted ANTI JOIN (SELECT {quote_all(recipe.key)} FROM {recipe.table.sql} WHERE model = "
         f"{literal(model.version.model)} AND model_version = {model.version.version}{of_today}) AS known "
         f"USING ({quote_all(recipe.key)})"
     )

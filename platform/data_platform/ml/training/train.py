@@ -72,7 +72,8 @@ class Recipe:
     @property
     def said(self) -> dict[str, Any]:
         """All that decides what comes of a training, as it is stored."""
-        return self.options.model_dump(mode="json", exclude={"description", "pool", "dataset"})
+        besides = {"description", "pool", "dataset", "follow", "every", "retrain"}
+        return self.options.model_dump(mode="json", exclude=besides)
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,23 @@ class _Fitted:
 
 
 def train(
-    lake: Lakehouse, recipe: Recipe, *, run_id: str, say: Say = lambda _: None, dataset_version: int | None = None
+    lake: Lakehouse,
+    recipe: Recipe,
+    *,
+    run_id: str,
+    say: Say = lambda _: None,
+    dataset_version: int | None = None,
+    why: str = "",
 ) -> Trained:
-    """Train a model on a version of its dataset (by default the newest), and keep it, with what its gates say of it.
-    The same version of the dataset, code and options give the same predictions, and no new version of the model.
+    """Train a model on a version of its dataset (by default the newest), and keep it, with what its gates say of it,
+    and `why` it was trained, if there is a reason to be named. The same version of the dataset, code and options give
+    the same predictions, and no new version of the model.
 
     Raises PlatformError if the dataset, its columns or its splits do not fit, or the function fails or returns what
     cannot be stored, loaded and asked for predictions; then nothing is changed.
     """
     fitted = _fit(lake, recipe, find_dataset(lake, recipe.options.dataset, dataset_version), say)
-    return taken_up(lambda: _kept(lake, fitted, run_id, say))
+    return taken_up(lambda: _kept(lake, fitted, run_id, say, why))
 
 
 def _fit(lake: Lakehouse, recipe: Recipe, dataset: DatasetVersion, say: Say) -> _Fitted:
@@ -239,7 +247,7 @@ def _require_width(model: Any, framework: str, features: int, name: str) -> None
         )
 
 
-def _kept(lake: Lakehouse, fitted: _Fitted, run_id: str, say: Say) -> Trained:
+def _kept(lake: Lakehouse, fitted: _Fitted, run_id: str, say: Say, why: str) -> Trained:
     """Measure a model beside the one that is in production now, and keep it."""
     recipe, options, dataset = fitted.recipe, fitted.recipe.options, fitted.dataset
     ledger.ensure_ledger(lake)
@@ -273,7 +281,7 @@ def _kept(lake: Lakehouse, fitted: _Fitted, run_id: str, say: Say) -> Trained:
         say(f"Gate {gate.name}: {'passed' if gate.passed else 'not passed'}. {gate.reason}")
     made = replace(made, gates=[asdict(gate) for gate in gates])
     wanted = options.promote == "automatically" and all(gate.passed for gate in gates)
-    reason = _reason(gates)
+    reason = _reason(gates, why)
     if known is None:
         kept = register_model(lake, made, fitted.file, promoted=wanted, production=production, by=BY, reason=reason)
         promoted = wanted
@@ -288,11 +296,11 @@ def _kept(lake: Lakehouse, fitted: _Fitted, run_id: str, say: Say) -> Trained:
     return Trained(kept, known is None, dataset, gates, production, before, promoted, fitted.curves, notes)
 
 
-def _reason(gates: list[Gate]) -> str:
-    missed = [gate.name for gate in gates if not gate.passed]
+def _reason(gates: list[Gate], why: str) -> str:
+    missed, trained = [gate.name for gate in gates if not gate.passed], f"trained ({why})" if why else "trained"
     if missed:
-        return f"trained; did not pass: {', '.join(missed)}"
-    return f"trained; passed {'all ' + str(len(gates)) + ' gates' if gates else 'no gates, as there are none'}"
+        return f"{trained}; did not pass: {', '.join(missed)}"
+    return f"{trained}; passed {'all ' + str(len(gates)) + ' gates' if gates else 'no gates, as there are none'}"
 
 
 def _of_production(lake: Lakehouse, model: str, version: int, fitted: _Fitted) -> "Values | str":
