@@ -198,11 +198,15 @@ def test_a_table_that_starts_empty_is_there_before_its_folder_and_its_first_file
     result = shop.follow(shop.tick("depot_sensor"))
     assert result.success, failures(result)
     assert shop.query("SELECT count(*) FROM staged_depot.pallets") == [(0,)]
-    assert "No changes" in shop.tick("depot_sensor")
+    assert "Nothing new in" in shop.tick("depot_sensor")
     shop.deliver("pallets-1.csv", "7,tea")
     result = shop.follow(shop.tick("depot_sensor"))
     assert result.success, failures(result)
     assert shop.query("SELECT pallet, sku FROM staged_depot.pallets") == [(7, "tea")]
-    # Once there were files, a folder that is gone is nothing new.
+    # Once there were files, a folder that is gone is nothing new, and a full refresh does not take its rows away.
     shutil.rmtree(shop.depot)
-    assert "No changes" in shop.tick("depot_sensor")
+    assert "Nothing new in" in shop.tick("depot_sensor")
+    assets = ("raw/depot/pallets", "staged/depot/pallets")
+    result = shop.run(*assets, config={"raw__depot__pallets": {"full_refresh": True}})
+    assert result.success, failures(result)
+    assert shop.query("SELECT pallet, sku FROM staged_depot.pallets") == [(7, "tea")]

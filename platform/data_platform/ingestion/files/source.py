@@ -33,7 +33,7 @@ from data_platform.ingestion.files.storage.encryption import NO_KEYS, Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import Part, Unpacking, contents
 from data_platform.ingestion.source import (
-    OWN,
+    EMPTY,
     REJECTS_SCHEMA,
     Batch,
     Kind,
@@ -190,9 +190,8 @@ def _found(folder: Storage, options: FileTable, after: Position) -> list[Deliver
     return ready
 
 
-EMPTY = f"{OWN}empty"
 NOTHING_YET = {EMPTY: "nothing yet"}
-"""What a position has of a table that was loaded before its first file was there: that it begins without rows."""
+"""The position of a table that was loaded before its first file was there."""
 
 
 def _files(position: Position) -> Position:
