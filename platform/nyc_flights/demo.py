@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from data_platform.components.execution import Outcome
+    from data_platform.lakehouse.connect import Lakehouse
     from data_platform.lakehouse.settings import Settings
     from nyc_flights.simulator.world import World
 
@@ -33,6 +34,7 @@ WEATHER_PORT = 8713
 OPERATIONS = "operations.sqlite"
 ATTEMPTS = 3
 FIRST_PAGE = "operations"
+MODEL = "lateness"
 SOURCES = ("sqlite", "postgresql", "kafka")
 
 
@@ -251,6 +253,8 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
     import dagster as dg
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from data_platform.components.dashboards import SENSOR as PAGES
+    from data_platform.components.models import SENSOR as MODELS
     from data_platform.components.platform import platform_definitions
     from data_platform.lakehouse.connect import shared_lakehouse
     from data_platform.lakehouse.settings import settings_from_environment
@@ -281,31 +285,38 @@ def play_and_load(world: "World", days: int, console: "Console") -> list["Outcom
             outcomes += follow_sensors(definitions, instance, shown)
             bar.advance(task)
         bar.update(task, doing="building the pages")
-        # Once, of the last day: those of the days before nobody would see.
-        outcomes += follow_sensor(sensor_of_pages(definitions), definitions, instance, shown)
+        # Once, of the last day: those of the days before nobody would see. First the models, which follow its scores.
+        for name in (MODELS, PAGES):
+            outcomes += follow_sensor(sensor_called(name, definitions), definitions, instance, shown)
         bar.update(task, doing="")
     return outcomes
 
 
 def follow_sensors(definitions: "dg.Definitions", instance: "dg.DagsterInstance", shown: Any) -> list["Outcome"]:
-    """Evaluate the sources' sensors and execute what they ask for, then that of the models; what became of all."""
+    """Evaluate the sensors, each after those whose work it follows, and execute what they ask for; what became of
+    all."""
     return [o for sensor in sensors(definitions) for o in follow_sensor(sensor, definitions, instance, shown)]
 
 
 def sensors(definitions: "dg.Definitions") -> list["dg.SensorDefinition"]:
-    """The sensors of the sources, and after them that of the models. That of the pages is left out."""
+    """The sensors in the order of a day: sources, models, what is trained on the models, what is scored by that. The
+    models take in the scores on the next day. That of the pages is left out."""
     from data_platform.components.dashboards import SENSOR as PAGES
-    from data_platform.components.models import SENSOR
+    from data_platform.components.keys import MODELS_JOB, retraining_job, scoring_job
 
     found = [sensor for sensor in _all_sensors(definitions) if sensor.name != PAGES]
-    return sorted(found, key=lambda sensor: sensor.name == SENSOR)
+    later = (MODELS_JOB, retraining_job(""), scoring_job(""))
+    days: list[list[dg.SensorDefinition]] = [[] for _ in range(1 + len(later))]
+    for sensor in found:
+        jobs = [job.name for job in sensor.jobs] if sensor.has_jobs else []
+        place = next((i for i, name in enumerate(later, 1) if any(job.startswith(name) for job in jobs)), 0)
+        days[place].append(sensor)
+    return [sensor for group in days for sensor in group]
 
 
-def sensor_of_pages(definitions: "dg.Definitions") -> "dg.SensorDefinition":
-    """The sensor of the pages."""
-    from data_platform.components.dashboards import SENSOR
-
-    return next(sensor for sensor in _all_sensors(definitions) if sensor.name == SENSOR)
+def sensor_called(name: str, definitions: "dg.Definitions") -> "dg.SensorDefinition":
+    """A sensor by its name."""
+    return next(sensor for sensor in _all_sensors(definitions) if sensor.name == name)
 
 
 def _all_sensors(definitions: "dg.Definitions") -> list["dg.SensorDefinition"]:
@@ -345,6 +356,29 @@ def follow_sensor(
     return outcomes
 
 
+def model_of(lake: "Lakehouse") -> dict[str, str]:
+    """What the table at the end says of the model, by column; nothing as long as no version is in production."""
+    from data_platform.lakehouse import ledger
+    from data_platform.lakehouse.tables import modelled_table
+    from data_platform.ml.registry.stages import find, production_of
+
+    if (version := production_of(lake, MODEL)) is None:
+        return {}
+    versions = len(ledger.model_versions(lake, MODEL))
+    found = {
+        "in production": f"version {version} of {versions}",
+        "AUC in the test": f"{find(lake, MODEL, version).metrics['auc']:.3f}",
+    }
+    if "fct_prediction" in ledger.published(lake):
+        row = lake.connection.execute(
+            "SELECT count(DISTINCT flight_id), count(DISTINCT flight_id) FILTER (WHERE left_late IS NOT NULL) "
+            f"FROM {modelled_table('fct_prediction').sql}"
+        ).fetchone()
+        scored, known = row if row is not None else (0, 0)
+        found |= {"flights scored": f"{scored:,}", "outcomes known": f"{known:,}"}
+    return found
+
+
 def report(settings: "Settings", world: "World", outcomes: list["Outcome"], console: "Console") -> bool:
     """Print what became of the rows; whether every run passed and the quarantine holds what it should."""
     from rich.markup import escape
@@ -362,6 +396,7 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
     spoiled = read_truth(world.folder).group_by("source", "table", "expected").len().rows()
     known = {(source, table, expected): count for source, table, expected, count in spoiled}
     with open_lakehouse(settings, read_only=True) as lake:
+        learned = model_of(lake)
         totals = ledger.totals(lake)
         published = ledger.published(lake)
         there = set(all_tables(lake.connection))
@@ -386,6 +421,12 @@ def report(settings: "Settings", world: "World", outcomes: list["Outcome"], cons
         models.add_row(str(modelled_table(model)), f"{last.rows:,}", f"{last.publication_id:,}")
     console.print(tables)
     console.print(models)
+    if learned:
+        about = Table(title=f"Learned: {MODEL}", title_justify="left")
+        for name in learned:
+            about.add_column(name, justify="right")
+        about.add_row(*learned.values())
+        console.print(about)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for error, names in errors(outcomes).items():
         console.print(f"[red]{', '.join(names)}[/]: {escape(error)}", highlight=False)

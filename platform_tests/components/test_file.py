@@ -1,13 +1,16 @@
 """What a `FileSource` says of where its files lie."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import dagster as dg
 import pyrage
 import pytest
 import pyzipper
+from platform_tests.components.shop import Shop, failures
 from platform_tests.ingestion.reading import read_all
 from pydantic import ValidationError
 
@@ -182,3 +185,28 @@ def test_a_copybook_lies_beside_defs_yaml_and_a_mistake_in_it_is_said_when_the_s
     (tmp_path / "1.dat").write_bytes(b"aa1R\n")
     (batch,) = read_all(component.source(folder / "defs.yaml", settings), "t")
     assert batch.rows.select(["id", "due"]).to_pylist() == [{"id": "aa", "due": "-1.9"}]
+
+
+def test_a_table_that_starts_empty_is_there_before_its_folder_and_its_first_file_is_taken_in_later(shop: Shop) -> None:
+    defs = shop.package / "defs" / "depot" / "defs.yaml"
+    (shop.depot / "pallets-1.csv").unlink()
+    shop.depot.rmdir()
+    with pytest.raises(dg.Failure, match="does not exist"):
+        shop.tick("depot_sensor")
+    defs.write_text(defs.read_text().replace("attributes:\n", "attributes:\n  starts_empty: true\n", 1))
+    del shop.__dict__["definitions"]
+    result = shop.follow(shop.tick("depot_sensor"))
+    assert result.success, failures(result)
+    assert shop.query("SELECT count(*) FROM staged_depot.pallets") == [(0,)]
+    assert "Nothing new in" in shop.tick("depot_sensor")
+    shop.deliver("pallets-1.csv", "7,tea")
+    result = shop.follow(shop.tick("depot_sensor"))
+    assert result.success, failures(result)
+    assert shop.query("SELECT pallet, sku FROM staged_depot.pallets") == [(7, "tea")]
+    # Once there were files, a folder that is gone is nothing new, and a full refresh does not take its rows away.
+    shutil.rmtree(shop.depot)
+    assert "Nothing new in" in shop.tick("depot_sensor")
+    assets = ("raw/depot/pallets", "staged/depot/pallets")
+    result = shop.run(*assets, config={"raw__depot__pallets": {"full_refresh": True}})
+    assert result.success, failures(result)
+    assert shop.query("SELECT pallet, sku FROM staged_depot.pallets") == [(7, "tea")]

@@ -1,12 +1,20 @@
 """The models as assets: built unseen, audited, published together or not at all, and asked for when they are behind."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 from platform_tests.components.models_shop import FCT, MART, PALLET, SOURCE_ASSETS, add_models
 from platform_tests.components.shop import Shop, checks, failures, materialized, names_of
+
+from data_platform.cli.status import Status, read_status
+from data_platform.components import workspace
+from data_platform.components.execution import execute
+from data_platform.lakehouse import ledger
+from data_platform.lakehouse.connect import open_lakehouse
+from data_platform.lakehouse.settings import settings_from_environment
 
 MODELS = [FCT, MART, PALLET]
 
@@ -47,7 +55,7 @@ def test_the_sensor_asks_for_what_is_behind_and_all_of_it_is_published_at_one_sn
     assert (shown["dagster/row_count"], shown["dagster/table_name"]) == (1, "modelled.mart_sales")
     assert checks(result)[FCT] == (True, checks(result)[FCT][1])
     assert "1 dbt tests passed. 3 rows satisfy" in checks(result)[FCT][1]
-    assert models.tick("modelled_sensor") == "Every model is built from the latest staged rows."
+    assert models.tick("modelled_sensor") == "Every model is built from the latest rows."
 
     # Lineage decides: a pallet has to do with one model only.
     models.deliver("pallets-2.csv", "8,mug")
@@ -110,7 +118,7 @@ def test_a_refused_staging_step_makes_no_model_stale(models: Shop) -> None:
     models.follow(models.tick("modelled_sensor"))
     models.deliver("pallets-2.csv", "eight,mug", "nine,mug")
     assert "pallets" in str(failures(models.run("raw/depot/pallets", "staged/depot/pallets")))
-    assert models.tick("modelled_sensor") == "Every model is built from the latest staged rows."
+    assert models.tick("modelled_sensor") == "Every model is built from the latest rows."
 
 
 def test_a_model_built_without_what_it_reads_stays_behind_and_is_asked_for_together_with_it(models: Shop) -> None:
@@ -121,13 +129,52 @@ def test_a_model_built_without_what_it_reads_stays_behind_and_is_asked_for_toget
     assert sorted(names_of(models.tick("modelled_sensor").asset_selection)) == [FCT, MART]
 
 
-def test_models_wait_for_staged_tables_that_are_not_there_yet(shop: Shop) -> None:
+def test_models_wait_for_tables_that_are_not_there_yet_and_hold_up_no_others(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_models(shop)
-    assert shop.tick("modelled_sensor") == "Every model is built from the latest staged rows."
+    assert shop.tick("modelled_sensor") == (
+        "Every model is built from the latest rows, but for dim_pallet, fct_order, mart_sales, left out until there is "
+        "depot/pallets, shop/orders."
+    )
     result = shop.run(*MODELS)
-    assert "need staged tables that do not exist yet: depot/pallets, shop/orders" in failures(result)["models"]
+    assert "need tables that do not exist yet: depot/pallets, shop/orders" in failures(result)["models"]
     shop.run("raw/depot/pallets", "staged/depot/pallets")
     assert names_of(shop.tick("modelled_sensor").asset_selection) == [PALLET]
+
+    # Those of which all is there do not wait with the others, of whose checks nothing is said.
+    keys = [dg.AssetKey(name.split("/")) for name in MODELS]
+    outcomes = {one.name: one for one in execute(shop.definitions, shop.instance, keys)}
+    assert {name: one.state for name, one in outcomes.items()} == {FCT: "skipped", MART: "skipped", PALLET: "done"}
+    assert outcomes[MART].verdict == "Left out: it waits for shop/orders, of which there is nothing yet."
+    assert outcomes[MART].check_passed is None
+    assert shop.query("SELECT DISTINCT table_name FROM platform.audits WHERE layer = 'modelled'") == [("dim_pallet",)]
+
+    monkeypatch.setattr(workspace, "platform_names", lambda: [shop.name])
+    monkeypatch.setattr(workspace, "platform_package", lambda name: shop.package)
+    with open_lakehouse(settings_from_environment(), read_only=True) as lake:
+        status = read_status(lake, Status("", "", 0, 0))
+    waits = {one.model: one.waits_for for one in status.models}
+    assert waits == {"dim_pallet": [], "fct_order": ["shop/orders"], "mart_sales": ["shop/orders"]}
+
+
+def test_models_follow_scores_as_they_do_staged_tables(shop: Shop) -> None:
+    project = add_models(shop) / "models"
+    sources = "  - {name: scores, database: lake, schema: scores, tables: [{name: sold}]}\n"
+    (project / "sources.yml").write_text((project / "sources.yml").read_text() + sources)
+    (project / "fct_score.sql").write_text("select * from {{ source('scores', 'sold') }}")
+    assert "fct_score" in shop.tick("modelled_sensor")
+    for moves in range(2):
+        with open_lakehouse(settings_from_environment()) as lake:
+            lake.connection.execute("CREATE SCHEMA IF NOT EXISTS scores")
+            lake.connection.execute("CREATE OR REPLACE TABLE scores.sold AS SELECT 1 AS number")
+            ledger.ensure_ledger(lake)
+            head = ledger.head(lake, "scores", "model", "sold")
+            ledger.advance(lake.connection, head, {"version": str(moves)}, datetime.now(UTC))
+        request = shop.tick("modelled_sensor")
+        assert names_of(request.asset_selection) == ["modelled/fct_score"]
+        result = shop.follow(request)
+        assert result.success, failures(result)
 
 
 def test_a_lakehouse_that_does_not_answer_fails_run_and_tick_without_the_password(

@@ -13,6 +13,9 @@ def test_the_unit_tests_pass_and_need_no_table_to_be_there(nothing: Any) -> None
         "mart_punctuality",
         "mart_weather_delay",
         "mart_campaign_conversion",
+        "fct_prediction",
+        "mart_model_calibration",
+        "mart_model_by_day",
     }
 
 

@@ -23,14 +23,14 @@ TYPES = {
 }
 
 
-OFF = "science"
-"""The folder of the models that are off until there are predictions: test_feedback looks at them."""
+WAITING = "science"
+"""The folder of the models that wait for predictions: test_feedback looks at them."""
 
 
 def documented() -> dict[str, Any]:
     models: dict[str, Any] = {}
     for path in (PROJECT / "models").glob("*/*.yml"):
-        if path.parent.name == OFF:
+        if path.parent.name == WAITING:
             continue
         models |= {model["name"]: model for model in yaml.safe_load(path.read_text()).get("models", ())}
     return models
@@ -123,7 +123,7 @@ def test_the_same_row_twice_is_refused(model: str, builds: Any) -> None:
 
 
 def test_there_is_a_contract_for_every_model_and_a_model_for_every_contract() -> None:
-    files = {path.stem for path in (PROJECT / "models").glob("*/*.sql") if path.parent.name != OFF}
+    files = {path.stem for path in (PROJECT / "models").glob("*/*.sql") if path.parent.name != WAITING}
     assert files == set(CONTRACTS) == set(documented())
 
 

@@ -24,13 +24,14 @@ SEVERAL = [
 ]
 
 
-def test_they_are_off_until_a_variable_says_that_there_are_predictions(nothing: Any) -> None:
-    listed = nothing.lake.dbt("list", "--resource-type", "model", "--output", "name").result
-    assert "departure_features" in listed
-    assert MODELS.isdisjoint(listed)
+def test_they_are_left_out_until_there_are_predictions_and_a_dataset(builds: Any) -> None:
+    left = {name: one.waits_for for name, one in builds.first.results.items() if one.waits_for}
+    assert set(left) == MODELS
+    assert left["mart_feature_drift"] == ["datasets.departures"]
+    assert left["mart_model_by_day"] == ["predictions/lateness", "scores.late_departure"]
 
 
-def test_turned_on_they_are_built_and_tested_beside_what_is_published(builds: Any) -> None:
+def test_they_are_built_and_tested_on_what_was_predicted(builds: Any) -> None:
     lake = builds.lake
     lake.execute(
         "create schema scores",
@@ -39,9 +40,12 @@ def test_turned_on_they_are_built_and_tested_beside_what_is_published(builds: An
             from modelled.departure_features where left_late is not null""",
         "create schema datasets",
         "create table datasets.departures as select *, 'train' as split from modelled.departure_features",
+        "create schema staged_predictions",
+        """create table staged_predictions.lateness as select 'a' as prediction_id, 1::bigint as model_version,
+            timestamptz '2026-01-01 00:00:00+00' as predicted_at, 0.5 as score,
+            json_object('flight_id', min(flight_id))::varchar as inputs from modelled.departure_features""",
     )
-    on = ("--vars", "{prediction_feedback: true}")
-    outcome = lake.dbt("build", "--select", "path:models/science", *on, target="target_science")
+    outcome = lake.dbt("build", "--select", "path:models/science")
     found = statuses(outcome)
     assert set(found.values()) == {"success", "pass"}
     assert set(found) >= MODELS
@@ -68,7 +72,8 @@ def drift() -> Iterator[Drift]:
         for day in range(7 * WEEKS)
         for number in range(6)
     ]
-    trained = [{"scheduled_departure": MONDAY + timedelta(days=7 * TRAINED - 1), "split": "train"}]
+    last = MONDAY + timedelta(days=7 * TRAINED - 1)
+    trained = [{"scheduled_departure": at, "split": "train"} for at in (MONDAY, last)]
     query = rendered.rendered("mart_feature_drift")
     with rendered.database() as connection:
         rendered.put(connection, "datasets.departures", pl.DataFrame(trained))
@@ -143,6 +148,8 @@ def test_a_model_has_the_columns_that_are_documented(model: str, drift: Drift) -
     flight = {"flight_id": "a", "origin": "EWR", "scheduled_departure": MONDAY, "predicted_at": MONDAY}
     with rendered.database() as connection:
         rendered.put(connection, "scores.late_departure", pl.DataFrame([score]))
+        served = {"inputs": '{"flight_id": "a"}', "score": 0.5, "model_version": 1, "predicted_at": MONDAY}
+        rendered.put(connection, "staged_predictions.lateness", pl.DataFrame([served]))
         rendered.put(connection, "modelled.fct_flight", pl.DataFrame([flight | flights]))
         features = NUMBERS | dict.fromkeys(SEVERAL, 1.0)
         rendered.put(connection, "modelled.departure_features", pl.DataFrame([flight | features]))

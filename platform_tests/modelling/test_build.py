@@ -4,7 +4,7 @@ all, whatever others do meanwhile."""
 import random
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from platform_tests.modelling.project import SALES, SmallProject
 
 from data_platform.contracts import Contract, Field
 from data_platform.errors import PlatformError
+from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import METADATA, Lakehouse, open_lakehouse
 from data_platform.lakehouse.history import current_snapshot
 from data_platform.lakehouse.maintenance import flush_inlined, maintain
@@ -353,5 +354,53 @@ def test_a_model_needs_what_it_reads_to_be_staged_or_published(each: SmallProjec
         (each.folder / "models" / "sources.yml").read_text().replace("name: sales", "name: returns")
     )
     each.write({"fct_sale": "select * from {{ source('staged_shop', 'returns') }}"})
-    with pytest.raises(PlatformError, match="need staged tables that do not exist yet: shop/returns"):
+    with pytest.raises(PlatformError, match=r"not exist yet: shop/returns\. .*`dp run shop/returns`"):
         each.build()
+
+
+PREDICTED = """
+  - {name: scores, database: lake, schema: scores, tables: [{name: sold}]}
+  - {name: datasets, database: lake, schema: datasets, tables: [{name: sales}]}
+"""
+
+
+def score(project: SmallProject, statement: str) -> None:
+    """Change the table of scores `scores.sold`, as one step of it."""
+    with open_lakehouse(project.settings) as lake:
+        lake.connection.execute("CREATE SCHEMA IF NOT EXISTS scores")
+        lake.connection.execute("CREATE TABLE IF NOT EXISTS scores.sold (number BIGINT)")
+        lake.connection.execute(statement)
+        ledger.advance(lake.connection, ledger.head(lake, "scores", "model", "sold"), {}, datetime.now(UTC))
+
+
+def test_models_of_tables_that_do_not_exist_yet_are_left_out_with_all_that_is_built_from_them(
+    each: SmallProject,
+) -> None:
+    sources = each.folder / "models" / "sources.yml"
+    sources.write_text(sources.read_text() + PREDICTED)
+    each.write(
+        {
+            "fct_sale": FACT,
+            "fct_score": "select * from {{ source('scores', 'sold') }}",
+            "mart_score": "select count(*) as n from {{ ref('fct_score') }}, {{ source('datasets', 'sales') }}",
+        }
+    )
+    # A test that reads both cannot run yet, and comes with them.
+    each.test("sold", "select * from {{ ref('fct_sale') }} where number in (select number from {{ ref('fct_score') }})")
+    missing = r"not exist yet: datasets\.sales, scores\.sold\. .*`dp run datasets/sales`"
+    with pytest.raises(PlatformError, match=missing):
+        each.build("mart_score")
+    results = each.build()
+    assert results["fct_sale"].published
+    assert (results["fct_sale"].tests, results["fct_score"].waits_for) == (0, ["scores.sold"])
+    assert "waits for datasets.sales, scores.sold, of which there is nothing yet" in results["mart_score"].verdict
+    assert each.rows("(SELECT DISTINCT table_name FROM platform.audits)") == [("fct_sale",)]
+
+    score(each, "INSERT INTO scores.sold VALUES (3)")
+    results = each.build()
+    assert [v.check for v in results["fct_sale"].violations] == ["dbt test sold"]
+    score(each, "UPDATE scores.sold SET number = 9")
+    results = each.build()
+    assert [name for name, one in results.items() if one.published] == ["fct_sale", "fct_score"]
+    built_from = "(SELECT built_from FROM platform.publications WHERE model = 'fct_score')"
+    assert each.rows(built_from) == [('{"scores.sold": 2}',)]

@@ -38,7 +38,7 @@ def test_the_manifest_is_parsed_once_for_each_content_of_the_project(
     first = dbt.manifest(project, settings)
     assert set(lineage.models(first)) == {"fct_order", "mart_sales", "dim_pallet"}
     assert lineage.in_order(first, ["mart_sales", "fct_order"]) == ["fct_order", "mart_sales"]
-    assert lineage.staged_ancestors(first)["mart_sales"] == ["shop/orders"]
+    assert lineage.input_ancestors(first)["mart_sales"] == ["shop/orders"]
     parsed = []
     invoke = dbt.invoke
 

@@ -36,7 +36,7 @@ def test_tests_of_what_a_model_reads_without_being_a_table_run_with_the_model(sm
     manifest = dbt.manifest(dbt.project_at(small.folder, small.settings), small.settings)
 
     def about(*selected: str) -> dict[str, set[str]]:
-        found = lineage.tested_models(manifest, selected)
+        found = lineage.tested_models(manifest, selected, ())
         return {manifest["nodes"][test]["name"]: set(models) for test, models in found.items()}
 
     source, ephemeral = "source_not_null_staged_shop_sales_number", "unique_open_sales_number"

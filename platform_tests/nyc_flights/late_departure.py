@@ -9,19 +9,25 @@ October, test November and December.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import yaml
 from platform_tests.modelled import rendered
 
-from nyc_flights.defs.science import training
+from nyc_flights.defs import lateness
+from nyc_flights.defs.lateness import training
 from nyc_flights.simulator import flights, observations
 from nyc_flights.simulator.days import LAST_DAY
 
 SEED = 2013
 SPLITS = {"train": datetime(2013, 9, 1, 4, tzinfo=UTC), "validation": datetime(2013, 11, 1, 4, tzinfo=UTC)}
 """When each ends (midnight in New York); what comes later is the test."""
+
+DEFS = yaml.safe_load((Path(lateness.__path__[0]) / "defs.yaml").read_text())
+FEATURES: Sequence[str] = DEFS["attributes"]["features"]
 
 BINS = 10
 Values = np.ndarray[Any, Any]
@@ -62,7 +68,7 @@ def prepared(rows: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     """Features and label as a training gets them: numbers as floats, texts as an Enum of those to train on."""
     kinds = {
         name: pl.Enum(train[name].unique().sort()) if train.schema[name] == pl.String else pl.Float64
-        for name in training.FEATURES
+        for name in FEATURES
     }
     return rows.select(
         *[pl.col(name).cast(kind, strict=False) for name, kind in kinds.items()], pl.col("left_late").cast(pl.Int8)

@@ -20,6 +20,8 @@ from platform_tests.servers import Postgres, fresh_database
 from polars.testing import assert_frame_equal
 
 from data_platform.components.execution import errors
+from data_platform.lakehouse.connect import open_lakehouse
+from nyc_flights.demo import follow_sensor, model_of, sensor_called, sensors
 from nyc_flights.simulator import truth
 from nyc_flights.simulator.world import finish
 
@@ -55,8 +57,18 @@ def test_the_sensors_ask_for_everything_and_every_run_passes(played: Played) -> 
     assert layers == {"raw", "staged", "modelled"}
     assert {outcome.name for outcome in played.outcomes} == {
         *(f"{layer}/{source}/{table}" for layer in ("raw", "staged") for source, table in TABLES),
+        # Nobody has asked a model yet, and there is none before the sixth day.
+        *("raw/predictions/lateness", "staged/predictions/lateness"),
         *(f"modelled/{model}" for model in MODELS),
     }
+
+
+def test_what_is_learned_and_scored_comes_after_the_models_and_waits_for_days_enough(played: Played) -> None:
+    order = [sensor.name for sensor in sensors(played.definitions)]
+    assert order[-3:] == ["modelled_sensor", "retrain_lateness_sensor", "score_late_departure_sensor"]
+    assert follow_sensor(sensor_called(order[-2], played.definitions), played.definitions, played.instance, print) == []
+    with open_lakehouse(played.settings, read_only=True) as lake:
+        assert model_of(lake) == {}
 
 
 def test_enough_was_spoiled_for_the_rest_to_mean_something(played: Played) -> None:

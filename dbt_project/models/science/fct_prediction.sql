@@ -1,15 +1,25 @@
--- What was predicted of each flight, and what became of it. Of several scores by one version of the model the first
--- counts: later ones may know more.
-{{ config(enabled=var('prediction_feedback')) }}
-with predictions as (
-    select * from {{ source('scores', 'late_departure') }}
-    qualify row_number() over (partition by flight_id, model_version order by scored_at, score) = 1
+-- What was predicted of each flight, in a batch or in answer to a request, and what became of it. Of several scores by
+-- one version of the model in one way the first counts: later ones may know more.
+with scores as (
+    select flight_id, model_version, 'batch' as channel, scored_at, score
+    from {{ source('scores', 'late_departure') }}
+    union all
+    -- What was said of a row without a flight can be held against nothing.
+    select inputs ->> '$.flight_id' as flight_id, model_version, 'served' as channel, predicted_at as scored_at, score
+    from {{ source('staged_predictions', 'lateness') }}
+    where inputs ->> '$.flight_id' is not null
+),
+
+predictions as (
+    select * from scores
+    qualify row_number() over (partition by flight_id, model_version, channel order by scored_at, score) = 1
 )
 
 select
-    predictions.flight_id || ':' || predictions.model_version as prediction_key,
+    predictions.flight_id || ':' || predictions.model_version || ':' || predictions.channel as prediction_key,
     predictions.flight_id,
     predictions.model_version,
+    predictions.channel,
     predictions.scored_at,
     predictions.score,
     flights.scheduled_departure,

@@ -2,7 +2,6 @@
 -- index (PSI): deciles of the training window, nulls by themselves; over all airports and for each. Weather and delays
 -- of a week are never those of a year: so a week drifts if its PSI is above what any week of the training window has.
 -- What the wind is beside that of the other airports in the same hour stays the same whatever the weather.
-{{ config(enabled=var('prediction_feedback')) }}
 {%- set features = [
     'departure_hour', 'departures_in_hour', 'distance_mi', 'temperature_f', 'humidity_pct', 'wind_speed_mph',
     'wind_against_others_mph', 'precipitation_in', 'pressure_mb', 'visibility_mi', 'observation_age_min',
@@ -10,7 +9,9 @@
     'carrier_late_share_6h', 'carrier_late_share_7d', 'route_late_share_28d',
 ] %}
 with trained as (
-    select max(scheduled_departure) as until from {{ source('datasets', 'departures') }} where split = 'train'
+    select min(scheduled_departure) as since, max(scheduled_departure) as until
+    from {{ source('datasets', 'departures') }}
+    where split = 'train'
 ),
 
 departures as (
@@ -24,7 +25,8 @@ departures as (
 weeks as (
     select
         date_trunc('week', day)::date as week,
-        max(scheduled_departure) <= (select until from trained) as is_training
+        min(scheduled_departure) >= (select since from trained)
+        and max(scheduled_departure) <= (select until from trained) as is_training
     from departures
     group by week
     having count(distinct day) = 7

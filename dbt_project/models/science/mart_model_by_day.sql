@@ -1,15 +1,14 @@
--- How good was each version of the model on each day, of how many of the day's flights did it say anything, and of how
+-- How good was each version of the model on each day, in each way that it was asked, of how many of the day's flights did it say anything, and of how
 -- many of those is it known what became of them?
-{{ config(enabled=var('prediction_feedback')) }}
 with predictions as (
     select
         *,
         -- Flights of the same score share their rank, as AUC counts them.
-        rank() over same_known + (count(*) over (partition by model_version, day, left_late is null, score) - 1) / 2
+        rank() over same_known + (count(*) over (partition by model_version, channel, day, left_late is null, score) - 1) / 2
             as score_rank
     from {{ ref('fct_prediction') }}
     where day is not null
-    window same_known as (partition by model_version, day, left_late is null order by score)
+    window same_known as (partition by model_version, channel, day, left_late is null order by score)
 ),
 
 flights as (
@@ -21,6 +20,7 @@ flights as (
 days as (
     select
         model_version,
+        channel,
         day,
         count(*) as predictions,
         count(left_late) as known,
@@ -32,11 +32,12 @@ days as (
             as log_loss,
         (sum(score_rank) filter (where left_late) - late * (late + 1) / 2) / nullif(late * (known - late), 0) as auc
     from predictions
-    group by model_version, day
+    group by model_version, channel, day
 )
 
 select
     days.model_version,
+    days.channel,
     days.day,
     coalesce(flights.flights, 0) as flights,
     days.predictions,

@@ -1,7 +1,7 @@
--- Of the flights to which a version of the model gave about the same probability: how many left late?
-{{ config(enabled=var('prediction_feedback')) }}
+-- Of the flights to which a version of the model gave about the same probability, in one way: how many left late?
 select
     model_version,
+    channel,
     least(floor(score * 10), 9)::bigint as tenth,
     count(*) as predictions,
     count(left_late) as known,
@@ -9,4 +9,4 @@ select
     avg(left_late::int) as late_share,
     late_share - mean_score as gap
 from {{ ref('fct_prediction') }}
-group by model_version, tenth
+group by model_version, channel, tenth

@@ -150,9 +150,8 @@ def _loads(first: int, last: int) -> str:
 def mend(file: "StoredFile", state: LakehouseState) -> str:
     """What brings back the rows of a file, and what nothing brings back."""
     from data_platform.lakehouse.ledger.names import SCHEMA
-    from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED, Table
+    from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, SCORES, STAGED, Table
     from data_platform.ml.registry.store import FILES
-    from data_platform.ml.scores.score import SCORES
 
     table = file.table
     name = f"{table.source}/{table.name}"

@@ -54,6 +54,8 @@ class ModelStatus:
     snapshot: int | None = None
     violations: int = 0
     files_lost: int = 0
+    waits_for: list[str] = field(default_factory=list)
+    """Tables that do not exist yet, without which it cannot be built."""
 
 
 @dataclass
@@ -167,11 +169,43 @@ def read_status(lake: "Lakehouse", found: Status) -> Status:
             of(source, name).files_lost += files
         elif schema == "modelled" and name in models:
             models[name].files_lost += files
+    for name, missing in _waiting(lake).items():
+        models.setdefault(name, ModelStatus(name)).waits_for = missing
     found.tables = [tables[key] for key in sorted(tables)]
     found.models = [models[key] for key in sorted(models)]
     found.exports = _exports(lake)
     if any(one.staged_rows for one in found.tables):
         _compare_rules(lake, found)
+    return found
+
+
+def _waiting(lake: "Lakehouse") -> dict[str, list[str]]:
+    """The models of this project that cannot be built yet, and the tables that they wait for."""
+    from data_platform.components.component import DEFS, folders
+    from data_platform.components.platform import BROKEN_BY, models_of
+    from data_platform.components.workspace import platform_names, platform_package
+    from data_platform.errors import PlatformError
+    from data_platform.lakehouse import ledger
+    from data_platform.modelling import dbt, lineage
+
+    try:
+        packages = [platform_package(name) for name in platform_names()]
+    except PlatformError:
+        return {}  # A lakehouse may be looked at from outside of any project.
+    steps = ledger.input_steps(lake)
+    found: dict[str, list[str]] = {}
+    for folder in (folder for package in packages for folder in folders(package)):
+        # Loading a component takes long: only those whose files may describe models.
+        if "DbtModels" not in (folder / DEFS).read_text(encoding="utf-8", errors="replace"):
+            continue
+        try:
+            models = models_of(folder)
+            project = models.project(folder, lake.settings) if models is not None else None
+            # Nobody has built models that dbt has not parsed, and to do so now would take seconds.
+            if project is not None and dbt.is_parsed(project):
+                found |= lineage.waiting(lineage.input_ancestors(dbt.manifest(project, lake.settings)), steps)
+        except BROKEN_BY:
+            continue  # `dp doctor` says what is wrong with them.
     return found
 
 
@@ -282,12 +316,14 @@ def show(found: Status) -> None:
         models = grid("model", "rows", "published", "version", "verdict", right=["rows", "version"])
         for model in found.models:
             verdict = {True: "[green]passed[/]", False: f"[red]failed[/]: {model.violations:,} violations", None: ""}
+            waits = f"[yellow]waits for[/] {', '.join(model.waits_for)}"
+            shown = waits if model.waits_for else verdict[model.passed]
             models.add_row(
                 f"modelled.{model.model}",
                 _figure(model.rows),
                 ago(model.published_at),
                 _figure(model.snapshot),
-                "[red]files lost[/]" if model.files_lost else verdict[model.passed],
+                "[red]files lost[/]" if model.files_lost else shown,
             )
         screen.print()
         screen.print(models)

@@ -25,6 +25,7 @@ from data_platform.components.keys import (
     RECONCILIATION,
     SCORES,
     TRAINED,
+    WAITS_FOR,
     job_name,
 )
 from data_platform.components.mistakes import forget_broken
@@ -244,6 +245,10 @@ def _take(
         materialization = event.step_materialization_data.materialization
         figures = {name: value.value for name, value in materialization.metadata.items()}
         return _set([outcomes[event.asset_key]], state="done", figures=figures)
+    if kind == dg.DagsterEventType.ASSET_OBSERVATION and event.asset_key is not None and event.asset_key in outcomes:
+        observed = event.asset_observation_data.asset_observation
+        if WAITS_FOR in observed.metadata:
+            return _set([outcomes[event.asset_key]], state="skipped", verdict=observed.description or "")
     if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         check = event.asset_check_evaluation_data
         if check.check_name == CHECK and check.asset_key in outcomes:

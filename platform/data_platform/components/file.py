@@ -57,6 +57,11 @@ class FileSourceOptions(SourceOptions, DeclaredStorage):
         "sftp://user@host/path, sftp://user@host/~/path from the user's home on; https://host/path/, "
         "whose index pages are read; hdfs://host:port/path. May hold `{{ env.NAME }}`."
     )
+    starts_empty: bool = Field(
+        default=False,
+        description="Whether tables are there, without rows, before their first file is: models need not wait for it. "
+        "The folder need not be there either, if it is one of this machine.",
+    )
     zip_password: SecretStr | None = Field(
         default=None, description="What encrypted zip archives are opened by: '{{ env.NAME }}'."
     )
@@ -99,7 +104,9 @@ class FileSource(SourceComponent):
 
     def source(self, where: Path, settings: Settings) -> Source:
         make_folder(settings.spool, settings)
-        return Files(place_of(self.options, where, settings), self._tables(where), settings.spool, self._keys(where))
+        empty = self.options.starts_empty
+        place = place_of(self.options, where, settings, may_be_missing=empty)
+        return Files(place, self._tables(where), settings.spool, self._keys(where), starts_empty=empty)
 
     def _keys(self, where: Path) -> Keys:
         """What opens encrypted files, with the values of the environment, and of the files that they name."""
@@ -163,16 +170,16 @@ class FileSource(SourceComponent):
         raise PlatformError("Files need no --cursor: each is loaded once.")
 
 
-def place_of(options: DeclaredStorage, where: Path, settings: Settings) -> Place:
-    """Where files lie, with the values of the environment. Raises PlatformError, naming the file `where`, if one of
-    them is not set, or the folder's address is none."""
+def place_of(options: DeclaredStorage, where: Path, settings: Settings, *, may_be_missing: bool = False) -> Place:
+    """Where files lie, with the values of the environment; a folder of this machine `may_be_missing`. Raises
+    PlatformError, naming the file `where`, if one of them is not set, or the folder's address is none."""
     folder = resolve(options.folder, f"{where}: folder")
     try:
         refuse_other_storage(folder, options.model_fields_set, options.places)
     except ValueError as error:
         raise PlatformError(f"{where}: {error}.") from None
     if "://" not in folder:
-        return LocalFolder(settings.landing / folder)
+        return LocalFolder(settings.landing / folder, may_be_missing=may_be_missing)
     given = {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name in StorageOptions.model_fields

@@ -36,6 +36,9 @@ DASHBOARDS = "dashboards"
 BROKEN = "broken"
 """The first part of the keys of assets that stand for folders which cannot be loaded."""
 
+WAITS_FOR = "waits for"
+"""The metadata of an observation that a model was left out: the tables that do not exist yet."""
+
 MODELS_JOB = "build_models"
 """The job that builds all models."""
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from data_platform.components.component import Environment, PlatformComponent
 from data_platform.components.dbt_specs import model_specs
 from data_platform.components.failures import RETRIES, failed_step, failure
-from data_platform.components.keys import CHECK, MODELS_JOB, model_key
+from data_platform.components.keys import CHECK, MODELS_JOB, WAITS_FOR, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
 from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
@@ -59,9 +59,13 @@ class DbtModels(PlatformComponent):
     model = DbtModelsOptions
     options: DbtModelsOptions
 
+    def project(self, folder: Path, settings: Settings) -> dbt.Project:
+        """The dbt project that the `defs.yaml` of `folder` names."""
+        return dbt.project_at((folder / self.options.project).resolve(), settings)
+
     def definitions(self, folder: Path, environment: Environment) -> dg.Definitions:
         settings = environment.settings
-        project = dbt.project_at((folder / self.options.project).resolve(), settings)
+        project = self.project(folder, settings)
         manifest = dbt.manifest(project, settings)
         contracts = dbt.contracts_of(self.options.contracts, lineage.models(manifest))
         assets = modelled_assets(project, manifest, contracts, folder.parents[1].name)
@@ -100,13 +104,17 @@ def modelled_assets(
                         log=context.log.info,
                     )
                 )
+                for result in results:
+                    if result.waits_for:
+                        context.log.warning(f"{result.model}: {result.verdict}")
                 with lake.reading():
                     published = [_materialized(lake, one, contracts.get(one.model)) for one in results if one.published]
         except Exception as error:  # noqa: BLE001 - a contract, a macro or a library may raise anything
             private = any(column.private for one in contracts.values() for column in contract_columns(one))
             yield from failed_step(context, error, sorted(context.selected_asset_keys), private=private)
         yield from published
-        yield from (_checked(result) for result in results)
+        yield from (_checked(result) for result in results if not result.waits_for)
+        yield from (_waits(result) for result in results if result.waits_for)
         broken = [f"{result.model}: {_first_reason(result)}" for result in results if not result.passed]
         if broken:
             reasons = "\n".join(broken)
@@ -150,6 +158,13 @@ def _materialized(lake: Lakehouse, result: ModelResult, contract: type[Contract]
     )
 
 
+def _waits(result: ModelResult) -> dg.AssetObservation:
+    """What is shown of a model that was left out: nothing was found out of it, so its check is as it was."""
+    return dg.AssetObservation(
+        model_key(result.model), description=result.verdict, metadata={WAITS_FOR: ", ".join(result.waits_for)}
+    )
+
+
 def _checked(result: ModelResult) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=model_key(result.model),
@@ -168,9 +183,9 @@ def _checked(result: ModelResult) -> dg.AssetCheckResult:
 def modelled_sensor(
     broken: dg.AssetKey, manifest: Mapping[str, Any], every: timedelta, settings: Settings, job: Job
 ) -> dg.SensorDefinition:
-    """Asks for runs of `job` for the models whose staged tables moved since they were published: lineage decides
+    """Asks for runs of `job` for the models whose tables moved since they were published: lineage decides
     which. `broken` is the asset that stood for their folder while it could not be loaded."""
-    ancestors = lineage.staged_ancestors(manifest)
+    ancestors = lineage.input_ancestors(manifest)
     direct = lineage.parents(manifest)
 
     @dg.sensor(
@@ -178,7 +193,7 @@ def modelled_sensor(
         job=job,
         minimum_interval_seconds=least_interval(every),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Follows the staged tables: asks for the models that were built from older rows.",
+        description="Follows staged tables, datasets and scores: asks for the models that were built from older rows.",
     )
     def probe(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         forget_broken(context.instance, broken)
@@ -186,11 +201,12 @@ def modelled_sensor(
             with shared_lakehouse(settings) as lake:
                 ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
                 with lake.reading():
-                    stale = stale_models(lake, ancestors)
+                    steps = ledger.input_steps(lake)
+                    stale = stale_models(lake, ancestors, steps)
         except Exception as error:  # noqa: BLE001 - a library may raise anything
             raise failure(error) from None
         if not stale:
-            return dg.SkipReason("Every model is built from the latest staged rows.")
+            return dg.SkipReason(_nothing(lineage.waiting(ancestors, steps)))
         requests = {
             model: [Request([model_key(one) for one in with_stale_parents(model, stale, direct)], now)]
             for model, now in stale.items()
@@ -198,6 +214,15 @@ def modelled_sensor(
         return request_once(context.instance, MODELLED, requests, every)
 
     return probe
+
+
+def _nothing(waiting: Mapping[str, Sequence[str]]) -> str:
+    """Why no model is asked for, with what those wait for that are left out."""
+    latest = "Every model is built from the latest rows."
+    missing = sorted({table for tables in waiting.values() for table in tables})
+    if not missing:
+        return latest
+    return f"{latest[:-1]}, but for {', '.join(sorted(waiting))}, left out until there is {', '.join(missing)}."
 
 
 def with_stale_parents(model: str, stale: Collection[str], direct: Mapping[str, lineage.Parents]) -> list[str]:
@@ -208,10 +233,11 @@ def with_stale_parents(model: str, stale: Collection[str], direct: Mapping[str, 
     return found
 
 
-def stale_models(lake: Lakehouse, ancestors: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
-    """Models with newer staged rows than they were published from, and those rows' staging steps. A model of which a
-    staged table does not exist yet is left out."""
-    steps = ledger.staged_steps(lake)
+def stale_models(
+    lake: Lakehouse, ancestors: Mapping[str, Sequence[str]], steps: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    """Models of whose tables there are newer `steps` than they were published from, and those steps. A model of which
+    a table does not exist yet is left out."""
     published = ledger.published(lake)
     stale = {}
     for model, tables in ancestors.items():

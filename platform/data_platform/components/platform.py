@@ -23,6 +23,7 @@ from data_platform.components.external import ExternalJob, loaded_after_jobs
 from data_platform.components.keys import BROKEN, platform_key
 from data_platform.components.maintenance import maintenance_definitions
 from data_platform.components.mistakes import reason_of
+from data_platform.components.models import DbtModels
 from data_platform.components.openlineage import reporting
 from data_platform.components.ownership import broken_asset, earlier_platforms, refusals
 from data_platform.components.resource import LakehouseResource
@@ -93,6 +94,12 @@ def export_of(folder: Path) -> Export | None:
     """The export that a folder describes, which can be loaded; None if it describes something else."""
     component = _tree(folder).load_component(folder)
     return component if isinstance(component, Export) else None
+
+
+def models_of(folder: Path) -> DbtModels | None:
+    """The models that a folder describes, which can be loaded; None if it describes something else."""
+    component = _tree(folder).load_component(folder)
+    return component if isinstance(component, DbtModels) else None
 
 
 def job_of(folder: Path) -> ExternalJob | None:

@@ -21,7 +21,17 @@ from data_platform.ingestion.drift import LoadRefusedError as LoadRefusedError
 from data_platform.ingestion.landing import Part, TableLanding
 from data_platform.ingestion.masking import require_key
 from data_platform.ingestion.prefetch import prefetched
-from data_platform.ingestion.source import DIGEST, Batch, Budget, Measured, Position, Reading, Source, TableOptions
+from data_platform.ingestion.source import (
+    DIGEST,
+    EMPTY,
+    Batch,
+    Budget,
+    Measured,
+    Position,
+    Reading,
+    Source,
+    TableOptions,
+)
 from data_platform.lakehouse import ledger
 from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.tables import column_types, raw_table
@@ -287,6 +297,8 @@ class _Load:
         position, self.position = self.position, None
         if position is None:
             return
+        if EMPTY in position and self.head.position:
+            return  # it began long ago: a full refresh of what is gone for the moment takes nothing away
         # The table under whose name the position is kept moves with it.
         tables = [each for each in self.landings.values() if each.name == self.head.table or each.has_something_ready()]
         of_one_table = len(self.landings) == 1 and self.head.table in self.landings

@@ -35,6 +35,9 @@ DIGEST = f"{OWN}digest"
 HINT = f"{OWN}hint"
 """The entry of a position that holds what a probe saw just before a whole table was read."""
 
+EMPTY = f"{OWN}empty"
+"""The entry of a position that says that the table began without rows, before its source had any."""
+
 REJECTS_SCHEMA = pa.schema(
     [
         ("_file", pa.string()),

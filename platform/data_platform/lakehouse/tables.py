@@ -17,6 +17,9 @@ RAW, STAGED, QUARANTINE = "raw", "staged", "quarantine"
 MODELLED = "modelled"
 """The layer, and the schema, of published models."""
 
+DATASETS, SCORES = "datasets", "scores"
+"""The layers, and the schemas, of what models learn from, and of what they say of rows."""
+
 LOAD_COLUMNS = {"_load_id": "BIGINT", "_loaded_at": "TIMESTAMP WITH TIME ZONE", "_row": "BIGINT"}
 """What every raw row carries besides what the source gave: the load, its time, and the row's number within it."""
 

@@ -37,7 +37,8 @@ MESSAGE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What became of one model. `rows_failed` counts the audited rows that break their contract."""
+    """What became of one model. `rows_failed` counts the audited rows that break their contract; `waits_for` are tables
+    that do not exist yet, without which it was not built."""
 
     model: str
     passed: bool
@@ -50,6 +51,7 @@ class ModelResult:
     seconds: float = 0.0
     violations: Sequence[Violation] = ()
     rows_failed: int = 0
+    waits_for: Sequence[str] = ()
 
 
 def build_and_publish(
@@ -63,11 +65,13 @@ def build_and_publish(
     full_refresh: bool = False,
     log: Callable[[str], object] | None = None,
 ) -> list[ModelResult]:
-    """Build the selected models, audit them, and publish all of them if all passed, none otherwise.
+    """Build the selected models, audit them, and publish all of them if all passed, none otherwise. Models that are
+    built from a table which does not exist yet are left out, and stay as they are; their results say what they wait
+    for.
 
-    `full_refresh` builds incremental models from nothing. Raises PlatformError when nothing could be built (a staged
-    table or a model that the selected ones read does not exist, dbt cannot run), ConcurrentStepError when another build
-    published one of the models meanwhile.
+    `full_refresh` builds incremental models from nothing. Raises PlatformError when nothing could be built (all
+    selected models wait for a table, a model that they read was never published, dbt cannot run), ConcurrentStepError
+    when another build published one of the models meanwhile.
     """
     started = datetime.now(UTC)
     ledger.ensure_ledger(lake)
@@ -76,10 +80,15 @@ def build_and_publish(
     flags = ["--full-refresh"] if full_refresh else []
     with pinned(lake) as pin, open_pinned(pin) as reader, _discarded(lake, pin) as keep:
         snapshot = current_snapshot(reader.connection)
-        steps = ledger.staged_steps(reader)
-        _require_staged(manifest, selected, steps)
+        steps = ledger.input_steps(reader)
+        waiting = lineage.waiting(lineage.input_ancestors(manifest), steps)
+        left_out = [_left_out(model, waiting[model]) for model in selected if model in waiting]
+        selected = _buildable(selected, waiting)
         _require_published(reader, manifest, selected)
-        about = lineage.tested_models(manifest, selected)
+        about = lineage.tested_models(manifest, selected, set(waiting).union(*waiting.values()))
+        if log is not None:
+            for test in sorted(set(lineage.tested_models(manifest, selected, ())) - set(about)):
+                log(f"The test {manifest['nodes'][test]['name']} is left out: it reads what does not exist yet.")
         tests = [".".join(manifest["nodes"][test]["fqn"]) for test in about]
         arguments = [*WITHOUT_UNIT_TESTS, *flags, "--select", *selected, *tests]
         nodes = dbt.build(project, lake.settings, pin.folder, arguments, log)
@@ -93,13 +102,14 @@ def build_and_publish(
         verdicts = [_verdict(result, contracts.get(result.model), run_id) for result in results]
         if not all(result.passed for result in results):
             commit(lake, lambda connection: ledger.record_audit(connection, *verdicts))
-            return results
+            return [*results, *left_out]
         taken = taken_in(reader, manifest, selected, steps)
         changes = [_change(landings[one.model], taken[one.model], one.seconds) for one in results]
         keep.extend(change.rows.path for change in changes if change.rows.rows)
         before = ledger.published(reader)
         publication = publish(lake, changes, snapshot, before, run_id=run_id, started=started, verdicts=verdicts)
-    return [replace(result, published=True, publication=publication, snapshot=snapshot) for result in results]
+    published = [replace(result, published=True, publication=publication, snapshot=snapshot) for result in results]
+    return [*published, *left_out]
 
 
 @contextmanager
@@ -120,14 +130,21 @@ def _discarded(lake: Lakehouse, pin: Pin) -> Iterator[list[str]]:
                 discard(lake, landing.rows.path)
 
 
-def _require_staged(manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]) -> None:
-    ancestors = lineage.staged_ancestors(manifest)
-    missing = sorted({table for model in selected for table in ancestors[model] if table not in steps})
-    if missing:
+def _left_out(model: str, tables: Sequence[str]) -> ModelResult:
+    verdict = f"Left out: it waits for {', '.join(tables)}, of which there is nothing yet."
+    return ModelResult(model, True, verdict, waits_for=tables)
+
+
+def _buildable(selected: Sequence[str], waiting: Mapping[str, Sequence[str]]) -> list[str]:
+    """The selected models that do not wait for a table. Raises PlatformError if all do."""
+    buildable = [model for model in selected if model not in waiting]
+    if not buildable:
+        missing = sorted({table for model in selected for table in waiting[model]})
         raise PlatformError(
-            f"The models need staged tables that do not exist yet: {', '.join(missing)}. Load them first "
-            f"(`dp run {missing[0].split('/')[0]}`), or select models that do not need them."
+            f"The models need tables that do not exist yet: {', '.join(missing)}. Make them first "
+            f"(`dp run {lineage.asset_name(missing[0])}`), or select models that do not need them."
         )
+    return buildable
 
 
 def _require_published(reader: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str]) -> None:
@@ -146,13 +163,13 @@ def _require_published(reader: Lakehouse, manifest: Mapping[str, Any], selected:
 def taken_in(
     reader: Lakehouse, manifest: Mapping[str, Any], selected: Sequence[str], steps: Mapping[str, int]
 ) -> dict[str, dict[str, int]]:
-    """The last staging step that each of the selected models, just built, took in of each staged table. A table that
-    it reads through a model which was not built again is as old as that model."""
+    """The last step that each of the selected models, just built, took in of each table. A table that it reads through
+    a model which was not built again is as old as that model."""
     direct = lineage.parents(manifest)
     published = ledger.published(reader)
     taken: dict[str, dict[str, int]] = {}
     for model in lineage.in_order(manifest, selected):
-        own = {table: steps[table] for table in direct[model].staged}
+        own = {table: steps[table] for table in direct[model].inputs}
         for parent in direct[model].models:
             for table, step in (taken[parent] if parent in taken else published[parent].built_from).items():
                 own[table] = min(step, own.get(table, step))

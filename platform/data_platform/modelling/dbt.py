@@ -125,6 +125,11 @@ def manifest(project: Project, settings: Settings) -> Mapping[str, Any]:
     return loaded
 
 
+def is_parsed(project: Project) -> bool:
+    """Whether the project's manifest is there as its files are now: to make it takes seconds."""
+    return _parsed(project, "json").exists()
+
+
 def _parsed(project: Project, kind: str) -> Path:
     return project.target / f"manifest-{fingerprint(project)}.{kind}"
 

@@ -33,6 +33,7 @@ from data_platform.ingestion.files.storage.encryption import NO_KEYS, Keys
 from data_platform.ingestion.files.storage.local import LocalFolder
 from data_platform.ingestion.files.storage.unpacking import Part, Unpacking, contents
 from data_platform.ingestion.source import (
+    EMPTY,
     REJECTS_SCHEMA,
     Batch,
     Kind,
@@ -189,6 +190,15 @@ def _found(folder: Storage, options: FileTable, after: Position) -> list[Deliver
     return ready
 
 
+NOTHING_YET = {EMPTY: "nothing yet"}
+"""The position of a table that was loaded before its first file was there."""
+
+
+def _files(position: Position) -> Position:
+    """The entries of a position that are of files."""
+    return {path: entry for path, entry in position.items() if path != EMPTY}
+
+
 class Files:
     """A folder, and below it the files of each table, as a `Source`: a path, or a `Place` elsewhere. `spool` takes
     unpacked files, and those that are fetched, which are too large for memory; by default the system's folder for
@@ -200,10 +210,13 @@ class Files:
         tables: Mapping[str, FileTable],
         spool: Path | None = None,
         keys: Keys = NO_KEYS,
+        *,
+        starts_empty: bool = False,
     ) -> None:
         self._place: Place = LocalFolder(folder) if isinstance(folder, Path) else folder
         self._tables = tables
         self._spool, self._keys = spool, keys
+        self._starts_empty = starts_empty
 
     def probe(self, tables: Sequence[str], after: Mapping[str, Position]) -> dict[str, Probe]:
         """Which files are new or changed by size and times, without opening any."""
@@ -225,7 +238,8 @@ class Files:
                 movable(folder, name)
                 if not after:
                     refuse_moved(folder, name, options.path, after_load)
-            reading = FolderReading(folder, name, options, after, self._spool, self._keys)
+            begins = self._starts_empty and not after
+            reading = FolderReading(folder, name, options, _files(after), self._spool, self._keys, begins=begins)
             others = {one: storage.pattern_of(table.path) for one, table in self._tables.items() if one != name}
             try:
                 yield reading
@@ -244,13 +258,14 @@ class Files:
 
     def _unread(self, folder: Storage, table: str, after: Position) -> dict[str, str]:
         options = self._table(table)
-        return {
+        unread = {
             delivery.path: delivery.version
-            for delivery in _found(folder, options, after)
+            for delivery in _found(folder, options, _files(after))
             # One that is loaded and still there waits for what is to become of it.
             if (options.after_load is not None or not is_known(after, delivery))
             and not storage.unrecordable(delivery.path)
         }
+        return NOTHING_YET if self._starts_empty and not after and not unread else unread
 
     def _table(self, table: str) -> FileTable:
         if table not in self._tables:
@@ -274,13 +289,22 @@ class FolderReading:
     """
 
     def __init__(
-        self, folder: Storage, table: str, options: FileTable, after: Position, spool: Path | None, keys: Keys
+        self,
+        folder: Storage,
+        table: str,
+        options: FileTable,
+        after: Position,
+        spool: Path | None,
+        keys: Keys,
+        *,
+        begins: bool = False,
     ) -> None:
+        """`begins` says that the table is to be there, without rows, if there are no files yet."""
         self._folder, self._name, self._options, self._spool = folder, table, options, spool
         self._unpacking = Unpacking(
             options.max_unpacked, options.members, by_name, zip_is_data=isinstance(options.format, Excel), keys=keys
         )
-        self._after = after
+        self._after, self._begins = after, begins
         self._committed = dict(after)
         self._found: list[Delivery] = []
         self._orders = options.order == "name"
@@ -313,6 +337,8 @@ class FolderReading:
         with opening(self._folder, unread, self._spool) as opened:
             yield from self._all(unread, opened, broken, gathered)
         yield from gathered.batches()
+        if self._begins and not found:
+            yield Batch(self._name, NO_ROWS, "rows", NOTHING_YET)
         if self._options.forget_after is not None:
             forgotten = self._forgotten({delivery.path for delivery in found}, self._options.forget_after)
             if forgotten:

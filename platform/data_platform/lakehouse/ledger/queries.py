@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from data_platform.lakehouse.connect import Lakehouse
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.ledger.names import name
 from data_platform.lakehouse.ledger.schema import exists
 from data_platform.lakehouse.ledger.steps import AuditKind, Load, Publication
+from data_platform.lakehouse.sql import literal
+from data_platform.lakehouse.tables import DATASETS, SCORES
 
 CHANGED_RAW = "(status = 'landed' AND (rows_landed > 0 OR kind = 'whole'))"
 """The condition on a row of `loads` that it changed the raw table: rows landed, or a whole table replaced what was
@@ -306,6 +308,22 @@ def staged_steps(lake: Lakehouse) -> dict[str, int]:
         "GROUP BY source, table_name"
     ).fetchall()
     return dict(rows)
+
+
+def input_steps(lake: Lakehouse) -> dict[str, int]:
+    """The number of the last step that changed each table which models may be built from: staged ones (`source/table`,
+    see `staged_steps`), datasets (`datasets.name`) and scores (`scores.name`), as far as they exist."""
+    if not exists(lake):
+        return {}
+    there = f"SELECT table_name FROM duckdb_tables() WHERE database_name = {literal(CATALOG)} AND schema_name ="
+    rows = lake.connection.execute(
+        f"SELECT {literal(DATASETS)} || '.' || name, max(version) FROM {name('datasets')} "
+        f"WHERE name IN ({there} {literal(DATASETS)}) GROUP BY name "
+        # Each model that scores rows into a table has a head of its own there.
+        f"UNION ALL SELECT layer || '.' || table_name, sum(number)::BIGINT FROM {name('heads')} "
+        f"WHERE layer = {literal(SCORES)} AND table_name IN ({there} {literal(SCORES)}) GROUP BY layer, table_name"
+    ).fetchall()
+    return staged_steps(lake) | dict(rows)
 
 
 def versions(lake: Lakehouse) -> dict[str, list[int]]:

@@ -1,12 +1,9 @@
 """What identifies a version of a dataset. How one is built is in `building`, how it is read in `reading`."""
 
 from data_platform.lakehouse.ledger import DatasetVersion
-from data_platform.lakehouse.tables import Table
+from data_platform.lakehouse.tables import DATASETS, Table
 
 __all__ = ["DATASETS", "SPLIT", "DatasetVersion", "dataset_table"]
-
-DATASETS = "datasets"
-"""The layer, and the schema, of datasets."""
 
 SPLIT = "split"
 """The column that says in which split a row is."""

@@ -20,7 +20,7 @@ from data_platform.lakehouse.failures import explain
 from data_platform.lakehouse.ledger import Audit
 from data_platform.lakehouse.names import allow_names
 from data_platform.lakehouse.sql import literal, quote, quote_all
-from data_platform.lakehouse.tables import Table, all_tables, column_types, duckdb_types, ensure_table
+from data_platform.lakehouse.tables import SCORES, Table, all_tables, column_types, duckdb_types, ensure_table
 from data_platform.lakehouse.transaction import (
     DataFile,
     commit,
@@ -38,9 +38,6 @@ from data_platform.ml.registry.store import LoadedModel, load
 from data_platform.ml.scores.options import OWN_COLUMNS
 from data_platform.ml.training.train import TRAIN, VALIDATION
 from data_platform.redaction import first_line
-
-SCORES = "scores"
-"""The layer, and the schema, of tables of scores."""
 
 BATCH_ROWS = 100_000
 

@@ -28,8 +28,9 @@ HELD_BYTES = 1 << 20
 class LocalFolder:
     """A folder; see `Place` and `Storage`, whose methods these are."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, may_be_missing: bool = False) -> None:
+        """`may_be_missing` says that a folder which is not there has no files; else that is a mistake."""
+        self._root, self._may_be_missing = root, may_be_missing
 
     def __str__(self) -> str:
         return str(self._root)
@@ -41,6 +42,8 @@ class LocalFolder:
 
     def find(self, pattern: str, stable_for: float, start: str = "") -> list[Delivery]:
         root = self._root
+        if self._may_be_missing and not root.exists():
+            return []
         if not root.is_dir():
             raise PlatformError(f"The folder {root} does not exist, or it is not a folder. Create it, or mount it.")
         if not os.access(root, os.R_OK | os.X_OK):

@@ -18,32 +18,6 @@ if TYPE_CHECKING:
 
 LABEL = "left_late"
 
-FEATURES = (
-    "carrier",
-    "origin",
-    "destination",
-    "distance_mi",
-    "departure_hour",
-    "weekday",
-    "departures_in_hour",
-    "temperature_f",
-    "humidity_pct",
-    "wind_speed_mph",
-    "wind_gust_mph",
-    "precipitation_in",
-    "pressure_mb",
-    "visibility_mi",
-    "observation_age_min",
-    "aircraft_gap_min",
-    "previous_leg_delay_min",
-    "previous_leg_overdue_min",
-    "origin_late_share_3h",
-    "carrier_late_share_6h",
-    "carrier_late_share_7d",
-    "route_late_share_28d",
-)
-"""What a model is given: the columns of the dataset but for its key, its times and its label."""
-
 PARAMETERS: Mapping[str, Any] = {
     "objective": "binary",
     "learning_rate": 0.05,

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from pandera.errors import SchemaErrors
 from platform_tests.modelled import rendered
-from platform_tests.nyc_flights.late_departure import figures, predict, prepared
+from platform_tests.nyc_flights.late_departure import FEATURES, figures, predict, prepared
 
 from data_platform.contracts.contract import contract_columns
-from nyc_flights.defs import science
-from nyc_flights.defs.science import training
-from nyc_flights.defs.science.contracts import LateDeparture
+from nyc_flights.defs import departures as dataset
+from nyc_flights.defs.departures.contracts import LateDeparture
+from nyc_flights.defs.lateness import training
 from nyc_flights.simulator import flights, observations
 
 SMALL = {"rounds": 40}
@@ -25,7 +25,7 @@ def departures() -> pl.DataFrame:
     """The dataset as its query gives it, of 30 days."""
     weather = observations.published(7).unique(["station", "observed_at"], keep="last", maintain_order=True)
     weather = weather.select("station", "observed_at", pl.col(*observations.FIELDS).cast(pl.Float64), "published_at")
-    query = Path(next(iter(science.__path__))) / "late_departure.sql"
+    query = Path(next(iter(dataset.__path__))) / "departures.sql"
     with rendered.database() as connection:
         known = rendered.departure_features(connection, flights.clean_on(7, 30, False).drop("state"), weather)
         rendered.put(connection, "modelled.departure_features", known)
@@ -51,7 +51,7 @@ def test_the_dataset_keeps_its_contract_and_has_no_unknown_outcome(departures: p
 
 def test_the_features_are_all_columns_but_key_times_and_label() -> None:
     others = {"flight_id", "scheduled_departure", "predicted_at", training.LABEL}
-    assert {column.name for column in contract_columns(LateDeparture)} - others == set(training.FEATURES)
+    assert {column.name for column in contract_columns(LateDeparture)} - others == set(FEATURES)
 
 
 def test_the_same_rows_give_the_same_trees_to_the_bit_and_another_seed_gives_others(splits: Any) -> None:

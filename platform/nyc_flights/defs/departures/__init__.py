@@ -1,0 +1,1 @@
+"""What models of late departures are trained on."""
