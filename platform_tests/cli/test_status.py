@@ -51,6 +51,7 @@ def test_every_table_is_shown_with_its_rows_verdict_and_quarantine(dp: Dp, looki
             "snapshot": found["models"][0]["snapshot"],
             "violations": 0,
             "files_lost": 0,
+            "waits_for": [],
         }
     ]
 
