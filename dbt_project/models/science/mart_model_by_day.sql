@@ -1,10 +1,11 @@
--- How good was each version of the model on each day, in each way that it was asked, of how many of the day's flights did it say anything, and of how
--- many of those is it known what became of them?
+-- How good was each version of the model on each day, in each way that it was asked, of how many of the day's flights did
+-- it say anything, and of how many of those is it known what became of them?
 with predictions as (
     select
         *,
         -- Flights of the same score share their rank, as AUC counts them.
-        rank() over same_known + (count(*) over (partition by model_version, channel, day, left_late is null, score) - 1) / 2
+        rank() over same_known
+            + (count(*) over (partition by model_version, channel, day, left_late is null, score) - 1) / 2
             as score_rank
     from {{ ref('fct_prediction') }}
     where day is not null

@@ -1,9 +1,11 @@
 """`dp serve`: the model in production answers over HTTP, on this machine alone unless `--host` says otherwise."""
 
 import os
+import signal
 import socket
 import sys
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -42,6 +44,9 @@ def serve(
     from data_platform.ml.serving.log import PredictionLog
     from data_platform.ml.serving.server import application
 
+    # uvicorn gives a signal back once it has shut down: as the default would have it, SIGTERM would end us right there,
+    # before the file of predictions has its name.
+    signal.signal(signal.SIGTERM, _end)
     settings = settings_from_environment()
     name = model.removeprefix("models/")
     folder = settings.landing / "predictions" / name
@@ -76,6 +81,10 @@ def listening(host: str, port: int) -> socket.socket:
             f"dp serve MODEL --port {port % 65535 + 1}."
         ) from None
     return listener
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signal handler's form
+    raise SystemExit(0)
 
 
 def _in_address(host: str) -> str:

@@ -231,6 +231,8 @@ def test_killed_at_any_instant_no_prediction_that_was_told_is_lost(lake: Lakehou
             stderr=subprocess.DEVNULL,
         )
         told += _ask_until_ended(port, server, number)
+        if server.returncode == 0:  # it was asked to end
+            assert not list((settings.landing / "predictions" / "delay").glob("*.open"))
     ids = [line["prediction_id"] for line in kept(settings.landing / "predictions" / "delay")]
     assert len(told) >= KILLS
     assert len(set(ids)) == len(ids)
@@ -260,9 +262,11 @@ def _ask_until_ended(port: int, server: "subprocess.Popen[bytes]", number: int) 
         assert server.poll() is None, "the server ended by itself"
         time.sleep(0.02)
     time.sleep(0.02 * number)
-    server.send_signal(signal.SIGTERM if number % 4 == 3 else signal.SIGKILL)
-    server.wait(30)
+    asked = number % 4 == 3
+    server.send_signal(signal.SIGTERM if asked else signal.SIGKILL)
+    code = server.wait(30)
     ended.set()
     for client in clients:
         client.join()
+    assert code == (0 if asked else -signal.SIGKILL)
     return told
