@@ -19,7 +19,7 @@ from data_platform.components.models import SENSOR
 from data_platform.components.platform import platform_definitions
 from data_platform.lakehouse.connect import open_lakehouse
 from data_platform.lakehouse.settings import Settings, settings_from_environment
-from nyc_flights.demo import follow_sensor, sensors
+from nyc_flights.demo_loads import follow_sensor, sensors
 from nyc_flights.simulator.weather import serve_weather
 from nyc_flights.simulator.world import Clock, World, advance, clock, start
 

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from data_platform.components.component import VARIANT
 from data_platform.components.execution import errors
 from data_platform.errors import PlatformError
-from nyc_flights.demo import follow_sensor, sensors
+from nyc_flights.demo_loads import follow_sensor, sensors
 from nyc_flights.simulator import broker, gates
 from nyc_flights.simulator.server import is_listening
 

@@ -21,7 +21,8 @@ from polars.testing import assert_frame_equal
 
 from data_platform.components.execution import errors
 from data_platform.lakehouse.connect import open_lakehouse
-from nyc_flights.demo import follow_sensor, model_of, sensor_called, sensors
+from nyc_flights.demo_loads import follow_sensor, sensor_called, sensors
+from nyc_flights.demo_report import model_of
 from nyc_flights.simulator import truth
 from nyc_flights.simulator.world import finish
 
