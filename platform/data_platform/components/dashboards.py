@@ -23,11 +23,11 @@ from data_platform.components.keys import (
     raw_key,
     staged_key,
 )
-from data_platform.components.mistakes import forget_broken, mistakes_of
+from data_platform.components.mistakes import mistakes_of
 from data_platform.components.ownership import DASHBOARDS as DASHBOARDS_COMPONENT
 from data_platform.components.ownership import MODELS, NO_SOURCES, broken_asset, declared, model_files
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.components.sensors import Job, Request, least_interval, looking, request_once
 from data_platform.components.spec import NAME
 from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.dashboards.build import build_page
@@ -37,7 +37,7 @@ from data_platform.dashboards.queries import LEDGER, LEDGER_TABLES, named, requi
 from data_platform.errors import PlatformError
 from data_platform.exports.export import versions
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, QUARANTINE, RAW, STAGED, Table, modelled_table
 from data_platform.modelling import dbt, lineage
@@ -284,14 +284,8 @@ def dashboards_sensor(
         description="Follows the tables that pages show: asks for the pages that are of older rows.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        forget_broken(context.instance, broken)
-        try:
-            with shared_lakehouse(settings) as lake:
-                ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
-                with lake.reading():
-                    states = {page.name: state_of(lake, page) for page in pages}
-        except Exception as error:  # noqa: BLE001 - a library may raise anything
-            raise failure(error) from None
+        with looking(context, broken, settings) as lake:
+            states = {page.name: state_of(lake, page) for page in pages}
         now = {page.name: digest_of(page, pages, states[page.name]) for page in pages if states[page.name]}
         built = _built(context.instance, [page.name for page in pages])
         stale = {name: digest for name, digest in now.items() if built.get(name) != digest}

@@ -13,19 +13,18 @@ from pydantic import Field, model_validator
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.export import contract_of_model
-from data_platform.components.failures import RETRIES, failed_step, failure
+from data_platform.components.failures import RETRIES, failed_step
 from data_platform.components.inputs import INPUTS, made_of, steps_of, without_rows
 from data_platform.components.keys import CHECK, LEAKAGE, dataset_job, dataset_key
 from data_platform.components.metadata import BAR_CHARACTERS, bar, contract_schema, place, sample
-from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.components.sensors import Job, Request, least_interval, looking, request_once
 from data_platform.contracts.contract import contract_columns, name_of, owner_of
 from data_platform.contracts.violations import counted
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.sql import quote
 from data_platform.lakehouse.tables import MODELLED, Table, column_types
@@ -135,7 +134,8 @@ class Dataset(PlatformComponent):
             try:
                 with lakehouse.open() as lake:
                     ledger.claim(lake, platform, "dataset", [recipe.name])
-                    versions = input_versions(lake, recipe, inputs)
+                    with lake.reading():
+                        versions = input_versions(lake, recipe, inputs)
                     built = taken_up(lambda: build(lake, recipe, run_id=context.run.run_id))
                     metadata = _metadata(lake, recipe, built)
                     found = _leaks(lake, recipe, built.version)
@@ -180,10 +180,7 @@ def _input(folder: Path, table: Table) -> _Input:
 def input_versions(lake: Lakehouse, recipe: Recipe, inputs: Sequence[_Input]) -> dict[str, int | str]:
     """The last step that changed each table which a dataset reads, and the version of its code. A table of which there
     are no rows yet is left out."""
-    ledger.exists(lake)
-    with lake.reading():
-        found = steps_of(lake, [one.table for one in inputs])
-    return {**found, "code": recipe.origin.code_version}
+    return {**steps_of(lake, [one.table for one in inputs]), "code": recipe.origin.code_version}
 
 
 def _verdict(recipe: Recipe, built: Built) -> str:
@@ -286,12 +283,8 @@ def dataset_sensor(
         description="Follows the tables that the dataset reads: asks for a build when they have changed.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        forget_broken(context.instance, broken)
-        try:
-            with shared_lakehouse(settings) as lake:
-                now = input_versions(lake, recipe, inputs)
-        except Exception as error:  # noqa: BLE001 - a library may raise anything
-            raise failure(error) from None
+        with looking(context, broken, settings) as lake:
+            now = input_versions(lake, recipe, inputs)
         missing = without_rows([one.table for one in inputs], now)
         if missing:
             return dg.SkipReason(f"There are no rows yet of {', '.join(missing)}.")

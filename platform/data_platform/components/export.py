@@ -13,12 +13,11 @@ from pydantic import Field
 
 from data_platform.components.component import DEFS, Environment, PlatformComponent, folders
 from data_platform.components.export_steps import exported, ping
-from data_platform.components.failures import RETRIES, failed_step, failure
+from data_platform.components.failures import RETRIES, failed_step
 from data_platform.components.keys import CHECK, export_job, export_key
-from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import MODELS, broken_asset
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.components.sensors import Job, Request, least_interval, looking, request_once
 from data_platform.contracts.contract import Contract, contract_columns
 from data_platform.errors import PlatformError
 from data_platform.exports.export import TableExport, versions
@@ -28,7 +27,6 @@ from data_platform.exports.options import (
     ExportTable,
     FilesTarget,
 )
-from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table, staged_table
 from data_platform.modelling import dbt
@@ -203,12 +201,8 @@ def export_sensor(
         description="Follows the tables that are exported: asks for those with newer rows.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        forget_broken(context.instance, broken)
-        try:
-            with shared_lakehouse(settings) as lake, lake.reading():
-                now = versions(lake)
-        except Exception as error:  # noqa: BLE001 - a library may raise anything
-            raise failure(error) from None
+        with looking(context, broken, settings) as lake:
+            now = versions(lake)
         exported = _exported(context.instance, name, specs)
         stale = {
             table: now[spec.label]

@@ -15,17 +15,16 @@ from pydantic import Field
 
 from data_platform.components.component import Environment, PlatformComponent
 from data_platform.components.dbt_specs import model_specs
-from data_platform.components.failures import RETRIES, failed_step, failure
+from data_platform.components.failures import RETRIES, failed_step
 from data_platform.components.keys import CHECK, MODELS_JOB, WAITS_FOR, model_key
 from data_platform.components.metadata import contract_schema, place, sample, violations_table
-from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.components.sensors import Job, Request, least_interval, looking, request_once
 from data_platform.contracts.contract import Contract, contract_columns, description_of, name_of, owner_of
 from data_platform.contracts.violations import commonest
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import MODELLED, modelled_table
 from data_platform.lakehouse.transaction import taken_up
@@ -196,15 +195,9 @@ def modelled_sensor(
         description="Follows staged tables, datasets and scores: asks for the models that were built from older rows.",
     )
     def probe(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        forget_broken(context.instance, broken)
-        try:
-            with shared_lakehouse(settings) as lake:
-                ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
-                with lake.reading():
-                    steps = ledger.input_steps(lake)
-                    stale = stale_models(lake, ancestors, steps)
-        except Exception as error:  # noqa: BLE001 - a library may raise anything
-            raise failure(error) from None
+        with looking(context, broken, settings) as lake:
+            steps = ledger.input_steps(lake)
+            stale = stale_models(lake, ancestors, steps)
         if not stale:
             return dg.SkipReason(_nothing(lineage.waiting(ancestors, steps)))
         requests = {

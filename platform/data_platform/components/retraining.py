@@ -14,18 +14,16 @@ from pydantic import Field
 
 from data_platform.components.component import DEFS, folders
 from data_platform.components.dashboards import catalog_of, private_of
-from data_platform.components.failures import failure
 from data_platform.components.keys import SCORES, dataset_key, trained_key
-from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset, declared
-from data_platform.components.sensors import SOURCE_TAG, Job, Request, least_interval, request_once
+from data_platform.components.sensors import SOURCE_TAG, Job, Request, least_interval, looking, request_once
 from data_platform.contracts.contract import load_contract
 from data_platform.dashboards.options import QueryBlock
 from data_platform.dashboards.pages import Query
 from data_platform.dashboards.queries import named, require_known, rows_of, tables_there
 from data_platform.errors import PlatformError, shortened
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import CATALOG, Lakehouse, shared_lakehouse
+from data_platform.lakehouse.connect import CATALOG, Lakehouse
 from data_platform.lakehouse.guard import require_query
 from data_platform.lakehouse.settings import Settings
 from data_platform.lakehouse.tables import Table
@@ -220,16 +218,10 @@ def retraining_sensor(
         description=f"Asks whether {model} is to be trained anew, at most every {retraining.at_most_every}.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        forget_broken(context.instance, broken)
-        try:
-            with shared_lakehouse(settings) as lake:
-                ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
-                lake.connection.execute(f"USE {CATALOG}")  # for the queries, which name schema and table
-                with lake.reading():
-                    reasons = reasons_of(lake, retraining)
-                    trained = [one.trained_at for one in ledger.model_versions(lake, model)]
-        except Exception as error:  # noqa: BLE001 - a library may raise anything
-            raise failure(error, private=private) from None
+        with looking(context, broken, settings, private=private) as lake:
+            lake.connection.execute(f"USE {CATALOG}")  # for the queries, which name schema and table
+            reasons = reasons_of(lake, retraining)
+            trained = [one.trained_at for one in ledger.model_versions(lake, model)]
         if not reasons.texts:
             waiting = f" {'; '.join(reasons.waiting)}." if reasons.waiting else ""
             return dg.SkipReason(f"There is no reason to train it anew.{waiting}")

@@ -16,14 +16,13 @@ from data_platform.components.failures import RETRIES, failed_step, failure
 from data_platform.components.inputs import INPUTS, made_of, steps_of, without_rows
 from data_platform.components.keys import CHECK, SCORES, scores_key, scoring_job, trained_key
 from data_platform.components.metadata import contract_schema, place, sample
-from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.resource import LakehouseResource
-from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.components.sensors import Job, Request, least_interval, looking, request_once
 from data_platform.contracts.contract import contract_columns, load_contract, name_of, owner_of
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
+from data_platform.lakehouse.connect import Lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.ml.datasets.sources import asset_of, read_query, table_of, tables_of
 from data_platform.ml.registry.stages import production_of
@@ -106,7 +105,8 @@ class Scores(PlatformComponent):
             try:
                 with lakehouse.open() as lake:
                     ledger.claim(lake, platform, "scores", [folder.name])
-                    inputs = inputs_of(lake, recipe)
+                    with lake.reading():
+                        inputs = inputs_of(lake, recipe)
                     scored = score(lake, recipe, run_id=context.run.run_id)
                     shown = place(lake, recipe.table)
                     rows = sample(lake, recipe.table, [*recipe.key] if private else [])
@@ -159,9 +159,7 @@ def recipe_of(folder: Path, options: ScoresOptions) -> ScoresRecipe:
 def inputs_of(lake: Lakehouse, recipe: ScoresRecipe) -> dict[str, int | str]:
     """What the scores follow from: the last step of each table that is read, the version in production (0 if none is),
     and, where rows are scored again on each day, the day."""
-    ledger.exists(lake)
-    with lake.reading():
-        steps, version = steps_of(lake, recipe.tables), production_of(lake, recipe.model) or 0
+    steps, version = steps_of(lake, recipe.tables), production_of(lake, recipe.model) or 0
     today = {"day": f"{datetime.now(UTC):%Y-%m-%d}"} if recipe.daily else {}
     return {**steps, "version": version, **today}
 
@@ -181,12 +179,8 @@ def scores_sensor(
         description=f"Follows the rows and the model {recipe.model}: asks for scores of what is new.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        forget_broken(context.instance, broken)
-        try:
-            with shared_lakehouse(settings) as lake:
-                now = inputs_of(lake, recipe)
-        except Exception as error:  # noqa: BLE001 - a library may raise anything
-            raise failure(error, private=True) from None
+        with looking(context, broken, settings, private=True) as lake:
+            now = inputs_of(lake, recipe)
         missing = without_rows(recipe.tables, now)
         if missing:
             return dg.SkipReason(f"There are no rows yet of {', '.join(missing)}.")

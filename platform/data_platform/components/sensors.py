@@ -8,7 +8,8 @@ moves. One table that fails holds up no other.
 
 import hashlib
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +28,8 @@ from data_platform.ingestion.changes.held import change_source
 from data_platform.ingestion.source import Probe
 from data_platform.instance.liveness import end_dead_runs, running
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import shared_lakehouse
+from data_platform.lakehouse.connect import Lakehouse, shared_lakehouse
+from data_platform.lakehouse.settings import Settings
 
 PROBE_TAG = ".dagster/probe"
 """Runs that a sensor requested have a tag `.dagster/probe.<table>` for each table, whose value stands for what was new.
@@ -47,6 +49,22 @@ UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+
+
+@contextmanager
+def looking(
+    context: dg.SensorEvaluationContext, broken: dg.AssetKey, settings: Settings, *, private: bool = False
+) -> Iterator[Lakehouse]:
+    """The lakehouse as of one snapshot, for a sensor that looks what is new in it. `broken` is the asset that stood for
+    its folder while it could not be loaded. Raises dg.Failure, without values where they are `private`."""
+    forget_broken(context.instance, broken)
+    try:
+        with shared_lakehouse(settings) as lake:
+            ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
+            with lake.reading():
+                yield lake
+    except Exception as error:  # noqa: BLE001 - a library may raise anything
+        raise failure(error, private=private) from None
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,14 @@ from pydantic import Field, model_validator
 from data_platform.components.component import DEFS, Environment, PlatformComponent
 from data_platform.components.failures import RETRIES, failure
 from data_platform.components.keys import GATES, dataset_key, retraining_job, trained_key, training_job
-from data_platform.components.mistakes import forget_broken
 from data_platform.components.ownership import broken_asset
 from data_platform.components.plots import calibration_plot, importance_plot, roc_plot
 from data_platform.components.resource import LakehouseResource
 from data_platform.components.retraining import REASON, Retrain, retraining_of, retraining_sensor
-from data_platform.components.sensors import Job, Request, least_interval, request_once
+from data_platform.components.sensors import Job, Request, least_interval, looking, request_once
 from data_platform.contracts.contract import load_attribute
 from data_platform.errors import PlatformError
 from data_platform.lakehouse import ledger
-from data_platform.lakehouse.connect import shared_lakehouse
 from data_platform.lakehouse.settings import Settings
 from data_platform.ml.registry.mirror import mirrored
 from data_platform.ml.training.options import TrainingOptions
@@ -159,15 +157,9 @@ class Training(PlatformComponent):
             description=f"Follows the dataset {dataset}: asks for a training on each new version.",
         )
         def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-            forget_broken(context.instance, broken)
-            try:
-                with shared_lakehouse(settings) as lake:
-                    ledger.exists(lake)  # brings that of an earlier release up to date, in a transaction of its own
-                    with lake.reading():
-                        there = ledger.dataset_versions(lake, dataset)
-                        used = [one for one in ledger.model_versions(lake, name) if one.dataset == dataset]
-            except Exception as error:  # noqa: BLE001 - a library may raise anything
-                raise failure(error) from None
+            with looking(context, broken, settings) as lake:
+                there = ledger.dataset_versions(lake, dataset)
+                used = [one for one in ledger.model_versions(lake, name) if one.dataset == dataset]
             newest = max((one.version for one in there), default=0)
             if newest <= max((one.dataset_version for one in used), default=0):
                 return dg.SkipReason(f"The model is trained on the newest version of the dataset {dataset}.")
