@@ -89,6 +89,18 @@ def test_pages_are_below_the_prefix_of_the_ui(home: Path) -> None:
     assert answer(home, "/database/pages/sales.html", prefix="/data")[0] == 299
 
 
+def test_the_beginning_of_the_server_is_the_ui_s(home: Path) -> None:
+    reached: list[str] = []
+
+    async def ui(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["type"])
+
+    settings = Settings(home, str(home / "catalog.sqlite"), str(home / "data"))
+    for prefix in ("", "/data"):
+        asyncio.run(guarded(ui, settings, prefix)({"type": "lifespan"}, cast(Any, None), cast(Any, None)))
+    assert reached == ["lifespan"] * 2
+
+
 def test_a_page_that_was_not_built_is_named(home: Path) -> None:
     status, said = asked(home, "/pages/later.html")
     assert (status, b"There is no page later" in said) == (404, True)

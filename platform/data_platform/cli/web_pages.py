@@ -19,8 +19,9 @@ def with_pages(app: App, folder: Path, prefix: str = "") -> App:
     anew for each request, as it may have been built again; a browser that has it as it is gets no copy."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        below = scope["path"].removeprefix(prefix) if scope["path"].startswith(prefix) else ""
-        found = PAGE.fullmatch(below) if scope["type"] == "http" else None
+        # What is not HTTP, as the beginning and the end of the server, has no path.
+        path = scope["path"] if scope["type"] == "http" else ""
+        found = PAGE.fullmatch(path.removeprefix(prefix)) if path.startswith(prefix) else None
         if found is None or scope["method"] not in ("GET", "HEAD"):
             await app(scope, receive, send)
             return
