@@ -36,12 +36,17 @@ class Postgres:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
 
+PORTS = range(20_000, 32_000)
+
+
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nothing listens on. It is below those that systems give to connections going out: by the
+    time that a server, or a test, comes to listen on one of those, a client may have it."""
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def free_port_before_another() -> int:
