@@ -72,7 +72,7 @@ def test_the_first_version_is_trained_once_enough_days_are_known(lake: Any) -> N
         ({"airport": "all"}, []),
         ({"feature": "pressure_mb"}, []),
         ({"is_drifting": False}, []),
-        ({"psi": 0.5}, []),
+        ({"psi": 1.2}, []),
         ({"week": date(2013, 1, 7)}, []),
         ({"is_training": True}, []),
     ],
