@@ -1,5 +1,5 @@
-"""The page *Models* over tables as the models of `dbt_project/models/science` declare them: they are off until a model
-was trained, so that nothing else in the tests fills the page.
+"""The page *Models* over tables as the models of `dbt_project/models/science` declare them: there are none until a
+model was trained, so that nothing else in the tests fills the page.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -25,21 +25,24 @@ SCIENCE = ROOT / "dbt_project" / "models" / "science"
 VERSIONS = 10
 """More than a chart has colours for."""
 
+CHANNELS = "(VALUES ('batch'), ('served')) AS c(channel)"
+
 ROWS = {
     "fct_prediction": f"""
-        SELECT i || ':' || v AS prediction_key, i::VARCHAR AS flight_id, v AS model_version, i % 100 / 100 AS score,
+        SELECT i || ':' || v AS prediction_key, channel, i::VARCHAR AS flight_id, v AS model_version,
+            i % 100 / 100 AS score,
             DATE '2013-01-01' + (i // 20)::int AS day, ['UA', 'DL'][i % 2 + 1] AS carrier, 'late' AS outcome,
             CASE WHEN i % 7 > 0 THEN i % 3 = 0 END AS left_late
-        FROM range(800) AS t(i), range(1, {VERSIONS + 1}) AS u(v)""",
+        FROM range(800) AS t(i), range(1, {VERSIONS + 1}) AS u(v), {CHANNELS}""",
     "mart_model_calibration": f"""
-        SELECT v AS model_version, t AS tenth, 10 AS predictions, 9 - t AS known, t / 10 AS mean_score,
+        SELECT v AS model_version, channel, t AS tenth, 10 AS predictions, 9 - t AS known, t / 10 AS mean_score,
             CASE WHEN t < 9 THEN t / 9 END AS late_share, t / 90 AS gap
-        FROM range(10) AS t(t), range(1, {VERSIONS + 1}) AS u(v)""",
+        FROM range(10) AS t(t), range(1, {VERSIONS + 1}) AS u(v), {CHANNELS}""",
     "mart_model_by_day": f"""
-        SELECT v AS model_version, DATE '2013-01-01' + i::int AS day, 10 AS flights, 10 AS predictions, 0.5 AS coverage,
-            i AS known, i / 40 AS known_share, 0.2 AS mean_score, 0.3 AS late_share, 0.1 AS brier, 0.4 AS log_loss,
-            CASE WHEN i > 3 THEN 0.7 END AS auc
-        FROM range(40) AS t(i), range(1, {VERSIONS + 1}) AS u(v)""",
+        SELECT v AS model_version, channel, DATE '2013-01-01' + i::int AS day, 10 AS flights, 10 AS predictions,
+            0.5 AS coverage, i AS known, i / 40 AS known_share, 0.2 AS mean_score, 0.3 AS late_share, 0.1 AS brier,
+            0.4 AS log_loss, CASE WHEN i > 3 THEN 0.7 END AS auc
+        FROM range(40) AS t(i), range(1, {VERSIONS + 1}) AS u(v), {CHANNELS}""",
     "mart_feature_drift": """
         SELECT 'feature ' || f AS feature, airport, DATE '2013-01-07' + (7 * w)::int AS week, w < 4 AS is_training,
             7 AS flights, w / 10 AS psi, 0.3 AS highest_in_training, w > 4 AS is_drifting
