@@ -4,8 +4,8 @@ Windows-1252 read as Latin-1. How a column is repaired is in `mojibake` as well.
 
 ftfy knows which neighbours characters have in damaged text alone. It means to make text as good as it can; here a text
 is repaired whole or left, so its answer is taken only if nothing of the damage is left in it. Scripts that it leaves
-because each pair of their characters is common are told by length: no text in Cyrillic letters happens to be UTF-8 for
-four characters on end.
+because each pair of their characters is common are recognised by length: no text in Cyrillic letters happens to be
+UTF-8 for four characters on end.
 """
 
 import re

@@ -54,7 +54,7 @@ class TableProfile:
     `whole` tells whether these are all rows there are. `origin` is what the source calls the table, `key` its primary
     key there; they, `declared`, `constraints` and `comments` are empty where the source says nothing. `notes` are
     sentences for a person to read. `fresh_within` is how long nothing may be staged before that is a sign that
-    something is wrong, if it can be told. `takes_cursor` tells whether `cursor` may be written of it.
+    something is wrong, if it can be known. `takes_cursor` tells whether `cursor` may be written of it.
     """
 
     name: str
